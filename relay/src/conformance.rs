@@ -1,0 +1,274 @@
+//! What every log must keep, as one suite: the outbox, NATS and the in-memory log all run it, and so can yours.
+//!
+//! The rules speak of three sessions on one fresh, empty log: a writer, a rival who may write as well, and a reader.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::envelope::{Envelope, EventId};
+use crate::error::LogError;
+use crate::log::{AppendLog, Head, Log, Record};
+
+/// Three sessions on the same log. It begins at place 1 and is empty.
+pub struct Logs<W, R> {
+    pub writer: W,
+    pub rival: W,
+    pub reader: R,
+}
+
+/// Enough for anything that is going to happen; waits end as soon as it does.
+const SOON: Duration = Duration::from_secs(10);
+/// Enough to see that nothing happens.
+const A_MOMENT: Duration = Duration::from_millis(50);
+
+type Kept = Result<(), String>;
+
+/// Runs every rule on a fresh log of its own. Answers the number of rules, or the first that is broken and how.
+pub async fn suite<W, R>(fresh: impl AsyncFn() -> Logs<W, R>) -> Result<usize, String>
+where
+    W: AppendLog,
+    R: Log,
+{
+    let mut count = 0;
+    macro_rules! rules {
+        ($($rule:ident),+ $(,)?) => {$(
+            let kept = $rule(fresh().await).await;
+            kept.map_err(|how| format!("{}: {how}", stringify!($rule).replace('_', " ")))?;
+            count += 1;
+        )+};
+    }
+    rules![
+        an_empty_log_ends_at_zero,
+        what_is_appended_is_read_byte_for_byte_at_the_next_places,
+        reading_begins_right_after_the_place_asked_for,
+        reading_takes_nothing_away,
+        an_append_anywhere_but_the_end_is_refused,
+        an_append_to_another_incarnation_is_not_taken,
+        of_two_writers_at_one_place_exactly_one_wins,
+        a_large_append_arrives_whole_and_in_order,
+        reading_at_the_end_waits_and_then_answers_nothing,
+        a_waiting_reader_is_woken_by_an_append,
+    ];
+    Ok(count)
+}
+
+async fn an_empty_log_ends_at_zero<W: AppendLog, R: Log>(mut logs: Logs<W, R>) -> Kept {
+    expect(0, head(&mut logs.writer).await?.seq, "the head")?;
+    expect(0, head(&mut logs.reader).await?.seq, "the reader's head")
+}
+
+async fn what_is_appended_is_read_byte_for_byte_at_the_next_places<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let events = chain(0, None, 5);
+    let empty = head(&mut logs.writer).await?;
+    let first = said(logs.writer.append_after(&empty, &events[..2]).await)?;
+    expect(2, first.seq, "the head after two")?;
+    let second = said(logs.writer.append_after(&first, &events[2..]).await)?;
+    expect(5, second.seq, "the head after five")?;
+    expect(5, head(&mut logs.reader).await?.seq, "the reader's head")?;
+    expect(events, read(&mut logs.reader, 0, 5).await?, "what is read")
+}
+
+async fn reading_begins_right_after_the_place_asked_for<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let events = filled(&mut logs.writer, 5).await?;
+    expect(
+        events[3..].to_vec(),
+        read(&mut logs.reader, 3, 2).await?,
+        "after 3",
+    )?;
+    expect(
+        events[1..2].to_vec(),
+        read(&mut logs.reader, 1, 1).await?,
+        "one after 1",
+    )?;
+    expect(
+        events[..3].to_vec(),
+        read(&mut logs.reader, 0, 3).await?,
+        "three after 0",
+    )
+}
+
+async fn reading_takes_nothing_away<W: AppendLog, R: Log>(mut logs: Logs<W, R>) -> Kept {
+    let events = filled(&mut logs.writer, 3).await?;
+    expect(
+        events.clone(),
+        read(&mut logs.reader, 0, 3).await?,
+        "the first time",
+    )?;
+    expect(
+        events,
+        read(&mut logs.reader, 0, 3).await?,
+        "the second time",
+    )
+}
+
+async fn an_append_anywhere_but_the_end_is_refused<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let empty = head(&mut logs.writer).await?;
+    let events = filled(&mut logs.writer, 3).await?;
+    let stale = logs.rival.append_after(&empty, &chain(0, None, 1)).await;
+    refused(stale, "an append at a place already taken")?;
+    let beyond = Head { seq: 7, ..empty };
+    let ahead = logs.writer.append_after(&beyond, &chain(7, None, 1)).await;
+    refused(ahead, "an append beyond the end")?;
+    expect(3, head(&mut logs.reader).await?.seq, "the head afterwards")?;
+    expect(
+        events,
+        read(&mut logs.reader, 0, 3).await?,
+        "the events afterwards",
+    )
+}
+
+async fn an_append_to_another_incarnation_is_not_taken<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let stranger = Head {
+        incarnation: "0000000000000000".to_owned(),
+        ..head(&mut logs.writer).await?
+    };
+    if logs
+        .rival
+        .append_after(&stranger, &chain(0, None, 1))
+        .await
+        .is_ok()
+    {
+        return Err("it was taken".to_owned());
+    }
+    expect(0, head(&mut logs.reader).await?.seq, "the head afterwards")
+}
+
+async fn of_two_writers_at_one_place_exactly_one_wins<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let (ours, theirs) = (chain(0, None, 20), chain(0, None, 20));
+    let place = head(&mut logs.writer).await?;
+    head(&mut logs.rival).await?;
+    let (one, other) = tokio::join!(
+        logs.writer.append_after(&place, &ours),
+        logs.rival.append_after(&place, &theirs)
+    );
+    let winner = match (one, other) {
+        (Ok(_), Err(_)) => ours,
+        (Err(_), Ok(_)) => theirs,
+        (one, other) => return Err(format!("{one:?} and {other:?}")),
+    };
+    expect(
+        winner,
+        read(&mut logs.reader, 0, 20).await?,
+        "the winner's events",
+    )?;
+    expect(20, head(&mut logs.reader).await?.seq, "the head")
+}
+
+async fn a_large_append_arrives_whole_and_in_order<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let events = filled(&mut logs.writer, 2500).await?;
+    expect(2500, head(&mut logs.reader).await?.seq, "the head")?;
+    let found = read(&mut logs.reader, 0, 2500).await?;
+    match found == events {
+        true => Ok(()),
+        false => Err("other events are read than were appended".to_owned()),
+    }
+}
+
+async fn reading_at_the_end_waits_and_then_answers_nothing<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    filled(&mut logs.writer, 2).await?;
+    let found = said(logs.reader.read_after(2, 10, A_MOMENT).await)?;
+    expect(Vec::new(), found, "what is read at the end")
+}
+
+async fn a_waiting_reader_is_woken_by_an_append<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let Logs { writer, reader, .. } = &mut logs;
+    let event = chain(0, None, 1);
+    let place = head(writer).await?;
+    let append_later = async {
+        tokio::time::sleep(A_MOMENT).await; // so that the reader waits already
+        writer.append_after(&place, &event).await
+    };
+    let (found, appended) = tokio::join!(reader.read_after(0, 10, SOON), append_later);
+    said(appended)?;
+    expect(event, said(found)?, "what the waiting reader got")
+}
+
+/// `count` events after place `after`, each naming the one before it.
+pub fn chain(after: u64, prev: Option<EventId>, count: u64) -> Vec<Record> {
+    let mut prev = prev;
+    let data = serde_json::value::RawValue::from_string("{\"version\":1}".to_owned());
+    let data = data.expect("this is JSON");
+    let events = (after + 1..=after + count).map(|sequence| {
+        let id = EventId::draw();
+        let envelope = Envelope {
+            specversion: "1.0".into(),
+            id,
+            source: "/users".into(),
+            event_type: "users.created.v1".into(),
+            subject: "0191d1a0-0000-7000-8000-000000000000".into(),
+            time: "2026-11-22T00:00:00Z".into(),
+            sequence,
+            prev: prev.replace(id),
+            epoch: 1,
+            datacontenttype: "application/json".into(),
+            dataschema: "urn:freehold:schema:users.created.v1".into(),
+            traceparent: None,
+            data: &data,
+        };
+        Record {
+            seq: sequence,
+            subject: "users.created".to_owned(),
+            bytes: envelope.to_bytes().into(),
+        }
+    });
+    events.collect()
+}
+
+async fn filled(writer: &mut impl AppendLog, count: u64) -> Result<Vec<Record>, String> {
+    let events = chain(0, None, count);
+    let place = head(writer).await?;
+    said(writer.append_after(&place, &events).await)?;
+    Ok(events)
+}
+
+/// Reads until `count` events are there: one read may hand out fewer.
+async fn read(log: &mut impl Log, after: u64, count: usize) -> Result<Vec<Record>, String> {
+    let mut found: Vec<Record> = Vec::new();
+    while found.len() < count {
+        let at = found.last().map_or(after, |record| record.seq);
+        let more = said(log.read_after(at, count - found.len(), SOON).await)?;
+        if more.is_empty() {
+            break;
+        }
+        found.extend(more);
+    }
+    Ok(found)
+}
+
+async fn head(log: &mut impl Log) -> Result<Head, String> {
+    said(log.head().await)?.ok_or_else(|| "there is no log".to_owned())
+}
+
+fn said<T>(result: Result<T, LogError>) -> Result<T, String> {
+    result.map_err(|error| crate::error::chain(&error))
+}
+
+fn refused(result: Result<Head, LogError>, what: &str) -> Kept {
+    match result {
+        Err(LogError::Refused(_)) => Ok(()),
+        other => Err(format!("{what} ended as {other:?}, not as a refusal")),
+    }
+}
+
+fn expect<T: PartialEq + Debug>(wanted: T, found: T, what: &str) -> Kept {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(format!("{what}: wanted {wanted:?}, found {found:?}")),
+    }
+}

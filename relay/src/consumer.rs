@@ -1,0 +1,139 @@
+//! The consumer: applies a stream in order, each event once, with its position in the transaction of the effect.
+
+mod apply;
+mod dead_letter;
+mod follow;
+mod position;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::Stop;
+use crate::database::{Database, Rows, Tx};
+use crate::envelope::{Decode, Envelope, EventId};
+use crate::error::{ApplyError, Fatal};
+use crate::log::Connect;
+
+pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
+pub use follow::{Follower, Progress};
+
+/// A named reader of one stream and what it does with each event. Clones are the same consumer.
+#[derive(Clone)]
+pub struct Consumer {
+    name: &'static str,
+    stream: &'static str,
+    handler: Handler,
+    status: watch::Sender<ConsumerStatus>,
+}
+
+/// An event as a consumer's function sees it.
+#[derive(Debug)]
+pub struct Received<E> {
+    pub seq: u64,
+    pub id: EventId,
+    /// The aggregate's id.
+    pub aggregate: String,
+    /// RFC 3339, UTC.
+    pub time: String,
+    pub event: E,
+}
+
+/// What the consumer last knew, for metrics and people.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ConsumerStatus {
+    /// `None` while all is well; otherwise why nothing is applied.
+    pub trouble: Option<String>,
+    /// The last place applied.
+    pub offset: u64,
+    /// The stream's last place, as far as known.
+    pub stream_head: u64,
+    /// Events of types this program does not know, since the start.
+    pub skipped: u64,
+    /// Dead and parked events that wait for a person.
+    pub dead_letters: u64,
+}
+
+/// The consumer's function with its event type forgotten.
+type Handler = Arc<dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<Outcome, ApplyError> + Send + Sync>;
+
+/// What became of an event that caused no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Applied,
+    /// Its type is not known here. By design: producers may say new things at any time.
+    Skipped,
+}
+
+impl Consumer {
+    /// A projection gets rows, not `emit`: replaying it cannot tell the world anything.
+    pub fn projection<E: 'static>(
+        name: &'static str,
+        stream: &'static str,
+        decode: Decode<E>,
+        apply: impl Fn(&Rows<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::reaction(name, stream, decode, move |tx, event| {
+            apply(tx.rows(), event)
+        })
+    }
+
+    /// A reaction may emit; what it emits commits together with the offset.
+    pub fn reaction<E: 'static>(
+        name: &'static str,
+        stream: &'static str,
+        decode: Decode<E>,
+        apply: impl Fn(&Tx<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
+    ) -> Self {
+        let handler = move |tx: &Tx<'_>, envelope: &Envelope<'_>| match received(envelope, decode)?
+        {
+            Some(event) => apply(tx, &event).map(|()| Outcome::Applied),
+            None => Ok(Outcome::Skipped),
+        };
+        Self {
+            name,
+            stream,
+            handler: Arc::new(handler),
+            status: watch::Sender::default(),
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn status(&self) -> watch::Receiver<ConsumerStatus> {
+        self.status.subscribe()
+    }
+
+    /// The events this consumer has set aside in `db`.
+    pub fn dead_letters(&self, db: &Database) -> DeadLetters {
+        DeadLetters::new(db.clone(), self.clone())
+    }
+
+    /// Applies until stopped. An error means that a person must look and that the process should end.
+    pub async fn run(&self, db: &Database, from: impl Connect, stop: Stop) -> Result<(), Fatal> {
+        self.follow(db, from).run(stop).await
+    }
+
+    /// The same, step by step.
+    pub fn follow<C: Connect>(&self, db: &Database, from: C) -> Follower<C> {
+        Follower::new(self.clone(), db.clone(), from)
+    }
+}
+
+fn received<E>(
+    envelope: &Envelope<'_>,
+    decode: Decode<E>,
+) -> Result<Option<Received<E>>, ApplyError> {
+    let data = envelope.data.get().as_bytes();
+    let event = decode(&envelope.event_type, data)
+        .map_err(|error| ApplyError::Rejected(format!("undecodable: {error}")))?;
+    Ok(event.map(|event| Received {
+        seq: envelope.sequence,
+        id: envelope.id,
+        aggregate: envelope.subject.clone().into_owned(),
+        time: envelope.time.clone().into_owned(),
+        event,
+    }))
+}

@@ -1,0 +1,298 @@
+//! The follower: a consumer at work. It connects, checks that the stream still is the log it has applied, and then
+//! takes whatever is ready into one transaction, over and over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Consumer;
+use super::apply::{self, Applied};
+use super::position::{self, Break, Position, check_beginning, check_offset, follows};
+use crate::Stop;
+use crate::backoff::Backoff;
+use crate::database::Database;
+use crate::error::{ApplyError, Fatal, LogError, ReadError, WriteError, chain};
+use crate::log::{Connect, Log, Record};
+
+/// Events one transaction applies, at most.
+const MAX_EVENTS: usize = 1000;
+/// How often the stream is looked at even when events flow: a stream that was made anew goes on silently under a
+/// reader, so its incarnation is compared again and again.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long the event at the offset may take to arrive.
+const OFFSET_WAIT: Duration = Duration::from_secs(2);
+
+pub struct Follower<C: Connect> {
+    consumer: Consumer,
+    db: Database,
+    from: C,
+    session: Option<Session<C::Session>>,
+    /// Whether this process has ever seen its stream.
+    met: bool,
+}
+
+/// What one step did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The offset moved by so many events.
+    Applied(usize),
+    /// Nothing new came.
+    Idle,
+}
+
+/// A connection whose stream was found to continue at `position`.
+struct Session<L> {
+    log: L,
+    position: Option<Position>,
+    incarnation: String,
+    look_due: Instant,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Connect again, look again.
+    Again(String),
+    /// A person must act, and trying again cannot help.
+    Misconfigured(String),
+    /// The process must stop.
+    Fatal(String),
+}
+
+impl<C: Connect> Follower<C> {
+    pub(super) fn new(consumer: Consumer, db: Database, from: C) -> Self {
+        Self {
+            consumer,
+            db,
+            from,
+            session: None,
+            met: false,
+        }
+    }
+
+    /// Applies until stopped. A transaction under way at the stop commits or rolls back as a whole.
+    pub async fn run(mut self, stop: Stop) -> Result<(), Fatal> {
+        let mut backoff = Backoff::new();
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                step = self.try_step() => step,
+            };
+            let Err(trouble) = step else {
+                backoff.reset();
+                continue;
+            };
+            self.complain(trouble)?;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = backoff.wait() => {}
+            }
+        }
+    }
+
+    /// One step: connect and check if need be, then apply what is ready. After an error the session is gone.
+    pub async fn step(&mut self) -> Result<Progress, Fatal> {
+        self.try_step()
+            .await
+            .map_err(|trouble| Fatal(trouble.to_string()))
+    }
+
+    async fn try_step(&mut self) -> Result<Progress, Trouble> {
+        let result = match self.session.take() {
+            None => self.open().await.map(|session| (session, Progress::Idle)),
+            Some(session) => self.advance(session).await,
+        };
+        let (session, progress) = result?;
+        self.session = Some(session);
+        Ok(progress)
+    }
+
+    /// A new session. It exists only if the stream holds the applied event at the offset.
+    async fn open(&mut self) -> Result<Session<C::Session>, Trouble> {
+        let mut log = self.from.connect().await?;
+        let Some(head) = log.head().await? else {
+            let stream = self.from.stream();
+            return Err(Trouble::Again(format!(
+                "stream {stream} does not exist yet; its owner makes it"
+            )));
+        };
+        self.met = true;
+        let position = self.load().await?;
+        match position {
+            None => check_beginning(&head)?,
+            Some(position) => {
+                let found = log.read_after(position.seq - 1, 1, OFFSET_WAIT).await?;
+                check_offset(position, &head, found.first())?;
+            }
+        }
+        let offset = position.map_or(0, |position| position.seq);
+        let dead_letters = self.dead_letters().await?;
+        self.consumer.status.send_modify(|status| {
+            status.trouble = None;
+            status.offset = offset;
+            status.stream_head = head.seq;
+            status.dead_letters = dead_letters;
+        });
+        Ok(Session {
+            log,
+            position,
+            incarnation: head.incarnation,
+            look_due: Instant::now() + LOOK_EVERY,
+        })
+    }
+
+    async fn advance(
+        &mut self,
+        mut session: Session<C::Session>,
+    ) -> Result<(Session<C::Session>, Progress), Trouble> {
+        let wait = session.look_due.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            self.look(&mut session).await?;
+            return Ok((session, Progress::Idle));
+        }
+        let offset = session.position.map_or(0, |position| position.seq);
+        let mut records = session.log.read_after(offset, MAX_EVENTS, wait).await?;
+        let broken = keep_what_follows(session.position, &mut records).err();
+        let count = records.len();
+        if count > 0 {
+            session.position = Some(self.apply(records).await?);
+        }
+        match broken {
+            Some(why) => Err(why.into()),
+            None if count == 0 => Ok((session, Progress::Idle)),
+            None => Ok((session, Progress::Applied(count))),
+        }
+    }
+
+    /// Is it still the same stream?
+    async fn look(&self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
+        let head = session.log.head().await?;
+        let same = head.filter(|head| head.incarnation == session.incarnation);
+        let Some(head) = same else {
+            let stream = self.from.stream();
+            return Err(Trouble::Again(format!(
+                "stream {stream} was made anew; checking it"
+            )));
+        };
+        session.look_due = Instant::now() + LOOK_EVERY;
+        self.consumer
+            .status
+            .send_modify(|status| status.stream_head = head.seq.max(status.offset));
+        Ok(())
+    }
+
+    /// Applies records that follow the offset, in one transaction; answers the new position.
+    async fn apply(&self, records: Vec<Record>) -> Result<Position, Trouble> {
+        let consumer = self.consumer.clone();
+        let write = self
+            .db
+            .apply(move |tx| apply::batch(tx, &consumer, &records));
+        let done: Applied = write.await?;
+        self.consumer.status.send_modify(|status| {
+            if let Some(position) = done.position {
+                status.offset = position.seq;
+                status.stream_head = status.stream_head.max(position.seq);
+            }
+            status.skipped += done.skipped;
+            status.dead_letters = done.dead_letters;
+        });
+        match (done.ended_by, done.position) {
+            (None, Some(position)) => Ok(position),
+            (Some(error), _) => Err(error.into()),
+            (None, None) => Err(Trouble::Again("nothing to apply".to_owned())),
+        }
+    }
+
+    async fn load(&self) -> Result<Option<Position>, Trouble> {
+        let name = self.consumer.name;
+        Ok(self.db.read(move |rows| position::load(rows, name)).await?)
+    }
+
+    async fn dead_letters(&self) -> Result<u64, Trouble> {
+        let name = self.consumer.name;
+        let count = move |rows: &rusqlite::Connection| super::dead_letter::count(rows, name);
+        Ok(self.db.read(count).await?)
+    }
+
+    /// Says once what is wrong, and whether to go on trying.
+    fn complain(&self, trouble: Trouble) -> Result<(), Fatal> {
+        let line = trouble.to_string();
+        match trouble {
+            Trouble::Fatal(_) => return Err(Fatal(line)),
+            Trouble::Misconfigured(_) if !self.met => return Err(Fatal(line)),
+            Trouble::Misconfigured(_) | Trouble::Again(_) => {}
+        }
+        let news = self.consumer.status.borrow().trouble.as_ref() != Some(&line);
+        if news {
+            tracing::warn!(consumer = self.consumer.name, trouble = %line, "not applying");
+            let status = &self.consumer.status;
+            status.send_modify(|status| status.trouble = Some(line));
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the records where they stop following each other, and says why.
+fn keep_what_follows(
+    mut position: Option<Position>,
+    records: &mut Vec<Record>,
+) -> Result<(), Break> {
+    for index in 0..records.len() {
+        match follows(position, &records[index]) {
+            Ok(next) => position = Some(next),
+            Err(why) => {
+                records.truncate(index);
+                return Err(why);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Again(why) | Self::Misconfigured(why) | Self::Fatal(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl From<Break> for Trouble {
+    fn from(why: Break) -> Self {
+        Self::Again(why.to_string())
+    }
+}
+
+impl From<LogError> for Trouble {
+    fn from(error: LogError) -> Self {
+        let line = chain(&error);
+        match error {
+            LogError::Misconfigured(_) => Self::Misconfigured(line),
+            LogError::Lost(..) | LogError::Refused(_) => Self::Again(line),
+        }
+    }
+}
+
+impl From<ApplyError> for Trouble {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Fatal(why) => Self::Fatal(why),
+            other => Self::Again(other.to_string()),
+        }
+    }
+}
+
+impl From<WriteError<ApplyError>> for Trouble {
+    fn from(error: WriteError<ApplyError>) -> Self {
+        match error {
+            WriteError::Work(why) => why.into(),
+            other => Self::Again(chain(&other)),
+        }
+    }
+}
+
+impl From<ReadError<rusqlite::Error>> for Trouble {
+    fn from(error: ReadError<rusqlite::Error>) -> Self {
+        Self::Again(chain(&error))
+    }
+}

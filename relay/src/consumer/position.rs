@@ -1,0 +1,252 @@
+//! The position: the last place applied and the event that was there. Does what comes next really follow it?
+
+use std::fmt;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::envelope::{Envelope, EventId};
+use crate::log::{Head, Record};
+
+/// The last event applied. The number says where, the id says which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) seq: u64,
+    pub(super) id: EventId,
+}
+
+/// Why the stream does not continue at a position.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// It does not reach the position (any more): its owner fills it again, so wait.
+    Short { stream: u64, offset: u64 },
+    /// It holds another event at the position: this is not the log that was applied.
+    Forked {
+        seq: u64,
+        theirs: String,
+        ours: EventId,
+    },
+    /// Its oldest kept event lies beyond the next one.
+    Trimmed { first: u64, offset: u64 },
+    /// Another number than the next one came, although the next one is kept: an older reader may have taken it.
+    Missed { wanted: u64, got: u64 },
+    /// What lies there is no event.
+    NoEvent { seq: u64 },
+}
+
+/// Right after connecting, with nothing applied yet: the stream must be kept from its beginning.
+pub(super) fn check_beginning(head: &Head) -> Result<(), Break> {
+    let first = head.first;
+    match first {
+        0 | 1 => Ok(()),
+        _ => Err(Break::Trimmed { first, offset: 0 }),
+    }
+}
+
+/// Right after connecting: the stream must hold, at the offset itself, the event that was applied (rule K2).
+/// `first` is what came when the stream was read from the offset on.
+pub(super) fn check_offset(
+    position: Position,
+    head: &Head,
+    first: Option<&Record>,
+) -> Result<(), Break> {
+    let offset = position.seq;
+    let Some(first) = first else {
+        return Err(Break::Short {
+            stream: head.seq,
+            offset,
+        });
+    };
+    if first.seq == offset {
+        return match first.event_id() {
+            Some(id) if id == position.id => Ok(()),
+            other => Err(Break::forked(position, other)),
+        };
+    }
+    if head.first <= offset || first.seq <= offset {
+        let (wanted, got) = (offset, first.seq);
+        return Err(Break::Missed { wanted, got });
+    }
+    if first.seq > offset + 1 {
+        return Err(Break::Trimmed {
+            first: head.first,
+            offset,
+        });
+    }
+    // Trimmed exactly up to the offset: the next event itself says what it follows.
+    follows(Some(position), first).map(drop)
+}
+
+/// Afterwards: each event is the next number and names the event before it (rule K3). Answers the new position.
+pub(super) fn follows(position: Option<Position>, record: &Record) -> Result<Position, Break> {
+    let seq = record.seq;
+    let wanted = position.map_or(1, |position| position.seq + 1);
+    if seq != wanted {
+        return Err(Break::Missed { wanted, got: seq });
+    }
+    let envelope = Envelope::parse(&record.bytes).map_err(|_| Break::NoEvent { seq })?;
+    if envelope.sequence != seq {
+        return Err(Break::NoEvent { seq });
+    }
+    match position {
+        Some(position) if envelope.prev != Some(position.id) => {
+            Err(Break::forked(position, envelope.prev))
+        }
+        _ => Ok(Position {
+            seq,
+            id: envelope.id,
+        }),
+    }
+}
+
+impl Break {
+    fn forked(position: Position, theirs: Option<EventId>) -> Self {
+        Self::Forked {
+            seq: position.seq,
+            theirs: theirs.map_or("no event".to_owned(), |id| id.to_string()),
+            ours: position.id,
+        }
+    }
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short { stream, offset } => write!(
+                f,
+                "the stream ends at {stream}, before the offset {offset}; waiting until its owner has filled it again"
+            ),
+            Self::Forked { seq, theirs, ours } => write!(
+                f,
+                "at {seq} the stream has {theirs}, but {ours} was applied: this is another log; nothing more is applied until the cache is rebuilt from it"
+            ),
+            Self::Trimmed { first, offset } => write!(
+                f,
+                "the stream begins at {first}, after the offset {offset}: events are gone; nothing more is applied until the cache is rebuilt"
+            ),
+            Self::Missed { wanted, got } => {
+                write!(f, "event {wanted} was due, {got} came; reading again")
+            }
+            Self::NoEvent { seq } => write!(
+                f,
+                "what lies at {seq} is no event of the stream's owner; nothing more is applied"
+            ),
+        }
+    }
+}
+
+// The statements.
+
+pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Option<Position>> {
+    rows.prepare_cached("select seq, event_id from relay_offset where consumer = ?1")?
+        .query_row([consumer], |row| {
+            Ok(Position {
+                seq: row.get(0)?,
+                id: row.get(1)?,
+            })
+        })
+        .optional()
+}
+
+pub(super) fn store(
+    rows: &Connection,
+    consumer: &str,
+    stream: &str,
+    position: Position,
+    epoch: u32,
+) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "insert into relay_offset (consumer, stream, seq, event_id, epoch) values (?1, ?2, ?3, ?4, ?5)
+         on conflict (consumer) do update set stream = ?2, seq = ?3, event_id = ?4, epoch = ?5",
+    )?
+    .execute((consumer, stream, position.seq, position.id, epoch))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log::Origin;
+
+    fn record(seq: u64, id: EventId, prev: Option<EventId>) -> Record {
+        let prev = prev.map_or(String::new(), |prev| format!(r#""prev":"{prev}","#));
+        let json = format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"/users","type":"users.created.v1","subject":"a","time":"",
+               "sequence":"{seq:020}",{prev}"epoch":1,"datacontenttype":"","dataschema":"","data":{{}}}}"#
+        );
+        Record {
+            seq,
+            subject: "users.created".to_owned(),
+            bytes: json.into(),
+        }
+    }
+
+    fn head(first: u64, seq: u64) -> Head {
+        let origin = Origin {
+            database_id: Uuid::nil(),
+            epoch: 1,
+        };
+        Head {
+            seq,
+            first,
+            incarnation: String::new(),
+            origin,
+        }
+    }
+
+    #[test]
+    fn the_event_at_the_offset_must_be_the_one_applied() {
+        let (ours, other) = (EventId::draw(), EventId::draw());
+        let at = Position { seq: 5, id: ours };
+        let check = |first: Option<Record>, head: Head| check_offset(at, &head, first.as_ref());
+
+        assert_eq!(check(Some(record(5, ours, None)), head(1, 9)), Ok(()));
+        let forked = check(Some(record(5, other, None)), head(1, 9));
+        assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+        let short = check(None, head(1, 3));
+        assert_eq!(
+            short,
+            Err(Break::Short {
+                stream: 3,
+                offset: 5
+            })
+        );
+    }
+
+    #[test]
+    fn a_wrong_first_event_is_a_trim_only_if_the_stream_begins_later() {
+        let (ours, other) = (EventId::draw(), EventId::draw());
+        let at = Position { seq: 5, id: ours };
+        let check = |first: Record, head: Head| check_offset(at, &head, Some(&first));
+
+        let stolen = check(record(8, other, None), head(1, 9));
+        assert_eq!(stolen, Err(Break::Missed { wanted: 5, got: 8 }));
+        let trimmed = check(record(8, other, None), head(8, 9));
+        assert_eq!(
+            trimmed,
+            Err(Break::Trimmed {
+                first: 8,
+                offset: 5
+            })
+        );
+        // Trimmed up to the offset: `prev` decides.
+        assert_eq!(check(record(6, other, Some(ours)), head(6, 9)), Ok(()));
+        let forked = check(record(6, other, Some(EventId::draw())), head(6, 9));
+        assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+    }
+
+    #[test]
+    fn each_event_is_the_next_number_and_names_the_one_before() {
+        let (first, second) = (EventId::draw(), EventId::draw());
+        let at_1 = follows(None, &record(1, first, None)).unwrap();
+        assert_eq!(at_1, Position { seq: 1, id: first });
+        assert!(follows(Some(at_1), &record(2, second, Some(first))).is_ok());
+        let forked = follows(Some(at_1), &record(2, second, Some(second)));
+        assert!(matches!(forked, Err(Break::Forked { .. })));
+        let gap = follows(Some(at_1), &record(3, second, Some(first)));
+        assert_eq!(gap, Err(Break::Missed { wanted: 2, got: 3 }));
+        let late = follows(None, &record(2, second, Some(first)));
+        assert_eq!(late, Err(Break::Missed { wanted: 1, got: 2 }));
+    }
+}

@@ -1,0 +1,68 @@
+//! The open transaction, as the work inside it sees it.
+
+use std::ops::Deref;
+
+use rusqlite::Connection;
+
+use super::Identity;
+
+/// A write transaction. SQL comes through `Deref`, events go through [`Tx::emit`]; it exists only inside
+/// `Database::write`, so an event without a transaction cannot be written down.
+pub struct Tx<'a> {
+    rows: Rows<'a>,
+    identity: &'a Identity,
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(connection: &'a Connection, identity: &'a Identity) -> Self {
+        Self {
+            rows: Rows(connection),
+            identity,
+        }
+    }
+
+    /// The same transaction without `emit`.
+    pub fn rows(&self) -> &Rows<'a> {
+        &self.rows
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        self.identity
+    }
+
+    /// Runs `work` in a savepoint: what it did is kept together or not at all.
+    pub(crate) fn savepoint<T, E: From<rusqlite::Error>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.execute_batch("savepoint one")?;
+        let result = work();
+        // SQLite itself rolls everything back on a full disk or a failed read: then there is no savepoint to end.
+        if !self.is_autocommit() {
+            if result.is_err() {
+                self.execute_batch("rollback to one")?;
+            }
+            self.execute_batch("release one")?;
+        }
+        result
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.rows.0
+    }
+}
+
+/// What a projection gets: rows, and no way to emit. Replaying it cannot tell the world anything.
+pub struct Rows<'a>(&'a Connection);
+
+impl Deref for Rows<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0
+    }
+}

@@ -1,0 +1,182 @@
+//! What can go wrong, sorted by what happens next.
+//!
+//! A message speaks for its own layer and names the cure; causes are linked as sources.
+
+use std::path::PathBuf;
+
+/// Any other layer's error, kept as the cause of ours.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a database was not opened. Each is a refusal: the file's content is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "{path} is in use by another process ({holder}): a database has one owner; stop that process or choose another file"
+    )]
+    InUse { path: PathBuf, holder: String },
+    #[error("{path} belongs to {owner}, not to {service}: check the database path")]
+    OtherService {
+        path: PathBuf,
+        owner: String,
+        service: String,
+    },
+    #[error("{path} is no Freehold database: choose a new path or the service's own file")]
+    NotOurs { path: PathBuf },
+    #[error(
+        "{path} has schema {found}, this program knows {known}: start the newer version of the program"
+    )]
+    NewerSchema {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
+    #[error("{path} is damaged ({detail}): restore it from a backup; the file was left untouched")]
+    Damaged { path: PathBuf, detail: String },
+    #[error(
+        "this program was built with SQLite {0}, older than 3.51.3, which can corrupt a WAL: build it with rusqlite's bundled SQLite"
+    )]
+    OldSqlite(&'static str),
+    #[error("cannot open {path}: check that its directory exists and is writable")]
+    Unusable {
+        path: PathBuf,
+        #[source]
+        cause: Cause,
+    },
+}
+
+/// Why a write did not happen. Except for `Unknown` nothing of it is stored.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError<E> {
+    /// The closure said no; its changes are rolled back, the writes beside it are not.
+    #[error("the write was refused")]
+    Work(#[source] E),
+    /// The queue stayed full for the longest permitted wait. Try again a little later.
+    #[error("the writer is busy: too many writes are waiting")]
+    Busy,
+    /// The relay found that this database may no longer write. A person must decide.
+    #[error("writes are halted: {0}")]
+    Halted(String),
+    /// The disk is full. Reads go on; writes work again once there is room.
+    #[error("the disk is full")]
+    Full,
+    /// The closure panicked. It was rolled back alone.
+    #[error("the write panicked: {0}")]
+    Panicked(String),
+    /// The transaction it shared could not be committed.
+    #[error("the transaction was not committed: {0}")]
+    Failed(String),
+    /// The database is closing.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// Why a read gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError<E> {
+    #[error("the read failed")]
+    Work(#[source] E),
+    #[error("the read panicked: {0}")]
+    Panicked(String),
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// Why an event was not emitted. The transaction can still be rolled back or go on without it.
+#[derive(Debug, thiserror::Error)]
+pub enum EmitError {
+    #[error("the event {event_type} does not belong on stream {stream}")]
+    WrongStream { event_type: String, stream: String },
+    #[error("the event {event_type} is {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        event_type: String,
+        bytes: usize,
+        limit: usize,
+    },
+    /// Refused now, because in the stream it would be everybody's dead letter.
+    #[error("the event {event_type} cannot be read back by its own schema")]
+    Undecodable {
+        event_type: String,
+        #[source]
+        cause: Option<serde_json::Error>,
+    },
+    #[error("the outbox could not be written")]
+    Outbox(#[from] rusqlite::Error),
+}
+
+/// Why a log did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The session is over. What an append did is unknown: connect again and look.
+    #[error("{0}")]
+    Lost(String, #[source] Option<Cause>),
+    /// The log's head was not where the caller thought. Nothing of the refused part is stored.
+    #[error("the log refused the append: {0}")]
+    Refused(String),
+    /// Trying again cannot help: a password, a permission, a version.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl LogError {
+    pub(crate) fn lost(what: impl Into<String>) -> Self {
+        Self::Lost(what.into(), None)
+    }
+
+    pub(crate) fn lost_because(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
+        Self::Lost(what.into(), Some(cause.into()))
+    }
+}
+
+/// Why an event was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Try again later: the position does not move.
+    #[error("not applied yet: {0}")]
+    Transient(String),
+    /// Trying again cannot help: the event becomes a dead letter and its key is parked.
+    #[error("rejected: {0}")]
+    Rejected(String),
+    /// The process must stop; a person must look.
+    #[error("cannot go on: {0}")]
+    Fatal(String),
+}
+
+/// A refusal by the schema is the event's fault, anything else is the moment's.
+impl From<rusqlite::Error> for ApplyError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{
+            ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch,
+        };
+        match error.sqlite_error_code() {
+            Some(ConstraintViolation | TypeMismatch) => Self::Rejected(error.to_string()),
+            Some(DatabaseCorrupt | NotADatabase) => Self::Fatal(error.to_string()),
+            _ => Self::Transient(error.to_string()),
+        }
+    }
+}
+
+impl From<EmitError> for ApplyError {
+    fn from(error: EmitError) -> Self {
+        match error {
+            EmitError::Outbox(cause) => cause.into(),
+            other => Self::Rejected(chain(&other)),
+        }
+    }
+}
+
+/// Why a relay or a consumer stopped although nobody asked it to. The process should end, non-zero.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+/// An error and all its causes, for one log line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        line.push_str(": ");
+        line.push_str(&next.to_string());
+        cause = next.source();
+    }
+    line
+}

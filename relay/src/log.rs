@@ -1,0 +1,96 @@
+//! The log: what the outbox, the stream and the in-memory log have in common.
+//!
+//! A relay copies the tail of one log onto another, a consumer folds one, and recovery will be the relay the
+//! other way round; so this contract is all they see of each other. `conformance` proves every implementation alike.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::envelope::{Envelope, EventId};
+use crate::error::LogError;
+
+/// Events at places 1, 2, 3 … without a hole. A value of it is one session: after `Lost` it is thrown away.
+pub trait Log: Send {
+    /// Where the log ends, and which log it is. `None`: there is no log here.
+    fn head(&mut self) -> impl Future<Output = Result<Option<Head>, LogError>> + Send;
+
+    /// Up to `limit` events after place `after`, oldest first; fewer when they are large. Waits at most `wait` for
+    /// the first of them; nothing by then is an empty list, not an error. Reading takes nothing away.
+    fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+}
+
+/// A log that can grow.
+pub trait AppendLog: Log {
+    /// Appends `records` at the places right after `head`, in order, and answers the new head.
+    ///
+    /// `Refused` when the log does not end at `head`, or is another incarnation of it. After any error a *prefix* of
+    /// the records may be stored: look at the head before going on.
+    fn append_after(
+        &mut self,
+        head: &Head,
+        records: &[Record],
+    ) -> impl Future<Output = Result<Head, LogError>> + Send;
+}
+
+/// A log that can be missing and then be made: what a relay publishes to.
+pub trait Stream: AppendLog {
+    /// Makes the log, empty, to begin at place `first`, and draws its incarnation.
+    fn create(
+        &mut self,
+        first: u64,
+        origin: &Origin,
+    ) -> impl Future<Output = Result<Head, LogError>> + Send;
+}
+
+/// A way to a log. Each call makes a new session on a new connection: nothing queued in an old one survives it.
+pub trait Connect: Send + Sync + 'static {
+    type Session: Log;
+
+    fn connect(&self) -> impl Future<Output = Result<Self::Session, LogError>> + Send;
+
+    /// The log's name, for messages to people: `USERS`.
+    fn stream(&self) -> &str;
+}
+
+/// One event at its place. The bytes are the same in every log that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub seq: u64,
+    /// `users.created`
+    pub subject: String,
+    pub bytes: Bytes,
+}
+
+impl Record {
+    /// The event's id, or `None` when this is no event of ours.
+    pub fn event_id(&self) -> Option<EventId> {
+        Envelope::parse(&self.bytes).ok().map(|e| e.id)
+    }
+}
+
+/// Where a log ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last place taken; `first - 1` in an empty log.
+    pub seq: u64,
+    /// The oldest place kept.
+    pub first: u64,
+    /// Drawn anew each time the log is made: the key of the write door. Who has not seen it cannot append.
+    pub incarnation: String,
+    pub origin: Origin,
+}
+
+/// Whose log it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub database_id: Uuid,
+    pub epoch: u32,
+}

@@ -1,0 +1,367 @@
+//! A stream in memory with the faults of a real one, drawn from a seed: for tests of the library and of its users.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::watch;
+
+use crate::error::LogError;
+use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
+
+/// A broker with room for one stream. Clones share it.
+#[derive(Clone)]
+pub struct MemoryBroker {
+    state: Arc<Mutex<State>>,
+    /// Counts changes, so that a reader can wait for one.
+    changed: watch::Sender<u64>,
+}
+
+/// What the broker holds; a copy of it is a backup of the broker's disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    first: u64,
+    records: Vec<Record>,
+    incarnation: String,
+    origin: Origin,
+}
+
+/// A rule broken on purpose: the conformance suite must see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// Appends wherever its end is, whatever the caller expected.
+    IgnoresThePlace,
+    /// Takes appends that were meant for another incarnation.
+    IgnoresTheIncarnation,
+    /// Hands out events from one place too late.
+    SkipsAnEvent,
+    /// Refuses an append after storing its first event.
+    KeepsPartOfTheRefused,
+    /// Stores other bytes than it was given.
+    RewritesTheBytes,
+    /// Does not wake who waits for an event.
+    ForgetsToWake,
+}
+
+/// How many faults of each kind were fired: a test that fired none proves nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fired {
+    pub not_connected: u64,
+    pub cut_before_store: u64,
+    pub cut_amid_store: u64,
+    pub cut_after_store: u64,
+    pub cut_read: u64,
+    pub short_read: u64,
+    pub stolen_read: u64,
+}
+
+struct State {
+    store: Option<Store>,
+    random: SmallRng,
+    /// How likely each operation fails, from 0 to 1.
+    fault_rate: f64,
+    bug: Option<PlantedBug>,
+    fired: Fired,
+    /// Sessions of an older generation are cut.
+    generation: u64,
+    incarnations: u64,
+}
+
+impl MemoryBroker {
+    /// An empty broker that never fails, until [`Self::fail`] says so.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                store: None,
+                random: SmallRng::seed_from_u64(seed),
+                fault_rate: 0.0,
+                bug: None,
+                fired: Fired::default(),
+                generation: 0,
+                incarnations: 0,
+            })),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// From now on each operation fails this often, from 0 (never) to 1 (always).
+    pub fn fail(&self, rate: f64) {
+        self.lock().fault_rate = rate;
+    }
+
+    pub fn plant(&self, bug: PlantedBug) {
+        self.lock().bug = Some(bug);
+    }
+
+    pub fn fired(&self) -> Fired {
+        self.lock().fired
+    }
+
+    /// Cuts all connections.
+    pub fn cut(&self) {
+        self.lock().generation += 1;
+        self.wake();
+    }
+
+    /// What is on the broker's disk: `None` without a stream.
+    pub fn store(&self) -> Option<Store> {
+        self.lock().store.clone()
+    }
+
+    /// Puts another disk in: an older copy, or an empty one. Connections are cut, as by any restart.
+    pub fn restore(&self, store: Option<Store>) {
+        self.lock().store = store;
+        self.cut();
+    }
+
+    /// Loses the last `count` events, as a broker does that did not flush before a power cut.
+    pub fn lose_tail(&self, count: usize) {
+        if let Some(store) = &mut self.lock().store {
+            let kept = store.records.len().saturating_sub(count);
+            store.records.truncate(kept);
+        }
+        self.cut();
+    }
+
+    /// Removes the events up to and including `seq`, as retention does.
+    pub fn trim(&self, seq: u64) {
+        if let Some(store) = &mut self.lock().store {
+            store.records.retain(|record| record.seq > seq);
+            store.first = store.first.max(seq + 1);
+        }
+        self.wake();
+    }
+
+    /// Deletes the stream under living connections, as an operator can.
+    pub fn delete(&self) {
+        self.lock().store = None;
+        self.wake();
+    }
+
+    /// Every event in the stream.
+    pub fn records(&self) -> Vec<Record> {
+        self.store().map_or(Vec::new(), |store| store.records)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics inside the broker")
+    }
+
+    fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+impl Connect for MemoryBroker {
+    type Session = MemorySession;
+
+    async fn connect(&self) -> Result<MemorySession, LogError> {
+        let mut state = self.lock();
+        if state.strikes() {
+            state.fired.not_connected += 1;
+            return Err(LogError::lost("not connected"));
+        }
+        Ok(MemorySession {
+            generation: state.generation,
+            changed: self.changed.subscribe(),
+            broker: self.clone(),
+        })
+    }
+
+    fn stream(&self) -> &str {
+        "MEMORY"
+    }
+}
+
+/// One connection.
+pub struct MemorySession {
+    broker: MemoryBroker,
+    generation: u64,
+    changed: watch::Receiver<u64>,
+}
+
+impl Log for MemorySession {
+    async fn head(&mut self) -> Result<Option<Head>, LogError> {
+        let mut state = self.alive()?;
+        state.maybe_cut_read()?;
+        Ok(state.store.as_ref().map(Store::head))
+    }
+
+    async fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, LogError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            self.changed.borrow_and_update(); // before looking, so that no change is missed
+            let records = self.alive()?.read_after(after, limit)?;
+            let woken = tokio::time::timeout_at(deadline, self.changed.changed());
+            if !records.is_empty() || woken.await.is_err() {
+                return Ok(records);
+            }
+        }
+    }
+}
+
+impl AppendLog for MemorySession {
+    async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        let appended = self.alive()?.append_after(head, records);
+        if self.alive()?.bug != Some(PlantedBug::ForgetsToWake) {
+            self.broker.wake();
+        }
+        appended
+    }
+}
+
+impl Stream for MemorySession {
+    fn create(
+        &mut self,
+        first: u64,
+        origin: &Origin,
+    ) -> impl Future<Output = Result<Head, LogError>> + Send {
+        let made = self
+            .alive()
+            .and_then(|mut state| state.create(first, origin));
+        self.broker.wake();
+        std::future::ready(made)
+    }
+}
+
+impl MemorySession {
+    fn alive(&self) -> Result<MutexGuard<'_, State>, LogError> {
+        let state = self.broker.lock();
+        match state.generation == self.generation {
+            true => Ok(state),
+            false => Err(LogError::lost("the connection was cut")),
+        }
+    }
+}
+
+impl State {
+    fn strikes(&mut self) -> bool {
+        self.fault_rate > 0.0 && self.random.random_bool(self.fault_rate)
+    }
+
+    fn maybe_cut_read(&mut self) -> Result<(), LogError> {
+        if !self.strikes() {
+            return Ok(());
+        }
+        self.fired.cut_read += 1;
+        Err(LogError::lost("the connection was cut under a read"))
+    }
+
+    fn create(&mut self, first: u64, origin: &Origin) -> Result<Head, LogError> {
+        if self.store.is_some() {
+            return Err(LogError::Refused("the stream exists".to_owned()));
+        }
+        self.incarnations += 1;
+        let store = Store {
+            first,
+            records: Vec::new(),
+            incarnation: format!("incarnation-{}", self.incarnations),
+            origin: origin.clone(),
+        };
+        let head = store.head();
+        self.store = Some(store);
+        Ok(head)
+    }
+
+    fn read_after(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
+        self.maybe_cut_read()?;
+        let Some(store) = &self.store else {
+            return Err(LogError::lost("there is no stream"));
+        };
+        let late = u64::from(self.bug == Some(PlantedBug::SkipsAnEvent));
+        let from = store
+            .records
+            .iter()
+            .filter(|record| record.seq > after + late);
+        let mut records: Vec<Record> = from.take(limit).cloned().collect();
+        if records.len() > 1 && self.strikes() {
+            let at = self.random.random_range(1..records.len());
+            if self.random.random_bool(0.5) {
+                self.fired.short_read += 1;
+                records.truncate(at);
+            } else {
+                // An older process's pull took the first ones.
+                self.fired.stolen_read += 1;
+                records.drain(..at);
+            }
+        }
+        Ok(records)
+    }
+
+    fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        let bug = self.bug;
+        let Some(store) = &mut self.store else {
+            return Err(LogError::lost("there is no stream"));
+        };
+        let place_differs =
+            store.head().seq != head.seq && bug != Some(PlantedBug::IgnoresThePlace);
+        let door_differs =
+            store.incarnation != head.incarnation && bug != Some(PlantedBug::IgnoresTheIncarnation);
+        if place_differs || door_differs {
+            if bug == Some(PlantedBug::KeepsPartOfTheRefused) {
+                store.push(&records[..1], bug);
+            }
+            return Err(LogError::Refused(format!(
+                "it ends at {}",
+                store.head().seq
+            )));
+        }
+        self.store_or_cut(head, records)
+    }
+
+    /// Stores everything, or a prefix and a cut: the caller cannot know which.
+    fn store_or_cut(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        let kept = match self.strikes() {
+            false => records.len(),
+            true => self.random.random_range(0..=records.len()),
+        };
+        let cut = kept < records.len() || self.strikes();
+        let bug = self.bug;
+        if let Some(store) = &mut self.store {
+            store.push(&records[..kept], bug);
+        }
+        if !cut {
+            let seq = head.seq + records.len() as u64;
+            return Ok(Head {
+                seq,
+                ..head.clone()
+            });
+        }
+        match kept {
+            0 => self.fired.cut_before_store += 1,
+            n if n == records.len() => self.fired.cut_after_store += 1,
+            _ => self.fired.cut_amid_store += 1,
+        }
+        Err(LogError::lost("the connection was cut under a publish"))
+    }
+}
+
+impl Store {
+    fn head(&self) -> Head {
+        Head {
+            seq: self.first + self.records.len() as u64 - 1,
+            first: self.first,
+            incarnation: self.incarnation.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// The broker numbers what it stores.
+    fn push(&mut self, records: &[Record], bug: Option<PlantedBug>) {
+        for record in records {
+            let mut stored = record.clone();
+            stored.seq = self.head().seq + 1;
+            if bug == Some(PlantedBug::RewritesTheBytes) {
+                stored.bytes = [&record.bytes[..], b" "].concat().into();
+            }
+            self.records.push(stored);
+        }
+    }
+}

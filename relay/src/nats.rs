@@ -1,0 +1,212 @@
+//! The broker: the only module that speaks NATS.
+//!
+//! A session is one connection. It is never repaired: the client's own reconnect would send commands that were queued
+//! before the cut, behind the relay's back, so a cut ends the session and whoever needs one opens the next.
+
+mod publish;
+mod reader;
+mod stream;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::{self, ErrorCode, context::ContextBuilder};
+use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event};
+use uuid::Uuid;
+
+use crate::error::LogError;
+use crate::log::{Head, Origin};
+
+pub use reader::{NatsReader, ReaderSession};
+pub use stream::{NatsStream, StreamSession};
+
+/// Consumers are sent back to an earlier place with RESET, which 2.14 brought.
+const OLDEST_SERVER: (u64, u64) = (2, 14);
+/// How long the broker may take to answer, in all places.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+// What the stream's metadata says of its log.
+const DATABASE_ID: &str = "freehold.database_id";
+const EPOCH: &str = "freehold.epoch";
+const INCARNATION: &str = "freehold.incarnation";
+
+/// How to reach the broker, and as whom.
+#[derive(Clone)]
+pub struct Nats {
+    url: String,
+    user: String,
+    password: String,
+    inbox: String,
+}
+
+impl Nats {
+    /// `inbox` is the prefix of the only reply subjects this user may listen on, such as `_INBOX_users`.
+    pub fn new(url: &str, user: &str, password: &str, inbox: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            user: user.to_owned(),
+            password: password.to_owned(),
+            inbox: inbox.to_owned(),
+        }
+    }
+
+    /// The way of a stream's one writer to it. `readers` names the consumers it makes for others, such as
+    /// `orders-user-cache`: nobody else may make one.
+    pub fn stream(&self, stream: &str, readers: &[&str]) -> NatsStream {
+        NatsStream::new(self.clone(), stream, readers)
+    }
+
+    /// The way of a reader to another service's stream, through the one consumer its owner made for it.
+    pub fn reader(&self, stream: &str, consumer: &str) -> NatsReader {
+        NatsReader::new(self.clone(), stream, consumer)
+    }
+
+    /// A new connection that lives until its first cut.
+    async fn open(&self) -> Result<Client, LogError> {
+        let client = self
+            .one_login()
+            .name(&self.user)
+            .custom_inbox_prefix(&self.inbox)
+            .max_reconnects(1)
+            .connection_timeout(TIMEOUT)
+            .request_timeout(Some(TIMEOUT))
+            .ping_interval(Duration::from_secs(10))
+            .event_callback(|event| async move { report(&event) })
+            .connect(&self.url)
+            .await
+            .map_err(|error| self.not_connected(error))?;
+        check_version(&client.server_info().version)?;
+        Ok(client)
+    }
+
+    /// Logs in once and never again. With a single reconnect permitted and its login failing, the client gives up
+    /// at the first cut and drops what is queued; the crate has no switch for that (0 means for ever).
+    fn one_login(&self) -> ConnectOptions {
+        let (user, password) = (self.user.clone(), self.password.clone());
+        let used = AtomicBool::new(false);
+        ConnectOptions::with_auth_callback(move |_nonce| {
+            let mut auth = Auth::new();
+            auth.username = Some(user.clone());
+            auth.password = Some(password.clone());
+            let again = used.swap(true, Ordering::Relaxed);
+            async move {
+                match again {
+                    false => Ok(auth),
+                    true => Err(AuthError::new("a session is not repaired")),
+                }
+            }
+        })
+    }
+
+    fn not_connected(&self, error: async_nats::ConnectError) -> LogError {
+        let Self { url, user, .. } = self;
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                LogError::Misconfigured(format!(
+                    "the broker at {url} refuses the login of {user}: check this service's broker password"
+                ))
+            }
+            ConnectErrorKind::ServerParse => LogError::Misconfigured(format!(
+                "{url} is no broker address: write nats://host:port"
+            )),
+            _ => LogError::lost_because(format!("no connection to the broker at {url}"), error),
+        }
+    }
+}
+
+/// What the server says unasked: refused permissions are heard only here.
+fn report(event: &Event) {
+    match event {
+        Event::ServerError(error) => tracing::warn!(%error, "the broker refused something"),
+        Event::SlowConsumer(_) => tracing::warn!("messages were dropped on the way in"),
+        other => tracing::debug!(event = %other, "broker connection"),
+    }
+}
+
+fn check_version(version: &str) -> Result<(), LogError> {
+    let mut parts = version
+        .split('.')
+        .map(|part| part.parse::<u64>().unwrap_or(0));
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if found >= OLDEST_SERVER {
+        return Ok(());
+    }
+    let (major, minor) = OLDEST_SERVER;
+    Err(LogError::Misconfigured(format!(
+        "the broker is nats-server {version}, but {major}.{minor} or newer is needed (consumer RESET): install a newer nats-server"
+    )))
+}
+
+fn context(client: Client, api_prefix: &str) -> jetstream::Context {
+    ContextBuilder::new()
+        .timeout(TIMEOUT)
+        .api_prefix(api_prefix)
+        .build(client)
+}
+
+/// STREAM.INFO as a head. `None`: there is no such stream.
+async fn stream_info(js: &jetstream::Context, stream: &str) -> Result<Option<Info>, LogError> {
+    use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
+    match js.get_stream(stream).await {
+        Ok(found) => Ok(Some(found.cached_info().clone())),
+        Err(error) => match error.kind() {
+            JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            JetStream(why) => Err(api_error(
+                format!("the broker does not show stream {stream}"),
+                &why,
+            )),
+            _ => Err(LogError::lost_because(
+                format!("the broker does not show stream {stream}"),
+                error,
+            )),
+        },
+    }
+}
+
+/// An answer of the JetStream API, sorted by what happens next.
+fn api_error(what: String, error: &jetstream::Error) -> LogError {
+    match error.error_code() {
+        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT | ErrorCode::JETSTREAM_NOT_ENABLED => {
+            LogError::Misconfigured(format!(
+                "{what}: JetStream is not enabled for this account; start the broker with the project's nats.conf"
+            ))
+        }
+        _ => LogError::lost_because(what, std::io::Error::other(error.to_string())),
+    }
+}
+
+fn head_of(info: &Info) -> Head {
+    let said = |key| info.config.metadata.get(key).map_or("", String::as_str);
+    Head {
+        seq: info.state.last_sequence,
+        first: match info.state.messages {
+            0 => info.state.last_sequence + 1,
+            _ => info.state.first_sequence,
+        },
+        incarnation: said(INCARNATION).to_owned(),
+        origin: Origin {
+            // A stream without these was not made by a relay: no database has the nil id.
+            database_id: said(DATABASE_ID).parse().unwrap_or(Uuid::nil()),
+            epoch: said(EPOCH).parse().unwrap_or(0),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_without_reset_are_refused_with_the_cure() {
+        assert!(check_version("2.14.0").is_ok());
+        assert!(check_version("2.15.1-dev").is_ok());
+        assert!(check_version("3.0.0").is_ok());
+        let refusal = check_version("2.9.10").unwrap_err().to_string();
+        assert!(
+            refusal.contains("2.9.10") && refusal.contains("install a newer"),
+            "{refusal}"
+        );
+        assert!(check_version("").is_err());
+    }
+}

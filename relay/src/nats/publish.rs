@@ -1,0 +1,193 @@
+//! Publishing with a place: each message says after which number it belongs, and the broker refuses any other.
+
+use async_nats::{Client, HeaderMap, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::TIMEOUT;
+use crate::error::LogError;
+use crate::log::{Head, Record};
+
+/// From this many rows on a batch is faster: it costs the broker one flush, and a little more besides.
+const BATCH_FROM: usize = 16;
+/// Messages in one atomic batch, at most: the broker's limit.
+const MAX_BATCH: usize = 1000;
+
+// The broker's answers that mean "this does not belong there".
+const WRONG_LAST_SEQUENCE: u64 = 10071;
+const WRONG_LAST_SEQUENCE_UNNAMED: u64 = 10164;
+
+pub(super) struct Publisher {
+    client: Client,
+    root: String,
+    /// One subscription for all answers of the session; each comes to the number it is for.
+    inbox: String,
+    answers: Subscriber,
+    /// Whether the stream takes atomic batches.
+    pub(super) batches: bool,
+}
+
+/// The broker's answer to a publish.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Stored { seq: u64 },
+    Refused { error: Refusal },
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl Publisher {
+    pub(super) async fn new(client: Client, stream: &str) -> Result<Self, LogError> {
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await;
+        Ok(Self {
+            answers: answers.map_err(|error| LogError::lost_because("no inbox", error))?,
+            client,
+            root: stream.to_lowercase(),
+            inbox,
+            batches: false,
+        })
+    }
+
+    /// Sends everything, then waits for every answer. An error leaves answers on their way, so it ends the session.
+    pub(super) async fn append_after(
+        &mut self,
+        head: &Head,
+        records: &[Record],
+    ) -> Result<Head, LogError> {
+        let mut last = head.seq;
+        let mut awaited = 0;
+        let in_batches = self.batches && records.len() >= BATCH_FROM;
+        for chunk in records.chunks(if in_batches { MAX_BATCH } else { 1 }) {
+            self.send(last, &head.incarnation, chunk).await?;
+            last += chunk.len() as u64;
+            awaited += 1;
+        }
+        let flushed = self.client.flush().await;
+        flushed.map_err(|error| LogError::lost_because("the publish was cut off", error))?;
+        self.await_answers(awaited).await?;
+        Ok(Head {
+            seq: last,
+            ..head.clone()
+        })
+    }
+
+    /// One message alone, or several as one atomic batch; only the last asks for an answer.
+    async fn send(&self, last: u64, token: &str, chunk: &[Record]) -> Result<(), LogError> {
+        let batch_id = nuid::next().to_string();
+        let end = last + chunk.len() as u64;
+        for (index, record) in chunk.iter().enumerate() {
+            let mut headers = HeaderMap::new();
+            headers.insert("Content-Type", "application/cloudevents+json");
+            if index == 0 {
+                headers.insert("Nats-Expected-Last-Sequence", last.to_string());
+            }
+            if chunk.len() > 1 {
+                headers.insert("Nats-Batch-Id", batch_id.as_str());
+                headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
+            }
+            let is_last = index + 1 == chunk.len();
+            if is_last && chunk.len() > 1 {
+                headers.insert("Nats-Batch-Commit", "1");
+            }
+            let reply = is_last.then(|| format!("{}.{end}", self.inbox));
+            self.publish(
+                self.subject(token, record),
+                reply,
+                headers,
+                record.bytes.clone(),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        subject: String,
+        reply: Option<String>,
+        headers: HeaderMap,
+        bytes: Bytes,
+    ) -> Result<(), LogError> {
+        let sent = match reply {
+            Some(reply) => {
+                let publish = self
+                    .client
+                    .publish_with_reply_and_headers(subject, reply, headers, bytes);
+                publish.await
+            }
+            None => {
+                self.client
+                    .publish_with_headers(subject, headers, bytes)
+                    .await
+            }
+        };
+        sent.map_err(|error| LogError::lost_because("the publish was cut off", error))
+    }
+
+    /// `users.created` goes in through `users.<token>.created`: who has not seen this incarnation has no door.
+    fn subject(&self, token: &str, record: &Record) -> String {
+        let rest = record.subject.strip_prefix(&self.root).unwrap_or_default();
+        format!("{}.{token}{rest}", self.root)
+    }
+
+    async fn await_answers(&mut self, count: usize) -> Result<(), LogError> {
+        let deadline = Instant::now() + TIMEOUT;
+        for _ in 0..count {
+            let answer = timeout_at(deadline, self.answers.next()).await;
+            let answer = answer
+                .map_err(|_| LogError::lost("the broker did not answer a publish in time"))?;
+            let answer =
+                answer.ok_or_else(|| LogError::lost("the connection was cut under a publish"))?;
+            self.check(&answer)?;
+        }
+        Ok(())
+    }
+
+    /// An acknowledgement counts only if it names the very number that was meant.
+    fn check(&self, answer: &async_nats::Message) -> Result<(), LogError> {
+        if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
+            return Err(LogError::lost(
+                "no stream takes this subject: it is gone or was made anew",
+            ));
+        }
+        let wanted = answer
+            .subject
+            .rsplit('.')
+            .next()
+            .and_then(|seq| seq.parse().ok());
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Answer::Stored { seq }) if Some(seq) == wanted => Ok(()),
+            Ok(Answer::Stored { seq }) => Err(LogError::lost(format!(
+                "the broker stored at {seq} what belongs at {wanted:?}"
+            ))),
+            Ok(Answer::Refused { error }) => Err(refusal(&error)),
+            Err(error) => Err(LogError::lost_because(
+                "the broker's answer cannot be read",
+                error,
+            )),
+        }
+    }
+}
+
+fn refusal(error: &Refusal) -> LogError {
+    let Refusal {
+        err_code,
+        description,
+    } = error;
+    match *err_code {
+        WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_UNNAMED => LogError::Refused(description.clone()),
+        _ => LogError::lost(format!(
+            "the broker refused a publish: {description} ({err_code})"
+        )),
+    }
+}

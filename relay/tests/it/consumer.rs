@@ -1,0 +1,452 @@
+//! The consumer over the in-memory broker: once, in order, and a poison event holds up only its own key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use relay::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, LetterState, Progress, Received, Relay, Rows};
+
+use crate::support::{Scratch, Weighed, count, decode, emit, outbox_rows, weigh, weighed};
+
+/// Keeps the last weight of each parcel, and refuses a version that is not the next.
+fn remember(rows: &Rows<'_>, event: &Received<Weighed>) -> Result<(), ApplyError> {
+    let Weighed {
+        parcel,
+        weight_g,
+        version,
+    } = &event.event;
+    rows.execute_batch("create table if not exists history (seq integer, parcel text, version integer, weight_g integer)")?;
+    let last: u64 = rows.query_row(
+        "select coalesce(max(version), 0) from history where parcel = ?1",
+        [parcel],
+        |row| row.get(0),
+    )?;
+    if *version != last + 1 {
+        return Err(ApplyError::Rejected(format!(
+            "version {version} after {last}"
+        )));
+    }
+    rows.execute(
+        "insert into history values (?1, ?2, ?3, ?4)",
+        (event.seq, parcel, version, weight_g),
+    )?;
+    Ok(())
+}
+
+fn history() -> Consumer {
+    Consumer::projection("parcel-history", "PARCELS", decode, remember)
+}
+
+async fn publish(db: &Database, broker: &MemoryBroker) {
+    let mut relay = Relay::new(db, broker.clone());
+    while broker.records().len() as u64 != db.outbox().committed() {
+        let _retried = relay.step().await;
+    }
+}
+
+/// Steps until everything published is applied.
+async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
+    let mut follower = consumer.follow(db, broker.clone());
+    for _ in 0..10_000 {
+        let _retried = follower.step().await;
+        if consumer.status().borrow().offset == broker.records().len() as u64 {
+            return;
+        }
+    }
+    panic!("stuck: {:?}", consumer.status().borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_event_is_applied_once_and_in_order_whatever_the_broker_does() {
+    let first_seed: u64 = std::env::var("FREEHOLD_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let (mut stolen, mut cut) = (0, 0);
+    for seed in first_seed..first_seed + 40 {
+        println!("seed {seed}");
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(seed);
+        let consumer = history();
+        for version in 1..=10 {
+            for parcel in ["a", "b", "c"] {
+                weigh(&producer, parcel, 1, version).await;
+            }
+            broker.fail(0.0);
+            publish(&producer, &broker).await;
+            broker.fail(0.3);
+            catch_up(&consumer, &reader, &broker).await;
+        }
+        // `remember` refuses any version but the next: no dead letter means no gap, no repeat, no swap.
+        assert_eq!(count(&reader, "relay_dead_letter").await, 0, "seed {seed}");
+        assert_eq!(count(&reader, "history").await, 30, "seed {seed}");
+        stolen += broker.fired().stolen_read;
+        cut += broker.fired().cut_read;
+    }
+    assert!(
+        stolen > 0 && cut > 0,
+        "a test without faults proves nothing"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_event_parks_its_key_and_no_other_and_a_retry_applies_all_in_order() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    let cured = Arc::new(AtomicBool::new(false));
+    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, {
+        let cured = cured.clone();
+        move |rows, event| match event.event.weight_g {
+            13 if !cured.load(Ordering::Relaxed) => Err(ApplyError::Rejected("unlucky".to_owned())),
+            _ => remember(rows, event),
+        }
+    });
+    for (parcel, weight_g, version) in [
+        ("a", 1, 1),
+        ("b", 13, 1),
+        ("a", 2, 2),
+        ("b", 2, 2),
+        ("b", 3, 3),
+        ("a", 3, 3),
+    ] {
+        weigh(&producer, parcel, weight_g, version).await;
+    }
+    publish(&producer, &broker).await;
+    catch_up(&consumer, &reader, &broker).await;
+
+    let letters = consumer.dead_letters(&reader);
+    let states: Vec<_> = letters
+        .list(100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|letter| (letter.seq, letter.state))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (2, LetterState::Dead),
+            (4, LetterState::Parked),
+            (5, LetterState::Parked)
+        ]
+    );
+    assert_eq!(
+        applied(&reader).await,
+        [(1, "a"), (3, "a"), (6, "a")].map(owned)
+    );
+    assert_eq!(consumer.status().borrow().dead_letters, 3);
+
+    let in_vain = letters.retry("b").await.unwrap();
+    assert_eq!(
+        (in_vain.applied, in_vain.stopped_at),
+        (0, Some((2, "unlucky".to_owned())))
+    );
+    assert_eq!(letters.list(1).await.unwrap()[0].attempts, 2);
+
+    cured.store(true, Ordering::Relaxed);
+    let retried = letters.retry("b").await.unwrap();
+    assert_eq!((retried.applied, retried.stopped_at), (3, None));
+    let expected = [(1, "a"), (3, "a"), (6, "a"), (2, "b"), (4, "b"), (5, "b")];
+    assert_eq!(
+        applied(&reader).await,
+        expected.map(owned),
+        "b's events came in their order"
+    );
+    assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+    assert_eq!(count(&reader, "relay_dead_letter_audit").await, 3);
+    assert_eq!(consumer.status().borrow().dead_letters, 0);
+
+    weigh(&producer, "b", 4, 4).await;
+    publish(&producer, &broker).await;
+    catch_up(&consumer, &reader, &broker).await;
+    assert_eq!(
+        applied(&reader).await.last(),
+        Some(&owned((7, "b"))),
+        "the key flows again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discard_gives_up_one_event_keeps_its_bytes_and_releases_the_rest() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    let consumer = Consumer::projection(
+        "weights",
+        "PARCELS",
+        decode,
+        |rows, event: &Received<Weighed>| {
+            let sql = "insert or replace into parcels values (?1, ?2)"; // the schema refuses weights below 1
+            rows.execute(sql, (&event.event.parcel, event.event.weight_g))?;
+            Ok(())
+        },
+    );
+    for (weight_g, version) in [(-5, 1), (7, 2)] {
+        let event = weighed("a", weight_g, version);
+        producer.write(move |tx| emit(tx, &event)).await.unwrap();
+    }
+    publish(&producer, &broker).await;
+    catch_up(&consumer, &reader, &broker).await;
+    let letters = consumer.dead_letters(&reader);
+    assert!(
+        letters.discard(2, "not this one").await.unwrap().is_none(),
+        "a parked event cannot be discarded"
+    );
+
+    let released = letters
+        .discard(1, "a scale was broken")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((released.applied, released.stopped_at), (1, None));
+    let kept = reader.read(|rows| {
+        let sql = "select note, envelope from relay_dead_letter_audit where action = 'discarded'";
+        rows.query_row(sql, [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
+    });
+    let (note, bytes) = kept.await.unwrap();
+    assert_eq!(note, "a scale was broken");
+    assert_eq!(
+        bytes,
+        outbox_rows(&producer).await[0].bytes,
+        "nothing is dropped, not even what is given up"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_contained_and_makes_a_dead_letter() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    let consumer = Consumer::projection(
+        "weights",
+        "PARCELS",
+        decode,
+        |rows, event: &Received<Weighed>| {
+            assert!(event.event.parcel != "b", "no parcel b");
+            remember(rows, event)
+        },
+    );
+    for parcel in ["a", "b", "c"] {
+        weigh(&producer, parcel, 1, 1).await;
+    }
+    publish(&producer, &broker).await;
+    catch_up(&consumer, &reader, &broker).await;
+    let letters = consumer.dead_letters(&reader).list(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert!(
+        letters[0].reason.contains("no parcel b"),
+        "{}",
+        letters[0].reason
+    );
+    assert_eq!(applied(&reader).await, [(1, "a"), (3, "c")].map(owned));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    let open = Arc::new(AtomicBool::new(false));
+    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, {
+        let open = open.clone();
+        move |rows, event| match event.event.parcel.as_str() {
+            "b" if !open.load(Ordering::Relaxed) => {
+                Err(ApplyError::Transient("not yet".to_owned()))
+            }
+            _ => remember(rows, event),
+        }
+    });
+    for parcel in ["a", "b", "c"] {
+        weigh(&producer, parcel, 1, 1).await;
+    }
+    publish(&producer, &broker).await;
+    let mut follower = consumer.follow(&reader, broker.clone());
+    assert_eq!(follower.step().await.unwrap(), Progress::Idle);
+    let error = follower.step().await.unwrap_err();
+    assert!(error.to_string().contains("not yet"), "{error}");
+    assert_eq!(applied(&reader).await, [(1, "a")].map(owned));
+
+    open.store(true, Ordering::Relaxed);
+    catch_up(&consumer, &reader, &broker).await;
+    assert_eq!(
+        applied(&reader).await,
+        [(1, "a"), (2, "b"), (3, "c")].map(owned)
+    );
+    assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_types_are_skipped_and_counted_and_undecodable_ones_are_dead() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    for parcel in ["a", "b"] {
+        weigh(&producer, parcel, 1, 1).await;
+    }
+    publish(&producer, &broker).await;
+    let choosy = Consumer::projection("choosy", "PARCELS", |_, _| Ok(None::<Weighed>), remember);
+    catch_up(&choosy, &reader, &broker).await;
+    assert_eq!(choosy.status().borrow().skipped, 2);
+    assert_eq!(choosy.status().borrow().dead_letters, 0);
+
+    let number = |_: &str, data: &[u8]| serde_json::from_slice::<u64>(data).map(Some);
+    let strict = Consumer::projection("strict", "PARCELS", number, |_, _: &Received<u64>| Ok(()));
+    catch_up(&strict, &reader, &broker).await;
+    let letters = strict.dead_letters(&reader).list(10).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    assert!(
+        letters[0].reason.contains("undecodable"),
+        "{}",
+        letters[0].reason
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reaction_emits_commits_with_the_offset() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(7);
+    let consumer = Consumer::reaction(
+        "echo",
+        "PARCELS",
+        decode,
+        |tx, event: &Received<Weighed>| {
+            tx.emit(relay::NewEvent {
+                event_type: "scales.noticed.v1",
+                aggregate: event.aggregate.clone(),
+                data: &event.event,
+                decode: |_, data| serde_json::from_slice(data).map(Some),
+            })?;
+            Ok(())
+        },
+    );
+    for index in 0..60 {
+        weigh(&producer, &format!("parcel-{index}"), 1, 1).await;
+        publish(&producer, &broker).await;
+        broker.fail(0.3);
+        catch_up(&consumer, &reader, &broker).await;
+        broker.fail(0.0);
+    }
+    assert_eq!(
+        reader.outbox().committed(),
+        60,
+        "one for each, however often it was read"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_log_at_the_same_numbers_is_never_applied() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (producer, stranger, reader) = (
+        scratch.producer().await,
+        other.producer().await,
+        scratch.reader().await,
+    );
+    for db in [&producer, &stranger] {
+        for version in 1..=3 {
+            weigh(db, "a", 1, version).await;
+        }
+    }
+    let (broker, elsewhere) = (MemoryBroker::new(1), MemoryBroker::new(2));
+    publish(&producer, &broker).await;
+    weigh(&stranger, "a", 1, 4).await;
+    publish(&stranger, &elsewhere).await;
+    let consumer = history();
+    catch_up(&consumer, &reader, &broker).await;
+
+    let mut follower = consumer.follow(&reader, broker.clone());
+    follower.step().await.unwrap();
+    broker.restore(elsewhere.store());
+    follower.step().await.expect_err("the connection was cut");
+    for _ in 0..3 {
+        let error = follower.step().await.unwrap_err();
+        assert!(error.to_string().contains("this is another log"), "{error}");
+    }
+    assert_eq!(count(&reader, "history").await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_made_anew_under_a_living_reader_is_checked_again() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    weigh(&producer, "a", 1, 1).await;
+    let broker = MemoryBroker::new(1);
+    publish(&producer, &broker).await;
+    let consumer = history();
+    let mut follower = consumer.follow(&reader, broker.clone());
+    while consumer.status().borrow().offset < 1 {
+        follower.step().await.unwrap();
+    }
+    broker.delete();
+    publish(&producer, &broker).await;
+    let seen = loop {
+        if let Err(error) = follower.step().await {
+            break error.to_string();
+        }
+    };
+    assert!(seen.contains("made anew"), "{seen}");
+    weigh(&producer, "a", 1, 2).await;
+    publish(&producer, &broker).await;
+    catch_up(&consumer, &reader, &broker).await;
+    assert_eq!(count(&reader, "history").await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_trimmed_before_they_were_applied_are_reported_and_nothing_is_skipped() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    let consumer = history();
+    weigh(&producer, "a", 1, 1).await;
+    publish(&producer, &broker).await;
+    catch_up(&consumer, &reader, &broker).await;
+    for version in 2..=5 {
+        weigh(&producer, "a", 1, version).await;
+    }
+    publish_all(&producer, &broker).await;
+
+    broker.trim(1); // up to the offset: nothing is missing
+    let mut follower = consumer.follow(&reader, broker.clone());
+    follower.step().await.unwrap();
+    broker.trim(3);
+    let error = loop {
+        if let Err(error) = follower.step().await {
+            break error.to_string();
+        }
+    };
+    assert!(error.contains("reading again"), "{error}");
+    let error = follower.step().await.unwrap_err().to_string();
+    assert!(error.contains("begins at 4, after the offset 1"), "{error}");
+    let newcomer = Consumer::projection("newcomer", "PARCELS", decode, remember);
+    let error = newcomer
+        .follow(&reader, broker.clone())
+        .step()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("begins at 4, after the offset 0"), "{error}");
+    assert_eq!(count(&reader, "history").await, 1);
+}
+
+async fn publish_all(db: &Database, broker: &MemoryBroker) {
+    let mut relay = Relay::new(db, broker.clone());
+    while relay.status().borrow().stream_head != db.outbox().committed() {
+        relay.step().await.unwrap();
+    }
+}
+
+fn owned((seq, parcel): (u64, &str)) -> (u64, String) {
+    (seq, parcel.to_owned())
+}
+
+/// The history in the order it was written.
+async fn applied(db: &Database) -> Vec<(u64, String)> {
+    let read = db.read(|rows| {
+        let mut history = rows.prepare("select seq, parcel from history order by rowid")?;
+        history
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<_>, _>>()
+    });
+    read.await.unwrap()
+}

@@ -1,0 +1,218 @@
+//! The relay over a broker that fails as the seed says: the stream becomes the outbox, byte for byte, or publishing halts.
+
+use std::time::Duration;
+
+use relay::memory::MemoryBroker;
+use relay::{Database, Relay, RelayState, Step, Stop, WriteError};
+
+use crate::support::{Scratch, outbox_rows, weigh};
+
+/// Steps until the stream holds the whole outbox. Errors are what the broker's faults look like; they are retried.
+async fn drain(relay: &mut Relay<MemoryBroker>, db: &Database, broker: &MemoryBroker) {
+    for _ in 0..10_000 {
+        let _retried = relay.step().await;
+        if broker.records().len() as u64 == db.outbox().committed() {
+            return;
+        }
+    }
+    panic!(
+        "the stream has {} of {} events",
+        broker.records().len(),
+        db.outbox().committed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_broker_does_the_stream_becomes_the_outbox() {
+    let first_seed: u64 = std::env::var("FREEHOLD_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut fired = relay::memory::Fired::default();
+    for seed in first_seed..first_seed + 40 {
+        println!("seed {seed}");
+        let scratch = Scratch::new();
+        let db = scratch.producer().await;
+        let broker = MemoryBroker::new(seed);
+        broker.fail(0.2);
+        let mut relay = Relay::new(&db, broker.clone());
+        for round in 0..5 {
+            for index in 0..(seed % 7 + 1) * 5 {
+                weigh(&db, &format!("parcel-{index}"), 1, round + 1).await;
+            }
+            match seed % 3 {
+                0 => broker.lose_tail(usize::try_from(seed % 5).unwrap()),
+                1 if round == 2 => broker.restore(None),
+                _ => broker.cut(),
+            }
+            drain(&mut relay, &db, &broker).await;
+            assert_eq!(broker.records(), outbox_rows(&db).await);
+        }
+        let now = broker.fired();
+        fired.cut_before_store += now.cut_before_store;
+        fired.cut_amid_store += now.cut_amid_store;
+        fired.cut_after_store += now.cut_after_store;
+        assert!(db.halted().is_none(), "seed {seed}: {:?}", db.halted());
+    }
+    let all_fired =
+        fired.cut_before_store > 0 && fired.cut_amid_store > 0 && fired.cut_after_store > 0;
+    assert!(all_fired, "a test without faults proves nothing: {fired:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_broker_is_filled_again_at_the_same_numbers() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    for version in 1..=30 {
+        weigh(&db, "a", 1, version).await;
+    }
+    let broker = MemoryBroker::new(1);
+    let mut relay = Relay::new(&db, broker.clone());
+    drain(&mut relay, &db, &broker).await;
+    let before = broker.records();
+    broker.restore(None);
+    drain(&mut relay, &db, &broker).await;
+    assert_eq!(broker.records(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_deleted_while_nothing_is_written_is_noticed_by_the_timer() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    weigh(&db, "a", 1, 1).await;
+    let broker = MemoryBroker::new(1);
+    let relay = Relay::new(&db, broker.clone());
+    let stop = Stop::new();
+    let running = tokio::spawn(relay.run(stop.clone()));
+    eventually(|| broker.records().len() == 1).await;
+    broker.delete();
+    eventually(|| broker.records().len() == 1).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Two relays on copies of one file: the broker takes one line of events, the other relay halts and says so.
+#[tokio::test(start_paused = true)]
+async fn a_relay_on_a_copy_of_the_file_is_refused_and_halts() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    weigh(&db, "a", 1, 1).await;
+    let broker = MemoryBroker::new(1);
+    let mut relay = Relay::new(&db, broker.clone());
+    drain(&mut relay, &db, &broker).await;
+
+    db.close().await;
+    std::fs::create_dir(scratch.path("copy")).unwrap();
+    std::fs::copy(scratch.path("parcels.db"), scratch.path("copy/parcels.db")).unwrap();
+    let db = scratch.producer().await;
+    let copy = Database::open(scratch.path("copy/parcels.db"), crate::support::options());
+    let copy = copy.await.unwrap();
+    let mut relay = Relay::new(&db, broker.clone());
+    let mut rival = Relay::new(&copy, broker.clone());
+    assert_eq!(relay.step().await.unwrap(), Step::Checked);
+    assert_eq!(
+        rival.step().await.unwrap(),
+        Step::Checked,
+        "so far both say the same"
+    );
+
+    weigh(&db, "a", 2, 2).await;
+    assert_eq!(relay.step().await.unwrap(), Step::Published(1));
+    let stream = broker.records();
+    weigh(&copy, "a", 3, 2).await;
+    rival
+        .step()
+        .await
+        .expect_err("the broker refuses the second event at place 2");
+    assert_eq!(rival.step().await.unwrap(), Step::Halted);
+    assert_eq!(broker.records(), stream, "the rival changed nothing");
+    let RelayState::Halted(reason) = rival.status().borrow().state.clone() else {
+        panic!("not halted");
+    };
+    assert!(reason.contains("at 2 it holds"), "{reason}");
+    let write = copy.write(|_| Ok::<_, ()>(())).await;
+    assert!(matches!(write, Err(WriteError::Halted(_))));
+    assert_eq!(
+        relay.step().await.unwrap(),
+        Step::Checked,
+        "the original goes on"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_notices_a_rival_by_the_timer() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    weigh(&db, "a", 1, 1).await;
+    let broker = MemoryBroker::new(1);
+    let mut relay = Relay::new(&db, broker.clone());
+    drain(&mut relay, &db, &broker).await;
+
+    db.close().await;
+    std::fs::copy(scratch.path("parcels.db"), scratch.path("copy.db")).unwrap();
+    let db = scratch.producer().await;
+    let copy = Database::open(scratch.path("copy.db"), crate::support::options())
+        .await
+        .unwrap();
+    let stop = Stop::new();
+    let idle = tokio::spawn(Relay::new(&db, broker.clone()).run(stop.clone()));
+    weigh(&copy, "a", 3, 2).await;
+    let mut rival = Relay::new(&copy, broker.clone());
+    drain(&mut rival, &copy, &broker).await;
+
+    eventually(|| db.halted().is_some()).await;
+    assert!(
+        db.halted()
+            .unwrap()
+            .contains("ends at 2, this database at 1"),
+        "{:?}",
+        db.halted()
+    );
+    stop.cancel();
+    idle.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_databases_stream_is_left_alone() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (db, stranger) = (scratch.producer().await, other.producer().await);
+    weigh(&db, "a", 1, 1).await;
+    weigh(&stranger, "b", 1, 1).await;
+    let broker = MemoryBroker::new(1);
+    drain(&mut Relay::new(&db, broker.clone()), &db, &broker).await;
+    let stream = broker.records();
+    let mut relay = Relay::new(&stranger, broker.clone());
+    assert_eq!(relay.step().await.unwrap(), Step::Halted);
+    assert!(stranger.halted().unwrap().contains("was made by database"));
+    assert_eq!(broker.records(), stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_wakes_the_relay() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let broker = MemoryBroker::new(1);
+    let stop = Stop::new();
+    let relay = Relay::new(&db, broker.clone());
+    let mut status = relay.status();
+    let running = tokio::spawn(relay.run(stop.clone()));
+    let publishing = status.wait_for(|status| status.state == RelayState::Publishing);
+    publishing.await.unwrap();
+    weigh(&db, "a", 1, 1).await;
+    status
+        .wait_for(|status| status.stream_head == 1)
+        .await
+        .unwrap();
+    assert_eq!(broker.records(), outbox_rows(&db).await);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Virtual time passes while this waits, so timers fire at once.
+async fn eventually(fact: impl Fn() -> bool) {
+    let waiting = async {
+        while !fact() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .expect("it happens within a minute");
+}
