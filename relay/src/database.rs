@@ -66,7 +66,7 @@ pub struct Database {
 
 struct Shared {
     path: PathBuf,
-    identity: Identity,
+    identity: Arc<Identity>,
     writer: Writer,
     readers: Readers,
     halted: OnceLock<String>,
@@ -97,7 +97,7 @@ impl Database {
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref().to_owned(), &options).await?;
         let (announce, head) = watch::channel(opened.head);
-        let identity = opened.identity;
+        let identity = Arc::new(opened.identity);
         Ok(Self {
             shared: Arc::new(Shared {
                 path: opened.path,

@@ -12,7 +12,7 @@ use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{ApplyError, Fatal, LogError, ReadError, WriteError, chain};
-use crate::log::{Connect, Log, Record};
+use crate::log::{Connect, Head, Log, Record};
 
 /// Events one transaction applies, at most.
 const MAX_EVENTS: usize = 1000;
@@ -44,7 +44,10 @@ pub enum Progress {
 struct Session<L> {
     log: L,
     position: Option<Position>,
-    incarnation: String,
+    /// The stream as it was at the last look: if it held more than was applied, some of it must come by the next.
+    seen: Head,
+    /// Whether anything came since the last look.
+    came: bool,
     look_due: Instant,
 }
 
@@ -137,7 +140,8 @@ impl<C: Connect> Follower<C> {
         Ok(Session {
             log,
             position,
-            incarnation: head.incarnation,
+            seen: head,
+            came: false,
             look_due: Instant::now() + LOOK_EVERY,
         })
     }
@@ -157,6 +161,7 @@ impl<C: Connect> Follower<C> {
         let count = records.len();
         if count > 0 {
             session.position = Some(self.apply(records).await?);
+            session.came = true;
         }
         match broken {
             Some(why) => Err(why.into()),
@@ -165,20 +170,25 @@ impl<C: Connect> Follower<C> {
         }
     }
 
-    /// Is it still the same stream?
+    /// Is it still the same stream, and does it still come?
     async fn look(&self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
         let head = session.log.head().await?;
-        let same = head.filter(|head| head.incarnation == session.incarnation);
+        let same = head.filter(|head| head.incarnation == session.seen.incarnation);
         let Some(head) = same else {
             let stream = self.from.stream();
-            return Err(Trouble::Again(format!(
-                "stream {stream} was made anew; checking it"
-            )));
+            let anew = format!("stream {stream} was made anew; checking it");
+            return Err(Trouble::Again(anew));
         };
+        let offset = session.position.map_or(0, |position| position.seq);
+        if session.seen.seq > offset && !session.came {
+            let wanted = offset + 1;
+            return Err(Break::Silent { wanted }.into());
+        }
+        let status = &self.consumer.status;
+        status.send_modify(|status| status.stream_head = head.seq.max(offset));
+        session.seen = head;
+        session.came = false;
         session.look_due = Instant::now() + LOOK_EVERY;
-        self.consumer
-            .status
-            .send_modify(|status| status.stream_head = head.seq.max(status.offset));
         Ok(())
     }
 

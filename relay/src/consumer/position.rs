@@ -29,6 +29,8 @@ pub(super) enum Break {
     Trimmed { first: u64, offset: u64 },
     /// Another number than the next one came, although the next one is kept: an older reader may have taken it.
     Missed { wanted: u64, got: u64 },
+    /// The next event is in the stream, but nothing came: an older reader may have taken it.
+    Silent { wanted: u64 },
     /// What lies there is no event.
     NoEvent { seq: u64 },
 }
@@ -51,9 +53,10 @@ pub(super) fn check_offset(
 ) -> Result<(), Break> {
     let offset = position.seq;
     let Some(first) = first else {
-        return Err(Break::Short {
-            stream: head.seq,
-            offset,
+        let stream = head.seq;
+        return Err(match stream < offset {
+            true => Break::Short { stream, offset },
+            false => Break::Silent { wanted: offset },
         });
     };
     if first.seq == offset {
@@ -126,6 +129,10 @@ impl fmt::Display for Break {
             Self::Missed { wanted, got } => {
                 write!(f, "event {wanted} was due, {got} came; reading again")
             }
+            Self::Silent { wanted } => write!(
+                f,
+                "event {wanted} is in the stream, but did not come; reading again"
+            ),
             Self::NoEvent { seq } => write!(
                 f,
                 "what lies at {seq} is no event of the stream's owner; nothing more is applied"
@@ -204,6 +211,7 @@ mod tests {
         assert_eq!(check(Some(record(5, ours, None)), head(1, 9)), Ok(()));
         let forked = check(Some(record(5, other, None)), head(1, 9));
         assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+        assert_eq!(check(None, head(1, 5)), Err(Break::Silent { wanted: 5 }));
         let short = check(None, head(1, 3));
         assert_eq!(
             short,

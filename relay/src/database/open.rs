@@ -190,14 +190,20 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Identity, u64)
     .map_err(failed)?;
     rows.set_prepared_statement_cache_capacity(64);
     install(&mut rows, options).map_err(failed)?;
-    let steps: Vec<M<'_>> = options.migrations.iter().map(|sql| M::up(sql)).collect();
-    Migrations::new(steps)
-        .to_latest(&mut rows)
-        .map_err(|error| unusable(path, error))?;
+    migrate(&mut rows, options).map_err(|error| unusable(path, error))?;
     let identity = identity(&rows).map_err(failed)?;
     let identity = identity.expect("installed above");
     let head = crate::outbox::head_seq(&rows).map_err(failed)?;
     Ok((rows, identity, head))
+}
+
+/// The service's own tables. A service may have none: then it only tells events.
+fn migrate(rows: &mut Connection, options: &Options) -> rusqlite_migration::Result<()> {
+    if options.migrations.is_empty() {
+        return Ok(());
+    }
+    let steps = options.migrations.iter().map(|sql| M::up(sql)).collect();
+    Migrations::new(steps).to_latest(rows)
 }
 
 /// The library's tables and the identity row, once, in one transaction.

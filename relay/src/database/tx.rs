@@ -35,16 +35,21 @@ impl<'a> Tx<'a> {
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.execute_batch("savepoint one")?;
+        self.command("savepoint inner")?;
         let result = work();
         // SQLite itself rolls everything back on a full disk or a failed read: then there is no savepoint to end.
         if !self.is_autocommit() {
             if result.is_err() {
-                self.execute_batch("rollback to one")?;
+                self.command("rollback to inner")?;
             }
-            self.execute_batch("release one")?;
+            self.command("release inner")?;
         }
         result
+    }
+
+    /// A statement without rows, parsed once: it runs for every event and every write.
+    pub(crate) fn command(&self, sql: &'static str) -> rusqlite::Result<()> {
+        self.prepare_cached(sql)?.execute([]).map(drop)
     }
 }
 

@@ -2,6 +2,7 @@
 //! then answers everybody. One disk flush pays for many writes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
@@ -26,7 +27,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         connection: tokio_rusqlite::Connection,
-        identity: Identity,
+        identity: Arc<Identity>,
         announce: watch::Sender<u64>,
         options: &Options,
     ) -> Self {
@@ -78,7 +79,7 @@ impl Writer {
 /// The loop that owns the connection.
 struct Loop {
     connection: tokio_rusqlite::Connection,
-    identity: Identity,
+    identity: Arc<Identity>,
     announce: watch::Sender<u64>,
     waiting: mpsc::Receiver<Box<dyn Job>>,
     max_group: usize,
@@ -121,7 +122,7 @@ fn commit_group(
     announce: &watch::Sender<u64>,
 ) {
     let ended = transact(rows, identity, &mut group);
-    if let Ok(Some(head)) = ended {
+    if let Ok(head) = ended {
         // Before the answers, so that the relay is already under way when the callers go on.
         announce.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
@@ -136,22 +137,22 @@ fn transact(
     rows: &Connection,
     identity: &Identity,
     group: &mut [Box<dyn Job>],
-) -> Result<Option<u64>, CommitError> {
-    let began = rows.execute_batch("begin immediate");
+) -> Result<u64, CommitError> {
+    let tx = Tx::new(rows, identity);
+    let began = tx.command("begin immediate");
     let end = began.and_then(|()| {
-        let tx = Tx::new(rows, identity);
         for job in group.iter_mut() {
             run_in_savepoint(&tx, job.as_mut())?;
         }
         let head = crate::outbox::head_seq(rows)?;
-        rows.execute_batch("commit")?;
-        Ok(Some(head))
+        tx.command("commit")?;
+        Ok(head)
     });
     end.map_err(|error| {
         stop_if_unknown(&error);
         if !rows.is_autocommit() {
             // After a rollback nothing of the group is stored; should it fail, the next `begin` says so.
-            let _ = rows.execute_batch("rollback");
+            let _ = tx.command("rollback");
         }
         CommitError::from(error)
     })
@@ -159,22 +160,23 @@ fn transact(
 
 /// A job that fails or panics is rolled back alone. An error here ends the whole group.
 fn run_in_savepoint(tx: &Tx<'_>, job: &mut dyn Job) -> Result<(), rusqlite::Error> {
-    tx.execute_batch("savepoint job")?;
+    tx.command("savepoint job")?;
     let kept = job.run(tx);
     if tx.is_autocommit() {
         // A full disk or a failed read rolls back everything at once, inside SQLite.
         return Err(lost_transaction());
     }
     if !kept {
-        tx.execute_batch("rollback to job")?;
+        tx.command("rollback to job")?;
     }
-    tx.execute_batch("release job")
+    tx.command("release job")
 }
 
 fn lost_transaction() -> rusqlite::Error {
+    let aborted = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
     rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
-        Some("the transaction was rolled back by SQLite".to_owned()),
+        aborted,
+        Some("the transaction ended inside a write".to_owned()),
     )
 }
 
@@ -193,6 +195,8 @@ fn is_unknown(error: &rusqlite::Error) -> bool {
 
 /// Why a group was not committed.
 enum CommitError {
+    /// Another program holds the file's write lock, longer than SQLite was told to wait.
+    Busy,
     Full,
     Failed(String),
 }
@@ -200,6 +204,7 @@ enum CommitError {
 impl From<rusqlite::Error> for CommitError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::Full,
             _ => Self::Failed(error.to_string()),
         }
@@ -268,6 +273,7 @@ where
 impl<E> From<&CommitError> for WriteError<E> {
     fn from(why: &CommitError) -> Self {
         match why {
+            CommitError::Busy => Self::Busy,
             CommitError::Full => Self::Full,
             CommitError::Failed(detail) => Self::Failed(detail.clone()),
         }

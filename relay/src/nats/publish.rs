@@ -29,12 +29,12 @@ pub(super) struct Publisher {
     pub(super) batches: bool,
 }
 
-/// The broker's answer to a publish.
+/// The broker's answer to a publish. A refusal names a place as well (0), so it is looked for first.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Answer {
-    Stored { seq: u64 },
     Refused { error: Refusal },
+    Stored { seq: u64 },
 }
 
 #[derive(Deserialize)]

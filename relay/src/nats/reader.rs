@@ -77,7 +77,10 @@ impl Log for ReaderSession {
     ) -> Result<Vec<Record>, LogError> {
         let mut pull = match self.pull.take() {
             Some(pull) if pull.after == after => pull,
-            _ => self.pull_after(after).await?,
+            old => {
+                drop(old); // first: a pull that still waits would take what is sent after the RESET
+                self.pull_after(after).await?
+            }
         };
         let records = pull.take_ready(limit, wait).await?;
         self.pull = Some(pull);

@@ -1,5 +1,11 @@
 //! The library over real files and the in-memory broker: what it refuses, what it survives, what it never does.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and prints its seed"
+)]
+
 mod conformance;
 mod consumer;
 mod database;
