@@ -1,0 +1,116 @@
+//! The names of things: one type per kind of id, and the version that counts a thing's changes.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Makes one id type: a UUID that says whose it is.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(transparent)]
+        #[schemars(inline)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Draws a new id: a UUIDv7, so that ids sort by the time they were drawn.
+            #[expect(clippy::new_without_default, reason = "a default that differs each time surprises")]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+id! {
+    /// A user of user-service.
+    UserId
+}
+
+id! {
+    /// An order of orders-service.
+    OrderId
+}
+
+/// How many changes an aggregate has seen, its creation included: 1, 2, 3 …
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct Version(NonZeroU64);
+
+impl Version {
+    /// The version of a thing that was just made.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The version after one more change.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// From a row: what has seen no change does not exist, so there is no version 0.
+impl From<NonZeroU64> for Version {
+    fn from(changes: NonZeroU64) -> Self {
+        Self(changes)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_text() {
+        let id = UserId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
+        assert!("seven".parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn ids_sort_by_the_time_they_were_drawn() {
+        let drawn: Vec<_> = (0..100).map(|_| OrderId::new()).collect();
+        assert!(drawn.is_sorted());
+    }
+
+    #[test]
+    fn versions_begin_at_one() {
+        assert_eq!(Version::FIRST.get(), 1);
+        assert_eq!(Version::FIRST.next().get(), 2);
+        assert!(serde_json::from_str::<Version>("0").is_err());
+    }
+}

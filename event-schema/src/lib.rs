@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod ids;
+mod order;
+mod schema;
+mod user;
+
+pub use ids::{OrderId, UserId, Version};
+pub use order::{OrderEvent, OrderPlaced};
+pub use schema::schemas;
+pub use user::{UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed};

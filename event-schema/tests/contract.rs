@@ -1,0 +1,195 @@
+//! The contract's promises: the published schemas are the code's, and what was ever recorded still decodes.
+//!
+//! After a change that only grows the contract: `FREEHOLD_WRITE_SCHEMAS=1 cargo test -p event-schema`, then read the
+//! difference before committing it. Fixtures are recordings and are never rewritten; a change adds a new one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use event_schema::{OrderEvent, UserEvent, schemas};
+use serde_json::{Value, json};
+
+#[test]
+fn the_published_schemas_are_those_of_the_code() {
+    for (event_type, schema) in schemas() {
+        let generated = format!("{:#}\n", schema.to_value());
+        let path = folder("schemas").join(format!("{event_type}.json"));
+        if std::env::var_os("FREEHOLD_WRITE_SCHEMAS").is_some() {
+            fs::write(&path, &generated).unwrap();
+        }
+        let published = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            published, generated,
+            "{event_type}: see the top of this file"
+        );
+    }
+}
+
+#[test]
+fn every_type_has_a_schema_a_fixture_and_a_subject_and_nothing_else_lies_there() {
+    let mut types: Vec<_> = schemas()
+        .iter()
+        .map(|(event_type, _)| event_type.to_string())
+        .collect();
+    let mut subjects: Vec<_> = UserEvent::SUBJECTS
+        .iter()
+        .chain(&OrderEvent::SUBJECTS)
+        .collect();
+    assert!(
+        types
+            .iter()
+            .zip(&subjects)
+            .all(|(of, subject)| *of == format!("{subject}.v1"))
+    );
+    types.sort();
+    subjects.sort();
+    assert_eq!(types.len(), subjects.len());
+    assert_eq!(names("schemas"), types);
+    assert_eq!(names("fixtures"), types);
+}
+
+#[test]
+fn every_recorded_event_decodes_and_encodes_to_the_same_data() {
+    for recorded in fixtures() {
+        let (event_type, data) = parts(&recorded);
+        let (event, again) = decode(event_type, data);
+        assert_eq!(again, *data, "{event_type}");
+        assert_eq!(event, [event_type, recorded["subject"].as_str().unwrap()]);
+    }
+}
+
+#[test]
+fn every_recorded_event_satisfies_its_schema_and_a_maimed_one_does_not() {
+    let schemas = schemas();
+    for recorded in fixtures() {
+        let (event_type, data) = parts(&recorded);
+        let (_, schema) = schemas.iter().find(|(of, _)| *of == event_type).unwrap();
+        let schema = jsonschema::options()
+            .should_validate_formats(true)
+            .build(schema.as_value())
+            .unwrap();
+        schema
+            .validate(data)
+            .unwrap_or_else(|error| panic!("{event_type}: {error}"));
+        for field in data.as_object().unwrap().keys() {
+            let mut maimed = data.clone();
+            maimed.as_object_mut().unwrap().remove(field);
+            assert!(!schema.is_valid(&maimed), "{event_type} without {field}");
+            maimed[field] = json!(["of another type"]);
+            assert!(
+                !schema.is_valid(&maimed),
+                "{event_type} with another {field}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_recorded_envelope_is_as_it_lies_in_the_stream() {
+    for recorded in fixtures() {
+        let event_type = recorded["type"].as_str().unwrap();
+        let root = event_type.split('.').next().unwrap();
+        assert_eq!(recorded["specversion"], "1.0");
+        assert_eq!(recorded["source"], format!("/{root}"));
+        assert_eq!(
+            recorded["dataschema"],
+            format!("urn:freehold:schema:{event_type}")
+        );
+        assert_eq!(recorded["datacontenttype"], "application/json");
+        assert_eq!(recorded["sequence"].as_str().unwrap().len(), 20);
+    }
+}
+
+#[test]
+fn a_field_that_a_later_writer_adds_is_no_trouble() {
+    for recorded in fixtures() {
+        let (event_type, data) = parts(&recorded);
+        let mut later = data.clone();
+        later["added_later"] = json!({"anything": [1, 2, 3]});
+        let (_, known) = decode(event_type, &later);
+        assert_eq!(known, *data, "{event_type}");
+    }
+}
+
+#[test]
+fn an_unknown_type_is_none_and_not_an_error() {
+    for unknown in [
+        "users.created.v2",
+        "users.merged.v1",
+        "users.created",
+        "",
+        "orders.placed.v1",
+    ] {
+        assert_eq!(
+            UserEvent::decode(unknown, b"not even JSON").unwrap(),
+            None,
+            "{unknown}"
+        );
+    }
+    assert_eq!(
+        OrderEvent::decode("orders.cancelled.v1", b"{}").unwrap(),
+        None
+    );
+}
+
+#[test]
+fn a_known_type_with_unreadable_data_is_an_error() {
+    assert!(UserEvent::decode(UserEvent::CREATED, b"{}").is_err());
+    assert!(OrderEvent::decode(OrderEvent::PLACED, b"[]").is_err());
+}
+
+#[test]
+fn no_event_of_a_user_has_room_for_an_email_address() {
+    for (event_type, schema) in schemas() {
+        let properties = schema.as_value()["properties"].as_object().unwrap();
+        let private = properties.keys().find(|name| name.contains("mail"));
+        assert_eq!(private, None, "{event_type}");
+    }
+}
+
+/// Decodes with the stream's own enum; answers the event's type and aggregate, and its data written again.
+fn decode(event_type: &str, data: &Value) -> ([String; 2], Value) {
+    let bytes = data.to_string().into_bytes();
+    if event_type.starts_with("users.") {
+        let event = UserEvent::decode(event_type, &bytes).unwrap().unwrap();
+        assert_eq!(data["version"], event.version().get());
+        let facts = [event.event_type().to_owned(), event.aggregate().to_string()];
+        (facts, serde_json::to_value(event).unwrap())
+    } else {
+        let event = OrderEvent::decode(event_type, &bytes).unwrap().unwrap();
+        assert_eq!(data["version"], event.version().get());
+        let facts = [event.event_type().to_owned(), event.aggregate().to_string()];
+        (facts, serde_json::to_value(event).unwrap())
+    }
+}
+
+fn parts(envelope: &Value) -> (&str, &Value) {
+    (envelope["type"].as_str().unwrap(), &envelope["data"])
+}
+
+fn fixtures() -> Vec<Value> {
+    let read = |name: &String| fs::read(folder("fixtures").join(format!("{name}.json"))).unwrap();
+    let fixtures = names("fixtures");
+    assert!(!fixtures.is_empty());
+    fixtures
+        .iter()
+        .map(|name| serde_json::from_slice(&read(name)).unwrap())
+        .collect()
+}
+
+/// The file names in a folder, without `.json`, sorted.
+fn names(of: &str) -> Vec<String> {
+    let files = fs::read_dir(folder(of)).unwrap();
+    let name = |file: fs::DirEntry| file.file_name().into_string().unwrap();
+    let mut names: Vec<_> = files
+        .map(|file| name(file.unwrap()).replace(".json", ""))
+        .collect();
+    names.sort();
+    names
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
