@@ -1,0 +1,114 @@
+//! What an order is and how it comes to be. Pure: a wish goes in, state and event come out.
+
+mod amount;
+mod currency;
+
+use std::fmt;
+use std::str::FromStr;
+
+use event_schema::{OrderEvent, OrderId, OrderPlaced, UserId, Version};
+
+pub use amount::{Amount, InvalidAmount};
+pub use currency::{Currency, InvalidCurrency};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub id: OrderId,
+    pub user_id: UserId,
+    pub amount: Amount,
+    pub currency: Currency,
+    pub status: Status,
+    pub version: Version,
+    /// Unix time in milliseconds.
+    pub created_at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Placed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no order has the status {0:?}")]
+pub struct UnknownStatus(String);
+
+impl Order {
+    /// Whether the user exists is the caller's to know: it takes a look at the cache, or a call.
+    pub fn place(
+        id: OrderId,
+        user_id: UserId,
+        amount: Amount,
+        currency: Currency,
+        now_ms: i64,
+    ) -> (Self, OrderEvent) {
+        let order = Self {
+            id,
+            user_id,
+            amount,
+            currency,
+            status: Status::Placed,
+            version: Version::FIRST,
+            created_at_ms: now_ms,
+        };
+        let event = OrderEvent::Placed(OrderPlaced {
+            order_id: id,
+            user_id,
+            amount_minor: amount.minor(),
+            currency: currency.to_string(),
+            version: order.version,
+        });
+        (order, event)
+    }
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        match text {
+            "placed" => Ok(Self::Placed),
+            _ => Err(UnknownStatus(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placed_order_and_its_event_say_the_same() {
+        let (id, user_id) = (OrderId::new(), UserId::new());
+        let amount = Amount::try_from(1999).unwrap();
+        let (order, event) = Order::place(id, user_id, amount, "EUR".parse().unwrap(), 7);
+        assert_eq!((order.version, order.created_at_ms), (Version::FIRST, 7));
+        let told = OrderPlaced {
+            order_id: id,
+            user_id,
+            amount_minor: 1999,
+            currency: "EUR".to_owned(),
+            version: Version::FIRST,
+        };
+        assert_eq!(event, OrderEvent::Placed(told));
+    }
+
+    #[test]
+    fn a_status_is_its_text() {
+        assert_eq!(Status::Placed.to_string().parse(), Ok(Status::Placed));
+        assert!("lost".parse::<Status>().is_err());
+    }
+}

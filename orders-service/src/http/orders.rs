@@ -1,0 +1,159 @@
+//! `/orders`: place, read, list.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use event_schema::{OrderId, UserId};
+use jiff::Timestamp;
+use relay::rusqlite::{self, Connection};
+use serde::{Deserialize, Serialize};
+use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
+
+use super::{App, codes};
+use crate::cache::users::{self, CachedUser};
+use crate::domain::{Amount, Order};
+use crate::{events, store};
+
+/// An order as its owner shows it.
+#[derive(Serialize)]
+pub(super) struct OrderView {
+    id: OrderId,
+    user_id: UserId,
+    amount_minor: i64,
+    currency: String,
+    status: &'static str,
+    version: u64,
+    /// RFC 3339, UTC.
+    created_at: String,
+    user: UserView,
+}
+
+/// The order's user, from the cache: null where this service does not know, yet or any more.
+#[derive(Serialize)]
+struct UserView {
+    id: UserId,
+    name: Option<String>,
+    version: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewOrder {
+    user_id: UserId,
+    amount_minor: i64,
+    currency: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    user_id: Option<UserId>,
+    cursor: Option<Cursor<OrderId>>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+pub(super) async fn place(
+    State(app): State<App>,
+    Json(NewOrder {
+        user_id,
+        amount_minor,
+        currency,
+    }): Json<NewOrder>,
+) -> Result<impl IntoResponse, Problem> {
+    let (amount, currency) = (Amount::try_from(amount_minor)?, currency.parse()?);
+    let user = customer(&app, user_id).await?;
+    let now_ms = Timestamp::now().as_millisecond();
+    let (order, event) = Order::place(OrderId::new(), user_id, amount, currency, now_ms);
+    let write = app.db.write(move |tx| {
+        store::insert(tx, &order)?;
+        events::emit(tx, &event)?;
+        Ok::<_, Problem>(order)
+    });
+    let order = write.await?;
+    let location = [(LOCATION, format!("/orders/{}", order.id))];
+    Ok((StatusCode::CREATED, location, shown(order, user)))
+}
+
+pub(super) async fn read(
+    State(app): State<App>,
+    Path(id): Path<OrderId>,
+) -> Result<impl IntoResponse, Problem> {
+    let read = app.db.read(move |rows| {
+        let order = store::find(rows, id)?.ok_or_else(|| not_found(id))?;
+        let user = users::find(rows, order.user_id)?;
+        Ok::<_, Problem>((order, user))
+    });
+    let (order, user) = read.await?;
+    Ok(shown(order, user))
+}
+
+/// In the order of placing. An order that is placed while one pages may be missed: ids are drawn just before the
+/// commit, and two commits can swap.
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(ListQuery {
+        user_id,
+        cursor,
+        limit,
+    }): Query<ListQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    let after = cursor.map(|Cursor(id)| id);
+    let read = app.db.read(move |rows| {
+        let orders = match user_id {
+            Some(user_id) => store::list_of_user(rows, user_id, after, limit)?,
+            None => store::list(rows, after, limit)?,
+        };
+        let each = orders.into_iter().map(|order| with_user(rows, order));
+        each.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    let page = Page::new(read.await?, limit, |(order, _)| order.id);
+    Ok(Json(page.map(|(order, user)| OrderView::new(order, user))))
+}
+
+/// The user who orders, if the cache knows them. A user it does not know may have registered a moment ago, so the
+/// owner is asked, once. Its answer decides this order and is not written to the cache: only events are, in their
+/// order. An answer may be older than an event that is already here, and would bring a deleted user back for ever.
+async fn customer(app: &App, id: UserId) -> Result<Option<CachedUser>, Problem> {
+    let cached = app.db.read(move |rows| users::find(rows, id)).await?;
+    if cached.is_none() && !app.user_api.knows(id).await? {
+        let detail = format!("there is no user {id}");
+        return Err(Problem::field(codes::UNKNOWN_USER, "user_id", detail));
+    }
+    Ok(cached)
+}
+
+fn with_user(rows: &Connection, order: Order) -> rusqlite::Result<(Order, Option<CachedUser>)> {
+    let user = users::find(rows, order.user_id)?;
+    Ok((order, user))
+}
+
+fn not_found(id: OrderId) -> Problem {
+    Problem::new(codes::ORDER_NOT_FOUND, format!("there is no order {id}"))
+}
+
+/// The tag is the order's version: what can be changed here. The user's name beside it has its own.
+fn shown(order: Order, user: Option<CachedUser>) -> impl IntoResponse {
+    (ETag(order.version.get()), Json(OrderView::new(order, user)))
+}
+
+impl OrderView {
+    fn new(order: Order, user: Option<CachedUser>) -> Self {
+        let created_at = Timestamp::from_millisecond(order.created_at_ms);
+        Self {
+            id: order.id,
+            user_id: order.user_id,
+            amount_minor: order.amount.minor(),
+            currency: order.currency.to_string(),
+            status: order.status.as_str(),
+            version: order.version.get(),
+            created_at: created_at.expect("stored from a clock").to_string(),
+            user: UserView {
+                id: order.user_id,
+                version: user.as_ref().map(|user| user.version.get()),
+                name: user.map(|user| user.name),
+            },
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Every SQL statement about orders, one function each. Those about users are in `cache`.
+
+use std::num::NonZeroU64;
+
+use event_schema::{OrderId, UserId};
+use relay::Tx;
+use relay::rusqlite::types::Type;
+use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use service_kit::{Limit, parsed};
+
+use crate::domain::{Amount, Order};
+
+pub fn insert(tx: &Tx<'_>, order: &Order) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "insert into orders (id, user_id, amount_minor, currency, status, version, created_at_ms)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute((
+        order.id.to_string(),
+        order.user_id.to_string(),
+        order.amount.minor(),
+        order.currency.to_string(),
+        order.status.as_str(),
+        order.version.get(),
+        order.created_at_ms,
+    ))?;
+    Ok(())
+}
+
+pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
+    rows.prepare_cached(
+        "select id, user_id, amount_minor, currency, status, version, created_at_ms from orders where id = ?1",
+    )?
+    .query_row([id.to_string()], order)
+    .optional()
+}
+
+/// Orders after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
+pub fn list(
+    rows: &Connection,
+    after: Option<OrderId>,
+    limit: Limit,
+) -> rusqlite::Result<Vec<Order>> {
+    rows.prepare_cached(
+        "select id, user_id, amount_minor, currency, status, version, created_at_ms from orders
+         where id > ?1 order by id limit ?2",
+    )?
+    .query_map((place(after), limit.and_one_more()), order)?
+    .collect()
+}
+
+/// The same, of one user.
+pub fn list_of_user(
+    rows: &Connection,
+    user_id: UserId,
+    after: Option<OrderId>,
+    limit: Limit,
+) -> rusqlite::Result<Vec<Order>> {
+    rows.prepare_cached(
+        "select id, user_id, amount_minor, currency, status, version, created_at_ms from orders
+         where user_id = ?1 and id > ?2 order by id limit ?3",
+    )?
+    .query_map(
+        (user_id.to_string(), place(after), limit.and_one_more()),
+        order,
+    )?
+    .collect()
+}
+
+/// Every id is greater than no text.
+fn place(after: Option<OrderId>) -> String {
+    after.map_or_else(String::new, |id| id.to_string())
+}
+
+fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
+    Ok(Order {
+        id: parsed(row, 0)?,
+        user_id: parsed(row, 1)?,
+        amount: amount(row, 2)?,
+        currency: parsed(row, 3)?,
+        status: parsed(row, 4)?,
+        version: row.get::<_, NonZeroU64>(5)?.into(),
+        created_at_ms: row.get(6)?,
+    })
+}
+
+fn amount(row: &Row<'_>, column: usize) -> rusqlite::Result<Amount> {
+    let minor: i64 = row.get(column)?;
+    Amount::try_from(minor).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(error))
+    })
+}

@@ -1,0 +1,232 @@
+//! The API: what it stores, what it emits, whom it asks, what it refuses.
+
+use crate::world::{FakeUsers, World};
+use axum::body::Body;
+use event_schema::{OrderEvent, OrderId, UserId};
+use serde_json::{Value, json};
+use service_kit::testing::request;
+
+#[tokio::test]
+async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
+    let world = World::start(FakeUsers::Answer(500)).await;
+    let user = world.cached_user("Ada").await;
+    let placed = world.place(user, 1999, "EUR").await;
+    assert_eq!((placed.status, placed.header("etag")), (201, "\"1\""));
+    let order = placed.json();
+    let expected = json!({
+        "id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "status": "placed", "version": 1,
+        "created_at": order["created_at"], "user": {"id": user, "name": "Ada", "version": 1},
+    });
+    assert_eq!(order, expected);
+    assert!(order["created_at"].as_str().unwrap().ends_with('Z'));
+
+    let read = world.api.get(placed.header("location")).await;
+    assert_eq!(
+        (read.status, read.header("etag"), read.json()),
+        (200, "\"1\"", expected)
+    );
+    assert_eq!(world.asked(), 0);
+
+    let (event_type, data) = world.events().await.remove(0);
+    let event = OrderEvent::decode(&event_type, data.to_string().as_bytes())
+        .unwrap()
+        .unwrap();
+    assert_eq!(event.aggregate().to_string(), order["id"]);
+    assert_eq!(
+        data,
+        json!({"order_id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "version": 1})
+    );
+}
+
+#[tokio::test]
+async fn a_user_whom_only_the_owner_knows_can_order_and_has_no_name_yet() {
+    let world = World::start(FakeUsers::Answer(200)).await;
+    let user = UserId::new();
+    let placed = world.place(user, 5, "JPY").await;
+    assert_eq!((placed.status, world.asked()), (201, 1));
+    let nameless = json!({"id": user, "name": null, "version": null});
+    assert_eq!(placed.json()["user"], nameless);
+    assert_eq!(
+        world.api.get(placed.header("location")).await.json()["user"],
+        nameless
+    );
+    assert_eq!(
+        world.cached_users().await,
+        0,
+        "the cache learns from events only"
+    );
+
+    world.register(user, "Ada").await;
+    let read = world.api.get(placed.header("location")).await.json();
+    assert_eq!(
+        read["user"],
+        json!({"id": user, "name": "Ada", "version": 1})
+    );
+}
+
+#[tokio::test]
+async fn a_user_whom_nobody_knows_cannot_order() {
+    let world = World::start(FakeUsers::Answer(404)).await;
+    let refused = world.place(UserId::new(), 1, "EUR").await;
+    assert_eq!(refused.problem(), "422 unknown_user");
+    assert_eq!((world.asked(), world.state().await), (1, (0, 0)));
+}
+
+#[tokio::test]
+async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
+    for trouble in [
+        FakeUsers::Answer(500),
+        FakeUsers::Answer(503),
+        FakeUsers::Answer(301),
+        FakeUsers::Answer(403),
+        FakeUsers::Gone,
+    ] {
+        let world = World::start(trouble).await;
+        let refused = world.place(UserId::new(), 1, "EUR").await;
+        assert_eq!(refused.problem(), "503 users_unavailable", "{trouble:?}");
+        assert_eq!(refused.header("retry-after"), "1");
+        assert_eq!(world.state().await, (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_hangs_is_given_two_seconds() {
+    let world = World::start(FakeUsers::Hang).await;
+    let began = std::time::Instant::now();
+    assert_eq!(
+        world.place(UserId::new(), 1, "EUR").await.problem(),
+        "503 users_unavailable"
+    );
+    let took = began.elapsed().as_secs_f64();
+    assert!((1.9..4.0).contains(&took), "{took} s");
+    assert_eq!((world.asked(), world.state().await), (1, (0, 0)));
+}
+
+#[tokio::test]
+async fn a_deleted_user_stays_deleted() {
+    let world = World::start(FakeUsers::Answer(404)).await;
+    let user = world.cached_user("Ada").await;
+    let placed = world.place(user, 1, "EUR").await;
+    world.delete(user, 2).await;
+    assert_eq!(
+        world.place(user, 1, "EUR").await.problem(),
+        "422 unknown_user"
+    );
+    let order = world.api.get(placed.header("location")).await.json();
+    assert_eq!(
+        order["user"],
+        json!({"id": user, "name": null, "version": null})
+    );
+}
+
+#[tokio::test]
+async fn the_list_shows_every_order_once_and_a_users_own_when_asked() {
+    let world = World::start(FakeUsers::Answer(500)).await;
+    let (ada, eve) = (
+        world.cached_user("Ada").await,
+        world.cached_user("Eve").await,
+    );
+    for n in 1..=7 {
+        world
+            .place(if n % 2 == 0 { eve } else { ada }, n, "EUR")
+            .await;
+    }
+    assert_eq!(
+        world.amounts("/orders?limit=3").await,
+        [1, 2, 3, 4, 5, 6, 7]
+    );
+    assert_eq!(
+        world
+            .amounts(&format!("/orders?limit=1&user_id={eve}"))
+            .await,
+        [2, 4, 6]
+    );
+    assert_eq!(
+        world
+            .amounts(&format!("/orders?limit=200&user_id={}", UserId::new()))
+            .await,
+        [0; 0]
+    );
+    let first = world.api.get("/orders?limit=1").await.json();
+    assert_eq!(first["items"][0]["user"]["name"], "Ada");
+}
+
+#[tokio::test]
+async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
+    let world = World::start(FakeUsers::Answer(404)).await;
+    let user = world.cached_user("Ada").await;
+    let order = |amount: Value, currency: Value| json!({"user_id": user, "amount_minor": amount, "currency": currency});
+
+    for body in ["", "{", "nope", "{\"user_id\": "] {
+        assert_eq!(
+            world.api.json("POST", "/orders", body).await.problem(),
+            "400 malformed_json",
+            "{body}"
+        );
+    }
+    for body in [
+        json!([user, 1, "EUR"]),
+        json!({}),
+        json!({"user_id": user, "amount_minor": 1}),
+        json!({"user_id": "seven", "amount_minor": 1, "currency": "EUR"}),
+        json!({"user_id": user, "amount_minor": 1, "currency": "EUR", "discount": 1}),
+        order(json!("1"), json!("EUR")),
+        order(json!(1.5), json!("EUR")),
+        order(json!(null), json!("EUR")),
+        order(json!(u64::MAX), json!("EUR")),
+        order(json!(1), json!(["EUR"])),
+    ] {
+        assert_eq!(
+            world.api.post("/orders", &body).await.problem(),
+            "422 invalid_body",
+            "{body}"
+        );
+    }
+    for amount in [0, -1, i64::MIN, 1_000_000_000_001] {
+        assert_eq!(
+            world.place(user, amount, "EUR").await.problem(),
+            "422 invalid_amount",
+            "{amount}"
+        );
+    }
+    for currency in ["", "eur", "EURO", "E\0R", "€", &"E".repeat(10_240)] {
+        assert_eq!(
+            world.place(user, 1, currency).await.problem(),
+            "422 invalid_currency",
+            "{currency:?}"
+        );
+    }
+    assert_eq!(
+        world.place(UserId::new(), 1, "EUR").await.problem(),
+        "422 unknown_user"
+    );
+    let nobodys = format!("/orders/{}", OrderId::new());
+    for (method, path, problem) in [
+        ("GET", nobodys.as_str(), "404 order_not_found"),
+        ("GET", "/orders/7", "400 invalid_id"),
+        ("GET", "/orders?user_id=7", "400 invalid_query"),
+        ("GET", "/orders?limit=0", "400 invalid_query"),
+        ("GET", "/orders?cursor=7", "400 invalid_query"),
+        ("GET", "/orders/", "404 unknown_route"),
+        ("DELETE", &nobodys, "405 method_not_allowed"),
+        ("PUT", "/orders", "405 method_not_allowed"),
+    ] {
+        let answer = world.api.json(method, path, "").await;
+        assert_eq!(answer.problem(), problem, "{method} {path}");
+    }
+    let text = request("POST", "/orders")
+        .header("content-type", "text/plain")
+        .body(Body::from("{}"));
+    assert_eq!(
+        world.api.send(text).await.problem(),
+        "415 unsupported_media_type"
+    );
+    let huge = order(json!(1), json!("E".repeat(70_000)));
+    assert_eq!(
+        world.api.post("/orders", &huge).await.problem(),
+        "413 body_too_large"
+    );
+
+    assert_eq!(world.state().await, (0, 0));
+    assert_eq!(world.place(user, 1, "EUR").await.status, 201);
+}

@@ -1,0 +1,92 @@
+//! What surrounds a service's routes: limits, contained panics, refusals in one shape, a log line per request.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+
+use crate::monitor::{Monitor, Seen};
+use crate::{Problem, codes, health};
+
+/// The largest body, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How long one request may take, from its last header to its answer.
+pub const MAX_REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// The whole API of a service: its own routes, `/livez`, `/readyz`, `/metrics`, and what surrounds them.
+pub fn api(routes: Router, monitor: Monitor) -> Router {
+    routes
+        .merge(health::routes(monitor.clone()))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn(contain_panic))
+        .layer(from_fn(limit_time))
+        .layer(from_fn_with_state(monitor, observe))
+}
+
+async fn unknown_route() -> Problem {
+    Problem::new(codes::UNKNOWN_ROUTE, "no route matches this path")
+}
+
+async fn method_not_allowed(method: Method) -> Problem {
+    let detail = format!("this path does not know {method}; the Allow header names what it knows");
+    Problem::new(codes::METHOD_NOT_ALLOWED, detail)
+}
+
+/// A handler that panics fails its own request. The panic itself is logged where it happens.
+async fn contain_panic(request: Request, next: Next) -> Response {
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    handled.unwrap_or_else(|_| {
+        let detail = "this service failed; what went wrong is in its log";
+        Problem::new(codes::INTERNAL, detail).into_response()
+    })
+}
+
+async fn limit_time(request: Request, next: Next) -> Response {
+    let handled = tokio::time::timeout(MAX_REQUEST_TIME, next.run(request)).await;
+    handled.unwrap_or_else(|_| {
+        // A write that is already in the queue is still done: giving up on the answer does not take it back.
+        let detail =
+            "no answer in time; a change may have been made or not, so read before you repeat it";
+        Problem::new(codes::TIMED_OUT, detail)
+            .retry_later()
+            .into_response()
+    })
+}
+
+/// One log line and one count per request. The route is logged, never the path: paths hold ids, queries more.
+async fn observe(State(monitor): State<Monitor>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = known(request.method());
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let seen = Seen {
+        method,
+        route: route.as_ref().map_or("unknown", MatchedPath::as_str),
+        status: response.status(),
+        took: began.elapsed(),
+    };
+    monitor.count(&seen);
+    seen.log();
+    response
+}
+
+/// A client may invent methods; each would be a new label in the metrics.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

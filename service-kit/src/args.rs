@@ -1,0 +1,192 @@
+//! The settings every service has: flags, then environment, then defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser};
+use relay::Nats;
+use tokio::net::TcpListener;
+
+/// What is fixed about a service and differs from one to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// Its name, which is also its user at the broker: `user-service`.
+    pub name: &'static str,
+    /// Where it listens when nothing is said.
+    pub listen: &'static str,
+    /// Its database file when nothing is said.
+    pub database: &'static str,
+    /// The environment variable that holds its password at the broker.
+    pub password_env: &'static str,
+    /// The only reply subjects its user may listen on: `_INBOX_users`.
+    pub inbox: &'static str,
+}
+
+/// To be flattened into a service's own settings, which are then read with [`parse`].
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// Address and port to answer HTTP on; port 0 takes a free one and prints it. Loopback only: the service has no
+    /// authentication of its own
+    #[arg(long, env = "FREEHOLD_LISTEN", value_name = "IP:PORT")]
+    pub listen: Loopback,
+
+    /// The SQLite file this service owns; made when it does not exist
+    #[arg(long, env = "FREEHOLD_DATABASE", value_name = "FILE")]
+    pub database: PathBuf,
+
+    /// The NATS server. It may be down: writes go on and their events wait in the outbox
+    #[arg(long, env = "FREEHOLD_BROKER", value_name = "URL", default_value = "nats://127.0.0.1:4222", value_parser = broker_url)]
+    pub broker: String,
+}
+
+/// An address that only this machine can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loopback(SocketAddr);
+
+/// Reads the settings from the command line and the environment. Ends the process, with clap's code 2, when they
+/// make no sense, and with 0 after `--help`.
+pub fn parse<Config: Parser>(about: &About) -> Config {
+    let command = Config::command()
+        .name(about.name)
+        .mut_arg("listen", |arg| {
+            arg.required(false).default_value(about.listen)
+        })
+        .mut_arg("database", |arg| {
+            arg.required(false).default_value(about.database)
+        })
+        .after_help(environment(about));
+    Config::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// What the flags do not show.
+fn environment(about: &About) -> String {
+    let About {
+        name, password_env, ..
+    } = about;
+    format!(
+        "Environment only:
+  {password_env}  The password of {name} at the broker. Required. No flag, since flags are visible to everybody
+  RUST_LOG  What to log, to stderr, as text on a terminal and as JSON elsewhere [default: {}]
+
+A flag wins over the environment, the environment over a default.",
+        crate::logs::DEFAULT_FILTER,
+    )
+}
+
+impl CommonArgs {
+    /// Takes the port.
+    pub async fn bind(&self) -> anyhow::Result<TcpListener> {
+        let Loopback(address) = self.listen;
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| {
+            format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
+        })
+    }
+
+    /// The way to the broker. Nothing is connected yet.
+    pub fn nats(&self, about: &About) -> anyhow::Result<Nats> {
+        let password = password(about, std::env::var(about.password_env).ok())?;
+        Ok(Nats::new(&self.broker, about.name, &password, about.inbox))
+    }
+}
+
+/// nats-server takes an empty password for an open door, so nobody here knocks with one.
+fn password(about: &About, found: Option<String>) -> anyhow::Result<String> {
+    match found {
+        Some(password) if !password.is_empty() => Ok(password),
+        _ => bail!(
+            "{} is not set or empty: set it to the password that the broker was given for {}",
+            about.password_env,
+            about.name
+        ),
+    }
+}
+
+impl FromStr for Loopback {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:7101")?;
+        match address.ip().to_canonical().is_loopback() {
+            true => Ok(Self(address)),
+            false => Err("not a loopback address: this service has no authentication of its own; let it listen on 127.0.0.1 and put a proxy that has some in front of it".to_owned()),
+        }
+    }
+}
+
+fn broker_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("nats://") {
+        Some(host) if host.contains('@') => Err(
+            "user and password do not belong into the URL: the password comes from the environment"
+                .to_owned(),
+        ),
+        Some(host) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected nats://HOST:PORT".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABOUT: About = About {
+        name: "test-service",
+        listen: "127.0.0.1:0",
+        database: "test.db",
+        password_env: "FREEHOLD_TEST_PASSWORD",
+        inbox: "_INBOX_test",
+    };
+
+    #[test]
+    fn only_this_machine_can_reach_a_service() {
+        for here in ["127.0.0.1:7101", "127.0.0.2:0", "[::1]:80"] {
+            assert!(here.parse::<Loopback>().is_ok(), "{here}");
+        }
+        for beyond in ["0.0.0.0:7101", "[::]:0", "192.168.1.5:80"] {
+            assert!(
+                beyond.parse::<Loopback>().unwrap_err().contains("proxy"),
+                "{beyond}"
+            );
+        }
+        assert!("localhost".parse::<Loopback>().is_err());
+    }
+
+    #[test]
+    fn an_empty_password_is_refused_with_the_cure() {
+        for none in [None, Some(String::new())] {
+            let refusal = password(&ABOUT, none).unwrap_err().to_string();
+            assert!(
+                refusal.contains("FREEHOLD_TEST_PASSWORD is not set or empty"),
+                "{refusal}"
+            );
+        }
+        assert_eq!(password(&ABOUT, Some("x".to_owned())).unwrap(), "x");
+    }
+
+    #[test]
+    fn a_broker_url_holds_no_secret() {
+        assert!(broker_url("nats://127.0.0.1:4222").is_ok());
+        assert!(broker_url("nats://user:secret@127.0.0.1:4222").is_err());
+        assert!(broker_url("127.0.0.1:4222").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_one_line_with_the_cure() {
+        let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = Loopback(holder.local_addr().unwrap());
+        let args = CommonArgs {
+            listen,
+            database: "x".into(),
+            broker: "x".to_owned(),
+        };
+        let refusal = format!("{:#}", args.bind().await.unwrap_err());
+        assert!(
+            refusal.contains("--listen") && refusal.contains("in use"),
+            "{refusal}"
+        );
+    }
+}

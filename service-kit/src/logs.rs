@@ -1,0 +1,42 @@
+//! Logs: to stderr, for people on a terminal and as JSON elsewhere.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+/// async-nats reports each failed attempt to connect; the relay and the consumers say it once, and better.
+pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=off";
+
+/// To be called once, first thing. Panics are logged too, since they are caught and would otherwise be half heard.
+pub fn start_logs() -> anyhow::Result<()> {
+    let filter = filter(std::env::var("RUST_LOG").ok())?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        logs.init();
+    } else {
+        logs.json().flatten_event(true).init();
+    }
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
+    Ok(())
+}
+
+fn filter(asked: Option<String>) -> anyhow::Result<EnvFilter> {
+    let asked = asked.filter(|filter| !filter.is_empty());
+    let filter = asked.as_deref().unwrap_or(DEFAULT_FILTER);
+    EnvFilter::try_new(filter).with_context(|| format!("RUST_LOG is no filter: {filter}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_refused() {
+        assert!(filter(None).is_ok());
+        assert!(filter(Some("warn,relay=debug".to_owned())).is_ok());
+        assert!(filter(Some("relay=loud".to_owned())).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! What a service knows about itself, as logs and Prometheus metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use relay::{ConsumerStatus, Database, RelayState, RelayStatus, Stop};
+use tokio::sync::watch;
+
+/// Sees the database, the relay and the consumers of one service. Clones share it.
+#[derive(Clone)]
+pub struct Monitor {
+    db: Database,
+    relay: Option<watch::Receiver<RelayStatus>>,
+    consumers: Vec<(&'static str, watch::Receiver<ConsumerStatus>)>,
+    /// Not the process's global one: two services in one test must not share their counts.
+    recorder: Arc<PrometheusRecorder>,
+}
+
+/// One request, answered.
+pub(crate) struct Seen<'a> {
+    pub(crate) method: &'static str,
+    /// As declared, `/users/{id}`: it is few, and names nobody.
+    pub(crate) route: &'a str,
+    pub(crate) status: StatusCode,
+    pub(crate) took: Duration,
+}
+
+/// Upper bounds of the request durations that are counted, in seconds.
+const BUCKETS_S: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
+];
+/// How often measured durations are sorted into their buckets; until then each takes memory.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// What is measured when somebody looks, and what each figure says.
+const GAUGES: [(&str, &str); 10] = [
+    ("freehold_outbox_head", "Place of the last committed event."),
+    (
+        "freehold_stream_head",
+        "Place of the last published event, as far as known; 0 before the first contact.",
+    ),
+    (
+        "freehold_relay_lag",
+        "Events that are committed and not yet published.",
+    ),
+    (
+        "freehold_relay_publishing",
+        "1 while the relay is connected and publishing.",
+    ),
+    (
+        "freehold_outbox_oldest_unpublished_seconds",
+        "Age of the oldest unpublished event; 0 when there is none.",
+    ),
+    (
+        "freehold_consumer_offset",
+        "Place of the last applied event.",
+    ),
+    (
+        "freehold_consumer_lag",
+        "Events in the stream that are not yet applied, as far as known.",
+    ),
+    (
+        "freehold_consumer_skipped",
+        "Events of unknown types since the start; skipping them is by design.",
+    ),
+    (
+        "freehold_consumer_running",
+        "1 while the consumer is connected and applying.",
+    ),
+    (
+        "freehold_dead_letters",
+        "Dead and parked events that wait for a person.",
+    ),
+];
+
+impl Monitor {
+    pub fn new(db: &Database) -> Self {
+        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_S);
+        let recorder = builder.expect("there are buckets").build_recorder();
+        metrics::with_local_recorder(&recorder, describe);
+        Self {
+            db: db.clone(),
+            relay: None,
+            consumers: Vec::new(),
+            recorder: Arc::new(recorder),
+        }
+    }
+
+    pub fn watch_relay(&mut self, status: watch::Receiver<RelayStatus>) {
+        self.relay = Some(status);
+    }
+
+    pub fn watch_consumer(&mut self, name: &'static str, status: watch::Receiver<ConsumerStatus>) {
+        self.consumers.push((name, status));
+    }
+
+    pub(crate) fn db(&self) -> &Database {
+        &self.db
+    }
+
+    pub(crate) fn count(&self, seen: &Seen<'_>) {
+        let route = seen.route.to_owned();
+        let status = seen.status.as_u16().to_string();
+        metrics::with_local_recorder(&*self.recorder, || {
+            counter!("freehold_http_requests_total", "method" => seen.method, "route" => route.clone(), "status" => status)
+                .increment(1);
+            histogram!("freehold_http_request_seconds", "method" => seen.method, "route" => route)
+                .record(seen.took.as_secs_f64());
+        });
+    }
+
+    /// Everything as it is now, in Prometheus' text format.
+    pub(crate) async fn scrape(&self) -> String {
+        let relay = self.relay.as_ref().map(|status| status.borrow().clone());
+        let oldest_s = match &relay {
+            Some(relay) => self.oldest_unpublished_s(relay.stream_head).await,
+            None => 0.0,
+        };
+        metrics::with_local_recorder(&*self.recorder, || {
+            self.measure_log(relay.as_ref(), oldest_s);
+            for (name, status) in &self.consumers {
+                measure_consumer(name, &status.borrow());
+            }
+        });
+        self.recorder.handle().render()
+    }
+
+    pub(crate) async fn upkeep(self, stop: Stop) {
+        let mut tick = tokio::time::interval(UPKEEP_EVERY);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            self.recorder.handle().run_upkeep();
+        }
+    }
+
+    /// NaN, Prometheus' "unknown", when the database cannot say.
+    async fn oldest_unpublished_s(&self, stream_head: u64) -> f64 {
+        match self.db.outbox().oldest_unpublished(stream_head).await {
+            Ok(age) => age.unwrap_or_default().as_secs_f64(),
+            Err(_) => f64::NAN,
+        }
+    }
+
+    fn measure_log(&self, relay: Option<&RelayStatus>, oldest_s: f64) {
+        let outbox_head = self.db.outbox().committed();
+        gauge!("freehold_outbox_head").set(figure(outbox_head));
+        let Some(relay) = relay else { return };
+        let publishing = relay.state == RelayState::Publishing;
+        gauge!("freehold_relay_publishing").set(u8::from(publishing));
+        gauge!("freehold_stream_head").set(figure(relay.stream_head));
+        gauge!("freehold_relay_lag").set(figure(outbox_head.saturating_sub(relay.stream_head)));
+        gauge!("freehold_outbox_oldest_unpublished_seconds").set(oldest_s);
+    }
+}
+
+impl Seen<'_> {
+    pub(crate) fn log(&self) {
+        let (method, route, status) = (self.method, self.route, self.status.as_u16());
+        let ms = self.took.as_secs_f64() * 1000.0;
+        match route {
+            // Asked every few seconds by machines: silence is the better log.
+            "/livez" | "/readyz" | "/metrics" => {
+                tracing::debug!(method, route, status, ms, "answered")
+            }
+            _ => tracing::info!(method, route, status, ms, "answered"),
+        }
+    }
+}
+
+fn measure_consumer(name: &'static str, status: &ConsumerStatus) {
+    let lag = status.stream_head.saturating_sub(status.offset);
+    gauge!("freehold_consumer_offset", "consumer" => name).set(figure(status.offset));
+    gauge!("freehold_consumer_lag", "consumer" => name).set(figure(lag));
+    gauge!("freehold_dead_letters", "consumer" => name).set(figure(status.dead_letters));
+    gauge!("freehold_consumer_skipped", "consumer" => name).set(figure(status.skipped));
+    gauge!("freehold_consumer_running", "consumer" => name).set(u8::from(status.trouble.is_none()));
+}
+
+/// Prometheus has floats only; they are exact up to 2^53 events.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a service that emits 50,000 events a second gets there in 5,700 years"
+)]
+fn figure(count: u64) -> f64 {
+    count as f64
+}
+
+/// The help texts, once.
+fn describe() {
+    for (name, help) in GAUGES {
+        describe_gauge!(name, help);
+    }
+    describe_counter!("freehold_http_requests_total", "Requests answered.");
+    describe_histogram!(
+        "freehold_http_request_seconds",
+        "Time from a request's last header to its answer."
+    );
+}

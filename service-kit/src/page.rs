@@ -1,0 +1,123 @@
+//! Lists in pages: after a cursor, up to a limit, in the order of the ids.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Some items, and where the next ones begin.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// To be sent back as `cursor`; null on the last page.
+    pub next_cursor: Option<String>,
+}
+
+/// How many items a page has, at most: 1 to 200, 50 when nothing is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct Limit(u32);
+
+/// Where a page begins: after this id. Opaque to clients: they send back what they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String", bound = "Id: FromStr")]
+pub struct Cursor<Id>(pub Id);
+
+/// Marks a cursor, and tells this kind of cursor from a later one.
+const CURSOR_PREFIX: &str = "c1.";
+
+impl<T> Page<T> {
+    /// From rows read with [`Limit::and_one_more`].
+    pub fn new<Id: Display>(mut rows: Vec<T>, limit: Limit, id: impl Fn(&T) -> Id) -> Self {
+        let more = rows.len() > limit.0 as usize;
+        rows.truncate(limit.0 as usize);
+        let last = rows.last().filter(|_| more);
+        Self {
+            next_cursor: last.map(|row| Cursor(id(row)).to_string()),
+            items: rows,
+        }
+    }
+
+    pub fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
+        Page {
+            items: self.items.into_iter().map(each).collect(),
+            next_cursor: self.next_cursor,
+        }
+    }
+}
+
+impl Limit {
+    const MAX: u32 = 200;
+
+    /// How many rows to read: the one too many says that there is a next page.
+    pub fn and_one_more(self) -> u32 {
+        self.0 + 1
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl TryFrom<u32> for Limit {
+    type Error = String;
+
+    fn try_from(limit: u32) -> Result<Self, String> {
+        match limit {
+            1..=Self::MAX => Ok(Self(limit)),
+            _ => Err(format!("a limit is between 1 and {}", Self::MAX)),
+        }
+    }
+}
+
+impl<Id: Display> Display for Cursor<Id> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{CURSOR_PREFIX}{}", self.0)
+    }
+}
+
+impl<Id: FromStr> TryFrom<String> for Cursor<Id> {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let id = text
+            .strip_prefix(CURSOR_PREFIX)
+            .and_then(|id| id.parse().ok());
+        id.map(Self).ok_or("not a cursor that a list has given")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_row_too_many_becomes_the_cursor_of_the_next_page() {
+        let two = Limit::try_from(2).unwrap();
+        let page = Page::new(vec![10, 11, 12], two, |row| *row);
+        assert_eq!(
+            (page.items, page.next_cursor.as_deref()),
+            (vec![10, 11], Some("c1.11"))
+        );
+        let last = Page::new(vec![12, 13], two, |row| *row);
+        assert_eq!((last.items, last.next_cursor), (vec![12, 13], None));
+    }
+
+    #[test]
+    fn a_cursor_is_what_a_list_has_given_and_nothing_else() {
+        let parse = |text: &str| Cursor::<u8>::try_from(text.to_owned());
+        assert_eq!(parse("c1.11"), Ok(Cursor(11)));
+        assert!(parse("11").is_err());
+        assert!(parse("c1.").is_err());
+        assert!(parse("c2.11").is_err());
+    }
+
+    #[test]
+    fn limits_have_limits() {
+        assert!(Limit::try_from(0).is_err());
+        assert!(Limit::try_from(200).is_ok());
+        assert!(Limit::try_from(201).is_err());
+    }
+}

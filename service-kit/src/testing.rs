@@ -1,0 +1,100 @@
+//! Calls an API without a socket: what a service's tests talk to.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Request};
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// An API that answers in this process.
+pub struct TestApi(Router);
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+/// What takes longer is a failure and not a test that never ends.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl TestApi {
+    pub fn new(api: Router) -> Self {
+        Self(api)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path).body(Body::empty())).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.json("POST", path, body).await
+    }
+
+    /// A request whose body is labelled as JSON, whatever it is.
+    pub async fn json(&self, method: &str, path: &str, body: impl ToString) -> Answer {
+        let request = request(method, path).header(CONTENT_TYPE, "application/json");
+        self.send(request.body(body.to_string().into())).await
+    }
+
+    pub async fn send(&self, request: axum::http::Result<Request<Body>>) -> Answer {
+        let request = request.expect("a test makes valid requests");
+        let answer = tokio::time::timeout(DEADLINE, self.0.clone().oneshot(request)).await;
+        let response = answer.expect("an answer comes within a minute");
+        let response = response.expect("a router always answers");
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, 16 << 20)
+            .await
+            .expect("answers are small and whole");
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            text: String::from_utf8(body.into()).expect("answers are text"),
+        }
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    /// The header's text, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// Status and code of the problem this must be, for one comparison: `404 unknown_route`.
+    pub fn problem(&self) -> String {
+        let body = self.json();
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
+        assert_eq!(body["status"], self.status, "{self:?}");
+        assert!(
+            body["detail"]
+                .as_str()
+                .is_some_and(|detail| !detail.is_empty()),
+            "{self:?}"
+        );
+        format!(
+            "{} {}",
+            self.status,
+            body["code"].as_str().unwrap_or_default()
+        )
+    }
+}
+
+pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path)
+}

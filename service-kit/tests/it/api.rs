@@ -1,0 +1,180 @@
+//! Refusals, limits and metrics, without a socket.
+
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use relay::{ConsumerStatus, RelayState, RelayStatus};
+use service_kit::testing::{TestApi, request};
+use service_kit::{MAX_BODY_BYTES, Monitor};
+use tokio::sync::watch;
+
+use crate::{database, routes};
+
+#[tokio::test]
+async fn every_refusal_is_a_problem() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    assert_eq!(api.get("/things/7").await.text, "7");
+    assert_eq!(api.get("/things/x").await.problem(), "400 invalid_id");
+    assert_eq!(api.get("/nothing").await.problem(), "404 unknown_route");
+    let refused = api.json("POST", "/things/7", "").await;
+    assert_eq!(refused.problem(), "405 method_not_allowed");
+    assert_eq!(refused.header("allow"), "GET,HEAD");
+    assert_eq!(
+        api.json("BREW", "/livez", "").await.problem(),
+        "405 method_not_allowed"
+    );
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_own_request_and_says_nothing_of_itself() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let failed = api.get("/panic").await;
+    assert_eq!(failed.problem(), "500 internal");
+    assert!(!failed.text.contains("planted"));
+    assert_eq!(api.get("/things/7").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_given_up() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    tokio::time::pause();
+    let given_up = api.get("/forever").await;
+    assert_eq!(given_up.problem(), "503 timed_out");
+    assert_eq!(given_up.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_given_up_as_the_senders_fault() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    tokio::time::pause();
+    let never = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+    let slow = request("POST", "/echo")
+        .header("content-type", "application/json")
+        .body(never);
+    assert_eq!(api.send(slow).await.problem(), "408 body_too_slow");
+}
+
+#[tokio::test]
+async fn a_body_has_its_size_and_not_a_byte_more() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let body = |bytes: usize| {
+        format!(
+            "{{\"word\":\"{}\"}}",
+            "x".repeat(bytes - "{\"word\":\"\"}".len())
+        )
+    };
+    assert_eq!(
+        api.json("POST", "/echo", body(MAX_BODY_BYTES)).await.status,
+        200
+    );
+    assert_eq!(
+        api.json("POST", "/echo", body(MAX_BODY_BYTES + 1))
+            .await
+            .problem(),
+        "413 body_too_large"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_database_is_not_ready_but_alive() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    assert_eq!(api.get("/readyz").await.status, 200);
+    db.close().await;
+    assert_eq!(api.get("/readyz").await.problem(), "503 not_ready");
+    assert_eq!(api.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_metrics_tell_of_requests_by_route_and_of_no_path() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    api.get("/things/7").await;
+    api.get("/things/8").await;
+    api.get("/things/secret").await;
+    api.get("/nothing/secret").await;
+    api.json("SECRET", "/things/9", "").await;
+    let metrics = api.get("/metrics").await;
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    for line in [
+        r#"freehold_http_requests_total{method="GET",route="/things/{id}",status="200"} 2"#,
+        r#"freehold_http_requests_total{method="GET",route="/things/{id}",status="400"} 1"#,
+        r#"freehold_http_requests_total{method="GET",route="unknown",status="404"} 1"#,
+        r#"freehold_http_requests_total{method="other",route="/things/{id}",status="405"} 1"#,
+    ] {
+        assert!(
+            metrics.text.lines().any(|found| found == line),
+            "{line} in {}",
+            metrics.text
+        );
+    }
+    assert!(
+        metrics
+            .text
+            .contains("freehold_http_request_seconds_bucket{"),
+        "{}",
+        metrics.text
+    );
+    assert!(
+        !metrics.text.to_lowercase().contains("secret"),
+        "{}",
+        metrics.text
+    );
+}
+
+#[tokio::test]
+async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
+    let (db, _folder) = database().await;
+    let relay = watch::Sender::new(RelayStatus {
+        state: RelayState::Publishing,
+        stream_head: 0,
+    });
+    let consumer = watch::Sender::new(ConsumerStatus {
+        offset: 40,
+        stream_head: 42,
+        skipped: 3,
+        dead_letters: 1,
+        ..ConsumerStatus::default()
+    });
+    let mut monitor = Monitor::new(&db);
+    monitor.watch_relay(relay.subscribe());
+    monitor.watch_consumer("kit-cache", consumer.subscribe());
+    let api = TestApi::new(service_kit::api(routes(), monitor));
+
+    let metrics = api.get("/metrics").await.text;
+    for line in [
+        "freehold_outbox_head 0",
+        "freehold_stream_head 0",
+        "freehold_relay_lag 0",
+        "freehold_relay_publishing 1",
+        "freehold_outbox_oldest_unpublished_seconds 0",
+        "freehold_consumer_offset{consumer=\"kit-cache\"} 40",
+        "freehold_consumer_lag{consumer=\"kit-cache\"} 2",
+        "freehold_consumer_skipped{consumer=\"kit-cache\"} 3",
+        "freehold_consumer_running{consumer=\"kit-cache\"} 1",
+        "freehold_dead_letters{consumer=\"kit-cache\"} 1",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} in {metrics}"
+        );
+    }
+
+    relay.send_modify(|status| status.state = RelayState::Connecting("no broker".to_owned()));
+    consumer.send_modify(|status| status.trouble = Some("no broker".to_owned()));
+    let metrics = api.get("/metrics").await.text;
+    assert!(metrics.contains("freehold_relay_publishing 0"), "{metrics}");
+    assert!(
+        metrics.contains("freehold_consumer_running{consumer=\"kit-cache\"} 0"),
+        "{metrics}"
+    );
+}

@@ -1,0 +1,39 @@
+//! What surrounds a service's routes, around a few routes made up for it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod serve;
+
+use axum::Router;
+use axum::routing::{get, post};
+use relay::{Database, Options};
+use serde::Deserialize;
+use service_kit::{Json, Path, Problem};
+
+/// A database of its own, gone with the folder.
+async fn database() -> (Database, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kit.db");
+    let db = Database::open(path, Options::new("kit", "KIT", &[]))
+        .await
+        .unwrap();
+    (db, folder)
+}
+
+#[derive(Deserialize)]
+struct Word {
+    word: String,
+}
+
+fn routes() -> Router {
+    Router::new()
+        .route("/things/{id}", get(async |Path(id): Path<u8>| Json(id)))
+        .route("/echo", post(async |Json(Word { word }): Json<Word>| word))
+        .route("/panic", get(panics))
+        .route("/forever", get(std::future::pending::<()>))
+}
+
+async fn panics() -> Result<(), Problem> {
+    panic!("a planted panic")
+}

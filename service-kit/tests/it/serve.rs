@@ -1,0 +1,183 @@
+//! The accept loop and the stop, over real sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use relay::{Connect, Database, LogError, NatsStream, Stop};
+
+use service_kit::{MAX_HEADER_TIME, Service};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::{database, routes};
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_after_the_stop_and_the_port_refuses() {
+    let (db, _folder) = database().await;
+    let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let running = serve(&db, waiting(&entered, &leave)).await;
+    let mut client = running.connect().await;
+    client
+        .write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    entered.notified().await;
+
+    running.stop.cancel();
+    while TcpStream::connect(running.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    leave.notify_one();
+    let answer = read_to_end(&mut client).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("left"),
+        "{answer}"
+    );
+    running.ended().await;
+    let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
+    assert!(matches!(closed, Err(relay::ReadError::Closed)));
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_delay_the_stop() {
+    let (db, _folder) = database().await;
+    let running = serve(&db, routes()).await;
+    let mut fresh = running.connect().await;
+    let mut kept = running.connect().await;
+    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 512];
+    assert!(kept.read(&mut answer).await.unwrap() > 0);
+
+    let began = std::time::Instant::now();
+    running.stop.cancel();
+    running.ended().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(read_to_end(&mut fresh).await, "");
+    assert_eq!(read_to_end(&mut kept).await, "");
+}
+
+#[tokio::test]
+async fn a_relay_that_cannot_go_on_ends_the_service_with_its_reason() {
+    let (db, _folder) = database().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = Service::new(&db).publish(Refused);
+    let ended = service.serve(routes(), listener, Stop::new()).await;
+    assert_eq!(format!("{:#}", ended.unwrap_err()), "a wrong password");
+    let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
+    assert!(matches!(closed, Err(relay::ReadError::Closed)));
+}
+
+#[tokio::test]
+async fn a_connection_whose_headers_never_come_is_closed() {
+    let (db, _folder) = database().await;
+    let running = serve(&db, routes()).await;
+    let mut slow = running.connect().await;
+    slow.write_all(b"GET /livez HTTP/1.1\r\nhost:")
+        .await
+        .unwrap();
+    // Only then: the clock jumps whenever nothing else is left to do.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let answer = read_to_end(&mut slow).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+        "{answer}"
+    );
+    assert!(began.elapsed() <= MAX_HEADER_TIME, "{:?}", began.elapsed());
+    tokio::time::resume();
+    running.stop.cancel();
+    running.ended().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let (db, _folder) = database().await;
+    let running = serve(&db, routes()).await;
+    let mut client = running.connect().await;
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    running.stop.cancel();
+    running.ended().await;
+}
+
+/// A broker that lets nobody in.
+struct Refused;
+
+impl Connect for Refused {
+    type Session = <NatsStream as Connect>::Session;
+
+    async fn connect(&self) -> Result<Self::Session, LogError> {
+        Err(LogError::Misconfigured("a wrong password".to_owned()))
+    }
+
+    fn stream(&self) -> &'static str {
+        "KIT"
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    stop: Stop,
+    service: JoinHandle<anyhow::Result<()>>,
+}
+
+async fn serve(db: &Database, routes: Router) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stop = Stop::new();
+    Running {
+        address: listener.local_addr().unwrap(),
+        service: tokio::spawn(Service::new(db).serve(routes, listener, stop.clone())),
+        stop,
+    }
+}
+
+impl Running {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn ended(self) {
+        within_a_minute(self.service).await.unwrap().unwrap();
+    }
+}
+
+/// A route that says when it was entered and stays until it may leave.
+fn waiting(entered: &Arc<Notify>, leave: &Arc<Notify>) -> Router {
+    let (entered, leave) = (entered.clone(), leave.clone());
+    let wait = async move || {
+        entered.notify_one();
+        leave.notified().await;
+        "left"
+    };
+    Router::new().route("/wait", get(wait))
+}
+
+/// What still comes until the other side closes.
+async fn read_to_end(client: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset is a close too: the server does not read what it has refused.
+    let _ = within_a_minute(client.read_to_end(&mut bytes)).await;
+    String::from_utf8(bytes).unwrap()
+}
+
+async fn within_a_minute<T>(wait: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    waited.expect("it comes within a minute")
+}

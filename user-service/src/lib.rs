@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod domain;
+pub mod events;
+pub mod http;
+pub mod store;
+
+/// The tables of this service. Numbered, and final once released.
+pub const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_users.sql")];

@@ -1,0 +1,373 @@
+//! The API: what it stores, what it emits, what it refuses.
+
+use axum::body::Body;
+use event_schema::UserId;
+use serde_json::json;
+use service_kit::testing::request;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn a_user_is_registered_read_changed_and_deleted() {
+    let world = World::start().await;
+    let registered = world.register("Ada", "ada@example.org").await;
+    let path = registered.header("location").to_owned();
+    let id = registered.json()["id"].clone();
+    assert_eq!(
+        (registered.status, registered.header("etag")),
+        (201, "\"1\"")
+    );
+    assert_eq!(
+        registered.json(),
+        json!({"id": id, "name": "Ada", "email": "ada@example.org", "version": 1})
+    );
+    assert_eq!(world.api.get(&path).await.json(), registered.json());
+
+    let both = json!({"name": "Ada King", "email": "king@example.org"});
+    let changed = world.api.json("PATCH", &path, both).await;
+    assert_eq!((changed.status, changed.header("etag")), (200, "\"3\""));
+    assert_eq!(
+        changed.json(),
+        json!({"id": id, "name": "Ada King", "email": "king@example.org", "version": 3})
+    );
+    assert_eq!(world.api.get(&path).await.json(), changed.json());
+
+    assert_eq!(world.api.json("DELETE", &path, "").await.status, 204);
+    assert_eq!(world.api.get(&path).await.problem(), "404 user_not_found");
+    assert_eq!(world.rows().await, 0);
+    assert_eq!(
+        world.events().await,
+        [
+            ("users.created.v1", 1),
+            ("users.renamed.v1", 2),
+            ("users.email_changed.v1", 3),
+            ("users.deleted.v1", 4)
+        ]
+        .map(|(event_type, version)| (event_type.to_owned(), version))
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_emits_nothing() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    let same = world
+        .api
+        .json(
+            "PATCH",
+            &path,
+            json!({"name": "Ada", "email": "ada@example.org"}),
+        )
+        .await;
+    assert_eq!((same.status, same.header("etag")), (200, "\"1\""));
+    assert_eq!(world.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn only_the_version_that_was_read_is_changed() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    let patch = |tag: &'static str| {
+        let request = request("PATCH", &path)
+            .header("if-match", tag)
+            .header("content-type", "application/json");
+        world
+            .api
+            .send(request.body(Body::from(r#"{"name": "Ada King"}"#)))
+    };
+    let stale = patch("\"2\"").await;
+    assert_eq!(
+        (stale.problem().as_str(), stale.header("etag")),
+        ("412 version_mismatch", "\"1\"")
+    );
+    assert_eq!(patch("1").await.problem(), "400 invalid_if_match");
+    assert_eq!(world.events().await.len(), 1);
+    assert_eq!(patch("\"1\"").await.status, 200);
+
+    let delete = |tag: &'static str| {
+        world.api.send(
+            request("DELETE", &path)
+                .header("if-match", tag)
+                .body(Body::empty()),
+        )
+    };
+    assert_eq!(delete("\"1\"").await.problem(), "412 version_mismatch");
+    assert_eq!(delete("*").await.status, 204);
+}
+
+#[tokio::test]
+async fn an_address_belongs_to_one_user_whatever_its_case() {
+    let world = World::start().await;
+    let ada = world.registered("Ada", "ada@example.org").await;
+    let eve = world.registered("Eve", "eve@example.org").await;
+    let before = world.state().await;
+    let again = world.register("Another", "ADA@example.ORG").await;
+    assert_eq!(again.problem(), "409 email_taken");
+    assert_eq!(again.json()["errors"][0]["field"], "email");
+    let moved = world
+        .api
+        .json(
+            "PATCH",
+            &eve,
+            json!({"name": "E", "email": "Ada@example.org"}),
+        )
+        .await;
+    assert_eq!(moved.problem(), "409 email_taken");
+    assert_eq!(world.state().await, before);
+    assert_eq!(world.api.get(&eve).await.json()["name"], "Eve");
+
+    let own_case = world
+        .api
+        .json("PATCH", &ada, json!({"email": "Ada@example.org"}))
+        .await;
+    assert_eq!(own_case.status, 200);
+    world.api.json("DELETE", &ada, "").await;
+    assert_eq!(
+        world.register("Another", "ada@example.org").await.status,
+        201
+    );
+}
+
+#[tokio::test]
+async fn names_in_every_script_come_back_byte_for_byte() {
+    let world = World::start().await;
+    for (n, name) in [
+        "Ада",
+        "李小龍",
+        "أبو بكر",
+        "👩\u{200d}🚀",
+        "e\u{301}",
+        " two  blanks ",
+        "Ünïcode \"quoted\" \\",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = world.registered(name, &format!("u{n}@example.org")).await;
+        assert_eq!(world.api.get(&path).await.json()["name"], name);
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
+    let world = World::start().await;
+    let user = world.registered("Ada", "ada@example.org").await;
+    let nobody = format!("/users/{}", UserId::new());
+    let before = world.state().await;
+    let long = "x".repeat(10_240);
+
+    for (body, problem) in [
+        ("", "400 malformed_json"),
+        ("{\"name\": \"Bob\", ", "400 malformed_json"),
+        ("name=Bob", "400 malformed_json"),
+        (
+            "{\"name\": \"Bob\", \"email\": \"\\ud800@example.org\"}",
+            "400 malformed_json",
+        ),
+        ("null", "422 invalid_body"),
+        ("[\"Bob\", \"bob@example.org\"]", "422 invalid_body"),
+        (
+            "{\"name\": 5, \"email\": \"bob@example.org\"}",
+            "422 invalid_body",
+        ),
+        (
+            "{\"name\": null, \"email\": \"bob@example.org\"}",
+            "422 invalid_body",
+        ),
+        ("{\"name\": \"Bob\"}", "422 invalid_body"),
+        ("{\"email\": \"bob@example.org\"}", "422 invalid_body"),
+        (
+            "{\"name\": \"Bob\", \"email\": \"bob@example.org\", \"admin\": true}",
+            "422 invalid_body",
+        ),
+        (
+            "{\"name\": \"Bob\", \"name\": \"Eve\", \"email\": \"bob@example.org\"}",
+            "422 invalid_body",
+        ),
+    ] {
+        assert_eq!(
+            world.api.json("POST", "/users", body).await.problem(),
+            problem,
+            "{body}"
+        );
+    }
+    for name in ["", "   ", "\0", "Bo\0b", "Bo\nb", "Bo\u{1b}[2Jb", &long] {
+        assert_eq!(
+            world.register(name, "bob@example.org").await.problem(),
+            "422 invalid_name",
+            "{name:?}"
+        );
+        let patch = world.api.json("PATCH", &user, json!({"name": name})).await;
+        assert_eq!(patch.problem(), "422 invalid_name", "{name:?}");
+    }
+    for email in [
+        "",
+        "bob",
+        "bob@",
+        "@example.org",
+        "bob@example.org\0",
+        "a b@example.org",
+        &long,
+    ] {
+        assert_eq!(
+            world.register("Bob", email).await.problem(),
+            "422 invalid_email",
+            "{email:?}"
+        );
+        let patch = world
+            .api
+            .json("PATCH", &user, json!({"email": email}))
+            .await;
+        assert_eq!(patch.problem(), "422 invalid_email", "{email:?}");
+    }
+    for body in ["{}", "{\"name\": null}", "{\"version\": 7}", "[]"] {
+        assert_eq!(
+            world.api.json("PATCH", &user, body).await.problem(),
+            "422 invalid_body",
+            "{body}"
+        );
+    }
+    for (method, path, problem) in [
+        ("GET", nobody.as_str(), "404 user_not_found"),
+        ("PATCH", &nobody, "404 user_not_found"),
+        ("DELETE", &nobody, "404 user_not_found"),
+        ("GET", "/users/7", "400 invalid_id"),
+        ("PATCH", "/users/7", "400 invalid_id"),
+        ("DELETE", "/users/%00", "400 invalid_id"),
+        ("GET", "/users/%FF", "400 invalid_id"),
+        ("GET", "/users?limit=0", "400 invalid_query"),
+        ("GET", "/users?limit=201", "400 invalid_query"),
+        ("GET", "/users?limit=many", "400 invalid_query"),
+        ("GET", "/users?cursor=7", "400 invalid_query"),
+        ("GET", "/users?cursor=", "400 invalid_query"),
+        ("GET", "/users?page=2", "400 invalid_query"),
+        ("GET", "/user", "404 unknown_route"),
+        ("PUT", "/users", "405 method_not_allowed"),
+        ("POST", "/users/7", "405 method_not_allowed"),
+    ] {
+        let answer = world.api.json(method, path, json!({"name": "Bob"})).await;
+        assert_eq!(answer.problem(), problem, "{method} {path}");
+    }
+    let labelled = |label: &'static str| {
+        let body = Body::from(r#"{"name": "Bob", "email": "bob@example.org"}"#);
+        world.api.send(
+            request("POST", "/users")
+                .header("content-type", label)
+                .body(body),
+        )
+    };
+    assert_eq!(
+        labelled("text/plain").await.problem(),
+        "415 unsupported_media_type"
+    );
+    assert_eq!(
+        labelled("application/x-www-form-urlencoded")
+            .await
+            .problem(),
+        "415 unsupported_media_type"
+    );
+    let unlabelled = world
+        .api
+        .send(request("POST", "/users").body(Body::from("{}")))
+        .await;
+    assert_eq!(unlabelled.problem(), "415 unsupported_media_type");
+    let huge = json!({"name": "x".repeat(70_000), "email": "bob@example.org"});
+    assert_eq!(
+        world.api.post("/users", &huge).await.problem(),
+        "413 body_too_large"
+    );
+
+    assert_eq!(world.state().await, before);
+    assert_eq!(world.register("Bob", "bob@example.org").await.status, 201);
+}
+
+#[tokio::test]
+async fn the_missing_field_is_named() {
+    let world = World::start().await;
+    let answer = world.api.post("/users", &json!({"name": "Bob"})).await;
+    assert_eq!(answer.json()["errors"][0]["field"], "email");
+    let answer = world
+        .api
+        .post("/users", &json!({"name": "Bob", "email": 1}))
+        .await;
+    assert_eq!(answer.json()["errors"][0]["field"], "email");
+}
+
+#[tokio::test]
+async fn the_list_shows_everybody_once_in_pages() {
+    let world = World::start().await;
+    for n in 0..7 {
+        world.registered("Ada", &format!("u{n}@example.org")).await;
+    }
+    let (mut seen, mut path) = (Vec::new(), "/users?limit=3".to_owned());
+    loop {
+        let page = world.api.get(&path).await.json();
+        let items = page["items"].as_array().unwrap();
+        assert!((1..=3).contains(&items.len()));
+        seen.extend(
+            items
+                .iter()
+                .map(|user| user["email"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        path = format!("/users?limit=3&cursor={cursor}");
+    }
+    assert_eq!(
+        seen,
+        (0..7)
+            .map(|n| format!("u{n}@example.org"))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        world.api.get("/users").await.json()["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        7
+    );
+}
+
+#[tokio::test]
+async fn no_event_holds_the_address() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "secret@example.org").await;
+    world
+        .api
+        .json("PATCH", &path, json!({"email": "secret2@example.org"}))
+        .await;
+    world.api.json("DELETE", &path, "").await;
+    for envelope in world.envelopes().await {
+        assert!(!envelope.to_string().contains("secret"), "{envelope}");
+    }
+}
+
+#[tokio::test]
+async fn halted_writes_are_refused_with_the_reason_and_reads_go_on() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    assert_eq!(world.api.get("/readyz").await.status, 200);
+    world.db.halt("a rival publishes to USERS");
+    let refused = world.register("Bob", "bob@example.org").await;
+    assert_eq!(refused.problem(), "503 writes_halted");
+    assert!(refused.text.contains("a rival publishes to USERS"));
+    assert_eq!(world.api.get("/readyz").await.problem(), "503 not_ready");
+    assert_eq!(world.api.get(&path).await.status, 200);
+    assert_eq!(world.api.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_registration_of_a_thousand_at_once_is_a_thousand_rows_and_events() {
+    let world = World::start().await;
+    let calls = (0..1000).map(|n| {
+        let body = json!({"name": "Ada", "email": format!("u{}@example.org", n / 2)});
+        let world = &world;
+        async move { world.api.post("/users", &body).await.status }
+    });
+    let mut answers = futures::future::join_all(calls).await;
+    answers.sort_unstable();
+    assert_eq!(answers[..500], [201; 500]);
+    assert_eq!(answers[500..], [409; 500]);
+    assert_eq!(world.state().await, (500, 500));
+}
