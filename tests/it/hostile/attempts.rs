@@ -1,0 +1,400 @@
+//! The table: who tries what, and how it must end for them. It never may move a number; `lab` sees to that part.
+
+use std::fmt;
+
+use freehold_tests::broker::User;
+use freehold_tests::wire::Outgoing;
+use serde_json::{Value, json};
+
+use crate::owner::{TOKEN, consumer_config};
+
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) user: User,
+    pub(super) out: Outgoing,
+    pub(super) expect: Expect,
+}
+
+/// How an attempt ends for the one who tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// The broker says what is not allowed: the clear error.
+    Violation,
+    /// Nobody listens at that subject in this account.
+    NoResponders,
+    /// Taken without complaint; an answer, if any, goes to the reply subject inside the attacker's own account.
+    Accepted,
+    /// Answered with a text that holds this.
+    Answer(&'static str),
+    /// Left open: only the stream counts.
+    Anything,
+}
+
+use Expect::{Accepted, Answer, NoResponders, Violation};
+use User::{Observer, Orders, Users};
+
+/// What neither reader may listen to.
+pub(super) const FOREIGN_SUBJECTS: [&str; 9] = [
+    ">",
+    "users.>",
+    "users.k7f3.>",
+    "orders.placed",
+    "_INBOX.>",
+    "_INBOX_users.>",
+    "_R_.>",
+    "$SYS.>",
+    "$JS.EVENT.>",
+];
+
+impl Attempt {
+    fn new(user: User, out: Outgoing, expect: Expect) -> Attempt {
+        Attempt { user, out, expect }
+    }
+
+    pub(super) fn api(user: User, subject: &str, payload: &str, expect: Expect) -> Attempt {
+        Attempt::new(user, Outgoing::to(subject).payload(payload), expect)
+    }
+
+    fn reply(mut self, subject: &str) -> Attempt {
+        self.out.reply = Some(subject.to_owned());
+        self
+    }
+
+    fn header(mut self, name: &str, value: &str) -> Attempt {
+        self.out = self.out.header(name, value);
+        self
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outgoing {
+            subject,
+            reply,
+            headers,
+            payload,
+        } = &self.out;
+        write!(
+            f,
+            "{:?} publishes {subject} reply {reply:?} {headers:?} {}",
+            self.user,
+            String::from_utf8_lossy(payload)
+        )
+    }
+}
+
+/// Subjects that would be stored in USERS if they were heard there: its door, and the clean name.
+fn into_users() -> [String; 2] {
+    [format!("users.{TOKEN}.created"), "users.x".to_owned()]
+}
+
+/// What orders-service could do with all it is allowed to do.
+pub(super) fn of_orders() -> Vec<Attempt> {
+    let mut table = Vec::new();
+    for target in into_users() {
+        table.extend(own_events_with_reply(&target));
+        table.extend(allowed_requests_with_reply(&target));
+        table.push(push_consumer_on_own_stream("spy", &target));
+    }
+    for request in [
+        "$JS.API.STREAM.DELETE.USERS",
+        "$JS.API.STREAM.PURGE.USERS",
+        "$JS.API.ACCOUNT.PURGE.USERS",
+    ] {
+        table.push(reset_of_own_consumer().reply(request));
+    }
+    table.push(push_consumer_on_own_stream(
+        "looper",
+        "from_users.API.CONSUMER.RESET.USERS.orders-user-cache",
+    ));
+    table.push(push_consumer_on_own_stream(
+        "puller",
+        "from_users.API.CONSUMER.MSG.NEXT.USERS.orders-user-cache",
+    ));
+    table.push(Attempt::api(
+        Orders,
+        "$JS.API.STREAM.CREATE.EVIL",
+        r#"{"name":"EVIL","subjects":["users.>"]}"#,
+        Violation,
+    ));
+    table
+}
+
+/// The acknowledgement, or the refusal, goes to the reply subject: inside ORDERS, where it means nothing.
+fn own_events_with_reply(target: &str) -> Vec<Attempt> {
+    let own = || Attempt::api(Orders, &format!("orders.{TOKEN}.x"), "{}", Accepted).reply(target);
+    vec![
+        own(),
+        own().header("Nats-Expected-Last-Sequence", "999999"),
+        own()
+            .header("Nats-Batch-Id", "evil")
+            .header("Nats-Batch-Sequence", "1")
+            .header("Nats-Batch-Commit", "1"),
+        own()
+            .header("Nats-Batch-Id", "evil")
+            .header("Nats-Batch-Sequence", "7")
+            .header("Nats-Batch-Commit", "1"),
+    ]
+}
+
+fn allowed_requests_with_reply(target: &str) -> Vec<Attempt> {
+    let request = |subject: &str, payload: &str| {
+        Attempt::api(Orders, subject, payload, Accepted).reply(target)
+    };
+    vec![
+        request("$JS.API.STREAM.INFO.ORDERS", ""),
+        request("$JS.API.DIRECT.GET.ORDERS", r#"{"seq":1,"batch":3}"#),
+        request("from_users.API.STREAM.INFO.USERS", ""),
+        request("from_users.API.CONSUMER.INFO.USERS.orders-user-cache", ""),
+        request(
+            "from_users.API.CONSUMER.MSG.NEXT.USERS.orders-user-cache",
+            r#"{"batch":3,"no_wait":true}"#,
+        ),
+        reset_of_own_consumer().reply(target),
+    ]
+}
+
+fn reset_of_own_consumer() -> Attempt {
+    Attempt::api(
+        Orders,
+        "from_users.API.CONSUMER.RESET.USERS.orders-user-cache",
+        r#"{"seq":1}"#,
+        Accepted,
+    )
+}
+
+/// It may make consumers on its own stream, even one that pushes; what it pushes stays in its account.
+fn push_consumer_on_own_stream(name: &str, target: &str) -> Attempt {
+    let name = format!("{name}-{}", target.len());
+    let question =
+        json!({"stream_name": "ORDERS", "config": push_consumer(&name, target)}).to_string();
+    Attempt::api(
+        Orders,
+        &format!("$JS.API.CONSUMER.CREATE.ORDERS.{name}"),
+        &question,
+        Answer("created"),
+    )
+}
+
+fn push_consumer(name: &str, target: &str) -> Value {
+    let second = 1_000_000_000_u64;
+    json!({
+        "name": name, "deliver_subject": target, "ack_policy": "none", "deliver_policy": "all",
+        "idle_heartbeat": second / 5, "flow_control": true,
+    })
+}
+
+/// What the observer could do with all it is allowed to do.
+pub(super) fn of_observer() -> Vec<Attempt> {
+    let request = |subject: &str, payload: &str| Attempt::api(Observer, subject, payload, Accepted);
+    let mut table = Vec::new();
+    for target in into_users()
+        .into_iter()
+        .chain([format!("orders.{TOKEN}.placed"), "orders.x".to_owned()])
+    {
+        table.push(
+            request("from_users.API.DIRECT.GET.USERS", r#"{"seq":1,"batch":10}"#).reply(&target),
+        );
+        table.push(request("from_users.API.STREAM.INFO.USERS", "").reply(&target));
+        table.push(request("from_users.API.STREAM.MSG.GET.USERS", r#"{"seq":1}"#).reply(&target));
+    }
+    table.push(request("$SYS.REQ.SERVER.PING.STATSZ", "").reply("$JS.API.ACCOUNT.PURGE.USERS"));
+    table.push(request("$SYS.REQ.SERVER.PING.JSZ", "").reply("$JS.API.STREAM.PURGE.USERS"));
+    for call in ["MSG.NEXT", "RESET"] {
+        let subject = format!("from_users.API.CONSUMER.{call}.USERS.orders-user-cache");
+        table.push(Attempt::api(
+            Observer,
+            &subject,
+            r#"{"seq":1}"#,
+            NoResponders,
+        ));
+    }
+    table
+}
+
+/// What both would like to do, by every road they can name.
+pub(super) fn of_both() -> Vec<Attempt> {
+    [Orders, Observer]
+        .into_iter()
+        .flat_map(of_any_reader)
+        .collect()
+}
+
+fn of_any_reader(user: User) -> Vec<Attempt> {
+    let mut table: Vec<_> = into_users()
+        .iter()
+        .map(|target| Attempt::api(user, target, "{}", Violation))
+        .collect();
+    for (call, payload) in forbidden_calls() {
+        // Through the prefix the observer may say anything, but nobody is there to hear it.
+        let imported = if user == Observer {
+            NoResponders
+        } else {
+            Violation
+        };
+        table.push(Attempt::api(
+            user,
+            &format!("from_users.API.{call}"),
+            &payload,
+            imported,
+        ));
+        table.push(Attempt::api(
+            user,
+            &format!("$JS.API.{call}"),
+            &payload,
+            Violation,
+        ));
+    }
+    for subject in [
+        "$SYS.REQ.SERVER.PING",
+        "$SYS.REQ.SERVER.PING.CONNZ",
+        "$SYS.REQ.ACCOUNT.USERS.JSZ",
+        "$SYS.REQ.USER.INFO",
+    ] {
+        table.push(Attempt::api(user, subject, "", Violation));
+    }
+    let question = "from_users.API.STREAM.INFO.USERS";
+    for target in into_users() {
+        table.push(Attempt::api(user, question, "", Violation).header("Nats-Trace-Dest", &target));
+    }
+    for account in ["SYS", "USERS"] {
+        let forged = json!({"acc": account, "svc": account}).to_string();
+        table.push(
+            Attempt::api(user, question, "", Answer("last_seq"))
+                .header("Nats-Request-Info", &forged),
+        );
+    }
+    table
+}
+
+/// Requests that make, change or remove something of USERS, and those that belong to another reader.
+fn forbidden_calls() -> Vec<(String, String)> {
+    let push = json!({"stream_name": "USERS", "config": push_consumer("evil", &into_users()[0])})
+        .to_string();
+    let pull = json!({"stream_name": "USERS", "config": consumer_config("evil")}).to_string();
+    let narrowed =
+        json!({"name": "USERS", "subjects": ["users.nothing"], "max_msgs": 1}).to_string();
+    [
+        ("CONSUMER.CREATE.USERS.evil", push.as_str()),
+        ("CONSUMER.CREATE.USERS.evil.users.created", &push),
+        ("CONSUMER.CREATE.USERS", &push),
+        ("CONSUMER.DURABLE.CREATE.USERS.evil", &pull),
+        ("CONSUMER.CREATE.USERS.orders-user-cache", &pull),
+        ("CONSUMER.DELETE.USERS.orders-user-cache", ""),
+        (
+            "CONSUMER.PAUSE.USERS.orders-user-cache",
+            r#"{"pause_until":"2099-01-01T00:00:00Z"}"#,
+        ),
+        ("CONSUMER.UNPIN.USERS.orders-user-cache", r#"{"group":"g"}"#),
+        (
+            "CONSUMER.MSG.NEXT.USERS.drivers-user-cache",
+            r#"{"batch":10}"#,
+        ),
+        ("CONSUMER.RESET.USERS.drivers-user-cache", r#"{"seq":1}"#),
+        ("STREAM.DELETE.USERS", ""),
+        ("STREAM.PURGE.USERS", ""),
+        ("STREAM.UPDATE.USERS", &narrowed),
+        ("STREAM.CREATE.USERS", &narrowed),
+        ("STREAM.MSG.DELETE.USERS", r#"{"seq":1}"#),
+        ("STREAM.SNAPSHOT.USERS", r#"{"deliver_subject":"users.x"}"#),
+        ("STREAM.RESTORE.USERS", &narrowed),
+        ("STREAM.LEADER.STEPDOWN.USERS", ""),
+        ("ACCOUNT.PURGE.USERS", ""),
+    ]
+    .map(|(call, payload)| (call.to_owned(), payload.to_owned()))
+    .to_vec()
+}
+
+/// user-service against ORDERS.
+pub(super) fn of_users() -> Vec<Attempt> {
+    let into_orders = [format!("orders.{TOKEN}.placed"), "orders.x".to_owned()];
+    let mut table = Vec::new();
+    for target in &into_orders {
+        let own = || Attempt::api(Users, &format!("users.{TOKEN}.x"), "{}", Accepted).reply(target);
+        let name = format!("spy-{}", target.len());
+        let push =
+            json!({"stream_name": "USERS", "config": push_consumer(&name, target)}).to_string();
+        table.extend([
+            Attempt::api(Users, target, "{}", Violation),
+            own(),
+            own().header("Nats-Expected-Last-Sequence", "999999"),
+            Attempt {
+                expect: Violation,
+                ..own().header("Nats-Trace-Dest", target)
+            },
+            Attempt::api(Users, "$JS.API.STREAM.INFO.USERS", "", Accepted).reply(target),
+            Attempt::api(
+                Users,
+                &format!("$JS.API.CONSUMER.CREATE.USERS.{name}"),
+                &push,
+                Answer("created"),
+            ),
+        ]);
+    }
+    for call in [
+        "STREAM.CREATE.SECOND",
+        "STREAM.DELETE.USERS",
+        "STREAM.PURGE.USERS",
+        "STREAM.INFO.ORDERS",
+        "STREAM.DELETE.ORDERS",
+    ] {
+        table.push(Attempt::api(
+            Users,
+            &format!("$JS.API.{call}"),
+            r#"{"name":"SECOND","subjects":["orders.>"]}"#,
+            Violation,
+        ));
+    }
+    table
+}
+
+/// What only an orders-service without permissions can even try.
+pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
+    let stream = |config: Value, expect| {
+        let name = config["name"].as_str().expect("it has a name").to_owned();
+        Attempt::api(
+            Orders,
+            &format!("$JS.API.STREAM.CREATE.{name}"),
+            &config.to_string(),
+            expect,
+        )
+    };
+    let mirror = |api: &str| json!({"name": "MIRROR", "max_bytes": 1_000_000, "mirror": {"name": "USERS", "external": {"api": api}}});
+    let remove = |name: &str| {
+        Attempt::api(
+            Orders,
+            &format!("$JS.API.STREAM.DELETE.{name}"),
+            "",
+            Expect::Anything,
+        )
+    };
+    vec![
+        // The server's own reply subjects: it keeps even an unlimited user away from them.
+        Attempt {
+            expect: Violation,
+            ..reset_of_own_consumer().reply("_R_.x")
+        },
+        Attempt::api(
+            Orders,
+            "from_users.API.STREAM.INFO.USERS",
+            "",
+            Expect::Anything,
+        )
+        .reply("_R_.x"),
+        stream(
+            json!({"name": "CATCHER", "subjects": ["from_users.API.>"], "no_ack": true, "max_bytes": 1_000_000}),
+            Expect::Anything,
+        ),
+        reset_of_own_consumer(),
+        remove("CATCHER"),
+        stream(mirror("from_users.API"), Expect::Anything),
+        remove("MIRROR"),
+        stream(mirror("$JS.API"), Expect::Anything),
+        remove("MIRROR"),
+        stream(
+            json!({"name": "THIEF", "subjects": ["users.>"], "max_bytes": 1_000_000}),
+            Answer("did_create"),
+        ),
+        Attempt::api(Orders, &into_users()[0], "{}", Answer("THIEF")),
+    ]
+}

@@ -1,0 +1,272 @@
+//! A broker with our nats.conf, both streams made by their owners, an attacker's connection, and the judge.
+
+use std::fs;
+
+use freehold_tests::broker::Broker;
+use freehold_tests::observer::StreamInfo;
+use freehold_tests::wire::Message;
+use freehold_tests::{Part, World, paths, seconds};
+
+use super::attempts::{Attempt, Expect};
+use crate::owner::{Owner, connect};
+
+pub(super) struct Lab {
+    world: World,
+    victim: Owner,
+    other: Owner,
+}
+
+/// What must not change. The consumers, the byte count and the time of the state may.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct State {
+    first_seq: u64,
+    last_seq: u64,
+    messages: u64,
+    config: serde_json::Value,
+}
+
+impl Lab {
+    pub(super) async fn start() -> Lab {
+        Lab::of(
+            World::builder()
+                .without_user_service()
+                .without_orders_service()
+                .start()
+                .await,
+        )
+        .await
+    }
+
+    pub(super) async fn with_config(text: String) -> Lab {
+        let builder = World::builder()
+            .without_broker()
+            .without_user_service()
+            .without_orders_service();
+        let mut world = builder.start().await;
+        world.broker.config = world.folder().join("lab.conf");
+        fs::write(&world.broker.config, text).expect("the lab's copy is written");
+        world.broker.start().await.expect("the lab's broker starts");
+        Lab::of(world).await
+    }
+
+    async fn of(world: World) -> Lab {
+        let mut victim = Owner::of_users(&world.broker).await;
+        let mut other = Owner::of_orders(&world.broker).await;
+        victim.create_stream().await;
+        other.create_stream().await;
+        victim.create_consumer("orders-user-cache").await;
+        // Somebody else's consumer: no reader may touch it.
+        victim.create_consumer("drivers-user-cache").await;
+        for _ in 0..3 {
+            victim.publish("created").await;
+            other.publish("placed").await;
+        }
+        Lab {
+            world,
+            victim,
+            other,
+        }
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.world.broker
+    }
+
+    pub(super) fn victim(&mut self) -> &mut Owner {
+        &mut self.victim
+    }
+
+    /// From now on ORDERS is watched.
+    pub(super) fn swap_victim(&mut self) {
+        std::mem::swap(&mut self.victim, &mut self.other);
+    }
+
+    pub(super) async fn legitimate_traffic(&mut self) {
+        self.victim.publish("created").await;
+        self.victim.publish_batch(3).await;
+        self.victim.info().await;
+        self.other.publish("placed").await;
+    }
+
+    /// All rows, then one list of what went wrong: a hole rarely comes alone.
+    pub(super) async fn run_all(&mut self, table: &[Attempt]) {
+        let wrong = self.find_holes(table).await;
+        assert!(
+            wrong.is_empty(),
+            "{} of {} attempts:\n  {}",
+            wrong.len(),
+            table.len(),
+            wrong.join("\n  ")
+        );
+    }
+
+    pub(super) async fn find_holes(&mut self, table: &[Attempt]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for attempt in table {
+            wrong.extend(
+                self.run(attempt)
+                    .await
+                    .err()
+                    .map(|reason| format!("{attempt}: {reason}")),
+            );
+        }
+        wrong.extend(
+            self.nothing_comes_late()
+                .await
+                .err()
+                .map(|reason| format!("after all of them: {reason}")),
+        );
+        wrong
+    }
+
+    async fn run(&mut self, attempt: &Attempt) -> Result<(), String> {
+        let before = self.victim_state().await;
+        let end = self.try_it(attempt).await;
+        self.unmoved_since(&before).await?;
+        attempt.expect.judge(&end)
+    }
+
+    /// A fresh connection for each: no refusal of one is taken for another's.
+    async fn try_it(&mut self, attempt: &Attempt) -> End {
+        let mut wire = connect(self.broker(), attempt.user).await;
+        let mut out = attempt.out.clone();
+        let reply = out.reply.get_or_insert_with(|| wire.new_reply()).clone();
+        wire.publish(&out).await.expect("sent");
+        wire.flush().await.expect("the broker answers");
+        if attempt.expect.is_an_answer() && wire.messages.is_empty() && wire.errors.is_empty() {
+            // When none comes, the row itself says so.
+            let _came = wire.until_message(seconds(5)).await;
+        }
+        End {
+            errors: wire.errors,
+            answer: wire
+                .messages
+                .into_iter()
+                .find(|message| message.subject == reply),
+        }
+    }
+
+    /// Consumers made by the attempts send heartbeats; the shortest allowed is well below this.
+    async fn nothing_comes_late(&mut self) -> Result<(), String> {
+        let before = self.victim_state().await;
+        self.victim
+            .wire
+            .listen(std::time::Duration::from_millis(500))
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        self.unmoved_since(&before).await
+    }
+
+    pub(super) async fn victim_state(&mut self) -> State {
+        State::from(self.victim.info().await)
+    }
+
+    /// The numbers are the same, and the owner's next event gets the next one: it stands behind whatever was on its way in.
+    pub(super) async fn unmoved_since(&mut self, before: &State) -> Result<(), String> {
+        let after = self.victim_state().await;
+        if after != *before {
+            return Err(format!("THE STREAM CHANGED from {before:?} to {after:?}"));
+        }
+        let next = self.victim.publish("probe").await;
+        match next == before.last_seq + 1 {
+            true => Ok(()),
+            false => Err(format!(
+                "THE STREAM CHANGED: the next event got {next}, not {}",
+                before.last_seq + 1
+            )),
+        }
+    }
+}
+
+impl From<StreamInfo> for State {
+    fn from(info: StreamInfo) -> State {
+        State {
+            first_seq: info.first_seq,
+            last_seq: info.last_seq,
+            messages: info.messages,
+            config: info.config,
+        }
+    }
+}
+
+/// What the attacker saw.
+#[derive(Debug)]
+pub(super) struct End {
+    errors: Vec<String>,
+    answer: Option<Message>,
+}
+
+impl Expect {
+    fn is_an_answer(self) -> bool {
+        matches!(self, Expect::Answer(_) | Expect::NoResponders)
+    }
+
+    fn judge(self, end: &End) -> Result<(), String> {
+        let violation = end
+            .errors
+            .iter()
+            .any(|error| error.to_lowercase().contains("permissions violation"));
+        let answer = end.answer.as_ref();
+        let as_expected = match self {
+            Expect::Violation => violation,
+            Expect::NoResponders => answer.is_some_and(|answer| answer.status == Some(503)),
+            Expect::Accepted => {
+                end.errors.is_empty() && answer.is_none_or(|answer| answer.status != Some(503))
+            }
+            Expect::Answer(word) => answer.is_some_and(|answer| answer.text().contains(word)),
+            Expect::Anything => true,
+        };
+        let text = || answer.map(|answer| (answer.status, answer.text()));
+        if as_expected {
+            Ok(())
+        } else {
+            Err(format!(
+                "expected {self:?}, saw {:?} {:?}",
+                end.errors,
+                text()
+            ))
+        }
+    }
+}
+
+fn nats_conf() -> String {
+    fs::read_to_string(paths::nats_conf()).expect("nats.conf is there")
+}
+
+/// Our nats.conf with PURGE where the observer may list streams.
+pub(super) fn with_purge_for_the_observer() -> String {
+    let text = nats_conf();
+    let holed = text.replace("API.STREAM.LIST\"", "API.STREAM.PURGE.USERS\"");
+    assert_ne!(holed, text, "the line to spoil is there");
+    // Its twin for ORDERS is spoiled too, and must not ask for the same subject again.
+    holed.replace(
+        "from_orders.API.STREAM.PURGE.USERS",
+        "from_orders.API.STREAM.PURGE.ORDERS",
+    )
+}
+
+/// Our nats.conf with the permissions of one user cut out.
+pub(super) fn without_permissions_of(user: &str) -> String {
+    let text = nats_conf();
+    let name = text
+        .find(&format!("user: \"{user}\""))
+        .expect("the user is there");
+    let from = name
+        + text[name..]
+            .find("permissions: {")
+            .expect("it has permissions");
+    let to = from + end_of_block(&text[from..]);
+    [&text[..from], &text[to..]].concat()
+}
+
+/// Where the first `{` is closed. Good enough for our file: no brace lies in a comment or a string there.
+fn end_of_block(text: &str) -> usize {
+    let mut depth = 0;
+    for (place, sign) in text.char_indices() {
+        depth += i32::from(sign == '{') - i32::from(sign == '}');
+        if sign == '}' && depth == 0 {
+            return place + 1;
+        }
+    }
+    panic!("a block of nats.conf is not closed")
+}

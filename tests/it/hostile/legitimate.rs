@@ -1,0 +1,168 @@
+//! What must go on working: the walls of nats.conf keep nobody from doing their own work.
+
+use freehold_tests::broker::User;
+use freehold_tests::seconds;
+use freehold_tests::wire::{Outgoing, Wire};
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+use crate::owner::connect;
+
+#[tokio::test]
+async fn the_owner_creates_twice_publishes_and_batches() {
+    let mut lab = Lab::start().await;
+    let owner = lab.victim();
+    owner.create_stream().await;
+    owner.create_consumer("orders-user-cache").await;
+    let head = owner.info().await.last_seq;
+    assert_eq!(owner.publish("created").await, head + 1);
+    assert_eq!(owner.publish_batch(5).await, head + 6);
+}
+
+#[tokio::test]
+async fn the_owner_itself_cannot_use_the_clean_subject_nor_a_wrong_number() {
+    let mut lab = Lab::start().await;
+    let (door, head) = (
+        lab.victim().door("created"),
+        lab.victim().info().await.last_seq,
+    );
+    let clean = lab
+        .victim()
+        .wire
+        .request("users.created", b"{}")
+        .await
+        .expect_err("no stream takes it");
+    assert!(clean.to_string().contains("no responders"), "{clean:#}");
+
+    let wire = &mut lab.victim().wire;
+    let reply = wire.new_reply();
+    let late = Outgoing::to(&door)
+        .payload("{}")
+        .header("Nats-Expected-Last-Sequence", &(head - 1).to_string());
+    wire.publish(&late.reply(&reply)).await.expect("sent");
+    let refusal = wire
+        .next_message(seconds(5))
+        .await
+        .expect("an answer")
+        .text();
+    assert!(refusal.contains("10071"), "{refusal}");
+    assert_eq!(lab.victim().info().await.last_seq, head);
+}
+
+#[tokio::test]
+async fn orders_reads_users_through_its_consumer() {
+    let lab = Lab::start().await;
+    let mut reader = connect(lab.broker(), User::Orders).await;
+    ask(
+        &mut reader,
+        "from_users.API.CONSUMER.INFO.USERS.orders-user-cache",
+        Value::Null,
+    )
+    .await;
+    ask(&mut reader, "from_users.API.STREAM.INFO.USERS", Value::Null).await;
+    ask(
+        &mut reader,
+        "from_users.API.CONSUMER.RESET.USERS.orders-user-cache",
+        json!({"seq": 2}),
+    )
+    .await;
+    let reply = reader.new_reply();
+    let pull =
+        Outgoing::to("from_users.API.CONSUMER.MSG.NEXT.USERS.orders-user-cache").reply(&reply);
+    reader
+        .publish(&pull.payload(r#"{"batch":1,"no_wait":true}"#))
+        .await
+        .expect("sent");
+    let first = reader.next_message(seconds(5)).await.expect("a message");
+    assert_eq!(
+        (first.subject.as_str(), place_in_reply(&first.reply)),
+        ("users.created", Some("2")),
+        "{first:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_observer_reads_everything() {
+    let mut lab = Lab::start().await;
+    let info = lab.victim().info().await;
+    let observer = lab.broker().observer();
+    assert_eq!(
+        observer.stream_info("USERS").await.expect("USERS").last_seq,
+        info.last_seq
+    );
+    let events = observer.read_all("USERS").await.expect("all events");
+    assert_eq!(
+        events.iter().map(|event| event.seq).collect::<Vec<_>>(),
+        (1..=info.last_seq).collect::<Vec<_>>()
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event.subject == "users.created" && event.bytes == b"{}")
+    );
+    assert_eq!(
+        observer.read_all("ORDERS").await.expect("all events").len(),
+        3
+    );
+
+    let mut wire = connect(lab.broker(), User::Observer).await;
+    for prefix in ["from_users.API", "from_orders.API"] {
+        for call in ["INFO", "STREAM.NAMES", "STREAM.LIST"] {
+            ask(&mut wire, &format!("{prefix}.{call}"), Value::Null).await;
+        }
+    }
+    ask(
+        &mut wire,
+        "from_users.API.STREAM.MSG.GET.USERS",
+        json!({"seq": 1}),
+    )
+    .await;
+    ask(
+        &mut wire,
+        "from_users.API.CONSUMER.NAMES.USERS",
+        Value::Null,
+    )
+    .await;
+    ask(&mut wire, "from_users.API.CONSUMER.LIST.USERS", Value::Null).await;
+    ask(
+        &mut wire,
+        "from_users.API.CONSUMER.INFO.USERS.orders-user-cache",
+        Value::Null,
+    )
+    .await;
+    for question in ["HEALTHZ", "STATSZ", "JSZ"] {
+        ask(
+            &mut wire,
+            &format!("$SYS.REQ.SERVER.PING.{question}"),
+            Value::Null,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_observer_reads_more_events_than_fit_in_one_question() {
+    let mut lab = Lab::start().await;
+    for _ in 0..3 {
+        lab.victim().publish_batch(900).await;
+    }
+    let events = lab
+        .broker()
+        .observer()
+        .read_all("USERS")
+        .await
+        .expect("all events");
+    assert_eq!(events.len(), 3 + 2700);
+    assert!(events.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1));
+}
+
+async fn ask(wire: &mut Wire, subject: &str, question: Value) -> Value {
+    wire.request_json(subject, &question)
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// `$JS.ACK.USERS.orders-user-cache.1.2.1.…`: the stream's number is the sixth word.
+fn place_in_reply(reply: &Option<String>) -> Option<&str> {
+    reply.as_deref()?.split('.').nth(5)
+}

@@ -1,0 +1,218 @@
+//! The house rules of ARCHITECTURE.md, held by a test: who may know whom, where SQL and NATS live, and that the page
+//! names files that exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use freehold_tests::paths::workspace;
+
+/// Each crate and the crates of ours that its programs may stand on. Test-only needs are not listed.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("event-schema", &[]),
+    ("relay", &[]),
+    ("service-kit", &["relay"]),
+    ("user-service", &["event-schema", "relay", "service-kit"]),
+    ("orders-service", &["event-schema", "relay", "service-kit"]),
+    ("tests", &[]),
+    ("bench", &["freehold-tests", "relay"]),
+    ("xtask", &["freehold-tests"]),
+];
+
+/// Where SQL may stand. In the harness it looks at databases from outside.
+const SQL_ROOMS: &[&str] = &[
+    "relay/src",
+    "user-service/src/store",
+    "orders-service/src/store",
+    "orders-service/src/cache",
+    "tests/src/outbox",
+    "bench/src",
+];
+
+#[test]
+fn every_crate_stands_only_on_what_its_arrows_allow() {
+    let ours: Vec<String> = ARROWS
+        .iter()
+        .map(|(folder, _)| package_name(folder))
+        .collect();
+    for (folder, allowed) in ARROWS {
+        let manifest = read(&workspace().join(folder).join("Cargo.toml"));
+        for name in dependencies(&manifest) {
+            let known = !ours.contains(&name) || allowed.contains(&name.as_str());
+            assert!(
+                known,
+                "{folder} stands on {name}: a new arrow needs a line in ARCHITECTURE.md and here"
+            );
+        }
+    }
+    assert_eq!(
+        members().len(),
+        ARROWS.len(),
+        "a crate is missing here: {:?}",
+        members()
+    );
+}
+
+#[test]
+fn only_one_module_speaks_nats() {
+    for (name, text) in sources() {
+        let speaks = uses(&text, "async_nats");
+        let may = name == "relay/src/nats.rs" || name.starts_with("relay/src/nats/");
+        assert!(!speaks || may, "{name} uses async_nats");
+    }
+}
+
+#[test]
+fn sql_stands_only_in_the_library_the_stores_and_the_caches() {
+    for (name, text) in sources() {
+        let may = SQL_ROOMS.iter().any(|room| name.starts_with(room));
+        let quotes_sql = code(&text).any(|line| {
+            [
+                "\"select ",
+                "\"insert ",
+                "\"update ",
+                "\"delete from",
+                "\"create table",
+            ]
+            .iter()
+            .any(|verb| line.contains(verb))
+        });
+        assert!(!quotes_sql || may, "{name} contains SQL");
+    }
+}
+
+#[test]
+fn domains_are_pure() {
+    for (name, text) in sources() {
+        if name.contains("/src/domain") {
+            for world in [
+                "relay",
+                "rusqlite",
+                "tokio",
+                "axum",
+                "reqwest",
+                "service_kit",
+            ] {
+                assert!(!uses(&text, world), "{name} uses {world}");
+            }
+            assert!(
+                !code(&text).any(|line| line.contains("async fn")),
+                "{name} is asynchronous"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_architecture_page_names_files_that_exist() {
+    let page = read(&workspace().join("ARCHITECTURE.md"));
+    let named: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| is_path(word))
+        .collect();
+    assert!(named.len() > 30, "only {} files are named", named.len());
+    for name in named {
+        assert!(
+            workspace().join(name).exists(),
+            "ARCHITECTURE.md names `{name}`, which does not exist"
+        );
+    }
+}
+
+/// `relay/src/outbox.rs`, `nats.conf`, `tests/`: not `Tx::emit` and not `GET /users`.
+fn is_path(word: &str) -> bool {
+    let plain = word
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let first = word.split('/').next().unwrap_or_default();
+    plain && (word.contains('/') || word.contains('.')) && workspace().join(first).exists()
+        || [".rs", ".md", ".conf", ".toml", ".sql"]
+            .iter()
+            .any(|end| plain && word.ends_with(end))
+}
+
+fn members() -> Vec<PathBuf> {
+    let folders = fs::read_dir(workspace()).expect("the workspace");
+    let folders = folders.map(|entry| entry.expect("an entry").path());
+    folders
+        .filter(|path| path.join("Cargo.toml").exists())
+        .collect()
+}
+
+fn package_name(folder: &str) -> String {
+    let manifest = read(&workspace().join(folder).join("Cargo.toml"));
+    let line = manifest
+        .lines()
+        .find(|line| line.starts_with("name = "))
+        .expect("a name");
+    line.trim_start_matches("name = ")
+        .trim_matches('"')
+        .to_owned()
+}
+
+/// The names under `[dependencies]`.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let section = manifest
+        .split("\n[dependencies]\n")
+        .nth(1)
+        .unwrap_or_default();
+    let section = section.split("\n[").next().unwrap_or_default();
+    let names = section
+        .lines()
+        .filter_map(|line| line.split(['.', ' ', '=']).next());
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every program text of the workspace with its name, tests of the crates left out.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for member in members() {
+        collect(&member.join("src"), &mut found);
+    }
+    assert!(
+        found.len() > 50,
+        "the house is larger than {} files",
+        found.len()
+    );
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let name = path
+                .strip_prefix(workspace())
+                .expect("inside")
+                .display()
+                .to_string();
+            found.push((name, read(&path)));
+        }
+    }
+}
+
+/// Lines that are neither comments nor the file's own tests.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let program = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    program
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+}
+
+fn uses(text: &str, krate: &str) -> bool {
+    code(text)
+        .any(|line| line.contains(&format!("use {krate}")) || line.contains(&format!("{krate}::")))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

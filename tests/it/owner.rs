@@ -1,0 +1,148 @@
+//! The owner of a stream, played on the wire: makes it the way the relay does and publishes into it.
+
+use freehold_tests::broker::{Broker, User};
+use freehold_tests::observer::StreamInfo;
+use freehold_tests::wire::{Message, Outgoing, Wire};
+use serde_json::{Value, json};
+
+/// A connection as the owner, and the door its stream was made with.
+pub(crate) struct Owner {
+    pub(crate) wire: Wire,
+    stream: &'static str,
+    /// `users`, the first word of every subject of the stream.
+    word: &'static str,
+}
+
+/// Any token will do; the attackers know it, as every reader of STREAM.INFO does.
+pub(crate) const TOKEN: &str = "k7f3";
+
+impl Owner {
+    pub(crate) async fn of_users(broker: &Broker) -> Owner {
+        Owner {
+            wire: connect(broker, User::Users).await,
+            stream: "USERS",
+            word: "users",
+        }
+    }
+
+    pub(crate) async fn of_orders(broker: &Broker) -> Owner {
+        Owner {
+            wire: connect(broker, User::Orders).await,
+            stream: "ORDERS",
+            word: "orders",
+        }
+    }
+
+    /// The subject that stores `users.NAME`.
+    pub(crate) fn door(&self, name: &str) -> String {
+        format!("{}.{TOKEN}.{name}", self.word)
+    }
+
+    /// As DESIGN section 4 has it. Asking twice for the same stream is no error.
+    pub(crate) async fn create_stream(&mut self) {
+        let subject = format!("$JS.API.STREAM.CREATE.{}", self.stream);
+        self.wire
+            .request_json(&subject, &self.stream_config())
+            .await
+            .expect("the owner may create its stream");
+    }
+
+    /// The reader's own pull consumer.
+    pub(crate) async fn create_consumer(&mut self, name: &str) {
+        let subject = format!("$JS.API.CONSUMER.CREATE.{}.{name}", self.stream);
+        let question = json!({"stream_name": self.stream, "config": consumer_config(name)});
+        self.wire
+            .request_json(&subject, &question)
+            .await
+            .expect("the owner may create a reader's consumer");
+    }
+
+    /// Publishes one event and answers its number.
+    pub(crate) async fn publish(&mut self, name: &str) -> u64 {
+        let answer = self
+            .wire
+            .request(&self.door(name), b"{}")
+            .await
+            .expect("the owner may publish");
+        sequence(&answer).unwrap_or_else(|| panic!("no acknowledgement: {}", answer.text()))
+    }
+
+    /// Publishes a batch as one unit; answers the number of its last event.
+    pub(crate) async fn publish_batch(&mut self, count: u64) -> u64 {
+        for place in 1..count {
+            let out = self.in_batch(place);
+            self.wire.publish(&out).await.expect("sent");
+        }
+        let reply = self.wire.new_reply();
+        let last = self
+            .in_batch(count)
+            .header("Nats-Batch-Commit", "1")
+            .reply(&reply);
+        self.wire.publish(&last).await.expect("sent");
+        let answer = loop {
+            self.wire.flush().await.expect("the broker answers");
+            if let Some(answer) = self.wire.messages.pop_front() {
+                break answer;
+            }
+        };
+        sequence(&answer).unwrap_or_else(|| panic!("no acknowledgement: {}", answer.text()))
+    }
+
+    pub(crate) async fn info(&mut self) -> StreamInfo {
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
+        let answer = self
+            .wire
+            .request_json(&subject, &Value::Null)
+            .await
+            .expect("the owner may ask for its stream");
+        StreamInfo::read(answer).expect("it has numbers")
+    }
+
+    fn in_batch(&self, place: u64) -> Outgoing {
+        let out = Outgoing::to(&self.door("batched")).payload("{}");
+        out.header("Nats-Batch-Id", "batch-1")
+            .header("Nats-Batch-Sequence", &place.to_string())
+    }
+
+    fn stream_config(&self) -> Value {
+        let door = self.door(">");
+        json!({
+            "name": self.stream,
+            "subjects": [door],
+            "subject_transform": {"src": door, "dest": format!("{}.>", self.word)},
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "max_bytes": 1_073_741_824_u64,
+            "first_seq": 1,
+            "deny_delete": true,
+            "allow_atomic": true,
+            "allow_direct": true,
+            "metadata": {"freehold.database": "6f1e", "freehold.epoch": "1"},
+        })
+    }
+}
+
+pub(crate) async fn connect(broker: &Broker, user: User) -> Wire {
+    Wire::connect(broker.address(), &broker.login(user))
+        .await
+        .expect("the user may log in")
+}
+
+pub(crate) fn consumer_config(name: &str) -> Value {
+    json!({
+        "name": name,
+        "durable_name": name,
+        "ack_policy": "none",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "max_waiting": 16,
+        "max_batch": 5000,
+        "max_expires": 60_000_000_000_u64,
+    })
+}
+
+/// The number in a publish acknowledgement.
+fn sequence(answer: &Message) -> Option<u64> {
+    serde_json::from_slice::<Value>(&answer.payload).ok()?["seq"].as_u64()
+}

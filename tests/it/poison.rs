@@ -1,0 +1,178 @@
+//! An event that orders-service cannot read: it holds up its own user and nobody else, and after the cure everything
+//! is applied in order. Real broker, real service; the producer is played with the library, since user-service would
+//! not emit such a thing.
+
+use event_schema::UserEvent;
+use freehold_tests::{Part, World, eventually, outbox, seconds};
+use orders_service::cache::users;
+use relay::{Consumer, Database, LetterState, NewEvent, Options, Relay, RelayState, Stop};
+use serde_json::{Value, json};
+
+use crate::logs::owner;
+
+const ADA: &str = "0191d1a0-0000-7000-8000-00000000000a";
+const BOB: &str = "0191d1a0-0000-7000-8000-00000000000b";
+
+#[tokio::test]
+async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_order() {
+    let mut world = World::builder().without_user_service().start().await;
+    let producer = Database::open(
+        world.folder().join("users.db"),
+        Options::new("user-service", "USERS", &[]),
+    );
+    let producer = producer.await.expect("it opens");
+    let relay = Relay::new(
+        &producer,
+        owner(&world.broker).stream("USERS", &["orders-user-cache"]),
+    );
+    let (status, stop) = (relay.status(), Stop::new());
+    let publishing = tokio::spawn(relay.run(stop.clone()));
+
+    emit(
+        &producer,
+        "created",
+        BOB,
+        json!({"user_id": BOB, "name": "Bob", "version": 1}),
+    )
+    .await;
+    emit(
+        &producer,
+        "renamed",
+        BOB,
+        json!({"user_id": BOB, "version": 2}),
+    )
+    .await; // no name: nobody can read it
+    emit(
+        &producer,
+        "renamed",
+        BOB,
+        json!({"user_id": BOB, "name": "Bobby", "version": 3}),
+    )
+    .await;
+    emit(
+        &producer,
+        "created",
+        ADA,
+        json!({"user_id": ADA, "name": "Ada", "version": 1}),
+    )
+    .await;
+    emit(
+        &producer,
+        "renamed",
+        ADA,
+        json!({"user_id": ADA, "name": "Countess", "version": 2}),
+    )
+    .await;
+    applied(&world, 5).await;
+    let metrics = world.orders().metrics().await.expect("metrics");
+    assert_eq!(
+        metrics.labelled("freehold_dead_letters", "consumer", users::CONSUMER),
+        Some(2.0)
+    );
+    world
+        .orders()
+        .is_ready()
+        .await
+        .expect("one bad event makes nobody unready");
+    assert_eq!(
+        known(&world),
+        [
+            (ADA.into(), "Countess".into(), 2),
+            (BOB.into(), "Bob".into(), 1)
+        ]
+    );
+
+    // The cure: a reader that knows what to make of a missing name. It runs while the service is stopped.
+    world.orders_service.stop().await.expect("it stops");
+    let db = Database::open(
+        &world.orders_service.database,
+        orders_service::config::database(),
+    );
+    let db = db.await.expect("it opens");
+    let cured = Consumer::projection(users::CONSUMER, UserEvent::STREAM, lenient, users::apply);
+    let letters = cured.dead_letters(&db);
+    let listed = letters.list(10).await.expect("it is listed");
+    let states: Vec<_> = listed
+        .iter()
+        .map(|letter| (letter.seq, letter.state))
+        .collect();
+    assert_eq!(states, [(2, LetterState::Dead), (3, LetterState::Parked)]);
+    assert!(
+        listed[0].reason.contains("missing field `name`"),
+        "{}",
+        listed[0].reason
+    );
+    let retried = letters.retry(BOB).await.expect("it is retried");
+    assert_eq!((retried.applied, retried.stopped_at), (2, None));
+    db.close().await;
+
+    world.orders_service.start().await.expect("it starts");
+    emit(
+        &producer,
+        "renamed",
+        BOB,
+        json!({"user_id": BOB, "name": "Robert", "version": 4}),
+    )
+    .await;
+    applied(&world, 6).await;
+    assert_eq!(
+        known(&world),
+        [
+            (ADA.into(), "Countess".into(), 2),
+            (BOB.into(), "Robert".into(), 4)
+        ]
+    );
+
+    assert_eq!(status.borrow().state, RelayState::Publishing);
+    stop.cancel();
+    publishing
+        .await
+        .expect("it does not panic")
+        .expect("it stops when asked");
+    producer.close().await;
+}
+
+/// Emits what it is given, readable or not.
+async fn emit(db: &Database, what: &'static str, user_id: &'static str, data: Value) {
+    let write = db.write(move |tx| {
+        tx.emit(NewEvent {
+            event_type: &format!("users.{what}.v1"),
+            aggregate: user_id.to_owned(),
+            data: &data,
+            decode: |_, data| serde_json::from_slice(data).map(Some),
+        })
+    });
+    write.await.expect("it is emitted");
+}
+
+fn lenient(event_type: &str, data: &[u8]) -> Result<Option<UserEvent>, serde_json::Error> {
+    let mut data: Value = serde_json::from_slice(data)?;
+    if data.get("name").is_none() {
+        data["name"] = "(unknown)".into();
+    }
+    UserEvent::decode(event_type, data.to_string().as_bytes())
+}
+
+async fn applied(world: &World, seq: u64) {
+    eventually("orders-service has applied it", seconds(30), async || {
+        let metrics = world
+            .orders()
+            .metrics()
+            .await
+            .map_err(|error| error.to_string())?;
+        match metrics.labelled("freehold_consumer_offset", "consumer", users::CONSUMER) {
+            Some(offset) if offset == seq as f64 => Ok(()),
+            other => Err(format!("its offset is {other:?}, not {seq}")),
+        }
+    })
+    .await;
+}
+
+/// The users in the cache: id, name, version.
+fn known(world: &World) -> Vec<(String, String, u64)> {
+    let users = outbox::users_in(&world.orders_service.database, "user_cache").expect("it is read");
+    users
+        .into_iter()
+        .map(|(id, (name, version))| (id, name, version))
+        .collect()
+}

@@ -1,0 +1,96 @@
+//! The broker is a cache of the logs: its disk can be thrown away.
+
+use freehold_tests::{Part, World, eventually, seconds};
+
+#[tokio::test]
+async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on() {
+    let mut world = World::start().await;
+    let mut users = Vec::new();
+    for number in 0..50 {
+        let email = format!("user-{number}@example.org");
+        let user = world
+            .users()
+            .register("Ada", &email)
+            .await
+            .expect_status(201);
+        users.push(user.id().to_owned());
+    }
+    world
+        .orders()
+        .place(&users[0], 5, "EUR")
+        .await
+        .expect_status(201);
+    applied(&world, 50).await;
+    let before = (
+        world
+            .observer()
+            .read_all("USERS")
+            .await
+            .expect("it is read"),
+        world
+            .observer()
+            .read_all("ORDERS")
+            .await
+            .expect("it is read"),
+    );
+    let orders_pid = world.orders_service.pid();
+
+    world.broker.stop().await.expect("it stops");
+    world.broker.wipe_store().expect("wiped");
+    // Written while there is no broker at all.
+    world
+        .users()
+        .rename(&users[7], "Countess")
+        .await
+        .expect_status(200);
+    world.broker.start().await.expect("it starts again");
+
+    applied(&world, 51).await;
+    world.check().await;
+    let after = (
+        world
+            .observer()
+            .read_all("USERS")
+            .await
+            .expect("it is read"),
+        world
+            .observer()
+            .read_all("ORDERS")
+            .await
+            .expect("it is read"),
+    );
+    assert_eq!(
+        after.0[..50],
+        before.0,
+        "the same events at the same numbers"
+    );
+    assert_eq!(after.1, before.1);
+    assert_eq!(
+        world.orders_service.pid(),
+        orders_pid,
+        "nobody restarted the consumer"
+    );
+    let order = world
+        .orders()
+        .place(&users[7], 5, "EUR")
+        .await
+        .expect_status(201);
+    let view = world.orders().order(order.id()).await;
+    assert_eq!(view.body["user"]["name"], "Countess");
+}
+
+/// Waits until orders-service has applied USERS up to this number.
+async fn applied(world: &World, seq: u64) {
+    eventually("the cache has caught up", seconds(30), async || {
+        let metrics = world
+            .orders()
+            .metrics()
+            .await
+            .map_err(|error| error.to_string())?;
+        match metrics.labelled("freehold_consumer_offset", "consumer", "orders-user-cache") {
+            Some(offset) if offset == seq as f64 => Ok(()),
+            other => Err(format!("its offset is {other:?}, not {seq}")),
+        }
+    })
+    .await;
+}

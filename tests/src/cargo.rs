@@ -1,0 +1,54 @@
+//! The cargo that runs us, started again without what it told only us.
+//!
+//! `cargo run` and `cargo test` tell a program the name, version and folder of its package through the environment. Handed
+//! on to another cargo, those reach the build scripts, and some (ring's) watch them: half of the tree would be built anew
+//! at every change between "from a shell" and "from a test".
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+
+use crate::paths;
+
+/// A cargo command in the root of the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(paths::workspace());
+    for (name, _) in
+        env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_our_package))
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Settings (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_BUILD_…`, `CARGO_NET_…`) are the user's and stay.
+fn is_about_our_package(name: &str) -> bool {
+    let told = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_PRIMARY_",
+        "OUT_DIR",
+    ];
+    told.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_stay_and_what_is_about_us_goes() {
+        let told: Vec<_> = cargo()
+            .get_envs()
+            .map(|(name, value)| (name.to_owned(), value.is_some()))
+            .collect();
+        assert!(
+            told.contains(&(OsString::from("CARGO_MANIFEST_DIR"), false)),
+            "cargo told this test its folder: {told:?}"
+        );
+        assert!(!is_about_our_package("CARGO_HOME") && !is_about_our_package("CARGO_TARGET_DIR"));
+    }
+}

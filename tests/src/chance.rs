@@ -1,0 +1,46 @@
+//! Chance from the operating system: passwords, ports and inboxes that no other process draws too.
+//!
+//! Tests that must be repeatable draw only their seed here, and everything else from it.
+
+use std::ops::Range;
+
+/// 64 bits.
+pub fn number() -> u64 {
+    getrandom::u64().expect("the operating system has randomness")
+}
+
+/// The seed of a test that must be repeatable: `FREEHOLD_SEED`, or a new one. Print it.
+pub fn seed() -> u64 {
+    let given = std::env::var("FREEHOLD_SEED").ok();
+    given.map_or_else(number, |seed| {
+        seed.parse().expect("FREEHOLD_SEED is a number")
+    })
+}
+
+/// One of the range. It must not be empty; the bias of the remainder is nothing against 64 bits.
+pub fn in_range(range: Range<u16>) -> u16 {
+    let width = u64::from(range.end - range.start);
+    range.start + u16::try_from(number() % width).expect("smaller than the width, which is one")
+}
+
+/// So many of `A`-`Z`, `a`-`z`, `0`-`9`, each as likely as the other.
+pub fn letters_and_digits(count: usize) -> String {
+    // Bytes that are no letter or digit are drawn again, not folded: folding would prefer some.
+    let drawn = std::iter::repeat_with(number)
+        .flat_map(u64::to_ne_bytes)
+        .filter(u8::is_ascii_alphanumeric);
+    drawn.take(count).map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_stays_in_its_bounds_and_differs() {
+        assert!((0..1000).all(|_| (5..8).contains(&in_range(5..8))));
+        let drawn = letters_and_digits(40);
+        assert!(drawn.len() == 40 && drawn.chars().all(|sign| sign.is_ascii_alphanumeric()));
+        assert_ne!(drawn, letters_and_digits(40));
+    }
+}

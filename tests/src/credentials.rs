@@ -1,0 +1,266 @@
+//! The three passwords of the broker: made once, kept in a file only their owner can read, checked before each start.
+//!
+//! The check is not politeness: nats-server takes an empty variable as an empty password and then lets anybody in with
+//! it, and stops with a riddle at a password that looks like a number. So whoever starts the broker asks here first.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+use crate::chance;
+
+/// What each user of nats.conf logs in with. `Debug` shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub users: Password,
+    pub orders: Password,
+    pub observer: Password,
+}
+
+/// A password nats.conf can carry: a letter, then at least 15 letters or digits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPassword {
+    #[error(
+        "the password is empty: the broker would let anybody in. Unset the variable to have one made, or set one"
+    )]
+    Empty,
+    #[error(
+        "the password must begin with a letter: the broker's configuration takes digits, `true` or `5k` for values"
+    )]
+    NoLetterFirst,
+    #[error(
+        "the password may hold only letters and digits: other signs mean something in the broker's configuration"
+    )]
+    OddSign,
+    #[error("the password has {0} characters, 16 is the least")]
+    Short(usize),
+}
+
+const LEAST_LENGTH: usize = 16;
+const DRAWN_LENGTH: usize = 32;
+
+impl Credentials {
+    pub fn generate() -> Credentials {
+        Credentials {
+            users: Password::generate(),
+            orders: Password::generate(),
+            observer: Password::generate(),
+        }
+    }
+
+    /// Reads the file, or makes it with fresh passwords when there is none. The caller sees to it that only one process does.
+    pub fn load_or_create(file: &Path) -> Result<Credentials> {
+        match fs::read_to_string(file) {
+            Ok(text) => Credentials::read(&text).with_context(|| {
+                format!(
+                    "{} is damaged: correct it, or delete it to have new passwords made",
+                    file.display()
+                )
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Credentials::create(file),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+
+    /// What the environment sets wins, and is checked: an empty variable is a mistake, not a wish for no password.
+    pub fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Credentials> {
+        let set = [
+            ("FREEHOLD_USERS_PASSWORD", &mut self.users),
+            ("FREEHOLD_ORDERS_PASSWORD", &mut self.orders),
+            ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
+        ];
+        for (name, password) in set {
+            if let Some(text) = environment(name) {
+                *password = text
+                    .parse()
+                    .with_context(|| format!("{name} is set, but"))?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The environment nats.conf reads.
+    pub fn environment(&self) -> [(&'static str, &str); 3] {
+        [
+            ("FREEHOLD_USERS_PASSWORD", self.users.reveal()),
+            ("FREEHOLD_ORDERS_PASSWORD", self.orders.reveal()),
+            ("FREEHOLD_OBSERVER_PASSWORD", self.observer.reveal()),
+        ]
+    }
+
+    fn create(file: &Path) -> Result<Credentials> {
+        let credentials = Credentials::generate();
+        credentials
+            .write(file)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(credentials)
+    }
+
+    /// Aside first and renamed: a crash half way must not leave a file with half a password.
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let aside = file.with_extension("new");
+        let mut out = open_private(&aside)?;
+        out.write_all(self.text().as_bytes())?;
+        out.sync_all()?;
+        fs::rename(aside, file)
+    }
+
+    /// Lines a shell can read too: `set -a; . .freehold/credentials.env`.
+    fn text(&self) -> String {
+        self.environment()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .concat()
+    }
+
+    fn read(text: &str) -> Result<Credentials> {
+        let find = |name: &str| -> Result<Password> {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let value = line.with_context(|| format!("{name} is missing"))?;
+            value.parse().with_context(|| format!("{name} is no good"))
+        };
+        Ok(Credentials {
+            users: find("FREEHOLD_USERS_PASSWORD")?,
+            orders: find("FREEHOLD_ORDERS_PASSWORD")?,
+            observer: find("FREEHOLD_OBSERVER_PASSWORD")?,
+        })
+    }
+}
+
+impl Password {
+    /// The leading letter keeps the broker from reading a number; 32 drawn characters are 190 bits.
+    pub fn generate() -> Password {
+        Password(format!("p{}", chance::letters_and_digits(DRAWN_LENGTH)))
+    }
+
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Password {
+    type Err = BadPassword;
+
+    fn from_str(text: &str) -> Result<Password, BadPassword> {
+        let first = text.chars().next().ok_or(BadPassword::Empty)?;
+        if !first.is_ascii_alphabetic() {
+            return Err(BadPassword::NoLetterFirst);
+        }
+        if !text.chars().all(|sign| sign.is_ascii_alphanumeric()) {
+            return Err(BadPassword::OddSign);
+        }
+        if text.len() < LEAST_LENGTH {
+            return Err(BadPassword::Short(text.len()));
+        }
+        Ok(Password(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// The mode is set twice: `mode` counts only for a new file, and one left by a crash may be wider.
+fn open_private(file: &Path) -> io::Result<File> {
+    let out = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?;
+    out.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_would_misread_is_refused_with_the_reason() {
+        let refusal = |text: &str| text.parse::<Password>().expect_err(text);
+        assert_eq!(refusal(""), BadPassword::Empty);
+        assert_eq!(refusal("12345678901234567890"), BadPassword::NoLetterFirst);
+        assert_eq!(refusal("5kaaaaaaaaaaaaaaaaaaa"), BadPassword::NoLetterFirst);
+        assert_eq!(refusal("-aaaaaaaaaaaaaaaaaaaa"), BadPassword::NoLetterFirst);
+        assert_eq!(refusal("äaaaaaaaaaaaaaaaaaaaa"), BadPassword::NoLetterFirst);
+        assert_eq!(refusal("true"), BadPassword::Short(4));
+        assert_eq!(refusal("aaaaaaaaaaaaaaaaaaa,a"), BadPassword::OddSign);
+        assert_eq!(refusal("aaaaaaaaaaaaaaaaaaaa "), BadPassword::OddSign);
+        assert_eq!(refusal("aaaaaaaaaaaaaaa"), BadPassword::Short(15));
+        assert!("aaaaaaaaaaaaaaaa".parse::<Password>().is_ok());
+    }
+
+    #[test]
+    fn generated_passwords_pass_their_own_check_and_differ() {
+        let drawn: Vec<_> = (0..100).map(|_| Password::generate()).collect();
+        assert!(
+            drawn
+                .iter()
+                .all(|password| password.reveal().parse::<Password>().as_ref() == Ok(password))
+        );
+        assert!(drawn.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(format!("{:?}", drawn[0]), "Password(…)");
+    }
+
+    #[test]
+    fn they_are_made_once_and_only_the_owner_may_read_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("credentials.env");
+        let made = Credentials::load_or_create(&file).expect("made");
+        assert_eq!(Credentials::load_or_create(&file).expect("read"), made);
+        let mode = fs::metadata(&file).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_environment_wins_and_an_empty_variable_is_refused() {
+        let set = |value: &'static str| {
+            move |name: &str| (name == "FREEHOLD_ORDERS_PASSWORD").then(|| value.to_owned())
+        };
+        let made = Credentials::generate();
+        let kept = made
+            .clone()
+            .or_from(set("pABCDEFGHIJKLMNO"))
+            .expect("a good one");
+        assert_eq!(
+            (kept.orders.reveal(), &kept.users),
+            ("pABCDEFGHIJKLMNO", &made.users)
+        );
+        let refusal = format!("{:#}", made.or_from(set("")).expect_err("empty"));
+        assert!(
+            refusal.starts_with("FREEHOLD_ORDERS_PASSWORD is set, but: the password is empty"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_never_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("credentials.env");
+        fs::write(&file, "FREEHOLD_USERS_PASSWORD=\n").expect("written");
+        let refusal = format!(
+            "{:#}",
+            Credentials::load_or_create(&file).expect_err("damaged")
+        );
+        assert!(
+            refusal.contains("FREEHOLD_USERS_PASSWORD is no good: the password is empty"),
+            "{refusal}"
+        );
+        assert_eq!(
+            fs::read_to_string(&file).expect("still there"),
+            "FREEHOLD_USERS_PASSWORD=\n"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! The HTTP APIs of both services as a client sees them: every answer comes back whole, problems too.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::metrics::Metrics;
+
+/// One service: its base URL and a client with a deadline.
+#[derive(Clone, Debug)]
+pub struct Api {
+    base: String,
+    client: Client,
+}
+
+/// user-service.
+#[derive(Clone, Debug)]
+pub struct UserApi(Api);
+
+/// orders-service.
+#[derive(Clone, Debug)]
+pub struct OrderApi(Api);
+
+/// An answer, or 0 for "no answer": a killed service is an ordinary thing here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The HTTP status; `Reply::NONE` when there was no answer.
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// The JSON of the answer; its text when it is no JSON; the reason when there was no answer.
+    pub body: Value,
+}
+
+/// Longer than any deadline the services set for themselves.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+impl Api {
+    pub fn new(base: impl Into<String>) -> Api {
+        let client = Client::builder()
+            .timeout(DEADLINE)
+            .no_proxy()
+            .build()
+            .expect("the client needs nothing that can fail");
+        Api {
+            base: base.into(),
+            client,
+        }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// For what the named calls below do not do: odd bodies, odd headers. Finish it with [`Reply::of`].
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        Reply::of(self.request(Method::GET, path)).await
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: &Value) -> Reply {
+        Reply::of(self.request(method, path).json(body)).await
+    }
+
+    /// What `/metrics` says now.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let reply = self.get("/metrics").await;
+        let text = reply.body.as_str().filter(|_| reply.status == 200);
+        Ok(Metrics::parse(text.with_context(|| {
+            format!("{}/metrics answers {reply:?}", self.base)
+        })?))
+    }
+
+    pub async fn is_ready(&self) -> Result<(), String> {
+        let reply = self.get("/readyz").await;
+        if reply.status == 200 {
+            Ok(())
+        } else {
+            Err(format!("/readyz answers {} {}", reply.status, reply.body))
+        }
+    }
+}
+
+impl UserApi {
+    pub fn new(base: impl Into<String>) -> UserApi {
+        UserApi(Api::new(base))
+    }
+
+    pub async fn register(&self, name: &str, email: &str) -> Reply {
+        self.send(
+            Method::POST,
+            "/users",
+            &json!({"name": name, "email": email}),
+        )
+        .await
+    }
+
+    pub async fn rename(&self, id: &str, name: &str) -> Reply {
+        self.change(id, &json!({"name": name})).await
+    }
+
+    pub async fn change_email(&self, id: &str, email: &str) -> Reply {
+        self.change(id, &json!({"email": email})).await
+    }
+
+    pub async fn change(&self, id: &str, change: &Value) -> Reply {
+        self.send(Method::PATCH, &format!("/users/{id}"), change)
+            .await
+    }
+
+    /// Only if the user is still at this version.
+    pub async fn change_if(&self, id: &str, version: u64, change: &Value) -> Reply {
+        let request = self.request(Method::PATCH, &format!("/users/{id}"));
+        Reply::of(
+            request
+                .header("If-Match", format!("\"{version}\""))
+                .json(change),
+        )
+        .await
+    }
+
+    pub async fn delete(&self, id: &str) -> Reply {
+        Reply::of(self.request(Method::DELETE, &format!("/users/{id}"))).await
+    }
+
+    pub async fn user(&self, id: &str) -> Reply {
+        self.get(&format!("/users/{id}")).await
+    }
+
+    /// One page; `query` is what follows the `?`, say `limit=100&cursor=…`.
+    pub async fn list(&self, query: &str) -> Reply {
+        self.get(&format!("/users?{query}")).await
+    }
+}
+
+impl OrderApi {
+    pub fn new(base: impl Into<String>) -> OrderApi {
+        OrderApi(Api::new(base))
+    }
+
+    pub async fn place(&self, user_id: &str, amount_minor: i64, currency: &str) -> Reply {
+        let order = json!({"user_id": user_id, "amount_minor": amount_minor, "currency": currency});
+        self.send(Method::POST, "/orders", &order).await
+    }
+
+    pub async fn order(&self, id: &str) -> Reply {
+        self.get(&format!("/orders/{id}")).await
+    }
+
+    pub async fn orders_of(&self, user_id: &str) -> Reply {
+        self.get(&format!("/orders?user_id={user_id}")).await
+    }
+}
+
+impl Deref for UserApi {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.0
+    }
+}
+
+impl Deref for OrderApi {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.0
+    }
+}
+
+impl Reply {
+    /// The status of an answer that did not come.
+    pub const NONE: u16 = 0;
+
+    pub async fn of(request: RequestBuilder) -> Reply {
+        Reply::read(request).await.unwrap_or_else(|error| Reply {
+            status: Reply::NONE,
+            headers: HeaderMap::new(),
+            body: format!("{:#}", anyhow::Error::from(error)).into(),
+        })
+    }
+
+    async fn read(request: RequestBuilder) -> reqwest::Result<Reply> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Panics with the whole answer when it is another one.
+    #[track_caller]
+    pub fn expect_status(self, status: u16) -> Reply {
+        assert_eq!(self.status, status, "answered {}", self.body);
+        self
+    }
+
+    /// The `id` of what was answered.
+    #[track_caller]
+    pub fn id(&self) -> &str {
+        self.body["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no id in {} {}", self.status, self.body))
+    }
+
+    #[track_caller]
+    pub fn version(&self) -> u64 {
+        self.body["version"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no version in {} {}", self.status, self.body))
+    }
+
+    /// The stable `code` of a problem, or its `type` while it has none.
+    pub fn problem(&self) -> Option<&str> {
+        self.body["code"]
+            .as_str()
+            .or_else(|| self.body["type"].as_str())
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}

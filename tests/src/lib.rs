@@ -1,0 +1,56 @@
+//! Runs a whole Freehold on this machine: a real broker, the real services, real files, real kills.
+//!
+//! The end-to-end tests stand on it, `cargo xtask up` stands on it, and it is a library so that yours can too:
+//!
+//! ```no_run
+//! use freehold_tests::{Part, World, eventually, seconds};
+//!
+//! # async fn story() {
+//! let mut world = World::start().await;
+//! let user = world.users().register("Ada", "ada@example.org").await.expect_status(201);
+//!
+//! world.broker.kill();                        // kill -9
+//! world.users().rename(user.id(), "Countess").await.expect_status(200); // writes go on without a broker
+//! world.broker.start().await.expect("the broker starts again on the same port and store");
+//!
+//! let order = world.orders().place(user.id(), 1250, "EUR").await.expect_status(201);
+//! eventually("the order shows the new name", seconds(5), async || {
+//!     let name = world.orders().order(order.id()).await.body["user"]["name"].clone();
+//!     if name == "Countess" { Ok(()) } else { Err(format!("it shows {name}")) }
+//! })
+//! .await;
+//!
+//! world.check().await; // outboxes and streams agree byte for byte, no dead letters; dropping the world does it too
+//! # }
+//! ```
+//!
+//! Three promises hold everywhere below. **Nothing outlives us**: each child is known to a guard process that kills it
+//! when we end, however we end (`guard`). **Nobody collides**: ports are leased between processes (`ports`), files are
+//! temporary. **Nothing sleeps for a result**: one waits for it with a deadline and is told the last reason (`eventually`).
+
+pub mod broker;
+pub mod cargo;
+pub mod chance;
+pub mod credentials;
+pub mod eventually;
+pub mod guard;
+pub mod http;
+pub mod metrics;
+pub mod observer;
+pub mod outbox;
+pub mod part;
+pub mod paths;
+pub mod ports;
+pub mod process;
+pub mod services;
+pub mod wire;
+pub mod world;
+
+pub use broker::Broker;
+pub use credentials::{Credentials, Password};
+pub use eventually::{eventually, seconds, within};
+pub use observer::Observer;
+pub use part::Part;
+pub use ports::Port;
+pub use services::Service;
+pub use world::{World, WorldBuilder};

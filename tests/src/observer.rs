@@ -1,0 +1,151 @@
+//! Reads streams as the user `observer` of nats.conf, who may read everything and do nothing.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::credentials::Password;
+use crate::wire::{Login, Message, Wire};
+
+/// Where and as whom to look. Each question opens a connection of its own, so a broker that restarts does not matter.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    address: SocketAddr,
+    login: Login,
+}
+
+/// A message as the stream keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    pub seq: u64,
+    pub subject: String,
+    pub bytes: Vec<u8>,
+}
+
+/// The numbers of a stream, and the rest of its answer for who wants more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamInfo {
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub messages: u64,
+    pub config: Value,
+    pub all: Value,
+}
+
+/// Events per question. The server answers them all at once, so this bounds what lies in its send buffer.
+const BATCH: u64 = 1000;
+
+impl Observer {
+    pub fn new(address: SocketAddr, password: Password) -> Observer {
+        let login = Login {
+            user: "observer".to_owned(),
+            password: password.reveal().to_owned(),
+            inbox: "_INBOX_observer".to_owned(),
+        };
+        Observer { address, login }
+    }
+
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    pub async fn connect(&self) -> Result<Wire> {
+        Wire::connect(self.address, &self.login).await
+    }
+
+    /// Whether the server lets us in and JetStream is at work behind it.
+    pub async fn jetstream_answers(&self) -> Result<()> {
+        self.connect()
+            .await?
+            .request_json("from_users.API.INFO", &Value::Null)
+            .await
+            .map(drop)
+    }
+
+    pub async fn stream_info(&self, stream: &str) -> Result<StreamInfo> {
+        let subject = format!("{}.STREAM.INFO.{stream}", prefix(stream)?);
+        StreamInfo::read(
+            self.connect()
+                .await?
+                .request_json(&subject, &Value::Null)
+                .await?,
+        )
+    }
+
+    /// Every event of the stream, in order.
+    pub async fn read_all(&self, stream: &str) -> Result<Vec<StoredEvent>> {
+        self.read_from(stream, 1).await
+    }
+
+    /// Every event from this number on.
+    pub async fn read_from(&self, stream: &str, first: u64) -> Result<Vec<StoredEvent>> {
+        let mut wire = self.connect().await?;
+        let mut events: Vec<StoredEvent> = Vec::new();
+        loop {
+            let next = events.last().map_or(first, |event| event.seq + 1);
+            let batch = read_batch(&mut wire, stream, next).await?;
+            if batch.is_empty() {
+                return Ok(events);
+            }
+            events.extend(batch);
+        }
+    }
+}
+
+impl StreamInfo {
+    /// Out of an answer to STREAM.INFO.
+    pub fn read(all: Value) -> Result<StreamInfo> {
+        let number = |name: &str| {
+            all["state"][name]
+                .as_u64()
+                .with_context(|| format!("STREAM.INFO says no {name}: {all}"))
+        };
+        Ok(StreamInfo {
+            first_seq: number("first_seq")?,
+            last_seq: number("last_seq")?,
+            messages: number("messages")?,
+            config: all["config"].clone(),
+            all,
+        })
+    }
+}
+
+/// What nats.conf calls the API of each stream's account when the observer imports it.
+fn prefix(stream: &str) -> Result<&'static str> {
+    match stream {
+        "USERS" => Ok("from_users.API"),
+        "ORDERS" => Ok("from_orders.API"),
+        other => bail!("nats.conf shows the observer no stream {other}"),
+    }
+}
+
+async fn read_batch(wire: &mut Wire, stream: &str, first: u64) -> Result<Vec<StoredEvent>> {
+    let subject = format!("{}.DIRECT.GET.{stream}", prefix(stream)?);
+    let question = json!({"seq": first, "batch": BATCH}).to_string();
+    // 204 ends a batch, 404 says that there is nothing from this number on.
+    let is_last = |message: &Message| matches!(message.status, Some(204 | 404));
+    let answers = wire
+        .request_many(&subject, question.as_bytes(), is_last)
+        .await?;
+    answers.into_iter().map(stored_event).collect()
+}
+
+fn stored_event(message: Message) -> Result<StoredEvent> {
+    if let Some(status) = message.status {
+        bail!("DIRECT.GET answers {status}: {message:?}");
+    }
+    let seq = message
+        .header("Nats-Sequence")
+        .and_then(|seq| seq.parse().ok())
+        .context("an event without its number")?;
+    let subject = message
+        .header("Nats-Subject")
+        .context("an event without its subject")?
+        .to_owned();
+    Ok(StoredEvent {
+        seq,
+        subject,
+        bytes: message.payload,
+    })
+}

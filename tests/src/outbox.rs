@@ -1,0 +1,118 @@
+//! Looks into a service's database from outside, read only: its outbox, its dead letters, the users it knows.
+//!
+//! The library's tables are read directly on purpose. A check that asked the library would believe what it checks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::observer::StoredEvent;
+
+/// Every event of the outbox, in order, with the bytes as they are kept.
+pub fn read_all(database: &Path) -> Result<Vec<StoredEvent>> {
+    let connection = open(database)?;
+    let mut statement =
+        connection.prepare("select seq, subject, envelope from relay_outbox order by seq")?;
+    let rows = statement.query_map([], |row| {
+        Ok(StoredEvent {
+            seq: row.get(0)?,
+            subject: row.get(1)?,
+            bytes: row.get(2)?,
+        })
+    })?;
+    rows.collect::<rusqlite::Result<_>>()
+        .with_context(|| format!("cannot read the outbox in {}", database.display()))
+}
+
+/// The last number taken; 0 while there is none.
+pub fn head(database: &Path) -> Result<u64> {
+    let connection = open(database)?;
+    let head = connection.query_row(
+        "select coalesce(max(seq), 0) from relay_outbox",
+        [],
+        |row| row.get(0),
+    );
+    head.with_context(|| format!("cannot read the outbox in {}", database.display()))
+}
+
+/// One line per dead letter and per event parked behind one, for people.
+pub fn dead_letters(database: &Path) -> Result<Vec<String>> {
+    let connection = open(database)?;
+    let mut statement = connection.prepare(
+        "select consumer, seq, key, state, reason from relay_dead_letter order by consumer, seq",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let (consumer, seq): (String, u64) = (row.get(0)?, row.get(1)?);
+        let (key, state, reason): (String, String, String) =
+            (row.get(2)?, row.get(3)?, row.get(4)?);
+        Ok(format!(
+            "{consumer}: event {seq} of {key} is {state}: {reason}"
+        ))
+    })?;
+    rows.collect::<rusqlite::Result<_>>()
+        .with_context(|| format!("cannot read the dead letters in {}", database.display()))
+}
+
+/// Name and version of each user, by id.
+pub type Users = BTreeMap<String, (String, u64)>;
+
+/// The users in `users` of user-service, or in `user_cache` of orders-service.
+pub fn users_in(database: &Path, table: &str) -> Result<Users> {
+    let connection = open(database)?;
+    let mut statement = connection.prepare(&format!("select id, name, version from {table}"))?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    rows.collect::<rusqlite::Result<_>>()
+        .with_context(|| format!("cannot read {table} in {}", database.display()))
+}
+
+/// Read only: a mistake here must not be able to change what is being judged.
+fn open(database: &Path) -> Result<Connection> {
+    Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot open {}", database.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_the_library_keeps_while_the_owner_has_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("service.db");
+        let owner = Connection::open(&path).unwrap();
+        owner
+            .execute_batch(
+                "pragma journal_mode = wal;
+                 create table relay_outbox (seq integer primary key, event_id text, subject text, envelope blob, emitted_at_ms integer);
+                 create table relay_dead_letter (consumer text, seq integer, key text, state text, reason text);
+                 insert into relay_outbox values (1, 'a', 'users.created', x'7b7d', 0), (2, 'b', 'users.renamed', x'00', 0);
+                 insert into relay_dead_letter values ('c', 2, 'k', 'dead', 'odd');",
+            )
+            .unwrap();
+        let events = read_all(&path).unwrap();
+        assert_eq!(events.len(), 2);
+        assert_eq!(
+            (
+                events[1].seq,
+                events[1].subject.as_str(),
+                events[1].bytes.as_slice()
+            ),
+            (2, "users.renamed", &[0][..])
+        );
+        assert_eq!(head(&path).unwrap(), 2);
+        assert_eq!(
+            dead_letters(&path).unwrap(),
+            ["c: event 2 of k is dead: odd"]
+        );
+    }
+
+    #[test]
+    fn a_database_that_is_not_there_is_an_error_and_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none.db");
+        assert!(read_all(&path).is_err());
+        assert!(!path.exists());
+    }
+}

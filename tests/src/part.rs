@@ -1,0 +1,76 @@
+//! What a broker and a service have in common: started, stopped, killed, paused, and started again on the same port.
+
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+
+use crate::process::{Process, StartError};
+
+/// A program that runs as a child of ours, or does not for now.
+pub trait Part: fmt::Debug + Send {
+    fn name(&self) -> &str;
+
+    /// Starts it and waits until it is ready; at once when it runs already.
+    fn start(&mut self) -> impl Future<Output = Result<(), StartError>> + Send;
+
+    fn process(&self) -> Option<&Process>;
+
+    fn process_mut(&mut self) -> Option<&mut Process>;
+
+    /// Forgets the child, which kills it if it runs.
+    fn clear(&mut self);
+
+    /// Its process number, while it runs or until its end was noticed.
+    fn pid(&self) -> Option<u32> {
+        self.process().map(Process::pid)
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.process_mut()
+            .is_some_and(|process| process.exit_status().is_none())
+    }
+
+    /// How it ended, if it was started and has ended by itself since.
+    fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process_mut().and_then(Process::exit_status)
+    }
+
+    /// The graceful way: SIGTERM. An error when it does not end in time; it is killed then.
+    fn stop(&mut self) -> impl Future<Output = io::Result<Option<ExitStatus>>> + Send
+    where
+        Self: Sized,
+    {
+        async {
+            let Some(process) = self.process_mut() else {
+                return Ok(None);
+            };
+            let ended = process.stop().await;
+            self.clear();
+            ended.map(Some)
+        }
+    }
+
+    /// SIGKILL, and gone when this returns.
+    fn kill(&mut self) {
+        if let Some(process) = self.process_mut() {
+            process.kill();
+        }
+        self.clear();
+    }
+
+    /// SIGSTOP: it neither answers nor ends.
+    fn pause(&self) {
+        self.process().inspect(|process| process.pause());
+    }
+
+    /// SIGCONT.
+    fn resume(&self) {
+        self.process().inspect(|process| process.resume());
+    }
+
+    /// The last lines it wrote since its latest start.
+    fn log_tail(&self, lines: usize) -> String {
+        self.process()
+            .map_or_else(String::new, |process| process.logs().tail(lines))
+    }
+}

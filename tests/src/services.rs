@@ -1,0 +1,263 @@
+//! The real service binaries: built once, started with exactly the settings we say, ready when they say they listen.
+
+use std::future::ready;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::cargo::cargo;
+use crate::credentials::{Credentials, Password};
+use crate::eventually::within;
+use crate::part::Part;
+use crate::ports::Port;
+use crate::process::{Launch, Process, StartError};
+
+/// A service, running or not. Its port and its database stay the same for its life.
+#[derive(Debug)]
+pub struct Service {
+    /// Added to the arguments at the next start; clap lets a later flag win over none of ours, so add, do not repeat.
+    pub args: Vec<String>,
+    /// Set at the next start, after our own and so winning over it: a wrong password, a log level.
+    pub env: Vec<(String, String)>,
+    /// The file it opens. A test may point it at another one.
+    pub database: PathBuf,
+    name: &'static str,
+    program: PathBuf,
+    port: Port,
+    broker_url: String,
+    logs: PathBuf,
+    process: Option<Process>,
+}
+
+/// Where the services of one system live and whom they talk to.
+#[derive(Clone, Debug)]
+pub struct Home {
+    pub binaries: PathBuf,
+    pub databases: PathBuf,
+    pub logs: PathBuf,
+    pub broker_url: String,
+}
+
+pub const USER_SERVICE: &str = "user-service";
+pub const ORDERS_SERVICE: &str = "orders-service";
+/// Names a folder that holds the binaries; nothing is built then.
+pub const BINARIES_VARIABLE: &str = "FREEHOLD_BIN_DIR";
+/// Opening a damaged file may run a check of the whole of it.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const READY_LINE: &str = "listening on http://";
+
+impl Service {
+    pub fn users(home: &Home, port: Port, credentials: &Credentials) -> Service {
+        Service::new(USER_SERVICE, home, port)
+            .with_password("FREEHOLD_USERS_PASSWORD", &credentials.users)
+    }
+
+    pub fn orders(home: &Home, port: Port, credentials: &Credentials, users_url: &str) -> Service {
+        let mut service = Service::new(ORDERS_SERVICE, home, port)
+            .with_password("FREEHOLD_ORDERS_PASSWORD", &credentials.orders);
+        service.args = vec!["--users-url".to_owned(), users_url.to_owned()];
+        service
+    }
+
+    fn new(name: &'static str, home: &Home, port: Port) -> Service {
+        Service {
+            args: vec![],
+            env: vec![],
+            database: home.databases.join(format!("{name}.db")),
+            name,
+            program: home.binaries.join(name),
+            port,
+            broker_url: home.broker_url.clone(),
+            logs: home.logs.clone(),
+            process: None,
+        }
+    }
+
+    fn with_password(mut self, variable: &str, password: &Password) -> Service {
+        self.env
+            .push((variable.to_owned(), password.reveal().to_owned()));
+        self
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn launch(&self) -> Launch {
+        let launch = Launch::of(self.name, &self.program, &self.logs)
+            .arg("--listen")
+            .arg(self.port.address().to_string())
+            .arg("--database")
+            .arg(&self.database)
+            .arg("--broker")
+            .arg(&self.broker_url);
+        let launch = self.args.iter().fold(launch, |launch, arg| launch.arg(arg));
+        self.env
+            .iter()
+            .fold(launch, |launch, (name, value)| launch.env(name, value))
+    }
+
+    async fn until_ready(&self, process: &mut Process) -> Result<(), StartError> {
+        let listens = within(READY_DEADLINE, || {
+            let ended = process.exit_status().is_some();
+            let listens = process.logs().stdout().contains(READY_LINE);
+            ready(if ended || listens {
+                Ok(listens && !ended)
+            } else {
+                Err("it does not listen yet")
+            })
+        });
+        let reason = match listens.await {
+            Ok(true) => return Ok(()),
+            Ok(false) => "ended at its start".to_owned(),
+            Err(reason) => format!("was not ready within {READY_DEADLINE:?}: {reason}"),
+        };
+        Err(process.failed(self.name, reason))
+    }
+}
+
+impl Part for Service {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn start(&mut self) -> Result<(), StartError> {
+        if self.is_running() {
+            return Ok(());
+        }
+        self.clear();
+        let mut process = Process::spawn(self.launch())?;
+        self.until_ready(&mut process).await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    fn process_mut(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    fn clear(&mut self) {
+        self.process = None;
+    }
+}
+
+/// The folder with the binaries, built once per process so that no test runs yesterday's code.
+pub fn binaries() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let find_or_build = || named_folder().unwrap_or_else(|| build(&own_folder()?));
+    let built = BUILT.get_or_init(|| find_or_build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(|error| anyhow!(error))
+}
+
+/// The same, built with optimisations whatever we were built with.
+pub fn optimised_binaries() -> Result<PathBuf> {
+    named_folder().unwrap_or_else(|| build(&own_folder()?.with_file_name("release")))
+}
+
+fn named_folder() -> Option<Result<PathBuf>> {
+    std::env::var_os(BINARIES_VARIABLE).map(|folder| complete(PathBuf::from(folder)))
+}
+
+fn own_folder() -> Result<PathBuf> {
+    let us = std::env::current_exe().context("cannot tell where this program lies")?;
+    let folder = profile_folder(&us)
+        .with_context(|| format!("{} lies in no target folder", us.display()))?;
+    Ok(folder.to_owned())
+}
+
+fn complete(folder: PathBuf) -> Result<PathBuf> {
+    match [USER_SERVICE, ORDERS_SERVICE]
+        .iter()
+        .find(|name| !folder.join(name).is_file())
+    {
+        Some(name) => bail!(
+            "{BINARIES_VARIABLE} is {}, but there is no {name} in it",
+            folder.display()
+        ),
+        None => Ok(folder),
+    }
+}
+
+/// `target/debug` of `target/debug/xtask` and of `target/debug/deps/it-0123`: what we run as decides how they are built.
+fn profile_folder(program: &Path) -> Option<&Path> {
+    let folder = program.parent()?;
+    let inner = folder
+        .file_name()
+        .is_some_and(|name| name == "deps" || name == "examples");
+    if inner { folder.parent() } else { Some(folder) }
+}
+
+/// The profile of the folder `debug` is called `dev`.
+fn profile_name(folder: &Path) -> Option<&str> {
+    let name = folder.file_name()?.to_str()?;
+    Some(if name == "debug" { "dev" } else { name })
+}
+
+/// cargo takes its own lock, so parallel test processes wait for one another. Its progress goes to our stderr.
+fn build(folder: &Path) -> Result<PathBuf> {
+    let (Some(profile), Some(target)) = (profile_name(folder), folder.parent()) else {
+        bail!("{} is no profile folder", folder.display());
+    };
+    let status = cargo()
+        .args(["build", "--package", USER_SERVICE, "--package", ORDERS_SERVICE, "--profile", profile])
+        .arg("--target-dir")
+        .arg(target)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .context("cargo does not run; without it, name a folder that holds the binaries with FREEHOLD_BIN_DIR")?;
+    if !status.success() {
+        bail!("the services do not build; cargo's own lines above say why");
+    }
+    Ok(folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binaries_are_looked_for_where_we_lie_ourselves() {
+        let folder = |program| profile_folder(Path::new(program)).and_then(Path::to_str);
+        assert_eq!(
+            folder("/w/target/debug/deps/it-0123"),
+            Some("/w/target/debug")
+        );
+        assert_eq!(folder("/w/target/release/xtask"), Some("/w/target/release"));
+        assert_eq!(
+            folder("/w/target/debug/examples/x"),
+            Some("/w/target/debug")
+        );
+        assert_eq!(profile_name(Path::new("/w/target/debug")), Some("dev"));
+        assert_eq!(
+            profile_name(Path::new("/w/target/release")),
+            Some("release")
+        );
+    }
+
+    #[test]
+    fn a_named_folder_without_them_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = complete(folder.path().to_owned())
+            .expect_err("empty")
+            .to_string();
+        assert!(
+            refusal.contains("there is no user-service in it"),
+            "{refusal}"
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! A private Freehold for one test: broker, services and files of its own, and a final check that it was left in order.
+
+mod builder;
+mod check;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+pub use builder::WorldBuilder;
+pub use check::Disorder;
+
+use crate::broker::Broker;
+use crate::http::{OrderApi, UserApi};
+use crate::observer::Observer;
+use crate::services::Service;
+
+/// Everything runs when [`World::start`] returns, and everything is gone when the world is dropped.
+///
+/// Each part is started, stopped, killed and paused through [`Part`](crate::Part); ports and files survive that. Dropping the world
+/// runs [`World::check`] unless it ran before, and prints all logs when the test failed.
+#[derive(Debug)]
+pub struct World {
+    // Services before the broker: they are dropped, and so killed, in this order.
+    pub user_service: Service,
+    pub orders_service: Service,
+    pub broker: Broker,
+    members: Members,
+    final_check: FinalCheck,
+    dead_letters_expected: bool,
+    folder: TempDir,
+}
+
+/// Which parts this world was built with; the final check asks only about these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Members {
+    broker: bool,
+    user_service: bool,
+    orders_service: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FinalCheck {
+    Due,
+    Done,
+    /// By a test that leaves disorder on purpose and looks at it itself.
+    Waived,
+}
+
+/// Shown per log when a test fails.
+const LOG_LINES: usize = 40;
+/// Set, the files of a failed world are kept and their place is printed.
+const KEEP_VARIABLE: &str = "FREEHOLD_KEEP_FAILED";
+
+impl World {
+    /// Broker, user-service and orders-service, all ready.
+    pub async fn start() -> World {
+        World::builder().start().await
+    }
+
+    /// To leave parts out.
+    pub fn builder() -> WorldBuilder {
+        WorldBuilder::default()
+    }
+
+    pub fn users(&self) -> UserApi {
+        UserApi::new(self.user_service.url())
+    }
+
+    pub fn orders(&self) -> OrderApi {
+        OrderApi::new(self.orders_service.url())
+    }
+
+    pub fn observer(&self) -> Observer {
+        self.broker.observer()
+    }
+
+    /// The folder of this world: databases, broker store, logs. Put your own files here too; they go with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.folder().join("logs")
+    }
+
+    /// The final check will not mind dead letters.
+    pub fn expect_dead_letters(&mut self) {
+        self.dead_letters_expected = true;
+    }
+
+    /// Leaves the final check out. Say why at the call: it is what finds the faults nobody looked for.
+    pub fn waive_final_check(&mut self) {
+        self.final_check = FinalCheck::Waived;
+    }
+
+    /// Panics unless outboxes and streams agree and no dead letter lies about. See [`World::find_disorder`].
+    pub async fn check(&mut self) {
+        self.final_check = FinalCheck::Done;
+        if let Err(disorder) = self.find_disorder().await {
+            self.print_logs();
+            panic!("the world was left in disorder: {disorder}");
+        }
+    }
+
+    /// From the files, not the children: a part that was killed speaks too.
+    fn print_logs(&self) {
+        let mut files: Vec<_> = fs::read_dir(self.logs())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|file| file.path())
+            .collect();
+        files.sort();
+        for file in files {
+            let text = fs::read(&file).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<_> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            eprintln!(
+                "── {} ──\n{tail}",
+                file.file_name().unwrap_or_default().display()
+            );
+        }
+    }
+
+    fn keep_files_if_asked(&mut self) {
+        if std::env::var_os(KEEP_VARIABLE).is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!(
+                "── the files of this world are kept in {} ──",
+                self.folder().display()
+            );
+        }
+    }
+
+    /// On a thread and runtime of its own: a destructor cannot await, and the test's runtime may have one thread only.
+    fn check_now(&mut self) -> Result<(), Disorder> {
+        let run = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        };
+        let check = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                run()
+                    .map_err(Disorder::from)?
+                    .block_on(self.find_disorder())
+            });
+            thread.join()
+        });
+        check.unwrap_or_else(|_| Err(Disorder::new("the final check panicked")))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+            self.keep_files_if_asked();
+        } else if self.final_check == FinalCheck::Due
+            && let Err(disorder) = self.check_now()
+        {
+            self.print_logs();
+            self.keep_files_if_asked();
+            panic!("the world was left in disorder: {disorder}");
+        }
+    }
+}
