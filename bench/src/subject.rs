@@ -1,0 +1,183 @@
+//! What is measured: a producer, a reader, and a real broker between them that runs with the project's nats.conf.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use freehold_tests::{Broker, Credentials, Part, Port, broker};
+use relay::{
+    ApplyError, Consumer, Database, EmitError, Nats, NewEvent, Options, Received, Relay, Rows,
+    Stop, Tx,
+};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+/// Aggregates that events are about; their updates spread over the tables.
+const KEYS: u64 = 1000;
+const TABLES: &[&str] = &[
+    "create table users (id text primary key, name text not null, version integer not null) strict",
+];
+
+pub(crate) struct Bench {
+    folder: TempDir,
+    broker: Broker,
+    files: AtomicU32,
+}
+
+/// About 300 bytes of JSON in all.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Renamed {
+    user_id: String,
+    name: String,
+    version: u64,
+}
+
+/// A producer and a reader at work on one stream.
+pub(crate) struct Running {
+    pub(crate) producer: Database,
+    pub(crate) reader: Database,
+    pub(crate) consumer: Consumer,
+    stop: Stop,
+    tasks: Vec<tokio::task::JoinHandle<Result<(), relay::Fatal>>>,
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Result<Self> {
+        let folder = TempDir::with_prefix("freehold-bench-")?;
+        let server =
+            tokio::task::spawn_blocking(|| broker::nats_server(&|line| eprintln!("{line}")))
+                .await??;
+        let broker = Broker::new(
+            server,
+            Port::any()?,
+            folder.path().join("broker"),
+            folder.path().join("logs"),
+            Credentials::generate(),
+        );
+        Ok(Self {
+            folder,
+            broker,
+            files: AtomicU32::new(0),
+        })
+    }
+
+    /// A new file. `max_group` 1 means: each write pays for its own commit.
+    pub(crate) async fn database(
+        &self,
+        service: &'static str,
+        stream: &'static str,
+        max_group: usize,
+    ) -> Result<Database> {
+        let options = Options {
+            max_group,
+            ..Options::new(service, stream, TABLES)
+        };
+        Ok(Database::open(self.new_file(), options).await?)
+    }
+
+    pub(crate) fn new_file(&self) -> std::path::PathBuf {
+        let count = self.files.fetch_add(1, Ordering::Relaxed);
+        self.folder.path().join(format!("{count}.db"))
+    }
+
+    /// An empty broker, a producer and a reader on new files, relay and consumer running.
+    pub(crate) async fn running(&mut self) -> Result<Running> {
+        if self.broker.is_running() {
+            self.broker.stop().await?;
+        }
+        self.broker.wipe_store()?;
+        self.broker.start().await.context("the broker")?;
+        let producer = self.database("user-service", "USERS", 256).await?;
+        let reader = self.database("orders-service", "ORDERS", 256).await?;
+        let consumer = Consumer::projection("orders-user-cache", "USERS", decode, apply);
+        let stop = Stop::new();
+        let (publish, follow) = (self.owner(), self.reader());
+        let relay = Relay::new(&producer, publish.stream("USERS", &["orders-user-cache"]));
+        let following = {
+            let (consumer, reader, stop) = (consumer.clone(), reader.clone(), stop.clone());
+            async move {
+                let from = follow.reader("USERS", "orders-user-cache");
+                consumer.run(&reader, from, stop).await
+            }
+        };
+        Ok(Running {
+            tasks: vec![
+                tokio::spawn(relay.run(stop.clone())),
+                tokio::spawn(following),
+            ],
+            producer,
+            reader,
+            consumer,
+            stop,
+        })
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        if self.broker.is_running() {
+            self.broker.stop().await?;
+        }
+        Ok(())
+    }
+
+    fn owner(&self) -> Nats {
+        let password = self.broker.credentials().users.reveal();
+        Nats::new(&self.broker.url(), "user-service", password, "_INBOX_users")
+    }
+
+    fn reader(&self) -> Nats {
+        let password = self.broker.credentials().orders.reveal();
+        Nats::new(
+            &self.broker.url(),
+            "orders-service",
+            password,
+            "_INBOX_orders",
+        )
+    }
+}
+
+impl Running {
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await??;
+        }
+        self.producer.close().await;
+        self.reader.close().await;
+        Ok(())
+    }
+}
+
+/// One write of the product: a state row and an event. Answers the event's place.
+pub(crate) async fn write(db: &Database, number: u64) -> Result<u64> {
+    let event = Renamed {
+        user_id: format!("0191d1a0-0000-7000-8000-{:012}", number % KEYS),
+        name: format!("Ada the {number}th of her name"),
+        version: number / KEYS + 1,
+    };
+    Ok(db.write(move |tx| store_and_emit(tx, &event)).await?)
+}
+
+fn store_and_emit(tx: &Tx<'_>, event: &Renamed) -> Result<u64, EmitError> {
+    upsert(tx, event)?;
+    tx.emit(NewEvent {
+        event_type: "users.renamed.v1",
+        aggregate: event.user_id.clone(),
+        data: event,
+        decode,
+    })
+}
+
+fn apply(rows: &Rows<'_>, event: &Received<Renamed>) -> Result<(), ApplyError> {
+    Ok(upsert(rows, &event.event)?)
+}
+
+pub(crate) fn upsert(rows: &rusqlite::Connection, event: &Renamed) -> rusqlite::Result<()> {
+    let sql =
+        "insert into users values (?1, ?2, ?3) on conflict do update set name = ?2, version = ?3";
+    rows.prepare_cached(sql)?
+        .execute((&event.user_id, &event.name, event.version))?;
+    Ok(())
+}
+
+fn decode(_: &str, data: &[u8]) -> Result<Option<Renamed>, serde_json::Error> {
+    serde_json::from_slice(data).map(Some)
+}
