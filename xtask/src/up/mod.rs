@@ -1,0 +1,160 @@
+//! `cargo xtask up`: the whole system on this machine, from nothing, until Ctrl-C.
+
+mod describe;
+mod ports;
+mod signals;
+mod status;
+mod supervise;
+mod system;
+mod traffic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use clap::value_parser;
+
+use crate::console::{Console, human};
+use crate::data_dir::{self, DataDir};
+use system::System;
+use traffic::Traffic;
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Port of user-service [default: 7101 when free, else any free one]
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
+    users_port: Option<u16>,
+
+    /// Port of orders-service [default: 7102 when free, else any free one]
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
+    orders_port: Option<u16>,
+
+    /// Port of the broker [default: 4222 when free, else any free one]
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
+    broker_port: Option<u16>,
+
+    /// Sample traffic, in events per second
+    #[arg(long, value_name = "EVENTS", default_value_t = 5.0, value_parser = parse_rate)]
+    rate: f64,
+
+    /// No sample traffic: nothing happens but what you ask for
+    #[arg(long)]
+    no_traffic: bool,
+
+    /// Keep nothing: the data lies in a temporary folder and goes at the end
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+
+    /// Where the data stays between runs [default: .freehold in the workspace]
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
+
+    /// For scripts: one line of JSON on stdout once all is ready, then nothing more there
+    #[arg(long)]
+    json: bool,
+
+    /// Run the services built with optimisations
+    #[arg(long)]
+    release: bool,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.01..=100_000.0).contains(&rate) => Ok(rate),
+        _ => Err("a number from 0.01 to 100000; for none at all there is --no-traffic".to_owned()),
+    }
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let console = Arc::new(if self.json {
+            Console::on_stderr()
+        } else {
+            Console::on_stdout()
+        });
+        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+        let result = runtime.block_on(self.run_until_told(&console));
+        console.end_live();
+        result
+    }
+
+    /// A signal while things still start drops what runs by then, which kills it; the files can bear that.
+    async fn run_until_told(&self, console: &Arc<Console>) -> Result<ExitCode> {
+        let start = Instant::now();
+        let mut signals = signals::Signals::new()?;
+        let data = self.open_data()?;
+        let system = tokio::select! {
+            system = System::start(self, &data, console) => system?,
+            name = signals.next() => {
+                console.line(&format!("{name} before everything was up; stopped"));
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        console.about("ready", &format!("after {}\n", human(start.elapsed())));
+        self.announce(&system, &data, console);
+        self.keep_running(system, &data, console, signals).await
+    }
+
+    fn open_data(&self) -> Result<DataDir> {
+        if self.ephemeral {
+            return DataDir::ephemeral();
+        }
+        DataDir::open(&self.data_dir.clone().unwrap_or_else(data_dir::default_path))
+    }
+
+    /// The one line for scripts, or the table and the lines to copy for people.
+    fn announce(&self, system: &System, data: &DataDir, console: &Console) {
+        if self.json {
+            // Here, not through the console, which is on stderr.
+            Console::on_stdout().line(&describe::json(system, data).to_string());
+        } else {
+            describe::for_people(system, data, self.ephemeral)
+                .iter()
+                .for_each(|line| console.line(line));
+        }
+    }
+
+    async fn keep_running(
+        &self,
+        system: System,
+        data: &DataDir,
+        console: &Arc<Console>,
+        mut signals: signals::Signals,
+    ) -> Result<ExitCode> {
+        let traffic = (!self.no_traffic).then(|| Traffic::start(self.rate, &system.urls()));
+        let status = status::start(
+            console,
+            &system.urls(),
+            traffic.as_ref().map(Traffic::counts),
+        );
+        let supervised = system.supervise(console);
+
+        let name = signals.next().await;
+        status.abort();
+        drop(traffic);
+        console.end_live();
+        console.line(&format!("{name}: stopping (once more kills)"));
+        signals.next_one_kills();
+        let clean = supervised.stop(console).await;
+        console.line(&if self.ephemeral {
+            "stopped; the data is gone".to_owned()
+        } else {
+            kept(data)
+        });
+        Ok(if clean {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+fn kept(data: &DataDir) -> String {
+    format!(
+        "stopped; the data stays in {} (`cargo xtask reset` deletes it)",
+        data.path().display()
+    )
+}
