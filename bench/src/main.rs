@@ -1,6 +1,6 @@
 //! Prints what writes, publishing and applying cost on this machine, as ratios against limits of the same run.
 //!
-//! `cargo xtask bench` runs it. Nothing is asserted: machines differ and are noisy, ratios move less than figures.
+//! `cargo xtask bench` runs it; `writes`, `pipeline` and `latency` behind it choose parts. Nothing is asserted: machines differ and are noisy, ratios move less than figures.
 
 #![expect(clippy::print_stdout, reason = "a report is for the terminal")]
 
@@ -14,14 +14,22 @@ use subject::Bench;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let only: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
     let mut bench = Bench::start().await?;
-    println!("writes: one state row and one event, durable (synchronous=FULL), for 3 s each");
-    writes::report(&bench).await?;
-    println!(
-        "\npipeline: written, published, read and applied, all durable, broker on the same cores"
-    );
-    pipeline::report(&mut bench).await?;
-    println!("\nlatency: from commit to applied and durable in the other database");
-    latency::report(&mut bench).await?;
+    if wanted("writes") {
+        println!("writes: one state row and one event, durable (synchronous=FULL), for 3 s each");
+        writes::report(&bench).await?;
+    }
+    if wanted("pipeline") {
+        println!(
+            "pipeline: written, published, read and applied, all durable, broker on the same cores"
+        );
+        pipeline::report(&mut bench).await?;
+    }
+    if wanted("latency") {
+        println!("latency: from commit to applied and durable in the other database");
+        latency::report(&mut bench).await?;
+    }
     bench.stop().await
 }

@@ -13,7 +13,7 @@ use crate::envelope::{Envelope, EventId};
 use crate::error::LogError;
 
 /// Events at places 1, 2, 3 … without a hole. A value of it is one session: after `Lost` it is thrown away.
-pub trait Log: Send {
+pub trait Log: Send + Sync + 'static {
     /// Where the log ends, and which log it is. `None`: there is no log here.
     fn head(&mut self) -> impl Future<Output = Result<Option<Head>, LogError>> + Send;
 

@@ -39,8 +39,8 @@ pub struct Relay<C: Connect> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayStatus {
     pub state: RelayState,
-    /// The stream's last place; 0 before the first contact.
-    pub stream_head: u64,
+    /// The stream's last place; `None` before the first contact.
+    pub stream_head: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ where
             met: false,
             status: watch::Sender::new(RelayStatus {
                 state: connecting,
-                stream_head: 0,
+                stream_head: None,
             }),
         }
     }
@@ -169,7 +169,8 @@ where
         let session = session.ok_or_else(|| LogError::lost("no session"))?;
         session.head = session.stream.append_after(&session.head, records).await?;
         let seq = session.head.seq;
-        self.status.send_modify(|status| status.stream_head = seq);
+        self.status
+            .send_modify(|status| status.stream_head = Some(seq));
         Ok(Step::Published(records.len()))
     }
 
@@ -196,7 +197,7 @@ where
         };
         self.status.send_replace(RelayStatus {
             state: RelayState::Publishing,
-            stream_head: head.seq,
+            stream_head: Some(head.seq),
         });
         self.session = Some(Session {
             stream,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use relay::rusqlite;
+use relay::Log;
 use serde_json::{Value, json};
 
 use crate::{Json, Monitor, Problem, codes};
@@ -34,15 +34,10 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
     if let Some(reason) = monitor.db().halted() {
         return Err(not_ready(format!("writes are halted: {reason}")));
     }
-    let read = monitor
-        .db()
-        .read(|rows| rows.query_row("select 1", [], |_| Ok(())));
-    match tokio::time::timeout(MAX_READ_TIME, read).await {
-        Ok(Ok(())) => Ok(Json(json!({"status": "ready"}))),
-        Ok(Err::<_, relay::ReadError<rusqlite::Error>>(error)) => Err(not_ready(format!(
-            "the database cannot be read: {}",
-            relay::chain(&error)
-        ))),
+    let mut outbox = monitor.db().outbox();
+    match tokio::time::timeout(MAX_READ_TIME, outbox.head()).await {
+        Ok(Ok(_)) => Ok(Json(json!({"status": "ready"}))),
+        Ok(Err(error)) => Err(not_ready(relay::chain(&error))),
         Err(_) => Err(not_ready(format!(
             "the database did not answer in {MAX_READ_TIME:?}"
         ))),

@@ -40,7 +40,7 @@ const GAUGES: [(&str, &str); 10] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_stream_head",
-        "Place of the last published event, as far as known; 0 before the first contact.",
+        "Place of the last published event, as far as known; NaN before the first contact.",
     ),
     (
         "freehold_relay_lag",
@@ -115,9 +115,10 @@ impl Monitor {
     /// Everything as it is now, in Prometheus' text format.
     pub(crate) async fn scrape(&self) -> String {
         let relay = self.relay.as_ref().map(|status| status.borrow().clone());
-        let oldest_s = match &relay {
-            Some(relay) => self.oldest_unpublished_s(relay.stream_head).await,
-            None => 0.0,
+        let published = relay.as_ref().and_then(|relay| relay.stream_head);
+        let oldest_s = match published {
+            Some(place) => self.oldest_unpublished_s(place).await,
+            None => f64::NAN,
         };
         metrics::with_local_recorder(&*self.recorder, || {
             self.measure_log(relay.as_ref(), oldest_s);
@@ -149,8 +150,12 @@ impl Monitor {
         let Some(relay) = relay else { return };
         let publishing = relay.state == RelayState::Publishing;
         gauge!("freehold_relay_publishing").set(u8::from(publishing));
-        gauge!("freehold_stream_head").set(figure(relay.stream_head));
-        gauge!("freehold_relay_lag").set(figure(outbox_head.saturating_sub(relay.stream_head)));
+        let known = |value: Option<u64>| value.map_or(f64::NAN, figure);
+        let lag = relay
+            .stream_head
+            .map(|head| outbox_head.saturating_sub(head));
+        gauge!("freehold_stream_head").set(known(relay.stream_head));
+        gauge!("freehold_relay_lag").set(known(lag));
         gauge!("freehold_outbox_oldest_unpublished_seconds").set(oldest_s);
     }
 }

@@ -34,7 +34,7 @@ impl Service {
     pub fn publish<C>(mut self, to: C) -> Self
     where
         C: Connect,
-        C::Session: Stream + 'static,
+        C::Session: Stream,
     {
         let relay = Relay::new(&self.db, to);
         self.monitor.watch_relay(relay.status());
@@ -47,7 +47,6 @@ impl Service {
     pub fn apply<C>(mut self, consumer: Consumer, from: C) -> Self
     where
         C: Connect,
-        C::Session: Sync + 'static,
     {
         self.monitor
             .watch_consumer(consumer.name(), consumer.status());

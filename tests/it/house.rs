@@ -120,16 +120,15 @@ fn the_architecture_page_names_files_that_exist() {
     }
 }
 
-/// `relay/src/outbox.rs`, `nats.conf`, `tests/`: not `Tx::emit` and not `GET /users`.
+/// `relay/src/outbox.rs`, `nats.conf`, `tests/`: not `Tx::emit`, not `/readyz` and not `GET /users`.
 fn is_path(word: &str) -> bool {
-    let plain = word
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let plain = !word.starts_with('/') && word.chars().all(allowed);
     let first = word.split('/').next().unwrap_or_default();
-    plain && (word.contains('/') || word.contains('.')) && workspace().join(first).exists()
-        || [".rs", ".md", ".conf", ".toml", ".sql"]
-            .iter()
-            .any(|end| plain && word.ends_with(end))
+    let in_a_folder_of_ours = word.contains('/') && workspace().join(first).exists();
+    let is_file = |end: &&str| word.ends_with(*end);
+    let files = [".rs", ".md", ".conf", ".toml", ".sql"];
+    plain && (in_a_folder_of_ours || files.iter().any(is_file))
 }
 
 fn members() -> Vec<PathBuf> {

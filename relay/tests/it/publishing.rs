@@ -197,7 +197,7 @@ async fn a_commit_wakes_the_relay() {
     publishing.await.unwrap();
     weigh(&db, "a", 1, 1).await;
     status
-        .wait_for(|status| status.stream_head == 1)
+        .wait_for(|status| status.stream_head == Some(1))
         .await
         .unwrap();
     assert_eq!(broker.records(), outbox_rows(&db).await);

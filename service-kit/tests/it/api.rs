@@ -136,7 +136,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     let (db, _folder) = database().await;
     let relay = watch::Sender::new(RelayStatus {
         state: RelayState::Publishing,
-        stream_head: 0,
+        stream_head: Some(0),
     });
     let consumer = watch::Sender::new(ConsumerStatus {
         offset: 40,
@@ -177,4 +177,29 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
         metrics.contains("freehold_consumer_running{consumer=\"kit-cache\"} 0"),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn before_the_first_contact_nobody_claims_to_know_the_stream() {
+    let (db, _folder) = database().await;
+    let relay = watch::Sender::new(RelayStatus {
+        state: RelayState::Connecting("no broker".to_owned()),
+        stream_head: None,
+    });
+    let mut monitor = Monitor::new(&db);
+    monitor.watch_relay(relay.subscribe());
+    let api = TestApi::new(service_kit::api(routes(), monitor));
+
+    let metrics = api.get("/metrics").await.text;
+    for line in [
+        "freehold_stream_head NaN",
+        "freehold_relay_lag NaN",
+        "freehold_outbox_oldest_unpublished_seconds NaN",
+        "freehold_relay_publishing 0",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} is missing in\n{metrics}"
+        );
+    }
 }

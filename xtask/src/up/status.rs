@@ -122,8 +122,10 @@ fn log(name: &str, metrics: Option<&Metrics>) -> String {
     format!("{name}: outbox {outbox}, stream {stream}, lag {lag}")
 }
 
+/// What is not known is no sample, or NaN.
 fn number(value: Option<f64>) -> String {
-    value.map_or("?".to_owned(), |value| format!("{value:.0}"))
+    let known = value.filter(|value| !value.is_nan());
+    known.map_or("?".to_owned(), |value| format!("{value:.0}"))
 }
 
 #[cfg(test)]
