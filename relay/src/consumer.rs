@@ -24,6 +24,8 @@ pub struct Consumer {
     name: &'static str,
     stream: &'static str,
     handler: Handler,
+    /// A reaction. A halted database takes nothing from it.
+    emits: bool,
     status: watch::Sender<ConsumerStatus>,
 }
 
@@ -73,9 +75,8 @@ impl Consumer {
         decode: Decode<E>,
         apply: impl Fn(&Rows<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
     ) -> Self {
-        Self::reaction(name, stream, decode, move |tx, event| {
-            apply(tx.rows(), event)
-        })
+        let apply = move |tx: &Tx<'_>, event: &Received<E>| apply(tx.rows(), event);
+        Self::new(name, stream, decode, apply, false)
     }
 
     /// A reaction may emit; what it emits commits together with the offset.
@@ -84,6 +85,16 @@ impl Consumer {
         stream: &'static str,
         decode: Decode<E>,
         apply: impl Fn(&Tx<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(name, stream, decode, apply, true)
+    }
+
+    fn new<E: 'static>(
+        name: &'static str,
+        stream: &'static str,
+        decode: Decode<E>,
+        apply: impl Fn(&Tx<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
+        emits: bool,
     ) -> Self {
         let handler = move |tx: &Tx<'_>, envelope: &Envelope<'_>| match received(envelope, decode)?
         {
@@ -94,6 +105,7 @@ impl Consumer {
             name,
             stream,
             handler: Arc::new(handler),
+            emits,
             status: watch::Sender::default(),
         }
     }

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::log::Origin;
 use crate::outbox::Outbox;
-use open::Ownership;
 use readers::Readers;
 use writer::Writer;
 
@@ -72,8 +71,6 @@ struct Shared {
     halted: OnceLock<String>,
     /// The place of the last committed event: what the relay waits on.
     head: watch::Receiver<u64>,
-    /// Held as long as the file is open, released by the operating system even after a kill.
-    ownership: Ownership,
 }
 
 /// Whose file this is: its identity row.
@@ -101,12 +98,17 @@ impl Database {
         Ok(Self {
             shared: Arc::new(Shared {
                 path: opened.path,
-                writer: Writer::start(opened.writer, identity.clone(), announce, &options),
+                writer: Writer::start(
+                    opened.writer,
+                    opened.ownership,
+                    identity.clone(),
+                    announce,
+                    &options,
+                ),
                 readers: Readers::new(opened.readers),
                 identity,
                 halted: OnceLock::new(),
                 head,
-                ownership: opened.ownership,
             }),
         })
     }
@@ -127,7 +129,7 @@ impl Database {
         self.shared.writer.write(work).await
     }
 
-    /// What a consumer uses: a halted database still applies what others tell it, it only says nothing new.
+    /// What a projection uses: a halted database still applies what others tell it, it only says nothing new.
     pub(crate) async fn apply<T, E>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
@@ -178,6 +180,5 @@ impl Database {
     pub async fn close(&self) {
         self.shared.readers.close().await;
         self.shared.writer.close().await;
-        self.shared.ownership.release();
     }
 }

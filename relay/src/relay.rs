@@ -126,15 +126,10 @@ where
     }
 
     async fn step_until(&mut self, stop: &Stop) -> Option<Result<Step, LogError>> {
-        // Only waiting is cut short by the stop. A publish under way is waited for: its timeout is a few seconds.
-        let ready = tokio::select! {
-            biased;
-            () = stop.cancelled() => return None,
-            ready = self.next_work() => ready,
-        };
-        let result = match ready {
+        let result = match self.next_work(stop).await? {
+            // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
             Ok(Work::Publish(records)) => self.publish(&records).await,
-            Ok(Work::Look) => self.contact().await,
+            Ok(Work::Look) => stop.run_until_cancelled(self.contact()).await?,
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -143,25 +138,23 @@ where
         Some(result)
     }
 
-    /// Waits for something to do: a commit, or the time for the next contact.
-    async fn next_work(&mut self) -> Result<Work, LogError> {
+    /// Waits for something to do: a commit, or the time for the next contact. `None`: stopped.
+    async fn next_work(&mut self, stop: &Stop) -> Option<Result<Work, LogError>> {
         let Some(session) = &mut self.session else {
-            return Ok(Work::Look);
+            return (!stop.is_cancelled()).then_some(Ok(Work::Look));
         };
         let wait = session
             .contact_due
             .saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            return Ok(Work::Look);
+            return Some(Ok(Work::Look));
         }
-        let records = self
-            .outbox
-            .read_after(session.head.seq, MAX_ROWS, wait)
-            .await?;
-        Ok(match records.is_empty() {
+        let read = self.outbox.read_after(session.head.seq, MAX_ROWS, wait);
+        let read = stop.run_until_cancelled(read).await?;
+        Some(read.map(|records| match records.is_empty() {
             true => Work::Look,
             false => Work::Publish(records),
-        })
+        }))
     }
 
     async fn publish(&mut self, records: &[crate::log::Record]) -> Result<Step, LogError> {

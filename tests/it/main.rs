@@ -11,6 +11,7 @@ mod hostile;
 mod house;
 mod kills;
 mod logs;
+mod old_streams;
 mod owner;
 mod poison;
 mod rivals;

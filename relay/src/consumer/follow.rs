@@ -10,7 +10,7 @@ use super::apply::{self, Applied};
 use super::position::{self, Break, Position, check_beginning, check_offset, follows};
 use crate::Stop;
 use crate::backoff::Backoff;
-use crate::database::Database;
+use crate::database::{Database, Tx};
 use crate::error::{ApplyError, Fatal, LogError, ReadError, WriteError, chain};
 use crate::log::{Connect, Head, Log, Record};
 
@@ -195,10 +195,12 @@ impl<C: Connect> Follower<C> {
     /// Applies records that follow the offset, in one transaction; answers the new position.
     async fn apply(&self, records: Vec<Record>) -> Result<Position, Trouble> {
         let consumer = self.consumer.clone();
-        let write = self
-            .db
-            .apply(move |tx| apply::batch(tx, &consumer, &records));
-        let done: Applied = write.await?;
+        let emits = consumer.emits;
+        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, &records);
+        let done: Applied = match emits {
+            true => self.db.write(work).await?,
+            false => self.db.apply(work).await?,
+        };
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
                 status.offset = position.seq;

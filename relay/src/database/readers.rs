@@ -13,11 +13,13 @@ pub(super) struct Readers {
     idle: Mutex<Vec<tokio_rusqlite::Connection>>,
     /// One permit per idle connection.
     permits: Semaphore,
+    count: u32,
 }
 
 impl Readers {
     pub(super) fn new(connections: Vec<tokio_rusqlite::Connection>) -> Self {
         Self {
+            count: u32::try_from(connections.len()).expect("a pool is small"),
             permits: Semaphore::new(connections.len()),
             idle: Mutex::new(connections),
         }
@@ -48,6 +50,10 @@ impl Readers {
 
     /// Waits for the reads that are under way and closes every connection.
     pub(super) async fn close(&self) {
+        let every = self.permits.acquire_many(self.count).await;
+        if every.is_err() {
+            return; // closed before
+        }
         self.permits.close();
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::open::Ownership;
 use super::{Identity, Options, Tx};
 use crate::error::WriteError;
 use crate::panics::message;
@@ -27,6 +28,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         connection: tokio_rusqlite::Connection,
+        ownership: Ownership,
         identity: Arc<Identity>,
         announce: watch::Sender<u64>,
         options: &Options,
@@ -37,6 +39,7 @@ impl Writer {
         task.spawn(
             Loop {
                 connection,
+                ownership,
                 identity,
                 announce,
                 waiting,
@@ -79,6 +82,8 @@ impl Writer {
 /// The loop that owns the connection.
 struct Loop {
     connection: tokio_rusqlite::Connection,
+    /// Given back only when nothing can be written any more.
+    ownership: Ownership,
     identity: Arc<Identity>,
     announce: watch::Sender<u64>,
     waiting: mpsc::Receiver<Box<dyn Job>>,
@@ -96,21 +101,27 @@ impl Loop {
                 }
                 taken = self.waiting.recv_many(&mut group, self.max_group) => taken,
             };
-            if taken == 0 || !self.commit(group).await {
+            if taken == 0 {
                 break;
             }
+            self.commit(group).await;
         }
         if let Err(error) = self.connection.close().await {
             tracing::error!(%error, "the database did not close cleanly");
         }
+        self.ownership.release();
     }
 
-    /// Runs one group on the writer's thread. False: the connection is gone.
-    async fn commit(&self, group: Vec<Box<dyn Job>>) -> bool {
+    /// Runs one group on the writer's thread. Every job's panics are caught there, so the thread is gone only after a
+    /// fault of ours; without it the service would refuse every write for ever, so the process ends instead.
+    async fn commit(&self, group: Vec<Box<dyn Job>>) {
         let identity = self.identity.clone();
         let announce = self.announce.clone();
         let work = move |rows: &mut Connection| commit_group(rows, &identity, group, &announce);
-        self.connection.call_raw(work).await.is_ok()
+        if let Err(error) = self.connection.call_raw(work).await {
+            tracing::error!(%error, "the writer's thread is gone, stopping");
+            std::process::exit(EXIT_STORAGE);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use async_nats::{Client, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::TIMEOUT;
 use crate::error::LogError;
@@ -141,9 +141,8 @@ impl Publisher {
     }
 
     async fn await_answers(&mut self, count: usize) -> Result<(), LogError> {
-        let deadline = Instant::now() + TIMEOUT;
         for _ in 0..count {
-            let answer = timeout_at(deadline, self.answers.next()).await;
+            let answer = timeout(TIMEOUT, self.answers.next()).await;
             let answer = answer
                 .map_err(|_| LogError::lost("the broker did not answer a publish in time"))?;
             let answer =

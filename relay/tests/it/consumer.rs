@@ -336,6 +336,26 @@ async fn what_a_reaction_emits_commits_with_the_offset() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_halted_database_still_projects_and_no_longer_reacts() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    weigh(&producer, "a", 1, 1).await;
+    publish(&producer, &broker).await;
+    reader.halt("a rival was seen");
+    catch_up(&history(), &reader, &broker).await;
+    assert_eq!(count(&reader, "history").await, 1);
+
+    let nothing = |_: &relay::Tx<'_>, _: &Received<Weighed>| Ok(());
+    let reaction = Consumer::reaction("echo", "PARCELS", decode, nothing);
+    let mut follower = reaction.follow(&reader, broker.clone());
+    follower.step().await.unwrap();
+    let error = follower.step().await.unwrap_err().to_string();
+    assert!(error.contains("a rival was seen"), "{error}");
+    assert_eq!(reaction.status().borrow().offset, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_log_at_the_same_numbers_is_never_applied() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let (producer, stranger, reader) = (

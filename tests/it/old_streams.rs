@@ -1,0 +1,69 @@
+//! A stream that takes no atomic batches: events go out one by one, each with its place, in one pipeline.
+
+use freehold_tests::World;
+use relay::{Database, EmitError, NewEvent, Options, Relay, Step, Tx};
+use serde_json::{Value, json};
+
+use crate::logs::owner;
+use crate::owner::Owner;
+
+fn emit(tx: &Tx<'_>, number: u64) -> Result<u64, EmitError> {
+    tx.emit(NewEvent {
+        event_type: "users.counted.v1",
+        aggregate: number.to_string(),
+        data: &json!({"number": number}),
+        decode: |_, data| serde_json::from_slice::<Value>(data).map(Some),
+    })
+}
+
+#[tokio::test]
+async fn without_atomic_batches_a_backlog_goes_out_one_by_one_in_order() {
+    let world = World::builder()
+        .without_user_service()
+        .without_orders_service();
+    let world = world.start().await;
+    let options = Options::new("user-service", "USERS", &[]);
+    let db = Database::open(world.folder().join("users.db"), options)
+        .await
+        .expect("it opens");
+    let mut wire = Owner::of_users(&world.broker).await.wire;
+    let origin = &db.identity().origin;
+    let config = json!({
+        "name": "USERS", "subjects": ["users.t0.>"], "subject_transform": {"src": "users.t0.>", "dest": "users.>"},
+        "retention": "limits", "storage": "file", "discard": "new", "max_bytes": 1_000_000_000, "allow_direct": true,
+        "metadata": {
+            "freehold.database_id": origin.database_id.to_string(),
+            "freehold.epoch": origin.epoch.to_string(),
+            "freehold.incarnation": "t0",
+        },
+    });
+    wire.request_json("$JS.API.STREAM.CREATE.USERS", &config)
+        .await
+        .expect("it is made");
+
+    let write = db.write(|tx| (0..200).try_for_each(|number| emit(tx, number).map(drop)));
+    write.await.expect("it is written");
+    let mut relay = Relay::new(
+        &db,
+        owner(&world.broker).stream("USERS", &["orders-user-cache"]),
+    );
+    assert_eq!(relay.step().await.expect("a contact"), Step::Checked);
+    assert_eq!(
+        relay.step().await.expect("all rows go out"),
+        Step::Published(200)
+    );
+
+    let kept = world
+        .observer()
+        .read_all("USERS")
+        .await
+        .expect("it is read");
+    assert_eq!(kept.len(), 200);
+    for (event, seq) in kept.iter().zip(1..) {
+        let json: Value = serde_json::from_slice(&event.bytes).expect("an envelope");
+        assert_eq!(
+            (event.seq, json["data"]["number"].as_u64()),
+            (seq, Some(seq - 1))
+        );
+    }
+}
