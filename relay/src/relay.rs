@@ -15,12 +15,12 @@ use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Fatal, LogError, chain};
-use crate::log::{AppendLog, Connect, Head, Log, Stream};
+use crate::log::{AppendLog, Connect, Head, Log, Record, Stream};
 use crate::outbox::Outbox;
 use contact::{Halt, Verdict};
 
-/// Rows one step takes from the outbox, at most: four atomic batches in flight.
-const MAX_ROWS: usize = 4000;
+/// Rows one step takes from the outbox, at most: enough to keep several batches on their way all the time.
+const MAX_ROWS: usize = 16_000;
 /// How often the stream is looked at even when there is nothing to publish.
 const CONTACT_EVERY: Duration = Duration::from_secs(2);
 
@@ -56,6 +56,8 @@ pub enum RelayState {
 struct Session<S> {
     stream: S,
     head: Head,
+    /// Rows after `head` that were read while the ones before them were on their way.
+    ahead: Vec<Record>,
     contact_due: Instant,
 }
 
@@ -149,6 +151,10 @@ where
         if wait.is_zero() {
             return Some(Ok(Work::Look));
         }
+        if !session.ahead.is_empty() {
+            let ahead = std::mem::take(&mut session.ahead);
+            return Some(Ok(Work::Publish(ahead)));
+        }
         let read = self.outbox.read_after(session.head.seq, MAX_ROWS, wait);
         let read = stop.run_until_cancelled(read).await?;
         Some(read.map(|records| match records.is_empty() {
@@ -157,10 +163,17 @@ where
         }))
     }
 
-    async fn publish(&mut self, records: &[crate::log::Record]) -> Result<Step, LogError> {
+    /// Hands the records to the session, and meanwhile reads what comes after them.
+    async fn publish(&mut self, records: &[Record]) -> Result<Step, LogError> {
         let session = self.session.as_mut();
         let session = session.ok_or_else(|| LogError::lost("no session"))?;
-        session.head = session.stream.append_after(&session.head, records).await?;
+        let end = session.head.seq + records.len() as u64;
+        let (appended, ahead) = tokio::join!(
+            session.stream.append_after(&session.head, records),
+            self.outbox.read_after(end, MAX_ROWS, Duration::ZERO)
+        );
+        session.head = appended?;
+        session.ahead = ahead?;
         let seq = session.head.seq;
         self.status
             .send_modify(|status| status.stream_head = Some(seq));
@@ -195,6 +208,7 @@ where
         self.session = Some(Session {
             stream,
             head,
+            ahead: Vec::new(),
             contact_due: Instant::now() + CONTACT_EVERY,
         });
         Ok(Step::Checked)
@@ -227,6 +241,6 @@ where
 
 /// What a step found to do.
 enum Work {
-    Publish(Vec<crate::log::Record>),
+    Publish(Vec<Record>),
     Look,
 }

@@ -14,6 +14,10 @@ use crate::log::{Head, Record};
 const BATCH_FROM: usize = 16;
 /// Messages in one atomic batch, at most: the broker's limit.
 const MAX_BATCH: usize = 1000;
+/// Batches on their way at a time: the broker gathers the next ones while it flushes one.
+const BATCHES_IN_FLIGHT: usize = 4;
+/// Messages on their way at a time, where the stream takes no batches.
+const MESSAGES_IN_FLIGHT: usize = 500;
 
 // The broker's answers that mean "this does not belong there".
 const WRONG_LAST_SEQUENCE: u64 = 10071;
@@ -58,23 +62,31 @@ impl Publisher {
         })
     }
 
-    /// Sends everything, then waits for every answer. An error leaves answers on their way, so it ends the session.
+    /// Keeps a few messages or batches on their way until everything is sent and answered. An error leaves answers
+    /// on their way too, so it ends the session.
     pub(super) async fn append_after(
         &mut self,
         head: &Head,
         records: &[Record],
     ) -> Result<Head, LogError> {
-        let mut last = head.seq;
-        let mut awaited = 0;
         let in_batches = self.batches && records.len() >= BATCH_FROM;
-        for chunk in records.chunks(if in_batches { MAX_BATCH } else { 1 }) {
+        let (chunk_size, window) = match in_batches {
+            true => (MAX_BATCH, BATCHES_IN_FLIGHT),
+            false => (1, MESSAGES_IN_FLIGHT),
+        };
+        let (mut last, mut awaited) = (head.seq, 0);
+        for chunk in records.chunks(chunk_size) {
+            if awaited == window {
+                self.await_answer().await?;
+                awaited -= 1;
+            }
             self.send(last, &head.incarnation, chunk).await?;
             last += chunk.len() as u64;
             awaited += 1;
         }
-        let flushed = self.client.flush().await;
-        flushed.map_err(|error| LogError::lost_because("the publish was cut off", error))?;
-        self.await_answers(awaited).await?;
+        for _ in 0..awaited {
+            self.await_answer().await?;
+        }
         Ok(Head {
             seq: last,
             ..head.clone()
@@ -140,16 +152,13 @@ impl Publisher {
         format!("{}.{token}{rest}", self.root)
     }
 
-    async fn await_answers(&mut self, count: usize) -> Result<(), LogError> {
-        for _ in 0..count {
-            let answer = timeout(TIMEOUT, self.answers.next()).await;
-            let answer = answer
-                .map_err(|_| LogError::lost("the broker did not answer a publish in time"))?;
-            let answer =
-                answer.ok_or_else(|| LogError::lost("the connection was cut under a publish"))?;
-            self.check(&answer)?;
-        }
-        Ok(())
+    async fn await_answer(&mut self) -> Result<(), LogError> {
+        let answer = timeout(TIMEOUT, self.answers.next()).await;
+        let answer =
+            answer.map_err(|_| LogError::lost("the broker did not answer a publish in time"))?;
+        let answer =
+            answer.ok_or_else(|| LogError::lost("the connection was cut under a publish"))?;
+        self.check(&answer)
     }
 
     /// An acknowledgement counts only if it names the very number that was meant.
