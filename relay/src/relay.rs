@@ -131,7 +131,8 @@ where
         let result = match self.next_work(stop).await? {
             // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
             Ok(Work::Publish(records)) => self.publish(&records).await,
-            Ok(Work::Look) => stop.run_until_cancelled(self.contact()).await?,
+            // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
+            Ok(Work::Look) => stop.run_until_cancelled(Box::pin(self.contact())).await?,
             Err(error) => Err(error),
         };
         if result.is_err() {

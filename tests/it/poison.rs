@@ -3,7 +3,7 @@
 //! not emit such a thing.
 
 use event_schema::UserEvent;
-use freehold_tests::{Part, World, eventually, outbox, seconds};
+use freehold_tests::{Part, World, outbox};
 use orders_service::cache::users;
 use relay::{Consumer, Database, LetterState, NewEvent, Options, Relay, RelayState, Stop};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         json!({"user_id": ADA, "name": "Countess", "version": 2}),
     )
     .await;
-    applied(&world, 5).await;
+    world.until_applied(5).await;
     let metrics = world.orders().metrics().await.expect("metrics");
     assert_eq!(
         metrics.labelled("freehold_dead_letters", "consumer", users::CONSUMER),
@@ -114,7 +114,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         json!({"user_id": BOB, "name": "Robert", "version": 4}),
     )
     .await;
-    applied(&world, 6).await;
+    world.until_applied(6).await;
     assert_eq!(
         known(&world),
         [
@@ -151,21 +151,6 @@ fn lenient(event_type: &str, data: &[u8]) -> Result<Option<UserEvent>, serde_jso
         data["name"] = "(unknown)".into();
     }
     UserEvent::decode(event_type, data.to_string().as_bytes())
-}
-
-async fn applied(world: &World, seq: u64) {
-    eventually("orders-service has applied it", seconds(30), async || {
-        let metrics = world
-            .orders()
-            .metrics()
-            .await
-            .map_err(|error| error.to_string())?;
-        match metrics.labelled("freehold_consumer_offset", "consumer", users::CONSUMER) {
-            Some(offset) if offset == seq as f64 => Ok(()),
-            other => Err(format!("its offset is {other:?}, not {seq}")),
-        }
-    })
-    .await;
 }
 
 /// The users in the cache: id, name, version.

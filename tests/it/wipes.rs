@@ -1,6 +1,6 @@
 //! The broker is a cache of the logs: its disk can be thrown away.
 
-use freehold_tests::{Part, World, eventually, seconds};
+use freehold_tests::{Part, World};
 
 #[tokio::test]
 async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on() {
@@ -20,7 +20,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
         .place(&users[0], 5, "EUR")
         .await
         .expect_status(201);
-    applied(&world, 50).await;
+    world.until_applied(50).await;
     let before = (
         world
             .observer()
@@ -45,7 +45,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
         .expect_status(200);
     world.broker.start().await.expect("it starts again");
 
-    applied(&world, 51).await;
+    world.until_applied(51).await;
     world.check().await;
     let after = (
         world
@@ -77,20 +77,4 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
         .expect_status(201);
     let view = world.orders().order(order.id()).await;
     assert_eq!(view.body["user"]["name"], "Countess");
-}
-
-/// Waits until orders-service has applied USERS up to this number.
-async fn applied(world: &World, seq: u64) {
-    eventually("the cache has caught up", seconds(30), async || {
-        let metrics = world
-            .orders()
-            .metrics()
-            .await
-            .map_err(|error| error.to_string())?;
-        match metrics.labelled("freehold_consumer_offset", "consumer", "orders-user-cache") {
-            Some(offset) if offset == seq as f64 => Ok(()),
-            other => Err(format!("its offset is {other:?}, not {seq}")),
-        }
-    })
-    .await;
 }

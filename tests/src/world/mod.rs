@@ -5,6 +5,7 @@ mod check;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -12,6 +13,7 @@ pub use builder::WorldBuilder;
 pub use check::Disorder;
 
 use crate::broker::Broker;
+use crate::eventually::{eventually, seconds};
 use crate::http::{OrderApi, UserApi};
 use crate::observer::Observer;
 use crate::services::Service;
@@ -48,6 +50,10 @@ enum FinalCheck {
     Waived,
 }
 
+/// The consumer of USERS in orders-service.
+const USER_CACHE: &str = "orders-user-cache";
+/// A broker that comes back, a refill and a machine that is busy with other tests, all together.
+const APPLY_DEADLINE: Duration = seconds(60);
 /// Shown per log when a test fails.
 const LOG_LINES: usize = 40;
 /// Set, the files of a failed world are kept and their place is printed.
@@ -83,6 +89,27 @@ impl World {
 
     pub fn logs(&self) -> PathBuf {
         self.folder().join("logs")
+    }
+
+    /// Waits until orders-service has applied stream USERS up to and including this number.
+    pub async fn until_applied(&self, seq: u64) {
+        eventually(
+            "orders-service has applied it",
+            APPLY_DEADLINE,
+            async || {
+                let metrics = self
+                    .orders()
+                    .metrics()
+                    .await
+                    .map_err(|error| format!("{error:#}"))?;
+                let offset = metrics.labelled("freehold_consumer_offset", "consumer", USER_CACHE);
+                match offset {
+                    Some(offset) if offset >= seq as f64 => Ok(()),
+                    _ => Err(format!("its offset is {offset:?}, not {seq}")),
+                }
+            },
+        )
+        .await;
     }
 
     /// The final check will not mind dead letters.
