@@ -7,6 +7,7 @@
 
 mod broker;
 mod disk;
+mod guard;
 mod hostile;
 mod house;
 mod kills;

@@ -75,10 +75,6 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
-
-    use rustix::process::{Pid, test_kill_process};
-
     use crate::eventually::{eventually, seconds};
 
     fn sleeper() -> Child {
@@ -108,57 +104,5 @@ mod tests {
         );
         forgotten.kill().expect("ours");
         forgotten.wait().expect("ours");
-    }
-
-    /// Keeps `cargo test -- --ignored` from waiting for a killer who does not come.
-    const VICTIM: &str = "GUARD_TEST_VICTIM";
-
-    /// Not a test but the victim of the next one: starts a child, tells its number, and waits to be killed.
-    #[test]
-    #[ignore = "run by `a_child_dies_with_a_parent_killed_by_sigkill`"]
-    fn victim() {
-        if std::env::var_os(VICTIM).is_none() {
-            return;
-        }
-        let launch =
-            crate::process::Launch::of("sleep", "/bin/sleep", std::env::temp_dir()).arg("1000");
-        let child = crate::process::Process::spawn(launch).expect("starts");
-        eprintln!("child {}", child.pid());
-        std::thread::sleep(seconds(1000));
-    }
-
-    #[tokio::test]
-    async fn a_child_dies_with_a_parent_killed_by_sigkill() {
-        let mut parent = Command::new(std::env::current_exe().expect("us"))
-            .env(VICTIM, "1")
-            .args([
-                "--ignored",
-                "--exact",
-                "guard::tests::victim",
-                "--nocapture",
-            ])
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("we start again");
-        let said = BufReader::new(parent.stderr.take().expect("piped"));
-        let line = said
-            .lines()
-            .map_while(Result::ok)
-            .find(|line| line.starts_with("child "))
-            .expect("a child");
-        let pid = line["child ".len()..]
-            .parse()
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process number");
-        assert!(test_kill_process(pid).is_ok(), "the child lives");
-
-        parent.kill().expect("SIGKILL");
-        parent.wait().expect("ours");
-        eventually("it is gone", seconds(10), async || {
-            test_kill_process(pid).err().ok_or("the child still lives")
-        })
-        .await;
     }
 }

@@ -184,7 +184,9 @@ fn summary(console: &Console, steps: &[Step], counts: &Counts) {
             human(step.took)
         ));
     }
-    console.line(&format!("   ignored tests: {}", counts.ignored));
+    if counts.ignored > 0 {
+        console.line(&format!("   ignored tests: {}", counts.ignored));
+    }
     console.line(&counts.to_string());
 }
 

@@ -1,0 +1,14 @@
+//! Starts a child the way the harness does, tells its number, and waits to be killed: the victim of `tests/it/guard.rs`.
+
+#![expect(clippy::print_stdout, reason = "a test reads it")]
+
+use freehold_tests::process::{Launch, Process};
+
+fn main() {
+    let launch = Launch::of("sleep", "/bin/sleep", std::env::temp_dir()).arg("1000");
+    let child = Process::spawn(launch).expect("sleep starts");
+    println!("{}", child.pid());
+    loop {
+        std::thread::park();
+    }
+}
