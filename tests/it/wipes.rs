@@ -1,5 +1,6 @@
 //! The broker is a cache of the logs: its disk can be thrown away.
 
+use freehold_tests::observer::StoredEvent;
 use freehold_tests::{Part, World};
 
 #[tokio::test]
@@ -21,18 +22,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
         .await
         .expect_status(201);
     world.until_applied(50).await;
-    let before = (
-        world
-            .observer()
-            .read_all("USERS")
-            .await
-            .expect("it is read"),
-        world
-            .observer()
-            .read_all("ORDERS")
-            .await
-            .expect("it is read"),
-    );
+    let before = streams(&world).await;
     let orders_pid = world.orders_service.pid();
 
     world.broker.stop().await.expect("it stops");
@@ -47,18 +37,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
 
     world.until_applied(51).await;
     world.check().await;
-    let after = (
-        world
-            .observer()
-            .read_all("USERS")
-            .await
-            .expect("it is read"),
-        world
-            .observer()
-            .read_all("ORDERS")
-            .await
-            .expect("it is read"),
-    );
+    let after = streams(&world).await;
     assert_eq!(
         after.0[..50],
         before.0,
@@ -77,4 +56,14 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
         .expect_status(201);
     let view = world.orders().order(order.id()).await;
     assert_eq!(view.body["user"]["name"], "Countess");
+}
+
+/// USERS and ORDERS as the broker keeps them.
+async fn streams(world: &World) -> (Vec<StoredEvent>, Vec<StoredEvent>) {
+    let observer = world.observer();
+    let users = observer.read_all("USERS").await.expect("it is read");
+    (
+        users,
+        observer.read_all("ORDERS").await.expect("it is read"),
+    )
 }

@@ -4,21 +4,51 @@ use std::fmt;
 use std::io;
 use std::process::ExitStatus;
 
-use crate::process::{Process, StartError};
+use crate::process::{Launch, Process, StartError};
 
 /// A program that runs as a child of ours, or does not for now.
-pub trait Part: fmt::Debug + Send {
+pub trait Part: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
 
-    /// Starts it and waits until it is ready; at once when it runs already.
-    fn start(&mut self) -> impl Future<Output = Result<(), StartError>> + Send;
+    /// How it is started.
+    fn launch(&self) -> Launch;
+
+    /// Waits until a child that was just started is ready, or says why it never will be.
+    fn until_ready(
+        &self,
+        process: &mut Process,
+    ) -> impl Future<Output = Result<(), StartError>> + Send;
 
     fn process(&self) -> Option<&Process>;
 
-    fn process_mut(&mut self) -> Option<&mut Process>;
+    /// Where the child is kept while it runs. Emptying it kills the child.
+    fn slot(&mut self) -> &mut Option<Process>;
+
+    /// Starts it and waits until it is ready; at once when it runs already.
+    fn start(&mut self) -> impl Future<Output = Result<(), StartError>> + Send
+    where
+        Self: Sized,
+    {
+        async {
+            if self.is_running() {
+                return Ok(());
+            }
+            self.clear();
+            let mut process = Process::spawn(self.launch())?;
+            self.until_ready(&mut process).await?;
+            *self.slot() = Some(process);
+            Ok(())
+        }
+    }
+
+    fn process_mut(&mut self) -> Option<&mut Process> {
+        self.slot().as_mut()
+    }
 
     /// Forgets the child, which kills it if it runs.
-    fn clear(&mut self);
+    fn clear(&mut self) {
+        *self.slot() = None;
+    }
 
     /// Its process number, while it runs or until its end was noticed.
     fn pid(&self) -> Option<u32> {

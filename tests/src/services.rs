@@ -92,6 +92,12 @@ impl Service {
     pub fn program(&self) -> &Path {
         &self.program
     }
+}
+
+impl Part for Service {
+    fn name(&self) -> &str {
+        self.name
+    }
 
     fn launch(&self) -> Launch {
         let launch = Launch::of(self.name, &self.program, &self.logs)
@@ -124,34 +130,13 @@ impl Service {
         };
         Err(process.failed(self.name, reason))
     }
-}
-
-impl Part for Service {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    async fn start(&mut self) -> Result<(), StartError> {
-        if self.is_running() {
-            return Ok(());
-        }
-        self.clear();
-        let mut process = Process::spawn(self.launch())?;
-        self.until_ready(&mut process).await?;
-        self.process = Some(process);
-        Ok(())
-    }
 
     fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    fn process_mut(&mut self) -> Option<&mut Process> {
-        self.process.as_mut()
-    }
-
-    fn clear(&mut self) {
-        self.process = None;
+    fn slot(&mut self) -> &mut Option<Process> {
+        &mut self.process
     }
 }
 

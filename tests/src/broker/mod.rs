@@ -104,6 +104,12 @@ impl Broker {
             _ => Ok(()),
         }
     }
+}
+
+impl Part for Broker {
+    fn name(&self) -> &str {
+        NAME
+    }
 
     fn launch(&self) -> Launch {
         let launch = Launch::of(NAME, &self.server.program, &self.logs)
@@ -140,34 +146,13 @@ impl Broker {
         };
         Err(process.failed(NAME, reason))
     }
-}
-
-impl Part for Broker {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    async fn start(&mut self) -> Result<(), StartError> {
-        if self.is_running() {
-            return Ok(());
-        }
-        self.clear();
-        let mut process = Process::spawn(self.launch())?;
-        self.until_ready(&mut process).await?;
-        self.process = Some(process);
-        Ok(())
-    }
 
     fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    fn process_mut(&mut self) -> Option<&mut Process> {
-        self.process.as_mut()
-    }
-
-    fn clear(&mut self) {
-        self.process = None;
+    fn slot(&mut self) -> &mut Option<Process> {
+        &mut self.process
     }
 }
 
