@@ -36,7 +36,7 @@ pub enum OpenError {
         "this program was built with SQLite {0}, older than 3.51.3, which can corrupt a WAL: build it with rusqlite's bundled SQLite"
     )]
     OldSqlite(&'static str),
-    #[error("cannot open {path}: check that its directory exists and is writable")]
+    #[error("cannot open {path}: it must be a file in a directory that exists and can be written")]
     Unusable {
         path: PathBuf,
         #[source]
@@ -169,13 +169,16 @@ impl From<EmitError> for ApplyError {
 #[error("{0}")]
 pub struct Fatal(pub String);
 
-/// An error and all its causes, for one log line.
+/// An error and all its causes, for one log line. Some errors repeat their cause; it is not said twice.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        line.push_str(": ");
-        line.push_str(&next.to_string());
+        let said = next.to_string();
+        if !line.ends_with(&said) {
+            line.push_str(": ");
+            line.push_str(&said);
+        }
         cause = next.source();
     }
     line

@@ -29,11 +29,17 @@ pub(super) struct Opened {
 }
 
 pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, OpenError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(OpenError::OldSqlite(rusqlite::version()));
+    }
+    find(&path)?; // beside what can never be a database no lock file should appear
     let ownership = Ownership::take(&path)?;
     let for_writer = (path.clone(), options.clone());
     let (writer, identity, head) = tokio::task::spawn_blocking(move || {
         let (path, options) = for_writer;
-        inspect(&path, &options)?;
+        if find(&path)? == Found::Content {
+            inspect(&path, &options)?;
+        }
         prepare(&path, &options)
     })
     .await
@@ -51,6 +57,24 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
         readers,
         ownership,
     })
+}
+
+/// What lies at the path.
+#[derive(PartialEq, Eq)]
+enum Found {
+    /// Nothing, or an empty file: a database is made there.
+    Nothing,
+    Content,
+}
+
+fn find(path: &Path) -> Result<Found, OpenError> {
+    match std::fs::metadata(path) {
+        Ok(file) if !file.is_file() => Err(unusable(path, std::io::Error::other("it is no file"))),
+        Ok(file) if file.len() > 0 => Ok(Found::Content),
+        Ok(_) => Ok(Found::Nothing),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(unusable(path, error)),
+    }
 }
 
 /// The exclusive lock on a file beside the database. The kernel drops it with the process, however that ends.
@@ -103,16 +127,6 @@ impl Ownership {
 
 /// Everything that can be refused is refused here, on a connection that cannot write.
 fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
-    if rusqlite::version_number() < OLDEST_SQLITE {
-        return Err(OpenError::OldSqlite(rusqlite::version()));
-    }
-    match std::fs::metadata(path) {
-        Ok(file) if file.len() > 0 => {}
-        Ok(file) if file.is_file() => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Ok(_) => return Err(unusable(path, std::io::Error::other("not a regular file"))),
-        Err(error) => return Err(unusable(path, error)),
-    }
     let rows = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(|error| refusal(path, error))?;
     check_owner(&rows, path, options)?;

@@ -92,10 +92,18 @@ async fn a_newer_schema_is_refused() {
 }
 
 #[tokio::test]
-async fn a_directory_that_does_not_exist_is_named_with_the_cure() {
+async fn a_path_that_cannot_be_a_database_is_named_with_the_cure_and_left_alone() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let refused = Database::open(&folder, options()).await;
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("it must be a file"), "{message}");
+    assert!(!scratch.path("folder.lock").exists());
+
     let refused = Database::open("/no/such/place/parcels.db", options()).await;
     let message = refused.err().unwrap().to_string();
-    assert!(message.contains("directory exists"), "{message}");
+    assert!(message.contains("directory that exists"), "{message}");
 }
 
 #[tokio::test]
