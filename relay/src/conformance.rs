@@ -43,6 +43,7 @@ where
         reading_begins_right_after_the_place_asked_for,
         reading_takes_nothing_away,
         an_append_anywhere_but_the_end_is_refused,
+        records_that_are_not_the_next_ones_are_refused,
         an_append_to_another_incarnation_is_not_taken,
         of_two_writers_at_one_place_exactly_one_wins,
         a_large_append_arrives_whole_and_in_order,
@@ -121,6 +122,19 @@ async fn an_append_anywhere_but_the_end_is_refused<W: AppendLog, R: Log>(
         read(&mut logs.reader, 0, 3).await?,
         "the events afterwards",
     )
+}
+
+async fn records_that_are_not_the_next_ones_are_refused<W: AppendLog, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let empty = head(&mut logs.writer).await?;
+    let late = logs.writer.append_after(&empty, &chain(4, None, 2)).await;
+    refused(late, "an append of 5 and 6 after 0")?;
+    let mut holed = chain(0, None, 3);
+    holed.remove(1);
+    let holed = logs.rival.append_after(&empty, &holed).await;
+    refused(holed, "an append of 1 and 3 after 0")?;
+    expect(0, head(&mut logs.reader).await?.seq, "the head afterwards")
 }
 
 async fn an_append_to_another_incarnation_is_not_taken<W: AppendLog, R: Log>(

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::Stop;
 use crate::database::{Database, Rows, Tx};
 use crate::envelope::{Decode, Envelope, EventId};
-use crate::error::{ApplyError, Fatal};
+use crate::error::{ApplyError, Fatal, WriteError};
 use crate::log::Connect;
 
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
@@ -121,6 +121,22 @@ impl Consumer {
     /// The events this consumer has set aside in `db`.
     pub fn dead_letters(&self, db: &Database) -> DeadLetters {
         DeadLetters::new(db.clone(), self.clone())
+    }
+
+    /// A transaction of this consumer. A projection goes on in a halted database, which only says nothing new.
+    async fn transact<T, E>(
+        &self,
+        db: &Database,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match self.emits {
+            true => db.write(work).await,
+            false => db.apply(work).await,
+        }
     }
 
     /// Applies until stopped. An error means that a person must look and that the process should end.

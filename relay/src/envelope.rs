@@ -115,9 +115,24 @@ impl<'a> Envelope<'a> {
 /// The NATS subject of an event type: `users.created.v1` travels on `users.created`.
 pub fn subject_of(event_type: &str) -> &str {
     match event_type.rsplit_once(".v") {
-        Some((subject, version)) if version.bytes().all(|b| b.is_ascii_digit()) => subject,
+        Some((subject, version))
+            if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            subject
+        }
         _ => event_type,
     }
+}
+
+/// `users.renamed.v1`: a stream, at least one more word, a version. Anything else makes a subject that the broker
+/// refuses, or worse, takes for a pattern.
+pub(crate) fn is_event_type(event_type: &str) -> bool {
+    let word = |word: &str| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        !word.is_empty() && word.bytes().all(allowed)
+    };
+    let subject = subject_of(event_type);
+    subject != event_type && subject.contains('.') && subject.split('.').all(word)
 }
 
 /// Now, in Unix milliseconds.

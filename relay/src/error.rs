@@ -44,7 +44,8 @@ pub enum OpenError {
     },
 }
 
-/// Why a write did not happen. Except for `Unknown` nothing of it is stored.
+/// Why a write did not happen: nothing of it is stored. (A disk that fails under a commit leaves that unknown, and
+/// ends the process instead.)
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError<E> {
     /// The closure said no; its changes are rolled back, the writes beside it are not.
@@ -62,7 +63,7 @@ pub enum WriteError<E> {
     /// The closure panicked. It was rolled back alone.
     #[error("the write panicked: {0}")]
     Panicked(String),
-    /// The transaction it shared could not be committed.
+    /// The transaction it shared could not be committed: a deferred constraint, or work that ended the transaction.
     #[error("the transaction was not committed: {0}")]
     Failed(String),
     /// The database is closing.
@@ -86,6 +87,11 @@ pub enum ReadError<E> {
 pub enum EmitError {
     #[error("the event {event_type} does not belong on stream {stream}")]
     WrongStream { event_type: String, stream: String },
+    /// Refused now, because in the outbox it would block everything behind it.
+    #[error(
+        "the event type {event_type} cannot be published: write it like users.renamed.v1, in a-z, 0-9 and _"
+    )]
+    InvalidType { event_type: String },
     #[error("the event {event_type} is {bytes} bytes, the limit is {limit}")]
     TooLarge {
         event_type: String,
@@ -141,16 +147,23 @@ pub enum ApplyError {
     Fatal(String),
 }
 
-/// A refusal by the schema is the event's fault, anything else is the moment's.
+/// What another moment or another disk would accept is transient; everything else the event would meet again each time.
 impl From<rusqlite::Error> for ApplyError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{
-            ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch,
-        };
+        use rusqlite::ErrorCode as Code;
         match error.sqlite_error_code() {
-            Some(ConstraintViolation | TypeMismatch) => Self::Rejected(error.to_string()),
-            Some(DatabaseCorrupt | NotADatabase) => Self::Fatal(error.to_string()),
-            _ => Self::Transient(error.to_string()),
+            Some(
+                Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::DiskFull
+                | Code::SystemIoFailure
+                | Code::OutOfMemory
+                | Code::CannotOpen
+                | Code::OperationInterrupted
+                | Code::OperationAborted,
+            ) => Self::Transient(error.to_string()),
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Fatal(error.to_string()),
+            _ => Self::Rejected(error.to_string()),
         }
     }
 }

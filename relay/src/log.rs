@@ -76,6 +76,17 @@ impl Record {
     }
 }
 
+/// An append is refused before anything is sent when its records are not the very next ones.
+pub(crate) fn check_next(head: &Head, records: &[Record]) -> Result<(), LogError> {
+    for (record, wanted) in records.iter().zip(head.seq + 1..) {
+        if record.seq != wanted {
+            let why = format!("{} came where {wanted} belongs", record.seq);
+            return Err(LogError::Refused(why));
+        }
+    }
+    Ok(())
+}
+
 /// Where a log ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::error::LogError;
-use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
+use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream, check_next};
 
 /// A broker with room for one stream. Clones share it.
 #[derive(Clone)]
@@ -296,6 +296,7 @@ impl State {
     }
 
     fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        check_next(head, records)?;
         let bug = self.bug;
         let Some(store) = &mut self.store else {
             return Err(LogError::lost("there is no stream"));

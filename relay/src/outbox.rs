@@ -8,9 +8,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::database::{Database, Tx};
-use crate::envelope::{Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, now_ms, subject_of};
+use crate::envelope::{
+    Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, is_event_type, now_ms, subject_of,
+};
 use crate::error::{EmitError, LogError, ReadError, WriteError, chain};
-use crate::log::{AppendLog, Head, Log, Record};
+use crate::log::{AppendLog, Head, Log, Record, check_next};
 
 /// Bytes one read hands out, at most (one event is always handed out).
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
@@ -21,6 +23,10 @@ impl Tx<'_> {
     pub fn emit<D: Serialize>(&self, event: NewEvent<'_, D>) -> Result<u64, EmitError> {
         let identity = self.identity();
         let root = identity.root();
+        if !is_event_type(event.event_type) {
+            let event_type = event.event_type.to_owned();
+            return Err(EmitError::InvalidType { event_type });
+        }
         let subject = subject_of(event.event_type);
         if subject.split('.').next() != Some(root.as_str()) {
             return Err(EmitError::WrongStream {
@@ -148,6 +154,7 @@ impl Log for Outbox {
 
 impl AppendLog for Outbox {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        check_next(head, records)?;
         let (expected, records) = (head.clone(), records.to_vec());
         let own = self.db.identity().origin.database_id.to_string();
         if expected.incarnation != own {
@@ -175,12 +182,6 @@ fn append(tx: &Tx<'_>, after: u64, records: &[Record]) -> Result<u64, LogError> 
     for record in records {
         let id = record.event_id();
         let id = id.ok_or_else(|| LogError::Refused(format!("{} is no event", record.seq)))?;
-        if record.seq != head + 1 {
-            return Err(LogError::Refused(format!(
-                "{} does not follow {head}",
-                record.seq
-            )));
-        }
         append_row(tx, record.seq, id, &record.subject, &record.bytes).map_err(failed)?;
         head = record.seq;
     }

@@ -64,6 +64,8 @@ struct Session<S> {
 /// What one step did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
+    /// There is a session, and the stream is a copy of the outbox as far as it goes.
+    Connected,
     /// So many events were published.
     Published(usize),
     /// There was nothing to publish; the stream is as it should be.
@@ -107,7 +109,8 @@ where
                     stop.cancelled().await;
                     return Ok(());
                 }
-                Some(Ok(_)) => backoff.reset(),
+                Some(Ok(Step::Connected)) => {} // no success yet: what failed before may fail again
+                Some(Ok(Step::Published(_) | Step::Checked)) => backoff.reset(),
                 Some(Err(error)) => {
                     self.complain(error)?;
                     tokio::select! {
@@ -152,6 +155,9 @@ where
         if wait.is_zero() {
             return Some(Ok(Work::Look));
         }
+        if stop.is_cancelled() {
+            return None;
+        }
         if !session.ahead.is_empty() {
             let ahead = std::mem::take(&mut session.ahead);
             return Some(Ok(Work::Publish(ahead)));
@@ -176,35 +182,33 @@ where
         session.head = appended?;
         session.ahead = ahead?;
         let seq = session.head.seq;
-        self.status
-            .send_modify(|status| status.stream_head = Some(seq));
+        self.status.send_replace(RelayStatus {
+            state: RelayState::Publishing,
+            stream_head: Some(seq),
+        });
         Ok(Step::Published(records.len()))
     }
 
     /// Looks at the stream, on the session there is or on a new one, and decides.
     async fn contact(&mut self) -> Result<Step, LogError> {
-        let mut stream = match self.session.take() {
-            Some(session) => session.stream,
-            None => self.to.connect().await?,
+        let (mut stream, step) = match self.session.take() {
+            Some(session) => (session.stream, Step::Checked),
+            None => (self.to.connect().await?, Step::Connected),
         };
         let verdict = contact::look(&self.outbox, &mut stream).await?;
         self.met = true;
         let head = match verdict {
             Verdict::Publish(head) => head,
-            Verdict::Create { first } => {
-                let origin = self.db.identity().origin.clone();
-                tracing::warn!(
-                    stream = self.to.stream(),
-                    first,
-                    "the stream does not exist: making it and filling it from the outbox"
-                );
-                stream.create(first, &origin).await?
-            }
+            Verdict::Create { first } => self.create(&mut stream, first).await?,
             Verdict::Halt(halt) => return Ok(self.halt(&halt)),
         };
-        self.status.send_replace(RelayStatus {
-            state: RelayState::Publishing,
-            stream_head: Some(head.seq),
+        // With a backlog, only the first publish shows that publishing works.
+        let works = step == Step::Checked || head.seq == self.outbox.committed();
+        self.status.send_modify(|status| {
+            status.stream_head = Some(head.seq);
+            if works {
+                status.state = RelayState::Publishing;
+            }
         });
         self.session = Some(Session {
             stream,
@@ -212,7 +216,20 @@ where
             ahead: Vec::new(),
             contact_due: Instant::now() + CONTACT_EVERY,
         });
-        Ok(Step::Checked)
+        Ok(step)
+    }
+
+    async fn create(&self, stream: &mut C::Session, first: u64) -> Result<Head, LogError> {
+        let stream_name = self.to.stream();
+        match self.outbox.committed() {
+            0 => tracing::info!(stream = stream_name, "making the stream"),
+            _ => tracing::warn!(
+                stream = stream_name,
+                first,
+                "the stream does not exist: making it and filling it from the outbox"
+            ),
+        }
+        stream.create(first, &self.db.identity().origin).await
     }
 
     fn halt(&self, halt: &Halt) -> Step {

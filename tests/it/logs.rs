@@ -1,47 +1,13 @@
-//! One contract, three logs: the conformance suite over the outbox, the in-memory log and a real broker.
+//! One contract, three logs: the conformance suite over a real broker. Over the outbox and the in-memory log it runs in
+//! `relay/tests/it/conformance.rs`, with its planted bugs.
 
 use freehold_tests::{Broker, Part, World};
 use relay::conformance::{Logs, suite};
-use relay::memory::MemoryBroker;
-use relay::{Connect, Database, Nats, Options, Origin, Stream};
+use relay::{Connect, Nats, Origin, Stream};
 use tokio::sync::Mutex;
 
 /// The rules of the suite; a rule that silently stops running is a lost test.
-const RULES: usize = 10;
-
-#[tokio::test]
-async fn the_outbox_keeps_every_rule() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let count = Mutex::new(0);
-    let fresh = async || {
-        let mut count = count.lock().await;
-        *count += 1;
-        let file = folder.path().join(format!("{count}.db"));
-        let options = Options::new("user-service", "USERS", &[]);
-        let db = Database::open(file, options).await.expect("it opens");
-        Logs {
-            writer: db.outbox(),
-            rival: db.outbox(),
-            reader: db.outbox(),
-        }
-    };
-    assert_eq!(suite(fresh).await, Ok(RULES));
-}
-
-#[tokio::test]
-async fn the_in_memory_log_keeps_every_rule() {
-    let fresh = async || {
-        let broker = MemoryBroker::new(1);
-        let mut writer = broker.connect().await.expect("it connects");
-        writer.create(1, &origin()).await.expect("it is made");
-        Logs {
-            writer,
-            rival: broker.connect().await.expect("it connects"),
-            reader: broker.connect().await.expect("it connects"),
-        }
-    };
-    assert_eq!(suite(fresh).await, Ok(RULES));
-}
+const RULES: usize = 11;
 
 /// The writers log in as user-service, the reader as orders-service: through nats.conf, as in real life.
 #[tokio::test]

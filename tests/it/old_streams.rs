@@ -47,7 +47,7 @@ async fn without_atomic_batches_a_backlog_goes_out_one_by_one_in_order() {
         &db,
         owner(&world.broker).stream("USERS", &["orders-user-cache"]),
     );
-    assert_eq!(relay.step().await.expect("a contact"), Step::Checked);
+    assert_eq!(relay.step().await.expect("a contact"), Step::Connected);
     assert_eq!(
         relay.step().await.expect("all rows go out"),
         Step::Published(200)

@@ -46,7 +46,7 @@ async fn the_broker_refuses_a_relay_on_a_copy_and_nothing_in_the_stream_changes(
     let mut relay = Relay::new(&db, way());
     assert_eq!(
         relay.step().await.expect("the stream is made"),
-        Step::Checked
+        Step::Connected
     );
     assert_eq!(
         relay.step().await.expect("the row goes out"),
@@ -58,8 +58,8 @@ async fn the_broker_refuses_a_relay_on_a_copy_and_nothing_in_the_stream_changes(
     let db = Database::open(&file, options()).await.expect("it opens");
     let copy = Database::open(&copied, options()).await.expect("it opens");
     let (mut relay, mut rival) = (Relay::new(&db, way()), Relay::new(&copy, way()));
-    assert_eq!(relay.step().await.expect("a contact"), Step::Checked);
-    assert_eq!(rival.step().await.expect("a contact"), Step::Checked);
+    assert_eq!(relay.step().await.expect("a contact"), Step::Connected);
+    assert_eq!(rival.step().await.expect("a contact"), Step::Connected);
     named(&db, "two").await;
     assert_eq!(
         relay.step().await.expect("the row goes out"),

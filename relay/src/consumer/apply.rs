@@ -1,10 +1,10 @@
 //! One batch, one transaction: effects, dead letters and the new offset commit together or not at all.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::dead_letter::Aside;
 use super::position::{self, Position};
-use super::{Consumer, Outcome, dead_letter};
+use super::{Consumer, Outcome};
 use crate::database::Tx;
 use crate::envelope::Envelope;
 use crate::error::ApplyError;
@@ -23,18 +23,25 @@ pub(super) struct Applied {
     pub(super) ended_by: Option<ApplyError>,
 }
 
-/// Applies `records`, which are known to follow each other and the offset.
+/// Applies `records`, which are known to follow each other and `after`.
 pub(super) fn batch(
     tx: &Tx<'_>,
     consumer: &Consumer,
+    after: Option<Position>,
     records: &[Record],
 ) -> Result<Applied, ApplyError> {
-    let mut parked = dead_letter::keys(tx, consumer.name)?;
+    // Whoever gave up waiting for an earlier batch has not undone it, and a second run may be under way: only the
+    // offset in this very transaction says what is still to be applied.
+    if position::load(tx, consumer.name)? != after {
+        let moved = "the offset has moved meanwhile; reading again".to_owned();
+        return Err(ApplyError::Transient(moved));
+    }
+    let mut aside = Aside::load(tx, consumer.name)?;
     let mut done = Applied::default();
     let mut epoch = 0;
     for record in records {
         let envelope = parse(record)?;
-        match one(tx, consumer, record, &envelope, &mut parked) {
+        match one(tx, consumer, record, &envelope, &mut aside) {
             Ok(outcome) => done.skipped += u64::from(outcome == Outcome::Skipped),
             Err(error) => {
                 done.ended_by = Some(error);
@@ -47,10 +54,11 @@ pub(super) fn batch(
             id: envelope.id,
         });
     }
+    tx.still_open()?; // or the offset would commit without its effects
     if let Some(position) = done.position {
         position::store(tx, consumer.name, consumer.stream, position, epoch)?;
     }
-    done.dead_letters = dead_letter::count(tx, consumer.name)?;
+    done.dead_letters = aside.count;
     Ok(done)
 }
 
@@ -60,21 +68,19 @@ fn one(
     consumer: &Consumer,
     record: &Record,
     envelope: &Envelope<'_>,
-    parked: &mut HashSet<String>,
+    aside: &mut Aside,
 ) -> Result<Outcome, ApplyError> {
-    let behind = parked.contains(envelope.subject.as_ref());
-    let set_aside = if behind {
-        Err(ApplyError::Rejected(
+    let behind = aside.keys.contains(envelope.subject.as_ref());
+    let applied = match behind {
+        true => Err(ApplyError::Rejected(
             "an earlier event of its key is dead".to_owned(),
-        ))
-    } else {
-        handle(tx, consumer, envelope)
+        )),
+        false => handle(tx, consumer, envelope),
     };
-    match set_aside {
+    match applied {
         Err(ApplyError::Rejected(reason)) => {
             tracing::warn!(consumer = consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
-            dead_letter::insert(tx, consumer.name, record, envelope, behind, &reason)?;
-            parked.insert(envelope.subject.clone().into_owned());
+            aside.insert(tx, consumer.name, record, envelope, &reason)?;
             Ok(Outcome::Applied)
         }
         other => other,

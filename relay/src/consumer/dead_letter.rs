@@ -76,7 +76,8 @@ impl DeadLetters {
         let mut all = Retried::default();
         loop {
             let (consumer, key) = (self.consumer.clone(), key.to_owned());
-            let step = self.db.write(move |tx| retry(tx, &consumer, &key)).await?;
+            let work = move |tx: &Tx<'_>| retry(tx, &consumer, &key);
+            let step = self.consumer.transact(&self.db, work).await?;
             all.applied += step.applied;
             all.stopped_at = step.stopped_at;
             if all.stopped_at.is_some() || step.applied == 0 {
@@ -94,10 +95,8 @@ impl DeadLetters {
         note: &str,
     ) -> Result<Option<Retried>, WriteError<ApplyError>> {
         let (name, note) = (self.consumer.name, note.to_owned());
-        let key = self
-            .db
-            .write(move |tx| discard(tx, name, seq, &note))
-            .await?;
+        let work = move |tx: &Tx<'_>| discard(tx, name, seq, &note);
+        let key = self.consumer.transact(&self.db, work).await?;
         match key {
             Some(key) => self.retry(&key).await.map(Some),
             None => Ok(None),
@@ -129,10 +128,11 @@ fn retry(tx: &Tx<'_>, consumer: &Consumer, key: &str) -> Result<Retried, ApplyEr
                 done.stopped_at = Some((letter.seq, reason));
                 break;
             }
-            Err(other) => {
-                done.stopped_at = Some((letter.seq, other.to_string()));
+            Err(ApplyError::Transient(reason)) => {
+                done.stopped_at = Some((letter.seq, reason));
                 break;
             }
+            Err(fatal) => return Err(fatal),
         }
     }
     Ok(done)
@@ -152,41 +152,57 @@ fn discard(
     Ok(Some(letter.key))
 }
 
-/// Sets an event aside. `behind`: it was not tried, because an earlier one of its key is here.
-pub(super) fn insert(
-    tx: &Tx<'_>,
-    consumer: &str,
-    record: &Record,
-    envelope: &Envelope<'_>,
-    behind: bool,
-    reason: &str,
-) -> Result<(), ApplyError> {
-    if count(tx, consumer)? >= MAX_DEAD_LETTERS {
-        return Err(ApplyError::Transient(format!(
-            "{MAX_DEAD_LETTERS} events are set aside already; retry or discard some"
-        )));
+/// What a consumer has set aside, as one batch sees it.
+pub(super) struct Aside {
+    /// The keys that are held up.
+    pub(super) keys: HashSet<String>,
+    pub(super) count: u64,
+}
+
+impl Aside {
+    pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Self> {
+        let count = count(rows, consumer)?;
+        let keys = match count {
+            0 => HashSet::new(),
+            _ => keys(rows, consumer)?,
+        };
+        Ok(Self { keys, count })
     }
-    let state = if behind {
-        LetterState::Parked
-    } else {
-        LetterState::Dead
-    };
-    insert_row(
-        tx,
-        consumer,
-        &DeadLetter {
+
+    /// Sets an event aside: dead if it is the first of its key, otherwise parked without having been tried.
+    pub(super) fn insert(
+        &mut self,
+        tx: &Tx<'_>,
+        consumer: &str,
+        record: &Record,
+        envelope: &Envelope<'_>,
+        reason: &str,
+    ) -> Result<(), ApplyError> {
+        if self.count >= MAX_DEAD_LETTERS {
+            return Err(ApplyError::Transient(format!(
+                "{MAX_DEAD_LETTERS} events are set aside already; retry or discard some"
+            )));
+        }
+        let key = envelope.subject.clone().into_owned();
+        let first = self.keys.insert(key.clone());
+        let letter = DeadLetter {
             seq: record.seq,
             event_id: envelope.id,
-            key: envelope.subject.clone().into_owned(),
+            key,
             event_type: envelope.event_type.clone().into_owned(),
-            state,
+            state: match first {
+                true => LetterState::Dead,
+                false => LetterState::Parked,
+            },
             reason: reason.to_owned(),
-            attempts: u32::from(!behind),
+            attempts: u32::from(first),
             since_ms: now_ms(),
             envelope: record.bytes.to_vec(),
-        },
-    )?;
-    Ok(())
+        };
+        insert_row(tx, consumer, &letter)?;
+        self.count += 1;
+        Ok(())
+    }
 }
 
 impl LetterState {
@@ -248,7 +264,7 @@ fn dead_one(rows: &Connection, consumer: &str, seq: u64) -> rusqlite::Result<Opt
         .optional()
 }
 
-pub(super) fn keys(rows: &Connection, consumer: &str) -> rusqlite::Result<HashSet<String>> {
+fn keys(rows: &Connection, consumer: &str) -> rusqlite::Result<HashSet<String>> {
     rows.prepare_cached("select distinct key from relay_dead_letter where consumer = ?1")?
         .query_map([consumer], |row| row.get(0))?
         .collect()

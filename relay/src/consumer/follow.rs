@@ -34,6 +34,8 @@ pub struct Follower<C: Connect> {
 /// What one step did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// There is a session, and the stream continues at the offset.
+    Connected,
     /// The offset moved by so many events.
     Applied(usize),
     /// Nothing new came.
@@ -82,9 +84,13 @@ impl<C: Connect> Follower<C> {
                 () = stop.cancelled() => return Ok(()),
                 step = self.try_step() => step,
             };
-            let Err(trouble) = step else {
-                backoff.reset();
-                continue;
+            let trouble = match step {
+                Ok(Progress::Connected) => continue, // no success yet: what failed before may fail again
+                Ok(Progress::Applied(_) | Progress::Idle) => {
+                    backoff.reset();
+                    continue;
+                }
+                Err(trouble) => trouble,
             };
             self.complain(trouble)?;
             tokio::select! {
@@ -103,7 +109,10 @@ impl<C: Connect> Follower<C> {
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
         let result = match self.session.take() {
-            None => self.open().await.map(|session| (session, Progress::Idle)),
+            None => self
+                .open()
+                .await
+                .map(|session| (session, Progress::Connected)),
             Some(session) => self.advance(session).await,
         };
         let (session, progress) = result?;
@@ -132,7 +141,9 @@ impl<C: Connect> Follower<C> {
         let offset = position.map_or(0, |position| position.seq);
         let dead_letters = self.dead_letters().await?;
         self.consumer.status.send_modify(|status| {
-            status.trouble = None;
+            if head.seq <= offset {
+                status.trouble = None; // otherwise the first event applied says that all is well
+            }
             status.offset = offset;
             status.stream_head = head.seq;
             status.dead_letters = dead_letters;
@@ -160,7 +171,7 @@ impl<C: Connect> Follower<C> {
         let broken = keep_what_follows(session.position, &mut records).err();
         let count = records.len();
         if count > 0 {
-            session.position = Some(self.apply(records).await?);
+            session.position = Some(self.apply(session.position, records).await?);
             session.came = true;
         }
         match broken {
@@ -185,26 +196,30 @@ impl<C: Connect> Follower<C> {
             return Err(Break::Silent { wanted }.into());
         }
         let status = &self.consumer.status;
-        status.send_modify(|status| status.stream_head = head.seq.max(offset));
+        status.send_modify(|status| {
+            status.trouble = None;
+            status.stream_head = head.seq.max(offset);
+        });
         session.seen = head;
         session.came = false;
         session.look_due = Instant::now() + LOOK_EVERY;
         Ok(())
     }
 
-    /// Applies records that follow the offset, in one transaction; answers the new position.
-    async fn apply(&self, records: Vec<Record>) -> Result<Position, Trouble> {
+    /// Applies records that follow `after`, in one transaction; answers the new position.
+    async fn apply(
+        &self,
+        after: Option<Position>,
+        records: Vec<Record>,
+    ) -> Result<Position, Trouble> {
         let consumer = self.consumer.clone();
-        let emits = consumer.emits;
-        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, &records);
-        let done: Applied = match emits {
-            true => self.db.write(work).await?,
-            false => self.db.apply(work).await?,
-        };
+        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records);
+        let done: Applied = self.consumer.transact(&self.db, work).await?;
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
                 status.offset = position.seq;
                 status.stream_head = status.stream_head.max(position.seq);
+                status.trouble = None;
             }
             status.skipped += done.skipped;
             status.dead_letters = done.dead_letters;

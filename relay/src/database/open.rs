@@ -32,6 +32,7 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite(rusqlite::version()));
     }
+    let path = real(&path)?;
     find(&path)?; // beside what can never be a database no lock file should appear
     let ownership = Ownership::take(&path)?;
     let for_writer = (path.clone(), options.clone());
@@ -57,6 +58,22 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
         readers,
         ownership,
     })
+}
+
+/// The one name of the file: the lock lies beside it, and a link must not lead around the lock. (A hard link does;
+/// SQLite forbids those too, since each name would get a WAL of its own.)
+fn real(path: &Path) -> Result<PathBuf, OpenError> {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let resolved = match (std::fs::canonicalize(path), path.file_name()) {
+        (Err(error), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::canonicalize(folder).map(|folder| folder.join(name))
+        }
+        (resolved, _) => resolved,
+    };
+    resolved.map_err(|error| unusable(path, error))
 }
 
 /// What lies at the path.
@@ -127,14 +144,29 @@ impl Ownership {
 
 /// Everything that can be refused is refused here, on a connection that cannot write.
 fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
-    let rows = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map_err(|error| refusal(path, error))?;
+    let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
     check_owner(&rows, path, options)?;
     check_versions(&rows, path, options)?;
     if was_killed(path) {
         check_pages(&rows, path)?;
     }
     Ok(())
+}
+
+/// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would put files of its own
+/// beside one that turns out to be somebody else's.
+fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let plain = path.to_str().filter(|_| !beside(path, "-wal").exists());
+    let Some(plain) = plain else {
+        return Connection::open_with_flags(path, read_only);
+    };
+    let escaped = plain
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let uri = format!("file:{escaped}?immutable=1");
+    Connection::open_with_flags(uri, read_only | OpenFlags::SQLITE_OPEN_URI)
 }
 
 fn check_owner(rows: &Connection, path: &Path, options: &Options) -> Result<(), OpenError> {

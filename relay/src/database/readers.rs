@@ -1,27 +1,29 @@
 //! A small pool of connections that cannot write.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ReadError;
 use crate::panics::message;
 
 pub(super) struct Readers {
-    idle: Mutex<Vec<tokio_rusqlite::Connection>>,
+    idle: Arc<Idle>,
     /// One permit per idle connection.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     count: u32,
 }
+
+type Idle = Mutex<Vec<tokio_rusqlite::Connection>>;
 
 impl Readers {
     pub(super) fn new(connections: Vec<tokio_rusqlite::Connection>) -> Self {
         Self {
             count: u32::try_from(connections.len()).expect("a pool is small"),
-            permits: Semaphore::new(connections.len()),
-            idle: Mutex::new(connections),
+            permits: Arc::new(Semaphore::new(connections.len())),
+            idle: Arc::new(Mutex::new(connections)),
         }
     }
 
@@ -33,67 +35,63 @@ impl Readers {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
-            .map_err(|_| ReadError::Closed)?;
-        let connection = self.take();
+        let permit = self.permits.clone().acquire_owned().await;
+        let lent = Lent::take(&self.idle, permit.map_err(|_| ReadError::Closed)?);
+        let connection = lent.connection.clone();
         // A panic would kill the connection's thread for good, so it is caught on that thread.
-        let call = |rows: &mut Connection| catch_unwind(AssertUnwindSafe(|| work(rows)));
-        match connection.handle().call_raw(call).await {
+        let call = move |rows: &mut Connection| {
+            let result = catch_unwind(AssertUnwindSafe(|| work(rows)));
+            drop(lent);
+            result
+        };
+        match connection.call_raw(call).await {
             Ok(Ok(result)) => result.map_err(ReadError::Work),
             Ok(Err(panic)) => Err(ReadError::Panicked(message(&*panic))),
             Err(_) => Err(ReadError::Closed),
         }
     }
 
-    /// Waits for the reads that are under way and closes every connection.
+    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
     pub(super) async fn close(&self) {
         let every = self.permits.acquire_many(self.count).await;
         if every.is_err() {
             return; // closed before
         }
         self.permits.close();
-        let idle = std::mem::take(&mut *self.idle());
-        for connection in idle {
+        let connections = std::mem::take(&mut *lock(&self.idle));
+        for connection in connections {
             if let Err(error) = connection.close().await {
                 tracing::warn!(%error, "a reader did not close cleanly");
             }
         }
     }
+}
 
-    fn take(&self) -> Borrowed<'_> {
-        let connection = self.idle().pop();
-        Borrowed {
-            connection: Some(connection.expect("a permit stands for an idle connection")),
-            home: self,
+/// A connection at work. It goes home when the work is done, not when the caller has gone: a connection that still
+/// works for somebody who gave up is no idle one.
+struct Lent {
+    connection: tokio_rusqlite::Connection,
+    home: Arc<Idle>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    fn take(idle: &Arc<Idle>, permit: OwnedSemaphorePermit) -> Self {
+        let connection = lock(idle).pop();
+        Self {
+            connection: connection.expect("a permit stands for an idle connection"),
+            home: idle.clone(),
+            _permit: permit,
         }
     }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<tokio_rusqlite::Connection>> {
-        self.idle
-            .lock()
-            .expect("nothing panics while it holds the list")
-    }
 }
 
-/// A connection that goes home when dropped, also when its caller gave up half-way.
-struct Borrowed<'a> {
-    connection: Option<tokio_rusqlite::Connection>,
-    home: &'a Readers,
-}
-
-impl Borrowed<'_> {
-    fn handle(&self) -> &tokio_rusqlite::Connection {
-        self.connection.as_ref().expect("taken only by drop")
-    }
-}
-
-impl Drop for Borrowed<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.home.idle().push(connection);
-        }
+        lock(&self.home).push(self.connection.clone()); // before the permit is given back
     }
+}
+
+fn lock(idle: &Idle) -> MutexGuard<'_, Vec<tokio_rusqlite::Connection>> {
+    idle.lock().expect("nothing panics while it holds the list")
 }

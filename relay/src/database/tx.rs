@@ -37,14 +37,23 @@ impl<'a> Tx<'a> {
     ) -> Result<T, E> {
         self.command("savepoint inner")?;
         let result = work();
-        // SQLite itself rolls everything back on a full disk or a failed read: then there is no savepoint to end.
-        if !self.is_autocommit() {
-            if result.is_err() {
-                self.command("rollback to inner")?;
-            }
-            self.command("release inner")?;
+        self.still_open()?;
+        if result.is_err() {
+            self.command("rollback to inner")?;
         }
+        self.command("release inner")?;
         result
+    }
+
+    /// On a full disk or a failed read SQLite rolls the whole transaction back by itself. What is executed after that
+    /// would commit on its own, statement by statement: nothing may be.
+    pub(crate) fn still_open(&self) -> rusqlite::Result<()> {
+        if !self.is_autocommit() {
+            return Ok(());
+        }
+        let aborted = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
+        let why = "the transaction ended inside a write".to_owned();
+        Err(rusqlite::Error::SqliteFailure(aborted, Some(why)))
     }
 
     /// A statement without rows, parsed once: it runs for every event and every write.

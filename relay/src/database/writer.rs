@@ -173,22 +173,11 @@ fn transact(
 fn run_in_savepoint(tx: &Tx<'_>, job: &mut dyn Job) -> Result<(), rusqlite::Error> {
     tx.command("savepoint job")?;
     let kept = job.run(tx);
-    if tx.is_autocommit() {
-        // A full disk or a failed read rolls back everything at once, inside SQLite.
-        return Err(lost_transaction());
-    }
+    tx.still_open()?;
     if !kept {
         tx.command("rollback to job")?;
     }
     tx.command("release job")
-}
-
-fn lost_transaction() -> rusqlite::Error {
-    let aborted = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
-    rusqlite::Error::SqliteFailure(
-        aborted,
-        Some("the transaction ended inside a write".to_owned()),
-    )
 }
 
 /// After a failed flush or write nobody knows what is on the disk: the commit may be there or not, and a second

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::TIMEOUT;
 use crate::error::LogError;
-use crate::log::{Head, Record};
+use crate::log::{Head, Record, check_next};
 
 /// From this many rows on a batch is faster: it costs the broker one flush, and a little more besides.
 const BATCH_FROM: usize = 16;
@@ -69,6 +69,7 @@ impl Publisher {
         head: &Head,
         records: &[Record],
     ) -> Result<Head, LogError> {
+        check_next(head, records)?;
         let in_batches = self.batches && records.len() >= BATCH_FROM;
         let (chunk_size, window) = match in_batches {
             true => (MAX_BATCH, BATCHES_IN_FLIGHT),

@@ -10,7 +10,8 @@ use super::{Nats, context, head_of, stream_info};
 use crate::error::LogError;
 use crate::log::{Connect, Head, Log, Record};
 
-/// Bytes one read hands out, at most (one event is always handed out).
+/// Bytes one pull asks for and one read hands out, at most (one event is always handed out). The broker cuts off a
+/// reader that has asked for more than it takes in.
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 
 /// The way of a reader to another service's stream.
@@ -106,6 +107,7 @@ impl ReaderSession {
         let messages = consumer
             .stream()
             .max_messages_per_batch(1000)
+            .max_bytes_per_batch(MAX_READ_BYTES)
             .heartbeat(Duration::from_secs(2))
             .expires(Duration::from_secs(20))
             .messages()

@@ -70,7 +70,7 @@ impl Log for StreamSession {
             return Ok(None);
         };
         self.publisher.batches = info.config.allow_atomic_publish;
-        self.make_readers().await?;
+        self.make_readers().await;
         Ok(Some(head_of(&info)))
     }
 
@@ -108,7 +108,7 @@ impl Stream for StreamSession {
         let head = head_of(made.cached_info());
         self.publisher.batches = made.cached_info().config.allow_atomic_publish;
         self.readers_made = false;
-        self.make_readers().await?;
+        self.make_readers().await;
         Ok(head)
     }
 }
@@ -147,21 +147,21 @@ impl StreamSession {
     }
 
     /// Every reader has one pull consumer, made here: who may make consumers could aim one at a stream's subject.
-    /// Making one that exists changes nothing.
-    async fn make_readers(&mut self) -> Result<(), LogError> {
+    /// Making one that exists changes nothing. One that cannot be made is no reason to stop publishing: the next
+    /// contact tries again.
+    async fn make_readers(&mut self) {
         if self.readers_made {
-            return Ok(());
-        }
-        for reader in &self.way.readers {
-            let made = self
-                .js
-                .create_consumer_on_stream(reader_config(reader), &self.way.stream);
-            made.await.map_err(|error| {
-                LogError::lost_because(format!("consumer {reader} cannot be made"), error)
-            })?;
+            return;
         }
         self.readers_made = true;
-        Ok(())
+        for reader in &self.way.readers {
+            let config = reader_config(reader);
+            let made = self.js.create_consumer_on_stream(config, &self.way.stream);
+            if let Err(error) = made.await {
+                tracing::warn!(reader, %error, "a reader's consumer cannot be made");
+                self.readers_made = false;
+            }
+        }
     }
 }
 

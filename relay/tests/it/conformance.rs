@@ -6,6 +6,9 @@ use relay::{Connect, Origin, Stream};
 
 use crate::support::Scratch;
 
+/// A rule that silently stops running is a lost test.
+const RULES: usize = 11;
+
 async fn memory(bug: Option<PlantedBug>) -> Logs<MemorySession, MemorySession> {
     let broker = MemoryBroker::new(1);
     let origin = Origin {
@@ -26,7 +29,7 @@ async fn memory(bug: Option<PlantedBug>) -> Logs<MemorySession, MemorySession> {
 
 #[tokio::test]
 async fn the_in_memory_log_keeps_every_rule() {
-    suite(async || memory(None).await).await.unwrap();
+    assert_eq!(suite(async || memory(None).await).await, Ok(RULES));
 }
 
 #[tokio::test]
@@ -42,7 +45,7 @@ async fn the_outbox_keeps_every_rule() {
             reader: db.outbox(),
         }
     };
-    suite(fresh).await.unwrap();
+    assert_eq!(suite(fresh).await, Ok(RULES));
 }
 
 #[tokio::test(start_paused = true)]

@@ -262,7 +262,7 @@ async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() 
     }
     publish(&producer, &broker).await;
     let mut follower = consumer.follow(&reader, broker.clone());
-    assert_eq!(follower.step().await.unwrap(), Progress::Idle);
+    assert_eq!(follower.step().await.unwrap(), Progress::Connected);
     let error = follower.step().await.unwrap_err();
     assert!(error.to_string().contains("not yet"), "{error}");
     assert_eq!(applied(&reader).await, [(1, "a")].map(owned));
@@ -274,6 +274,127 @@ async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() 
         [(1, "a"), (2, "b"), (3, "c")].map(owned)
     );
     assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_event_would_meet_again_each_time_is_a_dead_letter_and_not_a_stall() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    for parcel in ["a", "b"] {
+        weigh(&producer, parcel, 1, 1).await;
+    }
+    publish(&producer, &broker).await;
+    let consumer = Consumer::projection(
+        "lookup",
+        "PARCELS",
+        decode,
+        |rows, event: &Received<Weighed>| {
+            match event.event.parcel.as_str() {
+                "a" => rows.query_row("select 1 where 0", [], |_| Ok(()))?, // no rows
+                _ => rows.query_row("select 1", [], |_| Ok(()))?,
+            }
+            Ok(())
+        },
+    );
+    catch_up(&consumer, &reader, &broker).await;
+    let letters = consumer.dead_letters(&reader).list(10).await.unwrap();
+    assert_eq!(
+        letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
+        [1]
+    );
+}
+
+/// SQLite rolls the whole transaction back when it cannot get a page. Neither the offset nor a dead letter of that
+/// batch may survive it.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_amid_a_batch_loses_no_event() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    for version in 1..=3 {
+        weigh(&producer, "a", 1, version).await;
+    }
+    publish(&producer, &broker).await;
+    let consumer = Consumer::projection(
+        "parcel-history",
+        "PARCELS",
+        decode,
+        |rows, event: &Received<Weighed>| {
+            remember(rows, event)?;
+            if event.seq == 3 {
+                rows.execute_batch("create table if not exists big (x blob)")?;
+                rows.execute("insert into big values (zeroblob(500000))", [])?;
+            }
+            Ok(())
+        },
+    );
+    limit_pages(&reader, 60).await;
+    let mut follower = consumer.follow(&reader, broker.clone());
+    follower.step().await.unwrap();
+    follower
+        .step()
+        .await
+        .expect_err("there is no room for the third event");
+    assert_eq!(
+        count(&reader, "relay_offset").await,
+        0,
+        "the offset moved without its effects"
+    );
+    assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+
+    limit_pages(&reader, 100_000).await;
+    catch_up(&consumer, &reader, &broker).await;
+    assert_eq!(
+        applied(&reader).await,
+        [(1, "a"), (2, "a"), (3, "a")].map(owned)
+    );
+}
+
+async fn limit_pages(db: &Database, pages: u32) {
+    let limit = db.write(move |tx| tx.pragma_update(None, "max_page_count", pages));
+    limit.await.unwrap();
+}
+
+/// A step that is given up has not undone its transaction.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_given_up_and_repeated_applies_nothing_twice() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    weigh(&producer, "a", 1, 1).await;
+    publish(&producer, &broker).await;
+    let sql = "create table if not exists tally (seq integer)";
+    reader.write(move |tx| tx.execute_batch(sql)).await.unwrap();
+    let consumer = Consumer::projection(
+        "tally",
+        "PARCELS",
+        decode,
+        |rows, event: &Received<Weighed>| {
+            rows.execute("insert into tally values (?1)", [event.seq])?;
+            Ok(())
+        },
+    );
+    // The writer is held up, so that the batch of the given-up step is still in its queue when the next step begins.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let holding = reader.write(move |_| held.recv().map_err(|_| ()));
+    tokio::pin!(holding);
+    assert!(futures::poll!(&mut holding).is_pending());
+    let mut follower = consumer.follow(&reader, broker.clone());
+    follower.step().await.unwrap();
+    {
+        let step = follower.step();
+        tokio::pin!(step);
+        let given_up = futures::poll!(&mut step);
+        assert!(given_up.is_pending(), "the writer is held up");
+    }
+    let again = catch_up(&consumer, &reader, &broker);
+    tokio::pin!(again);
+    assert!(futures::poll!(&mut again).is_pending());
+    release.send(()).unwrap();
+    holding.await.unwrap();
+    again.await;
+    assert_eq!(count(&reader, "tally").await, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,6 +51,9 @@ async fn another_services_file_is_refused_and_not_a_byte_of_it_changes() {
         matches!(refused, Err(OpenError::OtherService { owner, .. }) if owner == "parcel-service")
     );
     assert_eq!(std::fs::read(scratch.path("parcels.db")).unwrap(), before);
+    for beside in ["parcels.db-wal", "parcels.db-shm"] {
+        assert!(!scratch.path(beside).exists(), "{beside} was left there");
+    }
 }
 
 #[tokio::test]
@@ -263,19 +266,59 @@ async fn halted_writes_say_why_and_reads_go_on() {
 async fn closing_finishes_what_waits() {
     let scratch = Scratch::new();
     let db = scratch.producer().await;
-    let writes: Vec<_> = (0..50)
+    let mut writes: Vec<_> = (0..50)
         .map(|index| {
+            Box::pin(async move |db: Database| weigh(&db, &format!("parcel-{index}"), 1, 1).await)
+        })
+        .map(|write| {
             let db = db.clone();
-            tokio::spawn(async move { weigh(&db, &format!("parcel-{index}"), 1, 1).await })
+            Box::pin(async move { write(db).await })
         })
         .collect();
-    for write in writes {
-        write.await.unwrap();
+    for write in &mut writes {
+        assert!(futures::poll!(write).is_pending()); // each is in the queue, none has an answer
     }
     db.close().await;
+    for write in writes {
+        assert!((1..=50).contains(&write.await));
+    }
     assert!(matches!(
         db.write(|_| Ok::<_, ()>(())).await,
         Err(WriteError::Closed)
     ));
     assert_eq!(scratch.producer().await.outbox().committed(), 50);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_does_not_lead_around_the_lock() {
+    let scratch = Scratch::new();
+    let owner = scratch.producer().await;
+    std::os::unix::fs::symlink(scratch.path("parcels.db"), scratch.path("link.db")).unwrap();
+    let refused = Database::open(scratch.path("link.db"), options()).await;
+    assert!(
+        matches!(refused, Err(OpenError::InUse { .. })),
+        "{:?}",
+        refused.err()
+    );
+    assert!(!scratch.path("link.db.lock").exists());
+    owner.close().await;
+}
+
+#[tokio::test]
+async fn a_read_whose_caller_gave_up_does_not_hold_up_the_next() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let slow = db.read(move |_| held.recv().map_err(|_| ()));
+    {
+        tokio::pin!(slow);
+        assert!(futures::poll!(&mut slow).is_pending());
+    }
+    // Were the busy connection taken for an idle one, this would wait for ever.
+    for _ in 0..8 {
+        assert_eq!(count(&db, "parcels").await, 0);
+    }
+    release.send(()).unwrap();
+    db.close().await;
 }

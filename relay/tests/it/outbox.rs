@@ -87,6 +87,28 @@ async fn what_could_never_be_published_or_read_is_refused_at_emit() {
         Err(WriteError::Work(EmitError::WrongStream { .. }))
     ));
 
+    for event_type in [
+        "parcels",
+        "parcels.v1",
+        "parcels..x.v1",
+        "parcels.a b.v1",
+        "parcels.x.",
+        "parcels.>.v1",
+        "parcels.x\ny.v1",
+        "parcels.X.v1",
+        "parcels.weighed",
+        "parcels.weighed.v",
+    ] {
+        let refused = db.write(move |tx| emit_as(tx, event_type)).await;
+        assert!(
+            matches!(
+                refused,
+                Err(WriteError::Work(EmitError::InvalidType { .. }))
+            ),
+            "{event_type:?}"
+        );
+    }
+
     let refused = db.write(|tx| emit_as(tx, "parcels.unheard_of.v1")).await;
     assert!(matches!(
         refused,

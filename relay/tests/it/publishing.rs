@@ -106,10 +106,10 @@ async fn a_relay_on_a_copy_of_the_file_is_refused_and_halts() {
     let copy = copy.await.unwrap();
     let mut relay = Relay::new(&db, broker.clone());
     let mut rival = Relay::new(&copy, broker.clone());
-    assert_eq!(relay.step().await.unwrap(), Step::Checked);
+    assert_eq!(relay.step().await.unwrap(), Step::Connected);
     assert_eq!(
         rival.step().await.unwrap(),
-        Step::Checked,
+        Step::Connected,
         "so far both say the same"
     );
 
