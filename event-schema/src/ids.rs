@@ -5,7 +5,8 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 /// Makes one id type: a UUID that says whose it is.
@@ -17,7 +18,7 @@ macro_rules! id {
         )]
         #[serde(transparent)]
         #[schemars(inline)]
-        pub struct $name(Uuid);
+        pub struct $name(#[serde(deserialize_with = "uuid")] Uuid);
 
         impl $name {
             /// Draws a new id: a UUIDv7, so that ids sort by the time they were drawn.
@@ -51,6 +52,31 @@ id! {
 id! {
     /// An order of orders-service.
     OrderId
+}
+
+/// Ids come from people too, who are told what is expected and not what the parser of UUIDs thought.
+fn uuid<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
+    struct Expected;
+
+    impl Visitor<'_> for Expected {
+        type Value = Uuid;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a UUID, such as 0191d1a0-0000-7000-8000-000000000000")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Uuid, E> {
+            let refuse = |_| {
+                E::custom(format_args!(
+                    "an id is {}",
+                    &self as &dyn serde::de::Expected
+                ))
+            };
+            text.parse().map_err(refuse)
+        }
+    }
+
+    from.deserialize_str(Expected)
 }
 
 /// How many changes an aggregate has seen, its creation included: 1, 2, 3 …
@@ -98,7 +124,12 @@ mod tests {
         let id = UserId::new();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
+        assert_eq!(serde_json::from_str(&format!("\"{id}\"")).ok(), Some(id));
         assert!("seven".parse::<UserId>().is_err());
+        for other in ["\"seven\"", "7", "null"] {
+            let refusal = serde_json::from_str::<UserId>(other).unwrap_err();
+            assert!(refusal.to_string().contains("a UUID, such as"), "{refusal}");
+        }
     }
 
     #[test]

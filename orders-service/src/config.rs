@@ -3,10 +3,9 @@
 use clap::Parser;
 use event_schema::OrderEvent;
 use relay::Options;
-use service_kit::{About, CommonArgs};
+use service_kit::{About, CommonArgs, Veiled};
 
 use crate::MIGRATIONS;
-use crate::user_api::UsersUrl;
 
 pub const ABOUT: About = About {
     name: "orders-service",
@@ -32,9 +31,10 @@ pub struct Config {
         long,
         env = "FREEHOLD_USERS_URL",
         value_name = "URL",
-        default_value = "http://127.0.0.1:7101"
+        default_value = "http://127.0.0.1:7101",
+        hide_env_values = true
     )]
-    pub users_url: UsersUrl,
+    pub users_url: Veiled,
 }
 
 /// What the database is for.

@@ -17,11 +17,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(Config { common, users_url }: Config) -> anyhow::Result<()> {
+    service_kit::keep_files_private();
     service_kit::start_logs()?;
     let stop = service_kit::stop_on_signal();
     let nats = common.nats(&ABOUT)?;
+    let user_api = UserApi::new(users_url.read("--users-url")?)?;
     let listener = common.bind().await?;
-    let user_api = UserApi::new(users_url)?;
     let db = Database::open(&common.database, config::database()).await?;
 
     let service = Service::new(&db)

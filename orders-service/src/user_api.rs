@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use event_schema::UserId;
-use reqwest::{Client, StatusCode, Url, redirect};
+use event_schema::{UserId, Version};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
 
 /// A way to user-service. Clones share their connections.
 #[derive(Clone)]
@@ -18,12 +19,19 @@ pub struct UserApi {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsersUrl(String);
 
-/// It gave no answer that says whether the user exists.
+/// A user as the owner shows one, as far as orders need it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KnownUser {
+    pub name: String,
+    pub version: Version,
+}
+
+/// It gave no answer that says whether the user exists, and who it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     #[error("user-service did not answer")]
     Silent(#[source] reqwest::Error),
-    #[error("user-service answered {0}")]
+    #[error("user-service answered {0}, and nothing that says who the user is")]
     Unclear(StatusCode),
 }
 
@@ -44,20 +52,36 @@ impl UserApi {
         Ok(Self { client, url })
     }
 
-    /// Asks once whether there is such a user.
-    pub async fn knows(&self, id: UserId) -> Result<bool, Unavailable> {
+    /// Asks once who the user is. `None`: there is no such user.
+    pub async fn find(&self, id: UserId) -> Result<Option<KnownUser>, Unavailable> {
         let response = self
             .client
             .get(format!("{}/users/{id}", self.url))
             .send()
             .await;
-        let response = response.map_err(|error| Unavailable::Silent(error.without_url()))?;
+        let response = response.map_err(silent)?;
         match response.status() {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::OK => read(response).await.map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
             other => Err(Unavailable::Unclear(other)),
         }
     }
+}
+
+async fn read(response: Response) -> Result<KnownUser, Unavailable> {
+    let status = response.status();
+    response
+        .json()
+        .await
+        .map_err(|error| match error.is_decode() {
+            true => Unavailable::Unclear(status),
+            false => silent(error),
+        })
+}
+
+/// The log names the order's route; which user it was about stays out of it.
+fn silent(error: reqwest::Error) -> Unavailable {
+    Unavailable::Silent(error.without_url())
 }
 
 impl FromStr for UsersUrl {

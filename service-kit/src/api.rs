@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
 use crate::monitor::{Monitor, Seen};
-use crate::{Problem, codes, health};
+use crate::{Problem, codes, health, host};
 
 /// The largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -27,6 +27,7 @@ pub fn api(routes: Router, monitor: Monitor) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(contain_panic))
         .layer(from_fn(limit_time))
+        .layer(from_fn(host::refuse_foreign))
         .layer(from_fn_with_state(monitor, observe))
 }
 

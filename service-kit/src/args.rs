@@ -1,10 +1,13 @@
 //! The settings every service has: flags, then environment, then defaults.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use axum::http::uri::Authority;
 use clap::{Args, Parser};
 use relay::Nats;
 use tokio::net::TcpListener;
@@ -37,9 +40,24 @@ pub struct CommonArgs {
     pub database: PathBuf,
 
     /// The NATS server. It may be down: writes go on and their events wait in the outbox
-    #[arg(long, env = "FREEHOLD_BROKER", value_name = "URL", default_value = "nats://127.0.0.1:4222", value_parser = broker_url)]
-    pub broker: String,
+    #[arg(
+        long,
+        env = "FREEHOLD_BROKER",
+        value_name = "URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
+    pub broker: Veiled,
 }
+
+/// A setting into which a password may have been put by mistake. It is taken as it is and read after clap, whose
+/// refusals show what they refuse; to be flattened with `hide_env_values`, since `--help` shows the environment.
+#[derive(Clone)]
+pub struct Veiled(String);
+
+/// `nats://HOST:PORT`
+#[derive(Debug)]
+struct BrokerUrl(String);
 
 /// An address that only this machine can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +105,9 @@ impl CommonArgs {
 
     /// The way to the broker. Nothing is connected yet.
     pub fn nats(&self, about: &About) -> anyhow::Result<Nats> {
+        let BrokerUrl(url) = self.broker.read("--broker")?;
         let password = password(about, std::env::var(about.password_env).ok())?;
-        Ok(Nats::new(&self.broker, about.name, &password, about.inbox))
+        Ok(Nats::new(&url, about.name, &password, about.inbox))
     }
 }
 
@@ -118,14 +137,47 @@ impl FromStr for Loopback {
     }
 }
 
-fn broker_url(text: &str) -> Result<String, String> {
-    match text.strip_prefix("nats://") {
-        Some(host) if host.contains('@') => Err(
-            "user and password do not belong into the URL: the password comes from the environment"
-                .to_owned(),
-        ),
-        Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("expected nats://HOST:PORT".to_owned()),
+impl Veiled {
+    /// What it says. A refusal names the flag, says what is expected and keeps the value to itself, which the type's
+    /// own error must do too.
+    pub fn read<T: FromStr<Err: fmt::Display>>(&self, flag: &str) -> anyhow::Result<T> {
+        let read = self.0.parse();
+        read.map_err(|error| anyhow!("{flag} is not valid: {error}"))
+    }
+}
+
+impl FromStr for Veiled {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Settings end up in logs and panics.
+impl fmt::Debug for Veiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Veiled(..)")
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = &'static str;
+
+    /// The whole address is checked here, since the relay would try a wrong one for ever.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const EXPECTED: &str = "expected nats://HOST:PORT, such as nats://127.0.0.1:4222";
+        let address = text.strip_prefix("nats://").ok_or(EXPECTED)?;
+        if address.contains('@') {
+            return Err(
+                "user and password do not belong into the URL: the password comes from the environment",
+            );
+        }
+        let address: Authority = address.parse().map_err(|_| EXPECTED)?;
+        match (address.host(), address.port_u16()) {
+            ("", _) | (_, None | Some(0)) => Err(EXPECTED),
+            _ => Ok(Self(text.to_owned())),
+        }
     }
 }
 
@@ -168,10 +220,41 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_url_holds_no_secret() {
-        assert!(broker_url("nats://127.0.0.1:4222").is_ok());
-        assert!(broker_url("nats://user:secret@127.0.0.1:4222").is_err());
-        assert!(broker_url("127.0.0.1:4222").is_err());
+    fn a_broker_is_a_host_and_a_port() {
+        for good in [
+            "nats://127.0.0.1:4222",
+            "nats://[::1]:4222",
+            "nats://broker.example.org:4222",
+        ] {
+            assert!(good.parse::<BrokerUrl>().is_ok(), "{good}");
+        }
+        for other in [
+            "",
+            "127.0.0.1:4222",
+            "http://127.0.0.1:4222",
+            "nats://",
+            "nats://127.0.0.1",
+            "nats://:4222",
+            "nats://:::::",
+            "nats://h:",
+            "nats://h:0",
+            "nats://h:many",
+            "nats://h:65536",
+            "nats://h:4222/path",
+            "nats://a b:4222",
+        ] {
+            let refusal = other.parse::<BrokerUrl>().unwrap_err();
+            assert!(refusal.contains("HOST:PORT"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_broker_url_is_refused_and_never_shown() {
+        let broker: Veiled = "nats://a:s3cret@h:4222".parse().unwrap();
+        let refusal = broker.read::<BrokerUrl>("--broker").unwrap_err();
+        let shown = format!("{refusal:?} {broker:?}");
+        assert!(shown.contains("--broker") && shown.contains("do not belong"));
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 
     #[tokio::test]
@@ -181,7 +264,7 @@ mod tests {
         let args = CommonArgs {
             listen,
             database: "x".into(),
-            broker: "x".to_owned(),
+            broker: Veiled("x".to_owned()),
         };
         let refusal = format!("{:#}", args.bind().await.unwrap_err());
         assert!(

@@ -18,7 +18,7 @@ pub const INVALID_BODY: Code = Code::new(
 pub const UNSUPPORTED_MEDIA_TYPE: Code = Code::new(
     S::UNSUPPORTED_MEDIA_TYPE,
     "unsupported_media_type",
-    "The body is not labelled as JSON",
+    "The body is not labelled as plain JSON",
 );
 pub const BODY_TOO_LARGE: Code = Code::new(
     S::PAYLOAD_TOO_LARGE,
@@ -50,6 +50,11 @@ pub const METHOD_NOT_ALLOWED: Code = Code::new(
     S::METHOD_NOT_ALLOWED,
     "method_not_allowed",
     "This path does not know this method",
+);
+pub const FOREIGN_HOST: Code = Code::new(
+    S::FORBIDDEN,
+    "foreign_host",
+    "The request is meant for another host",
 );
 
 // The request is understood and does not fit what is there.

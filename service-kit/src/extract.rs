@@ -1,24 +1,32 @@
 //! What handlers take from a request. Every rejection is a problem that names the place.
 
+use std::error::Error;
+use std::fmt::Display;
+use std::iter;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, value};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::api::MAX_BODY_BYTES;
-use crate::{Problem, codes};
+use crate::{Code, Problem, codes};
 
 /// How long a body may take to arrive. Shorter than a request may take, so that a slow sender is told that it was
 /// slow, and that nothing has happened.
 pub const MAX_BODY_TIME: Duration = Duration::from_secs(5);
+
+/// How much of a request a refusal repeats.
+const MAX_QUOTED_CHARACTERS: usize = 64;
 
 /// A JSON body, in and out.
 pub struct Json<T>(pub T);
@@ -50,8 +58,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::from_request_parts(parts, state).await;
-        let axum::extract::Path(value) =
-            path.map_err(|error| Problem::new(codes::INVALID_ID, error.body_text()))?;
+        let axum::extract::Path(value) = path.map_err(refuse_path)?;
         Ok(Self(value))
     }
 }
@@ -61,8 +68,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::from_request_parts(parts, state).await;
-        let axum::extract::Query(value) =
-            query.map_err(|error| Problem::new(codes::INVALID_QUERY, error.body_text()))?;
+        let axum::extract::Query(value) = query.map_err(|error| refuse_query(&error))?;
         Ok(Self(value))
     }
 }
@@ -76,19 +82,28 @@ pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let label = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = label
-        .and_then(|label| label.split(';').next())
-        .map(str::trim);
-    match media_type {
-        Some(json) if json.eq_ignore_ascii_case("application/json") => Ok(()),
-        _ => Err(Problem::new(
-            codes::UNSUPPORTED_MEDIA_TYPE,
-            "send the body with `Content-Type: application/json`",
-        )),
+    let refuse = |detail| Err(Problem::new(codes::UNSUPPORTED_MEDIA_TYPE, detail));
+    if !is_labelled_json(headers) {
+        return refuse("send the body with one `Content-Type: application/json`");
     }
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    if !encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return refuse("send the body as it is, without `Content-Encoding`");
+    }
+    Ok(())
+}
+
+/// Once: of two labels nobody knows which one is right.
+fn is_labelled_json(headers: &HeaderMap) -> bool {
+    let mut labels = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(label), None) = (labels.next(), labels.next()) else {
+        return false;
+    };
+    let media_type = label
+        .to_str()
+        .ok()
+        .and_then(|label| label.split(';').next());
+    media_type.is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
 }
 
 async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
@@ -109,6 +124,10 @@ async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, P
 
 /// Its syntax first, so that a body that is no JSON is called that wherever it breaks.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    if body.trim_ascii().is_empty() {
+        let detail = "the body is empty; send a JSON object";
+        return Err(Problem::new(codes::MALFORMED_JSON, detail));
+    }
     let json: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
     if !json.get().starts_with('{') {
         // serde would fill a struct's fields from a list too, by their order, which no client should rely on.
@@ -116,19 +135,13 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         return Err(Problem::new(codes::INVALID_BODY, detail));
     }
     let mut json = serde_json::Deserializer::from_str(json.get());
-    serde_path_to_error::deserialize(&mut json).map_err(refuse)
+    serde_path_to_error::deserialize(&mut json).map_err(refuse_body)
 }
 
-fn refuse(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let path = error.path().to_string();
-    let cause = error.into_inner();
-    if cause.classify() != Category::Data {
-        return malformed(cause);
-    }
-    let detail = cause.to_string();
-    match field(&path, &detail) {
-        Some(field) => Problem::field(codes::INVALID_BODY, field, &detail),
-        None => Problem::new(codes::INVALID_BODY, detail),
+fn refuse_body(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    match error.inner().classify() {
+        Category::Data => refuse(codes::INVALID_BODY, &error),
+        _ => malformed(error.into_inner()),
     }
 }
 
@@ -136,17 +149,73 @@ fn malformed(error: serde_json::Error) -> Problem {
     Problem::new(codes::MALFORMED_JSON, error.to_string())
 }
 
-/// Which field it is about: where the reader stood or, when a field is missing, the one serde names.
-fn field<'a>(path: &'a str, detail: &'a str) -> Option<&'a str> {
+fn refuse_path(rejection: PathRejection) -> Problem {
+    const DETAIL: &str = "the path holds no valid id";
+    let PathRejection::FailedToDeserializePathParams(error) = rejection else {
+        return Problem::new(codes::INVALID_ID, DETAIL);
+    };
+    match error.into_kind() {
+        ErrorKind::DeserializeError { key, message, .. } => {
+            Problem::field(codes::INVALID_ID, key, clipped(&message))
+        }
+        ErrorKind::InvalidUtf8InPathParam { key } => {
+            Problem::field(codes::INVALID_ID, key, "not UTF-8 once percent-decoded")
+        }
+        _ => Problem::new(codes::INVALID_ID, DETAIL),
+    }
+}
+
+/// axum puts its own words around serde's error, which alone knows the field.
+fn refuse_query(rejection: &QueryRejection) -> Problem {
+    let first: &(dyn Error + 'static) = rejection;
+    let mut causes = iter::successors(Some(first), |&error| error.source());
+    match causes.find_map(|error| error.downcast_ref()) {
+        Some(error) => refuse::<value::Error>(codes::INVALID_QUERY, error),
+        None => Problem::new(codes::INVALID_QUERY, "the query string cannot be read"),
+    }
+}
+
+/// Names the field, if there is one to blame.
+fn refuse<E: Display>(code: Code, error: &serde_path_to_error::Error<E>) -> Problem {
+    let (path, said) = (error.path().to_string(), error.inner().to_string());
+    let detail = clipped(&said);
+    match field(&path, &said) {
+        Some(field) => Problem::field(code, head(field), detail),
+        None => Problem::new(code, detail),
+    }
+}
+
+/// Which field it is about: where the reader stood or, when a field is missing, unknown or repeated, the one serde
+/// names.
+fn field<'a>(path: &'a str, said: &'a str) -> Option<&'a str> {
     if path != "." {
         return Some(path);
     }
-    let missing = detail.strip_prefix("missing field `")?;
-    missing.split('`').next()
+    let (kind, named) = said.split_once(" field `")?;
+    match kind {
+        "missing" | "unknown" | "duplicate" => named.split('`').next(),
+        _ => None,
+    }
+}
+
+/// serde quotes what it refuses, and that may be as long as a body. What it expected comes after the quotation.
+fn clipped(said: &str) -> String {
+    let (refused, expected) = said.split_at(said.rfind(", expected ").unwrap_or(said.len()));
+    let (words, quoted) = refused.split_at(refused.find(['`', '"']).unwrap_or(refused.len()));
+    format!("{words}{}{expected}", head(quoted))
+}
+
+fn head(quoted: &str) -> String {
+    match quoted.char_indices().nth(MAX_QUOTED_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &quoted[..end]),
+        None => quoted.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -205,21 +274,56 @@ mod tests {
             Some("email")
         );
         assert_eq!(
+            field(".", "duplicate field `name` at line 1 column 20"),
+            Some("name")
+        );
+        assert_eq!(
             field(".", "invalid type: integer `1`, expected struct"),
             None
         );
     }
 
     #[test]
-    fn json_is_json_with_and_without_parameters() {
-        let labelled = |label: &'static str| {
-            let value = axum::http::HeaderValue::from_static(label);
-            expect_json(&HeaderMap::from_iter([(CONTENT_TYPE, value)])).is_ok()
+    fn what_is_quoted_has_an_end_and_what_is_expected_stays() {
+        let (long, clip) = ("語".repeat(1000), "語".repeat(MAX_QUOTED_CHARACTERS - 1));
+        for (said, shown) in [
+            (
+                format!("unknown field `{long}`, expected `name` or `email`"),
+                format!("unknown field `{clip}…, expected `name` or `email`"),
+            ),
+            (
+                format!("invalid type: string \"{long}\""),
+                format!("invalid type: string \"{clip}…"),
+            ),
+        ] {
+            assert_eq!(clipped(&said), shown);
+        }
+        let short = "invalid type: integer `1`, expected a string at line 1 column 10";
+        assert_eq!(clipped(short), short);
+    }
+
+    #[test]
+    fn json_is_json_with_and_without_parameters_labelled_once_and_not_packed() {
+        let labelled = |labels: &[(HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, label) in labels {
+                headers.append(name, HeaderValue::from_static(label));
+            }
+            expect_json(&headers).is_ok()
         };
-        assert!(labelled("application/json"));
-        assert!(labelled("Application/JSON; charset=utf-8"));
-        assert!(!labelled("application/jsonp"));
-        assert!(!labelled("text/plain"));
+        let json = (CONTENT_TYPE, "application/json");
+        assert!(labelled(std::slice::from_ref(&json)));
+        assert!(labelled(&[(
+            CONTENT_TYPE,
+            "Application/JSON; charset=utf-8"
+        )]));
+        assert!(labelled(&[json.clone(), (CONTENT_ENCODING, "Identity")]));
+        assert!(!labelled(&[(CONTENT_TYPE, "application/jsonp")]));
+        assert!(!labelled(&[(CONTENT_TYPE, "text/plain")]));
+        assert!(!labelled(&[json.clone(), json.clone()]));
+        for encoding in ["gzip", "identity, gzip", "br", ""] {
+            assert!(!labelled(&[json.clone(), (CONTENT_ENCODING, encoding)]));
+        }
         assert!(expect_json(&HeaderMap::new()).is_err());
     }
 }

@@ -6,7 +6,8 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 /// async-nats reports each failed attempt to connect; the relay and the consumers say it once, and better.
-pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=off";
+/// rusqlite_migration logs where its source lay on the machine that built this.
+pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=off,rusqlite_migration=warn";
 
 /// To be called once, first thing. Panics are logged too, since they are caught and would otherwise be half heard.
 pub fn start_logs() -> anyhow::Result<()> {
@@ -31,7 +32,20 @@ fn filter(asked: Option<String>) -> anyhow::Result<EnvFilter> {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
+
+    #[test]
+    fn what_others_log_by_the_way_is_left_out() {
+        let logs = tracing_subscriber::fmt().with_env_filter(filter(None).unwrap());
+        tracing::subscriber::with_default(logs.finish(), || {
+            assert!(tracing::enabled!(target: "relay", Level::INFO));
+            assert!(!tracing::enabled!(target: "rusqlite_migration", Level::INFO));
+            assert!(tracing::enabled!(target: "rusqlite_migration", Level::WARN));
+            assert!(!tracing::enabled!(target: "async_nats", Level::ERROR));
+        });
+    }
 
     #[test]
     fn a_filter_that_makes_no_sense_is_refused() {

@@ -15,7 +15,7 @@ pub struct Page<T> {
 
 /// How many items a page has, at most: 1 to 200, 50 when nothing is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "u32")]
+#[serde(try_from = "String")]
 pub struct Limit(u32);
 
 /// Where a page begins: after this id. Opaque to clients: they send back what they were given.
@@ -49,6 +49,10 @@ impl<T> Page<T> {
 impl Limit {
     const MAX: u32 = 200;
 
+    fn expected() -> String {
+        format!("a limit is a number from 1 to {}", Self::MAX)
+    }
+
     /// How many rows to read: the one too many says that there is a next page.
     pub fn and_one_more(self) -> u32 {
         self.0 + 1
@@ -67,8 +71,18 @@ impl TryFrom<u32> for Limit {
     fn try_from(limit: u32) -> Result<Self, String> {
         match limit {
             1..=Self::MAX => Ok(Self(limit)),
-            _ => Err(format!("a limit is between 1 and {}", Self::MAX)),
+            _ => Err(Self::expected()),
         }
+    }
+}
+
+/// As it comes in a query string.
+impl TryFrom<String> for Limit {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let limit: u32 = text.parse().map_err(|_| Self::expected())?;
+        limit.try_into()
     }
 }
 
@@ -85,7 +99,8 @@ impl<Id: FromStr> TryFrom<String> for Cursor<Id> {
         let id = text
             .strip_prefix(CURSOR_PREFIX)
             .and_then(|id| id.parse().ok());
-        id.map(Self).ok_or("not a cursor that a list has given")
+        id.map(Self)
+            .ok_or("a cursor is the `next_cursor` of an earlier page")
     }
 }
 
@@ -119,5 +134,10 @@ mod tests {
         assert!(Limit::try_from(0).is_err());
         assert!(Limit::try_from(200).is_ok());
         assert!(Limit::try_from(201).is_err());
+        for text in ["", "many", "-1", "1.5", "0", "4294967296"] {
+            let refusal = Limit::try_from(text.to_owned()).unwrap_err();
+            assert_eq!(refusal, "a limit is a number from 1 to 200", "{text}");
+        }
+        assert_eq!(Limit::try_from("7".to_owned()), Ok(Limit(7)));
     }
 }

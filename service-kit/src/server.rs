@@ -16,7 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send its headers. An idle connection is closed after as long.
 pub const MAX_HEADER_TIME: Duration = Duration::from_secs(10);
-/// The largest head of a request, in bytes.
+/// A head that is not complete within this many bytes is refused. Not an exact limit: hyper asks for the length only
+/// between two reads, and one read can bring about as much again, so a head of nearly twice this size may pass.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// How long requests under way may take once the service stops; then their connections are cut.
 pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(12);

@@ -68,7 +68,14 @@ impl Service {
         tokio::spawn(upkeep);
         announce(&listener)?;
         let api = api(routes, self.monitor.clone());
-        let http = tokio::spawn(server::serve(listener, api, stop.clone()));
+        let http = tokio::spawn({
+            let stops_all = stop.clone().drop_guard(); // also by a panic: without HTTP nobody would notice the rest
+            let http = server::serve(listener, api, stop.clone());
+            async move {
+                http.await;
+                drop(stops_all);
+            }
+        });
         let first = self.until(&stop).await;
         stop.cancel();
         let http = http.await;
@@ -121,7 +128,27 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let line = format!("{error:#}").replace('\n', " ");
-    eprintln!("error: {line}");
+    eprintln!("error: {}", line(&error));
     ExitCode::FAILURE
+}
+
+/// Every cause once: some errors already end with what their source says.
+fn line(error: &anyhow::Error) -> String {
+    relay::chain(error.as_ref()).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_says_each_cause_once() {
+        let refused = anyhow!("refused").context("cannot connect: refused");
+        assert_eq!(
+            line(&refused.context("no\nbroker")),
+            "no broker: cannot connect: refused"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -95,6 +95,8 @@ impl Answer {
     }
 }
 
+/// As a client on this machine makes it.
 pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
-    Request::builder().method(method).uri(path)
+    let request = Request::builder().method(method).uri(path);
+    request.header(HOST, "localhost")
 }

@@ -14,6 +14,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(Config { common }: Config) -> anyhow::Result<()> {
+    service_kit::keep_files_private();
     service_kit::start_logs()?;
     let stop = service_kit::stop_on_signal();
     let nats = common.nats(&ABOUT)?;

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
-use event_schema::{OrderId, UserId};
+use event_schema::{OrderId, UserId, Version};
 use jiff::Timestamp;
 use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
 use super::{App, codes};
 use crate::cache::users::{self, CachedUser};
 use crate::domain::{Amount, Order};
+use crate::user_api::KnownUser;
 use crate::{events, store};
 
 /// An order as its owner shows it.
@@ -29,7 +30,7 @@ pub(super) struct OrderView {
     user: UserView,
 }
 
-/// The order's user, from the cache: null where this service does not know, yet or any more.
+/// The order's user, as the cache or the owner has just told: null where this service does not know, yet or any more.
 #[derive(Serialize)]
 struct UserView {
     id: UserId,
@@ -73,7 +74,7 @@ pub(super) async fn place(
     });
     let order = write.await?;
     let location = [(LOCATION, format!("/orders/{}", order.id))];
-    Ok((StatusCode::CREATED, location, shown(order, user)))
+    Ok((StatusCode::CREATED, location, shown(order, Some(user))))
 }
 
 pub(super) async fn read(
@@ -82,8 +83,7 @@ pub(super) async fn read(
 ) -> Result<impl IntoResponse, Problem> {
     let read = app.db.read(move |rows| {
         let order = store::find(rows, id)?.ok_or_else(|| not_found(id))?;
-        let user = users::find(rows, order.user_id)?;
-        Ok::<_, Problem>((order, user))
+        Ok::<_, Problem>(with_user(rows, order)?)
     });
     let (order, user) = read.await?;
     Ok(shown(order, user))
@@ -112,21 +112,24 @@ pub(super) async fn list(
     Ok(Json(page.map(|(order, user)| OrderView::new(order, user))))
 }
 
-/// The user who orders, if the cache knows them. A user it does not know may have registered a moment ago, so the
-/// owner is asked, once. Its answer decides this order and is not written to the cache: only events are, in their
-/// order. An answer may be older than an event that is already here, and would bring a deleted user back for ever.
-async fn customer(app: &App, id: UserId) -> Result<Option<CachedUser>, Problem> {
+/// The user who orders, from the cache. A user it does not know may have registered a moment ago, so the owner is
+/// asked, once. Its answer decides and names this order's user and is not written to the cache: only events are, in
+/// their order. An answer may be older than an event that is already here, and would bring a deleted user back for ever.
+async fn customer(app: &App, id: UserId) -> Result<UserView, Problem> {
     let cached = app.db.read(move |rows| users::find(rows, id)).await?;
-    if cached.is_none() && !app.user_api.knows(id).await? {
-        let detail = format!("there is no user {id}");
-        return Err(Problem::field(codes::UNKNOWN_USER, "user_id", detail));
+    if let Some(cached) = cached {
+        return Ok(cached.into());
     }
-    Ok(cached)
+    let KnownUser { name, version } = app.user_api.find(id).await?.ok_or_else(|| {
+        let detail = format!("there is no user {id}");
+        Problem::field(codes::UNKNOWN_USER, "user_id", detail)
+    })?;
+    Ok(UserView::named(id, name, version))
 }
 
-fn with_user(rows: &Connection, order: Order) -> rusqlite::Result<(Order, Option<CachedUser>)> {
+fn with_user(rows: &Connection, order: Order) -> rusqlite::Result<(Order, Option<UserView>)> {
     let user = users::find(rows, order.user_id)?;
-    Ok((order, user))
+    Ok((order, user.map(UserView::from)))
 }
 
 fn not_found(id: OrderId) -> Problem {
@@ -134,12 +137,12 @@ fn not_found(id: OrderId) -> Problem {
 }
 
 /// The tag is the order's version: what can be changed here. The user's name beside it has its own.
-fn shown(order: Order, user: Option<CachedUser>) -> impl IntoResponse {
+fn shown(order: Order, user: Option<UserView>) -> impl IntoResponse {
     (ETag(order.version.get()), Json(OrderView::new(order, user)))
 }
 
 impl OrderView {
-    fn new(order: Order, user: Option<CachedUser>) -> Self {
+    fn new(order: Order, user: Option<UserView>) -> Self {
         let created_at = Timestamp::from_millisecond(order.created_at_ms);
         Self {
             id: order.id,
@@ -149,11 +152,31 @@ impl OrderView {
             status: order.status.as_str(),
             version: order.version.get(),
             created_at: created_at.expect("stored from a clock").to_string(),
-            user: UserView {
-                id: order.user_id,
-                version: user.as_ref().map(|user| user.version.get()),
-                name: user.map(|user| user.name),
-            },
+            user: user.unwrap_or_else(|| UserView::unknown(order.user_id)),
         }
+    }
+}
+
+impl UserView {
+    fn named(id: UserId, name: String, version: Version) -> Self {
+        Self {
+            id,
+            name: Some(name),
+            version: Some(version.get()),
+        }
+    }
+
+    fn unknown(id: UserId) -> Self {
+        Self {
+            id,
+            name: None,
+            version: None,
+        }
+    }
+}
+
+impl From<CachedUser> for UserView {
+    fn from(CachedUser { id, name, version }: CachedUser) -> Self {
+        Self::named(id, name, version)
     }
 }

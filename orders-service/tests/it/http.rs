@@ -39,16 +39,19 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
 }
 
 #[tokio::test]
-async fn a_user_whom_only_the_owner_knows_can_order_and_has_no_name_yet() {
-    let world = World::start(FakeUsers::Answer(200)).await;
+async fn a_user_whom_only_the_owner_knows_can_order_and_has_a_name_at_once() {
+    let owner = r#"{"id": "any", "name": "Ada K.", "email": "a@example.org", "version": 2}"#;
+    let world = World::start(FakeUsers::Show(owner)).await;
     let user = UserId::new();
     let placed = world.place(user, 5, "JPY").await;
     assert_eq!((placed.status, world.asked()), (201, 1));
-    let nameless = json!({"id": user, "name": null, "version": null});
-    assert_eq!(placed.json()["user"], nameless);
+    assert_eq!(
+        placed.json()["user"],
+        json!({"id": user, "name": "Ada K.", "version": 2})
+    );
     assert_eq!(
         world.api.get(placed.header("location")).await.json()["user"],
-        nameless
+        json!({"id": user, "name": null, "version": null})
     );
     assert_eq!(
         world.cached_users().await,
@@ -75,6 +78,11 @@ async fn a_user_whom_nobody_knows_cannot_order() {
 #[tokio::test]
 async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
     for trouble in [
+        FakeUsers::Answer(200),
+        FakeUsers::Show("{}"),
+        FakeUsers::Show(r#"{"name": "Ada"}"#),
+        FakeUsers::Show(r#"{"name": "Ada", "version": 0}"#),
+        FakeUsers::Show(r#"{"name": null, "version": 1}"#),
         FakeUsers::Answer(500),
         FakeUsers::Answer(503),
         FakeUsers::Answer(301),
@@ -229,4 +237,21 @@ async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
 
     assert_eq!(world.state().await, (0, 0));
     assert_eq!(world.place(user, 1, "EUR").await.status, 201);
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_field_and_says_what_is_expected() {
+    let world = World::start(FakeUsers::Gone).await;
+    let id = "an id is a UUID, such as 0191d1a0-0000-7000-8000-000000000000";
+    for (path, field) in [("/orders?user_id=7", "user_id"), ("/orders/7", "id")] {
+        let refused = world.api.get(path).await.json();
+        assert_eq!(refused["detail"], id, "{path}");
+        assert_eq!(refused["errors"], json!([{"field": field, "detail": id}]));
+    }
+    let body = json!({"user_id": "seven", "amount_minor": 1, "currency": "EUR"});
+    let refused = world.api.post("/orders", &body).await.json();
+    let errors = json!([{"field": "user_id", "detail": refused["detail"]}]);
+    assert_eq!(refused["errors"], errors);
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.starts_with(&format!("{id} at line 1")), "{detail}");
 }

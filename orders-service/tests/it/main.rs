@@ -4,5 +4,6 @@
 
 mod cache;
 mod http;
+mod process;
 mod store;
 mod world;

@@ -27,6 +27,8 @@ pub struct World {
 #[derive(Clone, Copy, Debug)]
 pub enum FakeUsers {
     Answer(u16),
+    /// 200, with this body.
+    Show(&'static str),
     /// Takes the question and says nothing.
     Hang,
     /// Nobody listens.
@@ -180,9 +182,10 @@ impl FakeUsers {
         url
     }
 
-    async fn answer(self) -> StatusCode {
+    async fn answer(self) -> (StatusCode, &'static str) {
         match self {
-            Self::Answer(status) => StatusCode::from_u16(status).unwrap(),
+            Self::Answer(status) => (StatusCode::from_u16(status).unwrap(), ""),
+            Self::Show(body) => (StatusCode::OK, body),
             Self::Hang | Self::Gone => std::future::pending().await,
         }
     }

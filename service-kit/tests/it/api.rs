@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
+use axum::http::{Request, Version};
 use relay::{ConsumerStatus, RelayState, RelayStatus};
 use service_kit::testing::{TestApi, request};
 use service_kit::{MAX_BODY_BYTES, Monitor};
@@ -24,6 +25,49 @@ async fn every_refusal_is_a_problem() {
         api.json("BREW", "/livez", "").await.problem(),
         "405 method_not_allowed"
     );
+}
+
+#[tokio::test]
+async fn a_request_that_means_another_host_is_refused() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let get = |version: Version, uri: &'static str, hosts: &'static [&'static str]| {
+        let mut request = Request::get(uri).version(version);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        api.send(request.body(Body::empty()))
+    };
+    for (version, uri, hosts) in [
+        (Version::HTTP_11, "/things/7", ["127.0.0.1:7101"].as_slice()),
+        (Version::HTTP_11, "/things/7", &["localhost"]),
+        (Version::HTTP_10, "/things/7", &[]),
+    ] {
+        assert_eq!(get(version, uri, hosts).await.text, "7", "{hosts:?}");
+    }
+    for (version, uri, hosts) in [
+        (
+            Version::HTTP_11,
+            "/things/7",
+            ["evil.example:7101"].as_slice(),
+        ),
+        (Version::HTTP_10, "/things/7", &["evil.example"]),
+        (
+            Version::HTTP_11,
+            "/things/7",
+            &["localhost", "evil.example"],
+        ),
+        (Version::HTTP_11, "/things/7", &[]),
+        (
+            Version::HTTP_11,
+            "http://evil.example/things/7",
+            &["localhost"],
+        ),
+        (Version::HTTP_11, "/metrics", &["evil.example"]),
+    ] {
+        let refused = get(version, uri, hosts).await;
+        assert_eq!(refused.problem(), "403 foreign_host", "{uri} {hosts:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use relay::{Connect, Database, LogError, NatsStream, Stop};
 
-use service_kit::{MAX_HEADER_TIME, Service};
+use service_kit::{MAX_DRAIN_TIME, MAX_HEADER_TIME, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ async fn a_request_under_way_is_finished_after_the_stop_and_the_port_refuses() {
     let running = serve(&db, waiting(&entered, &leave)).await;
     let mut client = running.connect().await;
     client
-        .write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     entered.notified().await;
@@ -49,20 +49,17 @@ async fn idle_connections_do_not_delay_the_stop() {
     let running = serve(&db, routes()).await;
     let mut fresh = running.connect().await;
     let mut kept = running.connect().await;
-    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     let mut answer = [0; 512];
     assert!(kept.read(&mut answer).await.unwrap() > 0);
 
-    let began = std::time::Instant::now();
     running.stop.cancel();
-    running.ended().await;
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    let ended = tokio::time::timeout(MAX_DRAIN_TIME / 2, running.ended());
+    ended
+        .await
+        .expect("idle connections do not hold up the stop");
     assert_eq!(read_to_end(&mut fresh).await, "");
     assert_eq!(read_to_end(&mut kept).await, "");
 }
@@ -107,7 +104,7 @@ async fn a_head_that_is_too_large_is_refused() {
     let running = serve(&db, routes()).await;
     let mut client = running.connect().await;
     let head = format!(
-        "GET /livez HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: localhost\r\nlong: {}\r\n\r\n",
         "x".repeat(200_000)
     );
     client.write_all(head.as_bytes()).await.unwrap();

@@ -294,6 +294,70 @@ async fn the_missing_field_is_named() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_the_field_and_says_what_is_expected() {
+    let world = World::start().await;
+    let limit = "a limit is a number from 1 to 200";
+    let cursor = "a cursor is the `next_cursor` of an earlier page";
+    let long = "x".repeat(5_000);
+    for (path, field, detail) in [
+        ("/users?limit=many", "limit", limit),
+        ("/users?limit=0", "limit", limit),
+        ("/users?limit=", "limit", limit),
+        (&format!("/users?limit={long}"), "limit", limit),
+        ("/users?cursor=7", "cursor", cursor),
+        (&format!("/users?cursor={long}"), "cursor", cursor),
+        (
+            "/users?page=2",
+            "page",
+            "unknown field `page`, expected `cursor` or `limit`",
+        ),
+        ("/users?limit=1&limit=2", "limit", "duplicate field `limit`"),
+        ("/users/%FF", "id", "not UTF-8 once percent-decoded"),
+    ] {
+        let refused = world.api.get(path).await.json();
+        assert_eq!(refused["detail"], detail, "{path}");
+        assert_eq!(
+            refused["errors"],
+            json!([{"field": field, "detail": detail}])
+        );
+    }
+    let twice = r#"{"name": "Bob", "name": "Eve", "email": "bob@example.org"}"#;
+    let refused = world.api.json("POST", "/users", twice).await.json();
+    assert_eq!(refused["errors"][0]["field"], "name");
+    for empty in ["", " \n"] {
+        let refused = world.api.json("POST", "/users", empty).await.json();
+        assert_eq!(refused["detail"], "the body is empty; send a JSON object");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_little_of_the_request() {
+    let world = World::start().await;
+    let long = "x".repeat(5_000);
+    for answer in [
+        world.api.get(&format!("/users?{long}=1")).await,
+        world.api.get(&format!("/users?cursor={long}")).await,
+        world.api.get(&format!("/users/{long}")).await,
+        world.api.post("/users", &json!({&long: 1})).await,
+        world.api.json("POST", "/users", json!(&long)).await,
+        world
+            .api
+            .json(
+                "PATCH",
+                &format!("/users/{}", UserId::new()),
+                json!({"name": [&long]}),
+            )
+            .await,
+        world.register(&long, "bob@example.org").await,
+        world.register("Bob", &long).await,
+    ] {
+        assert!((400..500).contains(&answer.status), "{answer:?}");
+        assert!(answer.text.len() < 600, "{answer:?}");
+        assert!(!answer.text.contains(&long[..65]), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_list_shows_everybody_once_in_pages() {
     let world = World::start().await;
     for n in 0..7 {
