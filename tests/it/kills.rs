@@ -14,6 +14,7 @@ use freehold_tests::outbox::{Users, users_in};
 use freehold_tests::{Part, World, eventually, outbox, seconds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rusqlite::{Connection, OpenFlags};
 
 const WRITES: u64 = 20_000;
 const CLIENTS: u64 = 32;
@@ -24,6 +25,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_applied_twice_whatever_is_k
     let seed = freehold_tests::chance::seed();
     println!("FREEHOLD_SEED={seed}");
     let mut world = World::start().await;
+    count_every_application(&mut world).await;
     let answered = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -71,6 +73,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_applied_twice_whatever_is_k
     )
     .await;
     versions_have_no_gap(&world.user_service.database, &owned);
+    every_version_was_applied_once_and_in_order(cache, &owned);
     world.check().await; // stream and outbox agree: numbers, subjects, bytes; no dead letters
 }
 
@@ -208,6 +211,45 @@ async fn kill_and_start(part: &mut impl Part, absence: Duration) {
     part.start().await.expect("it starts again");
 }
 
+/// The cache takes newer versions only, so it could hide an event that came twice. A trigger notes every attempt.
+async fn count_every_application(world: &mut World) {
+    world.orders_service.stop().await.expect("it stops");
+    let rows = Connection::open(&world.orders_service.database).expect("the database opens");
+    let noted = rows.execute_batch(
+        "create table applied (id text not null, version integer not null);
+         create trigger note_every_attempt before insert on user_cache
+         begin insert into applied values (new.id, new.version); end;",
+    );
+    noted.expect("the trigger is made");
+    drop(rows);
+    world.orders_service.start().await.expect("it starts");
+}
+
+fn every_version_was_applied_once_and_in_order(cache: &Path, users: &Users) {
+    let rows = Connection::open_with_flags(cache, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let rows = rows.expect("the database opens");
+    let mut applied = rows
+        .prepare("select id, version from applied order by rowid")
+        .expect("it is there");
+    let applied = applied.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?))
+    });
+    let mut last = BTreeMap::<String, u64>::new();
+    for attempt in applied.expect("it is read") {
+        let (user, version) = attempt.expect("it is read");
+        let before = last.insert(user.clone(), version).unwrap_or(0);
+        assert_eq!(version, before + 1, "user {user}");
+    }
+    assert_eq!(last, versions(users));
+}
+
+fn versions(users: &Users) -> BTreeMap<String, u64> {
+    let versions = users
+        .iter()
+        .map(|(id, (_, version))| (id.clone(), *version));
+    versions.collect()
+}
+
 /// Per user the events are versions 1, 2, … up to the user's own, and no event id comes twice.
 fn versions_have_no_gap(database: &Path, users: &Users) {
     let (mut last, mut ids) = (BTreeMap::<String, u64>::new(), HashSet::new());
@@ -223,8 +265,5 @@ fn versions_have_no_gap(database: &Path, users: &Users) {
             event.seq
         );
     }
-    let expected = users
-        .iter()
-        .map(|(id, (_, version))| (id.clone(), *version));
-    assert_eq!(last, expected.collect());
+    assert_eq!(last, versions(users));
 }

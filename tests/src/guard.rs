@@ -3,16 +3,25 @@
 //! One tiny shell per process of ours stands beside us in a process group of its own. It is told of each child that starts
 //! (`+PID`) and ends (`-PID`) over a pipe. When the pipe closes, which the kernel does however we ended, it kills the
 //! process groups that are left. Ctrl-C, SIGTERM and SIGHUP do not impress it: they are for us, and we end first.
+//! Should somebody kill it, we notice at the next child that starts or ends, and a new one is told of all that live.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The guard of this process; it starts with the first child.
 #[derive(Debug)]
 pub struct Guard {
-    shell: Mutex<Child>,
+    post: Mutex<Post>,
+}
+
+/// The shell that stands there, and what the next one has to know.
+#[derive(Debug)]
+struct Post {
+    shell: Child,
+    alive: BTreeSet<u32>,
 }
 
 const SCRIPT: &str = r#"
@@ -42,34 +51,68 @@ impl Guard {
 
     /// From now on the process group of this child dies with us.
     pub fn watch(&self, pid: u32) -> io::Result<()> {
-        self.tell(format!("+{pid}\n"))
+        let mut post = self.post();
+        post.alive.insert(pid);
+        post.tell(&format!("+{pid}\n"))
     }
 
     /// The child has ended and its number may soon be somebody else's.
     pub fn forget(&self, pid: u32) -> io::Result<()> {
-        self.tell(format!("-{pid}\n"))
+        let mut post = self.post();
+        post.alive.remove(&pid);
+        post.tell(&format!("-{pid}\n"))
     }
 
-    /// Its output goes nowhere: holding our stdout open would make `cargo test | tail` wait for it.
     fn start() -> io::Result<Guard> {
-        let shell = Command::new("/bin/sh")
-            .args(["-c", SCRIPT])
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let post = Post {
+            shell: shell()?,
+            alive: BTreeSet::new(),
+        };
         Ok(Guard {
-            shell: Mutex::new(shell),
+            post: Mutex::new(post),
         })
     }
 
-    /// One short write, so lines of several threads never mix.
-    fn tell(&self, line: String) -> io::Result<()> {
-        let mut shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipe = shell.stdin.as_mut().expect("the pipe is ours until we end");
-        pipe.write_all(line.as_bytes())
+    /// Held from the note to the word, so that lines of several threads never mix.
+    fn post(&self) -> MutexGuard<'_, Post> {
+        self.post.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Post {
+    fn tell(&mut self, line: &str) -> io::Result<()> {
+        match self.write(line) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.relieve(),
+            told => told,
+        }
+    }
+
+    /// A new shell that knows every living child. The old one is killed before its pipe closes: it must not kill them.
+    fn relieve(&mut self) -> io::Result<()> {
+        self.shell.kill()?;
+        self.shell.wait()?;
+        self.shell = shell()?;
+        let living: String = self.alive.iter().map(|pid| format!("+{pid}\n")).collect();
+        self.write(&living)
+    }
+
+    fn write(&mut self, lines: &str) -> io::Result<()> {
+        // It is missing when a relief failed half way; the next word tries again.
+        let pipe = self.shell.stdin.as_mut();
+        pipe.ok_or(io::ErrorKind::BrokenPipe)?
+            .write_all(lines.as_bytes())
+    }
+}
+
+/// Its output goes nowhere: holding our stdout open would make `cargo test | tail` wait for it.
+fn shell() -> io::Result<Child> {
+    Command::new("/bin/sh")
+        .args(["-c", SCRIPT])
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 #[cfg(test)]
@@ -83,6 +126,11 @@ mod tests {
             .process_group(0)
             .spawn()
             .expect("sleep starts")
+    }
+
+    fn end(child: &mut Child) {
+        child.kill().expect("ours");
+        child.wait().expect("ours");
     }
 
     #[tokio::test]
@@ -102,7 +150,28 @@ mod tests {
             forgotten.try_wait().expect("ours").is_none(),
             "a forgotten child was killed"
         );
-        forgotten.kill().expect("ours");
-        forgotten.wait().expect("ours");
+        end(&mut forgotten);
+    }
+
+    #[tokio::test]
+    async fn a_guard_that_was_killed_is_relieved_by_one_that_knows_every_living_child() {
+        let guard = Guard::start().expect("the guard starts");
+        let mut children = [sleeper(), sleeper()];
+        guard.watch(children[0].id()).expect("told");
+        guard.post().shell.kill().expect("ours");
+        eventually("the guard is gone", seconds(10), async || {
+            let ended = guard.post().shell.try_wait().expect("ours");
+            ended.ok_or("it lives")
+        })
+        .await;
+
+        guard.watch(children[1].id()).expect("told to the next");
+        drop(guard);
+        for child in &mut children {
+            eventually("killed", seconds(10), async || {
+                child.try_wait().expect("ours").ok_or("still alive")
+            })
+            .await;
+        }
     }
 }

@@ -37,6 +37,14 @@ pub fn head(database: &Path) -> Result<u64> {
     head.with_context(|| format!("cannot read the outbox in {}", database.display()))
 }
 
+/// How far a consumer of this database has applied its stream; 0 before its first event.
+pub fn offset(database: &Path, consumer: &str) -> Result<u64> {
+    let connection = open(database)?;
+    let sql = "select coalesce(max(seq), 0) from relay_offset where consumer = ?1";
+    let offset = connection.query_row(sql, [consumer], |row| row.get(0));
+    offset.with_context(|| format!("cannot read the offsets in {}", database.display()))
+}
+
 /// One line per dead letter and per event parked behind one, for people.
 pub fn dead_letters(database: &Path) -> Result<Vec<String>> {
     let connection = open(database)?;

@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: the measurements, in a release build.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -9,16 +8,16 @@ use freehold_tests::cargo::cargo;
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// Handed to the bench program as they are
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+    /// What to measure [default: all three]
+    #[arg(value_parser = ["writes", "pipeline", "latency"])]
+    parts: Vec<String>,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let status = cargo()
             .args(["run", "--release", "--package", "bench", "--"])
-            .args(self.args)
+            .args(self.parts)
             .status()
             .context("cargo does not run")?;
         Ok(if status.success() {

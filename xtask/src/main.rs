@@ -14,7 +14,12 @@ use clap::{Parser, Subcommand};
 
 /// Freehold's own tasks.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -48,5 +53,35 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Reset(reset) => reset.run(),
         Task::Test => test::run(),
         Task::Bench(bench) => bench.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn help(task: &str) -> String {
+        let mut cli = Cli::command();
+        let task = cli.find_subcommand_mut(task).expect("a task");
+        task.render_long_help().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_sound_and_knows_its_version() {
+        Cli::command().debug_assert();
+        assert!(
+            Cli::command()
+                .render_version()
+                .starts_with("cargo xtask 0.")
+        );
+    }
+
+    #[test]
+    fn help_names_what_can_be_set_and_chosen() {
+        for word in ["FREEHOLD_NATS_SERVER", "XDG_CACHE_HOME", "FREEHOLD_BIN_DIR"] {
+            assert!(help("up").contains(word), "{word} is missing");
+        }
+        assert!(help("bench").contains("[possible values: writes, pipeline, latency]"));
     }
 }

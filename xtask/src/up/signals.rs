@@ -28,12 +28,4 @@ impl Signals {
             _ = self.hang_up.recv() => "SIGHUP",
         }
     }
-
-    /// The guard kills the children when we are gone.
-    pub(super) fn next_one_kills(mut self) {
-        tokio::spawn(async move {
-            self.next().await;
-            std::process::exit(130);
-        });
-    }
 }

@@ -37,10 +37,10 @@ async fn show(console: Arc<Console>, users: Api, orders: Api, traffic: Option<Ar
     loop {
         ticks.tick().await;
         let now = look(&users, &orders).await;
-        let refused = traffic
+        let failed = traffic
             .as_ref()
-            .map_or(0, |counts| counts.refused.load(Ordering::Relaxed));
-        let line = line(&now, rate.of(heads(&now), Instant::now()), refused);
+            .map_or(0, |counts| counts.failed.load(Ordering::Relaxed));
+        let line = line(&now, rate.of(heads(&now), Instant::now()), failed);
         if console.is_terminal() {
             console.live(&line)
         } else {
@@ -83,7 +83,7 @@ impl Rate {
     }
 }
 
-fn line(reading: &Reading, rate: Option<f64>, refused: u64) -> String {
+fn line(reading: &Reading, rate: Option<f64>, failed: u64) -> String {
     let [users, orders] = reading;
     let rate = rate.map_or("?".to_owned(), |rate| format!("{rate:.1}"));
     let dead: f64 = reading
@@ -96,13 +96,13 @@ fn line(reading: &Reading, rate: Option<f64>, refused: u64) -> String {
             .as_ref()
             .and_then(|metrics| metrics.get("freehold_consumer_lag")),
     );
-    let refused = if refused == 0 {
+    let failed = if failed == 0 {
         String::new()
     } else {
-        format!(" │ {refused} requests refused")
+        format!(" │ {failed} requests failed")
     };
     format!(
-        "  {rate} events/s │ {} │ {} │ cache lag {behind} │ dead letters {dead}{refused}",
+        "  {rate} events/s │ {} │ {} │ cache lag {behind} │ dead letters {dead}{failed}",
         log("users", users.as_ref()),
         log("orders", orders.as_ref()),
     )
@@ -146,7 +146,7 @@ mod tests {
         );
         assert!(
             line(&[None, None], None, 7).contains("users: no answer")
-                && line(&[None, None], None, 7).ends_with("7 requests refused")
+                && line(&[None, None], None, 7).ends_with("7 requests failed")
         );
     }
 

@@ -20,7 +20,8 @@ pub(super) struct Traffic {
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) refused: AtomicU64,
+    /// Answered with an error, or not at all.
+    pub(super) failed: AtomicU64,
 }
 
 /// More at a time would only queue inside the services.
@@ -108,7 +109,7 @@ impl People {
             _ => self.register().await,
         };
         if !reply.is_success() {
-            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
