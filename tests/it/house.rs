@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("orders-service", &["event-schema", "relay", "service-kit"]),
     ("tests", &[]),
     ("bench", &["freehold-tests", "relay"]),
+    ("model", &[]),
     ("xtask", &["freehold-tests"]),
 ];
 

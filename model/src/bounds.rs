@@ -1,0 +1,93 @@
+//! How far a search goes: how many writes and faults, which faults, who decides and how.
+
+use std::fmt;
+
+use crate::actions::Fault;
+
+/// The bounds of one search.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Events written, over all writers.
+    pub commits: u8,
+    /// Faults, of any kind allowed, in any order.
+    pub faults: u8,
+    /// Which kinds, by their letters: `W T S D t P u K C c R`.
+    pub kinds: Kinds,
+    pub doctrine: Doctrine,
+    pub early: Early,
+}
+
+/// How the operator chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doctrine {
+    /// With two live writers one is stopped first; then the other adopts or begins a new epoch.
+    StopFirst,
+    /// Any choice by any halted writer, also contradictory, up to so many; stopping is not counted.
+    Free(u8),
+    /// The first who chooses is the survivor; it begins a new epoch while the other still runs.
+    SurvivorLives,
+}
+
+/// May a service write before its first contact?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Early {
+    Never,
+    /// Yes, unless its file is marked as a copy: the decision taken.
+    Unmarked,
+    Always,
+}
+
+/// Every fault that leaves one writer.
+pub const ONE_WRITER: &str = "WTSDtPucR";
+/// Every fault.
+pub const TWO_WRITERS: &str = "WTSDtPuKCcR";
+
+impl Bounds {
+    pub const fn new(commits: u8, faults: u8, kinds: &str) -> Self {
+        Self {
+            commits,
+            faults,
+            kinds: Kinds::of(kinds),
+            doctrine: Doctrine::StopFirst,
+            early: Early::Unmarked,
+        }
+    }
+
+    pub const fn doctrine(mut self, doctrine: Doctrine) -> Self {
+        self.doctrine = doctrine;
+        self
+    }
+
+    pub const fn early(mut self, early: Early) -> Self {
+        self.early = early;
+        self
+    }
+}
+
+/// A set of kinds of faults.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kinds(u16);
+
+impl Kinds {
+    const fn of(letters: &str) -> Self {
+        let (letters, mut kinds, mut at) = (letters.as_bytes(), 0, 0);
+        while at < letters.len() {
+            kinds |= 1 << Fault::from_letter(letters[at]) as u16;
+            at += 1;
+        }
+        Self(kinds)
+    }
+
+    pub(crate) const fn has(self, fault: Fault) -> bool {
+        self.0 & (1 << fault as u16) != 0
+    }
+}
+
+impl fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = TWO_WRITERS.chars();
+        letters
+            .filter(|letter| self.has(Fault::from_letter(*letter as u8)))
+            .try_for_each(|letter| write!(f, "{letter}"))
+    }
+}

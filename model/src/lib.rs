@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+
+mod actions;
+mod bounds;
+mod consumer;
+mod faults;
+mod ids;
+mod operator;
+mod properties;
+mod relay;
+mod rules;
+mod search;
+mod service;
+mod state;
+mod step;
+mod table;
+mod walk;
+
+pub use actions::{Action, Fault, UnknownAction, Who};
+pub use bounds::{Bounds, Doctrine, Early, Kinds, ONE_WRITER, TWO_WRITERS};
+pub use ids::{Id, IdSet, Ids};
+pub use properties::{Property, SAFETY};
+pub use rules::{Rule, Rules};
+pub use search::{
+    Effort, Liveness, Outcome, broken_at_end, counterexample, rest_is_reachable, search,
+};
+pub use state::{Backups, Consumer, File, Link, Mode, State, Stream, Table, View, Writer};
+pub use step::Protocol;
+pub use table::{CASES, COVERED, Case};
+pub use walk::Walk;

@@ -1,0 +1,229 @@
+//! The relay: the contact, which decides whether the stream is a copy of this outbox, and the publish.
+
+use crate::actions::Who;
+use crate::ids::{Id, Ids, MOST, NONE};
+use crate::rules::Rule;
+use crate::state::{File, Mode, State, Stream, View};
+use crate::step::{Protocol, set_aside, writer};
+
+/// What a contact finds.
+enum Verdict {
+    /// The stream holds the outbox's rows up to here: go on after it.
+    Continue(u8),
+    /// There is none, or one that proves nothing: make it anew from the oldest kept row.
+    Create,
+    /// The same, over one that must be saved first.
+    Replace,
+    /// This file is an older copy: take over the tail.
+    Import,
+    /// A rival, a fork, a later epoch, or a copy too old to join: the operator decides.
+    Halt,
+}
+
+/// At a new connection, or on the timer.
+pub(crate) fn contact(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let known = writer(state, who)?;
+    let (file, mode, view) = (known.file, known.mode, known.view);
+    let reconnects = mode == Mode::Open && view.is_none();
+    let memory = (reconnects && !protocol.has(Rule::PositionFromStream)).then_some(known.memory);
+    if mode == Mode::Halted || (view.is_some() && !protocol.has(Rule::Timer)) {
+        return None;
+    }
+    let own = Own {
+        file: &file,
+        prev: &state.prev,
+        first_contact: mode != Mode::Open,
+        memory,
+    };
+    match decide(protocol, state.stream.as_ref(), &own) {
+        Verdict::Continue(head) => open(protocol, state, who, head),
+        Verdict::Create => create(protocol, state, who),
+        Verdict::Replace => {
+            let messages = state.stream?.messages;
+            let save = protocol.has(Rule::SaveFirst);
+            set_aside(state, messages, file.rows.set(), save);
+            create(protocol, state, who)
+        }
+        Verdict::Import => import(protocol, state, who),
+        Verdict::Halt => {
+            writer(state, who)?.halt();
+            Some(())
+        }
+    }
+}
+
+/// What this side knows.
+struct Own<'a> {
+    file: &'a File,
+    /// What each event names as the one before it.
+    prev: &'a [Id],
+    first_contact: bool,
+    /// The remembered position, where that is trusted.
+    memory: Option<u8>,
+}
+
+fn decide(protocol: &Protocol, stream: Option<&Stream>, own: &Own<'_>) -> Verdict {
+    let file = own.file;
+    let Some(stream) = stream else {
+        return Verdict::Create;
+    };
+    if protocol.has(Rule::Epoch) && stream.epoch != file.epoch {
+        return match stream.epoch > file.epoch {
+            true => Verdict::Halt,
+            false => Verdict::Replace,
+        };
+    }
+    if let Some(head) = own.memory {
+        return Verdict::Continue(head);
+    }
+    let (head, length) = (stream.head(), file.rows.len());
+    if stream.messages.is_empty() {
+        return empty(protocol, stream, file);
+    }
+    if head < file.oldest {
+        return match protocol.has(Rule::SaveBehind) {
+            true => Verdict::Replace,
+            false => Verdict::Create,
+        };
+    }
+    if head > length {
+        return ahead(protocol, stream, own);
+    }
+    let same = stream.at(head) == file.kept(head);
+    match same || !protocol.has(Rule::IdAtHead) {
+        true => Verdict::Continue(head),
+        false => Verdict::Halt,
+    }
+}
+
+fn empty(protocol: &Protocol, stream: &Stream, file: &File) -> Verdict {
+    let head = stream.head();
+    if stream.first == file.oldest {
+        return Verdict::Continue(head);
+    }
+    if protocol.has(Rule::EmptyProvesNothing) {
+        return Verdict::Create;
+    }
+    match head <= file.rows.len() && head + 1 >= file.oldest {
+        true => Verdict::Continue(head),
+        false => Verdict::Halt,
+    }
+}
+
+fn ahead(protocol: &Protocol, stream: &Stream, own: &Own<'_>) -> Verdict {
+    let may_import = match own.first_contact {
+        true => protocol.has(Rule::Import),
+        false => !protocol.has(Rule::RivalHalts),
+    };
+    let must_prove = protocol.has(Rule::ImportEvidence);
+    let length = own.file.rows.len();
+    match may_import && joins(stream, own.file, length, own.prev, must_prove) {
+        true => Verdict::Import,
+        false => Verdict::Halt,
+    }
+}
+
+/// Is there evidence that the stream goes on from this place of the log? (S9)
+pub(crate) fn joins(
+    stream: &Stream,
+    file: &File,
+    place: u8,
+    prev: &[Id],
+    must_prove: bool,
+) -> bool {
+    if place >= stream.first {
+        return stream.at(place).is_some() && stream.at(place) == file.kept(place);
+    }
+    let Some(first) = stream.messages.at(1) else {
+        return false;
+    };
+    let before = prev[usize::from(first)];
+    let follows = match place {
+        0 => before == NONE,
+        _ => file.kept(place) == Some(before),
+    };
+    place + 1 == stream.first && (follows || !must_prove)
+}
+
+fn open(protocol: &Protocol, state: &mut State, who: Who, head: u8) -> Option<()> {
+    let token = state.stream?.token;
+    let remembers = !protocol.has(Rule::PositionFromStream);
+    let writer = writer(state, who)?;
+    writer.mode = Mode::Open;
+    writer.file.must_import = false;
+    writer.view = Some(View { token, head });
+    writer.memory = if remembers { head } else { 0 };
+    Some(())
+}
+
+/// A new stream from this outbox, with a fresh token.
+pub(crate) fn create(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let token = state.fresh_token();
+    let file = writer(state, who)?.file;
+    let (first, epoch) = (file.oldest, file.epoch);
+    state.stream = Some(Stream {
+        token,
+        epoch,
+        first,
+        messages: Ids::default(),
+    });
+    open(protocol, state, who, first - 1)
+}
+
+fn import(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let stream = state.stream?;
+    let known = writer(state, who)?;
+    for place in known.file.rows.len() + 1..=stream.head() {
+        known.file.rows.push(stream.at(place)?);
+    }
+    let quiet = known.file.must_import || !protocol.has(Rule::ImportAlarm);
+    // "Neither halt nor alarm": what is imported later than at the first contact is not noticed either.
+    known.alarmed |= !quiet;
+    open(protocol, state, who, stream.head())
+}
+
+/// The next row. Refused: the session is over, and the next contact looks again.
+pub(crate) fn publish(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let known = writer(state, who)?;
+    let View { token, head } = known.view?;
+    let place = head + 1;
+    let row = known.file.kept(place)?;
+    if known.mode != Mode::Open {
+        return None;
+    }
+    let accepted = append(protocol, state, token, place, row);
+    let known = writer(state, who)?;
+    known.view = accepted.then_some(View { token, head: place });
+    if accepted && !protocol.has(Rule::PositionFromStream) {
+        known.memory = place;
+    }
+    Some(())
+}
+
+/// A row in flight when its connection died, after all.
+pub(crate) fn land(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let known = writer(state, who)?;
+    let mut queue = known.queue?;
+    let (token, place, row) = (queue.token, queue.next, known.file.kept(queue.next));
+    queue.next += 1;
+    known.queue = (queue.next <= queue.last).then_some(queue);
+    if let Some(row) = row {
+        append(protocol, state, token, place, row);
+    }
+    Some(())
+}
+
+/// The broker's side. True if the acknowledgement says what the relay wants to hear.
+fn append(protocol: &Protocol, state: &mut State, token: u8, place: u8, row: u8) -> bool {
+    let Some(stream) = &mut state.stream else {
+        return false;
+    };
+    let door = stream.token == token || !protocol.has(Rule::Token);
+    let fits = stream.head() + 1 == place;
+    let full = stream.messages.len() == MOST;
+    if door && !full && (fits || !protocol.has(Rule::ExpectedSequence)) {
+        stream.messages.push(row);
+        return fits || !protocol.has(Rule::AckNumber);
+    }
+    false
+}

@@ -1,0 +1,92 @@
+//! The rules of the protocol, each a switch. All are on unless a search turns one off to see what it is for.
+
+use std::fmt;
+
+/// One rule, or the part of one that can be left out by itself. S: service and relay, K: consumer, O: operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// S1. Row n is published with expected last sequence n-1, so that the broker refuses a rival's, a doubled or a missing number.
+    ExpectedSequence,
+    /// S1. The number in the acknowledgement must be the row's own (DESIGN section 4; the second look at the same thing).
+    AckNumber,
+    /// S2. A new connection takes its position from the stream, because what was remembered may have been lost or overtaken.
+    PositionFromStream,
+    /// S2. The id at the stream's head must be the outbox row's of that number, because equal lengths are not equal logs.
+    IdAtHead,
+    /// S3. A publish dies with its connection, because one that lands later lands on a stream nobody has looked at.
+    NothingQueued,
+    /// S4. Each creation of the stream draws a token that opens its write subject, so that who has not seen the new stream cannot write to it.
+    Token,
+    /// S5. The stream carries the epoch, so that the loser of a decision, and an older copy, are recognised even with a common prefix.
+    Epoch,
+    /// S6. The contact is repeated on a timer, because a relay with nothing to publish would never learn of a rival or of a missing stream.
+    Timer,
+    /// S7. A process imports a longer stream at its first contact, because a restored file is the common reason for one.
+    Import,
+    /// S7. An import into a file not marked as restored raises an alarm, because then another writer wrote that tail.
+    ImportAlarm,
+    /// S7. A stream that grows after the first contact is a rival's: halt.
+    RivalHalts,
+    /// S8. An empty stream that does not begin at the oldest kept row is made anew, because "nothing there" matches any log.
+    EmptyProvesNothing,
+    /// S8. Trimming never removes the head, because the head's id is the only evidence whose log it is.
+    HeadIsKept,
+    /// S9. An import joins only on evidence: the id at the common number, or `prev` of the first kept message.
+    ImportEvidence,
+    /// S9. So does adopting.
+    AdoptEvidence,
+    /// K1. Effect and position are stored in one transaction.
+    OneTransaction,
+    /// K2. Every connect reads the offset itself; the event there must be the one applied.
+    OffsetItself,
+    /// K3. Afterwards each event must have the next number.
+    NextNumber,
+    /// K3. Each event must name the applied one as the event before it.
+    Prev,
+    /// K3. When the stream is trimmed exactly up to the offset, `prev` of its first message decides.
+    Edge,
+    /// K4. While the stream does not reach the offset, the producer is asked whether its log holds the position: no means fork.
+    Ask,
+    /// K4. A stream that reaches the offset but has nothing at it and nothing after it does not count as reaching it.
+    NothingThere,
+    /// K5. A stream that begins after the next event means: load a snapshot.
+    Snapshot,
+    /// K5. Every snapshot request carries the position, so that a trim cannot hide a fork.
+    PositionTold,
+    /// K6. A read belongs to one incarnation of the stream; after another one the offset is checked again.
+    OneIncarnation,
+    /// O1. Nothing is dropped before its bytes are saved.
+    SaveFirst,
+    /// O1. What only a decommissioned outbox holds is found by readable messages: a number that was trimmed proves nothing.
+    SaveByMessages,
+    /// O1. A stream behind the oldest kept row is saved too before it is made anew.
+    SaveBehind,
+}
+
+/// Which rules hold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rules(u32);
+
+impl Rules {
+    pub const ALL: Self = Self(u32::MAX);
+
+    pub const fn without(self, rule: Rule) -> Self {
+        Self(self.0 & !(1 << rule as u32))
+    }
+
+    pub fn without_all(rules: &[Rule]) -> Self {
+        rules
+            .iter()
+            .fold(Self::ALL, |rest, rule| rest.without(*rule))
+    }
+
+    pub const fn has(self, rule: Rule) -> bool {
+        self.0 & (1 << rule as u32) != 0
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rules({:#x})", self.0)
+    }
+}

@@ -1,0 +1,406 @@
+//! The world at one moment: two writers at most, one stream, one consumer, and what the operator has set aside.
+
+use crate::bounds::Bounds;
+use crate::ids::{FORGOTTEN, Id, IdSet, Ids, MOST, NONE};
+
+/// Everything there is. Small, because millions are kept and compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub writers: [Option<Writer>; 2],
+    pub stream: Option<Stream>,
+    pub consumer: Consumer,
+    /// For each id the event it was written after.
+    pub(crate) prev: [Id; MOST as usize + 1],
+    /// Ids 1 to `known` are in use.
+    pub(crate) known: u8,
+    /// In a set-aside list.
+    pub saved: IdSet,
+    /// A fault took the last file or readable message that held it.
+    pub destroyed: IdSet,
+    /// The consumer has held it since its own last restore.
+    pub seen: IdSet,
+    /// The consumer has reported it as missing from the producer's log.
+    pub reported: IdSet,
+    pub backups: Backups,
+    pub commits_left: u8,
+    pub faults_left: u8,
+    /// An event was applied twice, or on another prefix than it was written after.
+    pub misapplied: bool,
+    /// Adopt and new-epoch so far; counted where the doctrine limits them.
+    pub decisions: u8,
+    /// Who chose first, under the doctrine that asks.
+    pub survivor: Option<u8>,
+}
+
+/// One process of the service and its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Writer {
+    pub file: File,
+    pub mode: Mode,
+    /// What the last contact on this connection verified; nothing without a connection.
+    pub view: Option<View>,
+    /// How far this process has published, as it remembers (only without rule S2).
+    pub(crate) memory: u8,
+    /// Publishes of an earlier connection that may still arrive (only without rule S3).
+    pub(crate) queue: Option<Queue>,
+    /// It has acknowledged a write since there are two writers.
+    pub acknowledged: bool,
+    /// It has halted or raised an alarm since there are two writers.
+    pub alarmed: bool,
+}
+
+/// A database file: the outbox and its identity row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct File {
+    /// The log. Rows before `oldest` are pruned: their effects are in the tables, their bytes and ids are gone.
+    pub rows: Ids,
+    pub oldest: u8,
+    pub epoch: u8,
+    pub must_import: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Running, before its first contact, not writing.
+    Started,
+    /// The same, writing already.
+    Early,
+    /// Had its contact.
+    Open,
+    /// Refuses writes and publishes nothing until the operator decides.
+    Halted,
+}
+
+/// The stream as a relay's connection knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    pub token: u8,
+    pub head: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Queue {
+    pub(crate) token: u8,
+    pub(crate) next: u8,
+    pub(crate) last: u8,
+}
+
+/// The stream. Its head is `first - 1` when it is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stream {
+    /// Which creation of the stream this is; only equality means something.
+    pub token: u8,
+    pub epoch: u8,
+    pub first: u8,
+    pub messages: Ids,
+}
+
+/// The consumer's database and its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Consumer {
+    pub table: Table,
+    pub link: Link,
+    /// An effect whose position is not stored yet (only without rule K1).
+    pub(crate) unsaved: bool,
+}
+
+/// What the consumer has applied, in order, and its position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Table {
+    pub applied: Ids,
+    pub seq: u8,
+    pub id: Id,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Link {
+    Down,
+    /// Reads the stream with this token.
+    Open(u8),
+    /// The stream does not reach the offset.
+    Waiting,
+    /// The stream holds another event at the offset, or after it one that follows another.
+    Forked,
+    /// The stream begins after the next event.
+    Trimmed,
+}
+
+/// One copy of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Backups {
+    pub file: Option<File>,
+    pub stream: Option<Stream>,
+    pub consumer: Option<Table>,
+}
+
+impl State {
+    /// One open writer with an empty outbox, an empty stream it has seen, a consumer connected to it.
+    pub fn first(bounds: &Bounds) -> Self {
+        let (token, epoch) = (1, 1);
+        let file = File {
+            rows: Ids::default(),
+            oldest: 1,
+            epoch,
+            must_import: false,
+        };
+        let mut writer = Writer::start(file);
+        writer.mode = Mode::Open;
+        writer.view = Some(View { token, head: 0 });
+        Self {
+            writers: [Some(writer), None],
+            stream: Some(Stream {
+                token,
+                epoch,
+                first: 1,
+                messages: Ids::default(),
+            }),
+            consumer: Consumer {
+                table: Table::default(),
+                link: Link::Open(token),
+                unsaved: false,
+            },
+            prev: [NONE; MOST as usize + 1],
+            known: 0,
+            saved: IdSet::default(),
+            destroyed: IdSet::default(),
+            seen: IdSet::default(),
+            reported: IdSet::default(),
+            backups: Backups::default(),
+            commits_left: bounds.commits,
+            faults_left: bounds.faults,
+            misapplied: false,
+            decisions: 0,
+            survivor: None,
+        }
+    }
+
+    pub fn live(&self) -> impl Iterator<Item = &Writer> {
+        self.writers.iter().flatten()
+    }
+
+    pub(crate) fn both_live(&self) -> bool {
+        self.writers.iter().all(Option::is_some)
+    }
+
+    /// What some file or some readable message holds.
+    pub(crate) fn held(&self) -> IdSet {
+        let messages = self.stream.map(|stream| stream.messages.set());
+        self.live()
+            .map(|writer| writer.file.rows.set())
+            .chain(messages)
+            .fold(IdSet::default(), IdSet::and)
+    }
+
+    /// What is in the log: in that of every live writer, because at rest they must be one.
+    pub(crate) fn logged(&self) -> IdSet {
+        let logs = self.live().map(|writer| writer.file.rows.set());
+        logs.reduce(IdSet::both).unwrap_or_default()
+    }
+
+    /// A token no one has seen.
+    pub(crate) fn fresh_token(&self) -> u8 {
+        let mut tokens = 0;
+        self.clone().each_token(|token| {
+            tokens = tokens.max(*token);
+        });
+        tokens + 1
+    }
+
+    /// Equal worlds get equal states: copies that no fault can bring back are dropped, tokens and ids are named in
+    /// the order in which they are found.
+    pub(crate) fn tidy(mut self) -> Self {
+        if self.faults_left == 0 {
+            self.backups = Backups::default();
+        }
+        if !self.both_live() {
+            for writer in self.writers.iter_mut().flatten() {
+                (writer.acknowledged, writer.alarmed) = (false, false);
+            }
+        }
+        self.rename_tokens();
+        self.rename_ids();
+        self
+    }
+
+    fn rename_tokens(&mut self) {
+        let (mut names, mut count) = ([0u8; 32], 0);
+        self.each_token(|token| {
+            let name = &mut names[usize::from(*token)];
+            if *name == 0 {
+                count += 1;
+                *name = count;
+            }
+            *token = *name;
+        });
+    }
+
+    fn each_token(&mut self, mut visit: impl FnMut(&mut u8)) {
+        for stream in [&mut self.stream, &mut self.backups.stream]
+            .into_iter()
+            .flatten()
+        {
+            visit(&mut stream.token);
+        }
+        for writer in self.writers.iter_mut().flatten() {
+            writer
+                .view
+                .iter_mut()
+                .for_each(|view| visit(&mut view.token));
+            writer
+                .queue
+                .iter_mut()
+                .for_each(|queue| visit(&mut queue.token));
+        }
+        if let Link::Open(token) = &mut self.consumer.link {
+            visit(token);
+        }
+    }
+
+    fn rename_ids(&mut self) {
+        let mut names = Names::default();
+        self.each_list(|list| {
+            *list = list.renamed(|id| names.of(id));
+        });
+        let listed = names.count;
+        for id in self.unsettled(&names) {
+            names.of(id);
+        }
+        self.consumer.table.id = names.get(self.consumer.table.id);
+        if let Some(table) = &mut self.backups.consumer {
+            table.id = names.get(table.id);
+        }
+        for set in [
+            &mut self.saved,
+            &mut self.destroyed,
+            &mut self.seen,
+            &mut self.reported,
+        ] {
+            *set = names.renamed(*set);
+        }
+        self.prev = self.prev_renamed(&names, listed);
+        self.known = names.count;
+    }
+
+    fn each_list(&mut self, mut visit: impl FnMut(&mut Ids)) {
+        self.stream
+            .iter_mut()
+            .for_each(|it| visit(&mut it.messages));
+        let writers = self.writers.iter_mut().flatten();
+        writers.for_each(|it| visit(&mut it.file.rows));
+        visit(&mut self.consumer.table.applied);
+        let Backups {
+            file,
+            stream,
+            consumer,
+        } = &mut self.backups;
+        file.iter_mut().for_each(|it| visit(&mut it.rows));
+        stream.iter_mut().for_each(|it| visit(&mut it.messages));
+        consumer.iter_mut().for_each(|it| visit(&mut it.applied));
+    }
+
+    /// Events in no list for which something is still to be answered: lost without a trace, or seen and not reported.
+    fn unsettled(&self, names: &Names) -> Vec<Id> {
+        let accounted = self.saved.and(self.destroyed);
+        let unsettled = |id: Id| !accounted.contains(id) || self.unreported(id);
+        let mut ids: Vec<Id> = (1..=self.known)
+            .filter(|id| names.get(*id) == NONE && unsettled(*id))
+            .collect();
+        ids.sort_by_key(|id| (accounted.contains(*id), self.unreported(*id)));
+        ids
+    }
+
+    fn unreported(&self, id: Id) -> bool {
+        self.seen.contains(id) && !self.reported.contains(id)
+    }
+
+    fn prev_renamed(&self, names: &Names, listed: u8) -> [Id; MOST as usize + 1] {
+        let mut prev = [NONE; MOST as usize + 1];
+        for old in 1..=self.known {
+            let new = names.get(old);
+            if new == NONE || new > listed {
+                continue;
+            }
+            let before = self.prev[usize::from(old)];
+            prev[usize::from(new)] = match before {
+                NONE | FORGOTTEN => before,
+                _ => match names.get(before) {
+                    name if name == NONE || name > listed => FORGOTTEN,
+                    name => name,
+                },
+            };
+        }
+        prev
+    }
+}
+
+/// The new name of each id.
+#[derive(Default)]
+struct Names {
+    new: [Id; 16],
+    count: u8,
+}
+
+impl Names {
+    /// The new name, given now if there is none yet.
+    fn of(&mut self, id: Id) -> Id {
+        let new = &mut self.new[usize::from(id)];
+        if *new == NONE {
+            self.count += 1;
+            *new = self.count;
+        }
+        *new
+    }
+
+    fn get(&self, id: Id) -> Id {
+        self.new[usize::from(id)]
+    }
+
+    /// The same set under the new names; ids without one drop out.
+    fn renamed(&self, set: IdSet) -> IdSet {
+        let mut renamed = IdSet::default();
+        let named = (1..FORGOTTEN).filter(|id| set.contains(*id) && self.get(*id) != NONE);
+        named.for_each(|id| renamed.insert(self.get(id)));
+        renamed
+    }
+}
+
+impl Writer {
+    /// A process that has just opened this file.
+    pub(crate) fn start(file: File) -> Self {
+        Self {
+            file,
+            mode: Mode::Started,
+            view: None,
+            memory: 0,
+            queue: None,
+            acknowledged: false,
+            alarmed: false,
+        }
+    }
+
+    pub(crate) fn halt(&mut self) {
+        self.mode = Mode::Halted;
+        self.view = None;
+        self.alarmed = true;
+    }
+}
+
+impl File {
+    /// The id of a row that is still kept.
+    pub(crate) fn kept(&self, place: u8) -> Option<Id> {
+        match place >= self.oldest {
+            true => self.rows.at(place),
+            false => None,
+        }
+    }
+}
+
+impl Stream {
+    pub fn head(&self) -> u8 {
+        self.first - 1 + self.messages.len()
+    }
+
+    pub fn at(&self, place: u8) -> Option<Id> {
+        self.messages.at((place + 1).checked_sub(self.first)?)
+    }
+}

@@ -1,0 +1,346 @@
+//! Every rule with what happens without it: the named property, our shortest path, and the research page's.
+
+use crate::bounds::{Bounds, Doctrine, ONE_WRITER, TWO_WRITERS};
+use crate::properties::Property::{self, A, B, C, D, E, F, G, H, L};
+use crate::properties::SAFETY;
+use crate::rules::{Rule, Rules};
+use crate::search::{Effort, Outcome, counterexample, search};
+use crate::step::Protocol;
+
+/// One rule, or a pair that covers for each other, left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// The rule's name in the page.
+    pub name: &'static str,
+    pub off: &'static [Rule],
+    /// What the page says fails.
+    pub property: Property,
+    /// The page's counterexample: properties, steps, faults.
+    pub page: &'static str,
+    /// Steps of ours; nothing when a complete search within the bounds finds none.
+    pub ours: Option<usize>,
+    /// All kinds of faults, so that the path found is the shortest there is.
+    pub wide: Bounds,
+    /// Only the kinds in that path: the same length, found at once.
+    pub narrow: Bounds,
+    pub story: &'static str,
+}
+
+impl Case {
+    /// Looks for the named property to fail, or, where none is expected to, for any.
+    pub fn look(&self, protocol: Protocol, effort: Effort) -> Outcome {
+        match self.ours {
+            Some(_) => counterexample(protocol, self.property, effort),
+            None => search(protocol, &SAFETY, effort),
+        }
+    }
+
+    pub fn wide(&self) -> Protocol {
+        Protocol::new(Rules::without_all(self.off), self.wide)
+    }
+
+    pub fn narrow(&self) -> Protocol {
+        Protocol::new(Rules::without_all(self.off), self.narrow)
+    }
+
+    const fn decided(mut self) -> Self {
+        (self.wide, self.narrow) = (DECIDED, DECIDED);
+        self
+    }
+
+    const fn wide_in(mut self, bounds: Bounds) -> Self {
+        self.wide = bounds;
+        self
+    }
+}
+
+/// A rule; the property asked for, the page's result, our steps; commits, faults and kinds of the narrow search.
+const fn case(
+    name: &'static str,
+    off: &'static [Rule],
+    (property, page, ours): (Property, &'static str, usize),
+    (commits, faults, kinds): (u8, u8, &str),
+    story: &'static str,
+) -> Case {
+    Case {
+        name,
+        off,
+        property,
+        page,
+        ours: Some(ours),
+        wide: Bounds::new(commits, faults, TWO_WRITERS),
+        narrow: Bounds::new(commits, faults, kinds),
+        story,
+    }
+}
+
+/// An operator decides while the loser still runs.
+const DECIDED: Bounds = Bounds::new(3, 1, "DKCPu").doctrine(Doctrine::SurvivorLives);
+/// The broker's faults only: nobody may halt.
+const BROKER: Bounds = Bounds::new(2, 1, "WTSDtcR");
+
+/// The rules whose counterexample is reproduced.
+pub const CASES: &[Case] = &[
+    case(
+        "S1 + ack's number",
+        &[Rule::ExpectedSequence, Rule::AckNumber],
+        (A, "C E, 15, 2", 16),
+        (3, 2, "CR"),
+        "clone and original fill the stream at once, each row lands twice, a later one at a wrong number",
+    ),
+    case(
+        "S1 + S3",
+        &[Rule::ExpectedSequence, Rule::NothingQueued],
+        (F, "L, 7, 1", 6),
+        (2, 1, "WTSDtcR"),
+        "a queued row 2 lands at number 1 of the emptied stream: a lost tail needs an operator",
+    )
+    .wide_in(BROKER),
+    case(
+        "S2 from memory",
+        &[Rule::PositionFromStream],
+        (C, "C E, 13, 2", 12),
+        (3, 2, "CW"),
+        "clone and wipe: the original remembers 1, and its row 2 lands on the clone's 1",
+    ),
+    case(
+        "S2 numbers only",
+        &[Rule::IdAtHead],
+        (B, "B C D E, 11, 1", 7),
+        (2, 1, "C"),
+        "clone and original write one event each, the lengths are equal: all published",
+    ),
+    case(
+        "S3",
+        &[Rule::NothingQueued],
+        (C, "C E, 14, 2", 12),
+        (3, 2, "CT"),
+        "clone, tail lost, queued rows of both land: row 2 on a rival's 1, and the head check passes",
+    ),
+    case(
+        "S4",
+        &[Rule::Token],
+        (C, "C E, 13, 2", 12),
+        (3, 2, "CD"),
+        "clone, stream deleted, the clone refills 1, the original's row 2 is accepted on top",
+    ),
+    case(
+        "S4, operator",
+        &[Rule::Token],
+        (G, "G, 23, 1", 12),
+        (3, 1, "C"),
+        "the old process writes into the new epoch's stream: a second decision",
+    )
+    .decided(),
+    case(
+        "S5, operator",
+        &[Rule::Epoch],
+        (G, "G, 33, 1", 10),
+        (3, 1, "C"),
+        "the loser finds its own prefix in the half-filled stream and publishes its old tail",
+    )
+    .decided(),
+    case(
+        "S6",
+        &[Rule::Timer],
+        (E, "E, 1, 1", 1),
+        (1, 1, "D"),
+        "the stream is deleted, nobody looks",
+    ),
+    case(
+        "S6, rival",
+        &[Rule::Timer],
+        (D, "B C D E, 5, 1", 5),
+        (2, 1, "C"),
+        "a clone publishes while the original idles",
+    ),
+    case(
+        "S7 import",
+        &[Rule::Import],
+        (F, "each restore needs an operator", 5),
+        (2, 1, "P"),
+        "each restore needs an operator",
+    )
+    .wide_in(Bounds::new(2, 1, "P")),
+    case(
+        "S7 alarm",
+        &[Rule::ImportAlarm],
+        (H, "H, 10, 2", 10),
+        (2, 2, "CR"),
+        "a clone writes in turn, the original restarts and imports quietly",
+    ),
+    case(
+        "S7 halt and alarm",
+        &[Rule::ImportAlarm, Rule::RivalHalts],
+        (H, "H, 10, 1", 9),
+        (2, 1, "C"),
+        "two masters in turns",
+    ),
+    case(
+        "S8 empty + K4 nothing there",
+        &[Rule::EmptyProvesNothing, Rule::NothingThere],
+        (B, "S8: B D, 13, 3", 13),
+        (3, 3, "tTu"),
+        "trimmed to one, that one lost, a restored writer's own row 1 matches an empty stream at 1",
+    ),
+    case(
+        "S9 import",
+        &[Rule::ImportEvidence],
+        (B, "B D, 17, 3", 11),
+        (3, 2, "Ct"),
+        "imported a tail whose beginning was trimmed onto another row 1",
+    ),
+    case(
+        "S9 adopt",
+        &[Rule::AdoptEvidence],
+        (B, "B D, 17, 3", 13),
+        (3, 2, "tu"),
+        "adopted a tail whose beginning was trimmed onto another row 1",
+    ),
+    case(
+        "K1",
+        &[Rule::OneTransaction],
+        (A, "A B, 5, 0", 5),
+        (1, 0, ""),
+        "the effect is stored, the position is not, the event is read again",
+    ),
+    case(
+        "K2",
+        &[Rule::OffsetItself],
+        (B, "B, 11, 1", 11),
+        (2, 1, "u"),
+        "after a new epoch another event sits at the same number",
+    ),
+    case(
+        "K3 gap",
+        &[Rule::NextNumber, Rule::Prev],
+        (A, "A, 6, 1", 6),
+        (2, 1, "t"),
+        "trimmed past the reader, unseen",
+    ),
+    case(
+        "K3 edge",
+        &[Rule::Edge],
+        (A, "A, 13, 2", 12),
+        (3, 2, "Ct"),
+        "another log goes on exactly after the trimmed offset",
+    ),
+    case(
+        "K3 prev + S3",
+        &[Rule::Prev, Rule::NothingQueued],
+        (A, "A, 12, 2", 12),
+        (3, 2, "CT"),
+        "row 2 that landed on a rival's 1 is applied",
+    ),
+    case(
+        "K4",
+        &[Rule::Ask],
+        (B, "B, 9, 1", 9),
+        (1, 1, "C"),
+        "a new epoch shortens the log below the offset",
+    ),
+    case(
+        "K4, silent",
+        &[Rule::Ask],
+        (D, "B D, 8, 2", 8),
+        (1, 2, "WP"),
+        "restored producer and lost stream: waits for ever",
+    ),
+    case(
+        "K5 not taken",
+        &[Rule::Snapshot],
+        (L, "L, 5, 1", 5),
+        (2, 1, "t"),
+        "trimmed past the reader: stuck",
+    ),
+    case(
+        "K5 position not told",
+        &[Rule::PositionTold],
+        (D, "D, 16, 3", 15),
+        (3, 2, "Pt"),
+        "\"trimmed\" hides a fork",
+    ),
+    case(
+        "K6",
+        &[Rule::OneIncarnation],
+        (B, "B, 10, 1", 8),
+        (1, 1, "C"),
+        "a new epoch rebuilds the stream under a live reader",
+    ),
+    case(
+        "K6, waiting",
+        &[Rule::OneIncarnation],
+        (D, "B D, 7, 2", 7),
+        (1, 2, "DP"),
+        "stream deleted, producer restored, the reader waits",
+    ),
+    case(
+        "O1",
+        &[Rule::SaveFirst],
+        (C, "C, 10, 1", 7),
+        (1, 1, "C"),
+        "a new epoch drops what only the stream held",
+    ),
+    case(
+        "O1 by messages",
+        &[Rule::SaveByMessages],
+        (C, "C, 16, 3", 9),
+        (2, 2, "Ct"),
+        "a row the stream has trimmed counts as published when its outbox is decommissioned",
+    ),
+    case(
+        "O1 behind",
+        &[Rule::SaveBehind],
+        (C, "C, 16, 3", 17),
+        (3, 4, "CtWS"),
+        "an older stream behind the oldest kept row is made anew unsaved",
+    )
+    .wide_in(Bounds::new(3, 4, "CtWS")),
+];
+
+/// The rules without which a complete search finds none of the safety properties broken: other rules cover for them.
+pub const COVERED: &[Case] = &[
+    covered(
+        "S1",
+        &[Rule::ExpectedSequence],
+        (C, "C E, 15, 2"),
+        (3, 2, TWO_WRITERS),
+    ),
+    covered(
+        "S8 empty",
+        &[Rule::EmptyProvesNothing],
+        (B, "B D, 13, 3"),
+        (3, 3, ONE_WRITER),
+    ),
+    covered(
+        "S8 head",
+        &[Rule::HeadIsKept],
+        (C, "C, 16, 2"),
+        (3, 2, TWO_WRITERS),
+    ),
+    covered("K3 prev", &[Rule::Prev], (A, "none"), (3, 2, TWO_WRITERS)),
+    covered(
+        "K4 nothing there",
+        &[Rule::NothingThere],
+        (B, "not looked at"),
+        (3, 3, ONE_WRITER),
+    ),
+];
+
+const fn covered(
+    name: &'static str,
+    off: &'static [Rule],
+    (property, page): (Property, &'static str),
+    (commits, faults, kinds): (u8, u8, &str),
+) -> Case {
+    Case {
+        name,
+        off,
+        property,
+        page,
+        ours: None,
+        wide: Bounds::new(commits, faults, kinds),
+        narrow: Bounds::new(2, 2, TWO_WRITERS),
+        story: "nothing found, by no property",
+    }
+}

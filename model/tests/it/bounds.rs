@@ -1,0 +1,64 @@
+//! Under all rules everything holds, completely, within the small bounds.
+
+use protocol_model::{
+    Bounds, Doctrine, Early, Effort, ONE_WRITER, Property, Protocol, Rules, SAFETY, TWO_WRITERS,
+    rest_is_reachable, search,
+};
+
+const EFFORT: Effort = Effort::seconds(120);
+
+fn holds(bounds: Bounds, properties: &'static [Property]) {
+    let seen = search(Protocol::new(Rules::ALL, bounds), properties, EFFORT);
+    println!("{bounds:?}: {seen:?}");
+    assert!(seen.broken.is_empty(), "{:?}", seen.broken);
+    assert!(seen.complete, "not every state was seen");
+}
+
+#[test]
+fn one_writer_two_writes_two_faults() {
+    holds(Bounds::new(2, 2, ONE_WRITER), &SAFETY);
+}
+
+#[test]
+fn two_writers_two_writes_two_faults() {
+    holds(Bounds::new(2, 2, TWO_WRITERS), &SAFETY);
+}
+
+#[test]
+fn what_the_broker_alone_does_needs_no_decision() {
+    holds(Bounds::new(2, 2, "WTSDtcR"), &[Property::F]);
+}
+
+#[test]
+fn one_fault_needs_one_decision_even_while_the_loser_runs() {
+    let bounds = Bounds::new(3, 1, "DKCPu").doctrine(Doctrine::SurvivorLives);
+    holds(bounds, &[Property::G]);
+}
+
+#[test]
+fn rest_can_be_reached_from_everywhere() {
+    for bounds in [
+        Bounds::new(2, 3, ONE_WRITER),
+        Bounds::new(2, 2, TWO_WRITERS),
+    ] {
+        let seen = rest_is_reachable(&Protocol::new(Rules::ALL, bounds));
+        println!("{bounds:?}: {seen:?}");
+        assert_eq!(seen.dead_end, None);
+        assert!(seen.at_rest > 1_000, "only {} states at rest", seen.at_rest);
+    }
+}
+
+/// Section 3 of the research page: who may write before the first contact, and what one restore then costs.
+#[test]
+fn a_restored_file_that_is_marked_never_forks() {
+    let forks = |early, kinds| {
+        let bounds = Bounds::new(3, 1, kinds).early(early);
+        let seen = search(Protocol::new(Rules::ALL, bounds), &[Property::F], EFFORT);
+        println!("{early:?} {kinds}: {} states", seen.states);
+        !seen.broken.is_empty()
+    };
+    let (known, unknown) = ("P", "u");
+    assert!(!forks(Early::Never, known) && !forks(Early::Never, unknown));
+    assert!(!forks(Early::Unmarked, known) && forks(Early::Unmarked, unknown));
+    assert!(forks(Early::Always, known) && forks(Early::Always, unknown));
+}
