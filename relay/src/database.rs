@@ -115,6 +115,9 @@ impl Database {
 
     /// Runs `work` in a transaction and answers after it is on disk. It shares the commit with whatever else waits,
     /// yet succeeds or fails alone. Dropping the future does not undo the write.
+    ///
+    /// Two things `work` must not do, because they would reach its neighbours: end the transaction itself, and break a
+    /// *deferred* constraint, which SQLite only notices at the common commit.
     pub async fn write<T, E>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,

@@ -27,6 +27,11 @@ create table relay_outbox (
     emitted_at_ms integer not null  -- Unix time; only for the age of the oldest unpublished event
 ) strict;
 
+create trigger relay_outbox_is_final before update on relay_outbox
+begin
+    select raise(abort, 'an event never changes');
+end;
+
 -- How far each consumer of this database has applied its stream: stream, sequence and event id, with the epoch for people.
 create table relay_offset (
     consumer text    primary key,

@@ -70,6 +70,17 @@ async fn the_envelope_is_a_cloud_event() {
 }
 
 #[tokio::test]
+async fn an_event_never_changes() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    weigh(&db, "a", 1, 1).await;
+    let before = outbox_rows(&db).await;
+    let changed = db.write(|tx| tx.execute("update relay_outbox set envelope = x'00'", []));
+    assert!(changed.await.is_err());
+    assert_eq!(outbox_rows(&db).await, before);
+}
+
+#[tokio::test]
 async fn what_could_never_be_published_or_read_is_refused_at_emit() {
     let scratch = Scratch::new();
     let db = scratch.producer().await;

@@ -118,7 +118,10 @@ impl Part for Broker {
             .arg("-p")
             .arg(self.port.to_string())
             // nats-server reads the variable as a value of its configuration: a path with a blank needs its quotes.
-            .env("FREEHOLD_NATS_STORE", &format!("{:?}", self.store.to_string_lossy()));
+            .env(
+                "FREEHOLD_NATS_STORE",
+                &format!("{:?}", self.store.to_string_lossy()),
+            );
         self.credentials
             .environment()
             .into_iter()
