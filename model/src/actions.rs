@@ -82,7 +82,7 @@ pub enum Action {
     Kill(Who),
 }
 
-/// The kinds of faults, named by the letters of the research page.
+/// The kinds of faults, named by the letters of the first model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Wipe,

@@ -148,7 +148,7 @@ fn liveness() -> bool {
 }
 
 fn rules(effort: Effort) -> bool {
-    println!("| off | page: properties, steps, faults | ours | states | time | story |");
+    println!("| off | first model: properties, steps, faults | ours | states | time | story |");
     println!("| --- | --- | --- | --- | --- | --- |");
     let cases = CASES.iter().chain(COVERED);
     cases.fold(true, |all_as_expected, case| {
@@ -177,7 +177,7 @@ fn rule(case: &Case, effort: Effort) -> bool {
     println!(
         "| {} | {} | {letters}{ours} | {} | {:.1} s | {}: `{}` |",
         case.name,
-        case.page,
+        case.first_model,
         seen.states,
         seen.took.as_secs_f32(),
         case.story,

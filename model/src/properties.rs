@@ -5,7 +5,7 @@ use std::fmt;
 use crate::state::{Mode, State, Stream, Writer};
 use crate::step::Protocol;
 
-/// One property, by its letter in the research page; `F` is ours.
+/// One property, by its letter in the first model; `F` is ours.
 ///
 /// C and E are about the writers, the stream and the operator, so they are judged as soon as those are at rest; B, D
 /// and H when the consumer is, too.

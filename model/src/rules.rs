@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Rule {
     /// S1. Row n is published with expected last sequence n-1, so that the broker refuses a rival's, a doubled or a missing number.
     ExpectedSequence,
-    /// S1. The number in the acknowledgement must be the row's own (DESIGN section 4; the second look at the same thing).
+    /// S1. The number in the acknowledgement must be the row's own (`relay/src/nats/publish.rs`; the second look at the same thing).
     AckNumber,
     /// S2. A new connection takes its position from the stream, because what was remembered may have been lost or overtaken.
     PositionFromStream,

@@ -1,4 +1,4 @@
-//! Every rule with what happens without it: the named property, our shortest path, and the research page's.
+//! Every rule with what happens without it: the named property, our shortest path, and the first model's.
 
 use crate::bounds::{Bounds, Doctrine, ONE_WRITER, TWO_WRITERS};
 use crate::properties::Property::{self, A, B, C, D, E, F, G, H, L};
@@ -10,13 +10,13 @@ use crate::step::Protocol;
 /// One rule, or a pair that covers for each other, left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// The rule's name in the page.
+    /// The rule's name in the first model.
     pub name: &'static str,
     pub off: &'static [Rule],
-    /// What the page says fails.
+    /// What the first model says fails.
     pub property: Property,
-    /// The page's counterexample: properties, steps, faults.
-    pub page: &'static str,
+    /// The first model's counterexample: properties, steps, faults.
+    pub first_model: &'static str,
     /// Steps of ours; nothing when a complete search within the bounds finds none.
     pub ours: Option<usize>,
     /// All kinds of faults, so that the path found is the shortest there is.
@@ -54,11 +54,11 @@ impl Case {
     }
 }
 
-/// A rule; the property asked for, the page's result, our steps; commits, faults and kinds of the narrow search.
+/// A rule; the property asked for, the first model's result, our steps; commits, faults and kinds of the narrow search.
 const fn case(
     name: &'static str,
     off: &'static [Rule],
-    (property, page, ours): (Property, &'static str, usize),
+    (property, first_model, ours): (Property, &'static str, usize),
     (commits, faults, kinds): (u8, u8, &str),
     story: &'static str,
 ) -> Case {
@@ -66,7 +66,7 @@ const fn case(
         name,
         off,
         property,
-        page,
+        first_model,
         ours: Some(ours),
         wide: Bounds::new(commits, faults, TWO_WRITERS),
         narrow: Bounds::new(commits, faults, kinds),
@@ -330,14 +330,14 @@ pub const COVERED: &[Case] = &[
 const fn covered(
     name: &'static str,
     off: &'static [Rule],
-    (property, page): (Property, &'static str),
+    (property, first_model): (Property, &'static str),
     (commits, faults, kinds): (u8, u8, &str),
 ) -> Case {
     Case {
         name,
         off,
         property,
-        page,
+        first_model,
         ours: None,
         wide: Bounds::new(commits, faults, kinds),
         narrow: Bounds::new(2, 2, TWO_WRITERS),

@@ -38,7 +38,7 @@ impl Owner {
         format!("{}.{TOKEN}.{name}", self.word)
     }
 
-    /// As DESIGN section 4 has it. Asking twice for the same stream is no error.
+    /// As the relay makes it. Asking twice for the same stream is no error.
     pub(crate) async fn create_stream(&mut self) {
         let subject = format!("$JS.API.STREAM.CREATE.{}", self.stream);
         self.wire

@@ -48,7 +48,7 @@ fn rest_can_be_reached_from_everywhere() {
     }
 }
 
-/// Section 3 of the research page: who may write before the first contact, and what one restore then costs.
+/// Who may write before the first contact, and what one restore then costs.
 #[test]
 fn a_restored_file_that_is_marked_never_forks() {
     let forks = |early, kinds| {

@@ -1,4 +1,4 @@
-//! Each rule left out alone breaks what the research page says it breaks. A model in which nothing can break proves
+//! Each rule left out alone breaks what the first model says it breaks. A model in which nothing can break proves
 //! nothing.
 
 use protocol_model::{CASES, COVERED, Effort, Walk};
@@ -13,11 +13,11 @@ fn each_rule_left_out_has_its_counterexample() {
         let path =
             path.unwrap_or_else(|| panic!("{}: {} holds without it", case.name, case.property));
         println!(
-            "without {}: {} after {} steps (page: {}): {path}",
+            "without {}: {} after {} steps (first model: {}): {path}",
             case.name,
             case.property,
             path.0.len(),
-            case.page
+            case.first_model
         );
         assert_eq!(
             Some(path.0.len()),

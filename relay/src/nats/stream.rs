@@ -165,7 +165,7 @@ impl StreamSession {
     }
 }
 
-/// The stream as DESIGN wants it: nobody can delete from it, and only who knows the token can write to it.
+/// As the log wants its copy: nobody can delete from it, and only who knows the token can write to it.
 fn stream_config(stream: &str, first: u64, origin: &Origin) -> Config {
     let root = stream.to_lowercase();
     let token = draw_token();
