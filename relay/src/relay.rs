@@ -123,7 +123,7 @@ where
     }
 
     /// One step: whatever is in the outbox beyond the stream's head goes out, or the stream is looked at again.
-    /// After an error the session is gone; the next step makes a new one.
+    /// After an error of the stream, or when it is given up, the session is gone; the next step makes a new one.
     pub async fn step(&mut self) -> Result<Step, LogError> {
         let never = Stop::new();
         let step = self.step_until(&never).await;
@@ -131,17 +131,13 @@ where
     }
 
     async fn step_until(&mut self, stop: &Stop) -> Option<Result<Step, LogError>> {
-        let result = match self.next_work(stop).await? {
+        Some(match self.next_work(stop).await? {
             // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
             Ok(Work::Publish(records)) => self.publish(&records).await,
             // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
             Ok(Work::Look) => stop.run_until_cancelled(Box::pin(self.contact())).await?,
             Err(error) => Err(error),
-        };
-        if result.is_err() {
-            self.session = None;
-        }
-        Some(result)
+        })
     }
 
     /// Waits for something to do: a commit, or the time for the next contact. `None`: stopped.
@@ -170,10 +166,11 @@ where
         }))
     }
 
-    /// Hands the records to the session, and meanwhile reads what comes after them.
+    /// Hands the records to the session, and meanwhile reads what comes after them. The session comes back only after
+    /// a success: one that failed, or whose step was given up, may still have answers on their way.
     async fn publish(&mut self, records: &[Record]) -> Result<Step, LogError> {
-        let session = self.session.as_mut();
-        let session = session.ok_or_else(|| LogError::lost("no session"))?;
+        let session = self.session.take();
+        let mut session = session.ok_or_else(|| LogError::lost("no session"))?;
         let end = session.head.seq + records.len() as u64;
         let (appended, ahead) = tokio::join!(
             session.stream.append_after(&session.head, records),
@@ -181,11 +178,11 @@ where
         );
         session.head = appended?;
         session.ahead = ahead?;
-        let seq = session.head.seq;
         self.status.send_replace(RelayStatus {
             state: RelayState::Publishing,
-            stream_head: Some(seq),
+            stream_head: Some(session.head.seq),
         });
+        self.session = Some(session);
         Ok(Step::Published(records.len()))
     }
 

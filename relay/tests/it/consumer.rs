@@ -1,60 +1,14 @@
-//! The consumer over the in-memory broker: once, in order, and a poison event holds up only its own key.
+//! The consumer over the in-memory broker: once, in order, and never another log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, Database, LetterState, Progress, Received, Relay, Rows};
+use relay::{ApplyError, Consumer, Database, Progress, Received, Relay};
 
-use crate::support::{Scratch, Weighed, count, decode, emit, outbox_rows, weigh, weighed};
-
-/// Keeps the last weight of each parcel, and refuses a version that is not the next.
-fn remember(rows: &Rows<'_>, event: &Received<Weighed>) -> Result<(), ApplyError> {
-    let Weighed {
-        parcel,
-        weight_g,
-        version,
-    } = &event.event;
-    rows.execute_batch("create table if not exists history (seq integer, parcel text, version integer, weight_g integer)")?;
-    let last: u64 = rows.query_row(
-        "select coalesce(max(version), 0) from history where parcel = ?1",
-        [parcel],
-        |row| row.get(0),
-    )?;
-    if *version != last + 1 {
-        return Err(ApplyError::Rejected(format!(
-            "version {version} after {last}"
-        )));
-    }
-    rows.execute(
-        "insert into history values (?1, ?2, ?3, ?4)",
-        (event.seq, parcel, version, weight_g),
-    )?;
-    Ok(())
-}
-
-fn history() -> Consumer {
-    Consumer::projection("parcel-history", "PARCELS", decode, remember)
-}
-
-async fn publish(db: &Database, broker: &MemoryBroker) {
-    let mut relay = Relay::new(db, broker.clone());
-    while broker.records().len() as u64 != db.outbox().committed() {
-        let _retried = relay.step().await;
-    }
-}
-
-/// Steps until everything published is applied.
-async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
-    let mut follower = consumer.follow(db, broker.clone());
-    for _ in 0..10_000 {
-        let _retried = follower.step().await;
-        if consumer.status().borrow().offset == broker.records().len() as u64 {
-            return;
-        }
-    }
-    panic!("stuck: {:?}", consumer.status().borrow());
-}
+use crate::support::{
+    Scratch, Weighed, applied, catch_up, count, decode, history, owned, publish, remember, weigh,
+};
 
 #[tokio::test(start_paused = true)]
 async fn every_event_is_applied_once_and_in_order_whatever_the_broker_does() {
@@ -85,161 +39,6 @@ async fn every_event_is_applied_once_and_in_order_whatever_the_broker_does() {
         stolen > 0 && cut > 0,
         "a test without faults proves nothing"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_poison_event_parks_its_key_and_no_other_and_a_retry_applies_all_in_order() {
-    let scratch = Scratch::new();
-    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
-    let broker = MemoryBroker::new(1);
-    let cured = Arc::new(AtomicBool::new(false));
-    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, {
-        let cured = cured.clone();
-        move |rows, event| match event.event.weight_g {
-            13 if !cured.load(Ordering::Relaxed) => Err(ApplyError::Rejected("unlucky".to_owned())),
-            _ => remember(rows, event),
-        }
-    });
-    for (parcel, weight_g, version) in [
-        ("a", 1, 1),
-        ("b", 13, 1),
-        ("a", 2, 2),
-        ("b", 2, 2),
-        ("b", 3, 3),
-        ("a", 3, 3),
-    ] {
-        weigh(&producer, parcel, weight_g, version).await;
-    }
-    publish(&producer, &broker).await;
-    catch_up(&consumer, &reader, &broker).await;
-
-    let letters = consumer.dead_letters(&reader);
-    let states: Vec<_> = letters
-        .list(100)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|letter| (letter.seq, letter.state))
-        .collect();
-    assert_eq!(
-        states,
-        [
-            (2, LetterState::Dead),
-            (4, LetterState::Parked),
-            (5, LetterState::Parked)
-        ]
-    );
-    assert_eq!(
-        applied(&reader).await,
-        [(1, "a"), (3, "a"), (6, "a")].map(owned)
-    );
-    assert_eq!(consumer.status().borrow().dead_letters, 3);
-
-    let in_vain = letters.retry("b").await.unwrap();
-    assert_eq!(
-        (in_vain.applied, in_vain.stopped_at),
-        (0, Some((2, "unlucky".to_owned())))
-    );
-    assert_eq!(letters.list(1).await.unwrap()[0].attempts, 2);
-
-    cured.store(true, Ordering::Relaxed);
-    let retried = letters.retry("b").await.unwrap();
-    assert_eq!((retried.applied, retried.stopped_at), (3, None));
-    let expected = [(1, "a"), (3, "a"), (6, "a"), (2, "b"), (4, "b"), (5, "b")];
-    assert_eq!(
-        applied(&reader).await,
-        expected.map(owned),
-        "b's events came in their order"
-    );
-    assert_eq!(count(&reader, "relay_dead_letter").await, 0);
-    assert_eq!(count(&reader, "relay_dead_letter_audit").await, 3);
-    assert_eq!(consumer.status().borrow().dead_letters, 0);
-
-    weigh(&producer, "b", 4, 4).await;
-    publish(&producer, &broker).await;
-    catch_up(&consumer, &reader, &broker).await;
-    assert_eq!(
-        applied(&reader).await.last(),
-        Some(&owned((7, "b"))),
-        "the key flows again"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_discard_gives_up_one_event_keeps_its_bytes_and_releases_the_rest() {
-    let scratch = Scratch::new();
-    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
-    let broker = MemoryBroker::new(1);
-    let consumer = Consumer::projection(
-        "weights",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            let sql = "insert or replace into parcels values (?1, ?2)"; // the schema refuses weights below 1
-            rows.execute(sql, (&event.event.parcel, event.event.weight_g))?;
-            Ok(())
-        },
-    );
-    for (weight_g, version) in [(-5, 1), (7, 2)] {
-        let event = weighed("a", weight_g, version);
-        producer.write(move |tx| emit(tx, &event)).await.unwrap();
-    }
-    publish(&producer, &broker).await;
-    catch_up(&consumer, &reader, &broker).await;
-    let letters = consumer.dead_letters(&reader);
-    assert!(
-        letters.discard(2, "not this one").await.unwrap().is_none(),
-        "a parked event cannot be discarded"
-    );
-
-    let released = letters
-        .discard(1, "a scale was broken")
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((released.applied, released.stopped_at), (1, None));
-    let kept = reader.read(|rows| {
-        let sql = "select note, envelope from relay_dead_letter_audit where action = 'discarded'";
-        rows.query_row(sql, [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
-        })
-    });
-    let (note, bytes) = kept.await.unwrap();
-    assert_eq!(note, "a scale was broken");
-    assert_eq!(
-        bytes,
-        outbox_rows(&producer).await[0].bytes,
-        "nothing is dropped, not even what is given up"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_panic_is_contained_and_makes_a_dead_letter() {
-    let scratch = Scratch::new();
-    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
-    let broker = MemoryBroker::new(1);
-    let consumer = Consumer::projection(
-        "weights",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            assert!(event.event.parcel != "b", "no parcel b");
-            remember(rows, event)
-        },
-    );
-    for parcel in ["a", "b", "c"] {
-        weigh(&producer, parcel, 1, 1).await;
-    }
-    publish(&producer, &broker).await;
-    catch_up(&consumer, &reader, &broker).await;
-    let letters = consumer.dead_letters(&reader).list(10).await.unwrap();
-    assert_eq!(letters.len(), 1);
-    assert!(
-        letters[0].reason.contains("no parcel b"),
-        "{}",
-        letters[0].reason
-    );
-    assert_eq!(applied(&reader).await, [(1, "a"), (3, "c")].map(owned));
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,35 +73,6 @@ async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() 
         [(1, "a"), (2, "b"), (3, "c")].map(owned)
     );
     assert_eq!(count(&reader, "relay_dead_letter").await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_event_would_meet_again_each_time_is_a_dead_letter_and_not_a_stall() {
-    let scratch = Scratch::new();
-    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
-    let broker = MemoryBroker::new(1);
-    for parcel in ["a", "b"] {
-        weigh(&producer, parcel, 1, 1).await;
-    }
-    publish(&producer, &broker).await;
-    let consumer = Consumer::projection(
-        "lookup",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            match event.event.parcel.as_str() {
-                "a" => rows.query_row("select 1 where 0", [], |_| Ok(()))?, // no rows
-                _ => rows.query_row("select 1", [], |_| Ok(()))?,
-            }
-            Ok(())
-        },
-    );
-    catch_up(&consumer, &reader, &broker).await;
-    let letters = consumer.dead_letters(&reader).list(10).await.unwrap();
-    assert_eq!(
-        letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
-        [1]
-    );
 }
 
 /// SQLite rolls the whole transaction back when it cannot get a page. Neither the offset nor a dead letter of that
@@ -395,32 +165,6 @@ async fn a_step_that_is_given_up_and_repeated_applies_nothing_twice() {
     holding.await.unwrap();
     again.await;
     assert_eq!(count(&reader, "tally").await, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn unknown_types_are_skipped_and_counted_and_undecodable_ones_are_dead() {
-    let scratch = Scratch::new();
-    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
-    let broker = MemoryBroker::new(1);
-    for parcel in ["a", "b"] {
-        weigh(&producer, parcel, 1, 1).await;
-    }
-    publish(&producer, &broker).await;
-    let choosy = Consumer::projection("choosy", "PARCELS", |_, _| Ok(None::<Weighed>), remember);
-    catch_up(&choosy, &reader, &broker).await;
-    assert_eq!(choosy.status().borrow().skipped, 2);
-    assert_eq!(choosy.status().borrow().dead_letters, 0);
-
-    let number = |_: &str, data: &[u8]| serde_json::from_slice::<u64>(data).map(Some);
-    let strict = Consumer::projection("strict", "PARCELS", number, |_, _: &Received<u64>| Ok(()));
-    catch_up(&strict, &reader, &broker).await;
-    let letters = strict.dead_letters(&reader).list(10).await.unwrap();
-    assert_eq!(letters.len(), 2);
-    assert!(
-        letters[0].reason.contains("undecodable"),
-        "{}",
-        letters[0].reason
-    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -575,19 +319,4 @@ async fn publish_all(db: &Database, broker: &MemoryBroker) {
     while relay.status().borrow().stream_head != Some(db.outbox().committed()) {
         relay.step().await.unwrap();
     }
-}
-
-fn owned((seq, parcel): (u64, &str)) -> (u64, String) {
-    (seq, parcel.to_owned())
-}
-
-/// The history in the order it was written.
-async fn applied(db: &Database) -> Vec<(u64, String)> {
-    let read = db.read(|rows| {
-        let mut history = rows.prepare("select seq, parcel from history order by rowid")?;
-        history
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<Vec<_>, _>>()
-    });
-    read.await.unwrap()
 }

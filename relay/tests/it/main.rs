@@ -9,6 +9,7 @@
 mod conformance;
 mod consumer;
 mod database;
+mod dead_letters;
 mod outbox;
 mod publishing;
 mod support;

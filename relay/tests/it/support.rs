@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use relay::{Database, NewEvent, Options, Record, Tx};
+use relay::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, NewEvent, Options, Received, Record, Relay, Rows, Tx};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -107,5 +108,68 @@ pub async fn outbox_rows(db: &Database) -> Vec<Record> {
 pub async fn count(db: &Database, table: &'static str) -> i64 {
     let sql = format!("select count(*) from {table}");
     let read = db.read(move |rows| rows.query_row(&sql, [], |row| row.get(0)));
+    read.await.unwrap()
+}
+
+/// Keeps the last weight of each parcel, and refuses a version that is not the next.
+pub fn remember(rows: &Rows<'_>, event: &Received<Weighed>) -> Result<(), ApplyError> {
+    let Weighed {
+        parcel,
+        weight_g,
+        version,
+    } = &event.event;
+    rows.execute_batch("create table if not exists history (seq integer, parcel text, version integer, weight_g integer)")?;
+    let last: u64 = rows.query_row(
+        "select coalesce(max(version), 0) from history where parcel = ?1",
+        [parcel],
+        |row| row.get(0),
+    )?;
+    if *version != last + 1 {
+        return Err(ApplyError::Rejected(format!(
+            "version {version} after {last}"
+        )));
+    }
+    rows.execute(
+        "insert into history values (?1, ?2, ?3, ?4)",
+        (event.seq, parcel, version, weight_g),
+    )?;
+    Ok(())
+}
+
+pub fn history() -> Consumer {
+    Consumer::projection("parcel-history", "PARCELS", decode, remember)
+}
+
+pub async fn publish(db: &Database, broker: &MemoryBroker) {
+    let mut relay = Relay::new(db, broker.clone());
+    while broker.records().len() as u64 != db.outbox().committed() {
+        let _retried = relay.step().await;
+    }
+}
+
+/// Steps until everything published is applied.
+pub async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
+    let mut follower = consumer.follow(db, broker.clone());
+    for _ in 0..10_000 {
+        let _retried = follower.step().await;
+        if consumer.status().borrow().offset == broker.records().len() as u64 {
+            return;
+        }
+    }
+    panic!("stuck: {:?}", consumer.status().borrow());
+}
+
+pub fn owned((seq, parcel): (u64, &str)) -> (u64, String) {
+    (seq, parcel.to_owned())
+}
+
+/// The history in the order it was written.
+pub async fn applied(db: &Database) -> Vec<(u64, String)> {
+    let read = db.read(|rows| {
+        let mut history = rows.prepare("select seq, parcel from history order by rowid")?;
+        history
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<_>, _>>()
+    });
     read.await.unwrap()
 }
