@@ -165,9 +165,11 @@ impl Graph {
             own_steps: Vec::new(),
             at_rest: Vec::new(),
         };
-        let mut todo = VecDeque::from([first]);
+        let mut waiting = VecDeque::from([first]);
         for from in 0.. {
-            let Some(state) = todo.pop_front() else { break };
+            let Some(state) = waiting.pop_front() else {
+                break;
+            };
             if converged(&state) && protocol.at_rest(&state) {
                 graph.at_rest.push(from);
             }
@@ -181,7 +183,7 @@ impl Graph {
                 };
                 let to = *numbers.entry(next).or_insert_with_key(|next| {
                     graph.arrivals.push(Some((from, action)));
-                    todo.push_back(next.clone());
+                    waiting.push_back(next.clone());
                     graph.arrivals.len() - 1
                 });
                 if place < own {
@@ -198,10 +200,10 @@ impl Graph {
             before[*to].push(*from);
         }
         let mut reaches = vec![false; self.arrivals.len()];
-        let mut todo = self.at_rest.clone();
-        while let Some(state) = todo.pop() {
+        let mut waiting = self.at_rest.clone();
+        while let Some(state) = waiting.pop() {
             if !std::mem::replace(&mut reaches[state], true) {
-                todo.extend(&before[state]);
+                waiting.extend(&before[state]);
             }
         }
         reaches
