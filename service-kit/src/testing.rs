@@ -1,4 +1,9 @@
-//! Calls an API without a socket: what a service's tests talk to.
+//! What services' tests share: an API without a socket, and a program that is started and killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use std::time::Duration;
 
@@ -99,4 +104,38 @@ impl Answer {
 pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
     let request = Request::builder().method(method).uri(path);
     request.header(HOST, "localhost")
+}
+
+/// What a program said until it was killed.
+pub struct LastWords {
+    /// Its first line on stdout.
+    pub ready: String,
+    pub log: String,
+}
+
+/// Starts a service's program, waits for its first line and kills it, so that all its files are still there.
+pub fn start_and_kill(program: &mut Command) -> LastWords {
+    let started = program
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut service = started.expect("it starts");
+    let (mut ready, mut log) = (String::new(), String::new());
+    let stdout = service.stdout.as_mut().expect("piped");
+    let read = BufReader::new(stdout).read_line(&mut ready);
+    read.expect("it says when it is ready");
+    service.kill().expect("it is ours");
+    let mut stderr = service.stderr.take().expect("piped");
+    stderr.read_to_string(&mut log).expect("its log is text");
+    service.wait().expect("it is ours");
+    LastWords { ready, log }
+}
+
+/// Panics unless every file of the folder can be read by its own user only.
+pub fn assert_private(folder: &Path) {
+    for entry in folder.read_dir().expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{entry:?} is {mode:o}");
+    }
 }

@@ -1,33 +1,18 @@
 //! The program itself: what only a whole process shows.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use service_kit::testing::{assert_private, start_and_kill};
 
 #[test]
 fn its_files_are_its_users_own() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("orders.db");
-    let mut service = program(&database)
-        .args(["--broker", "nats://127.0.0.1:1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let stdout = service.stdout.as_mut().unwrap();
-    BufReader::new(stdout).read_line(&mut said).unwrap();
-    service.kill().unwrap();
-    service.wait().unwrap();
-
-    assert!(said.starts_with("listening on"), "{said}");
+    let said = start_and_kill(program(&database).args(["--broker", "nats://127.0.0.1:1"]));
+    assert!(said.ready.starts_with("listening on"), "{}", said.log);
     assert!(database.exists());
-    for entry in folder.path().read_dir().unwrap() {
-        let entry = entry.unwrap();
-        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{entry:?} is {mode:o}");
-    }
+    assert_private(folder.path());
 }
 
 #[test]
