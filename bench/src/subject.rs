@@ -162,6 +162,7 @@ fn store_and_emit(tx: &Tx<'_>, event: &Renamed) -> Result<u64, EmitError> {
         event_type: "users.renamed.v1",
         aggregate: event.user_id.clone(),
         data: event,
+        sealed: None,
         decode,
     })
 }

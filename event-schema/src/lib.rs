@@ -6,6 +6,6 @@ mod schema;
 mod user;
 
 pub use ids::{OrderId, UserId, Version};
-pub use order::{OrderEvent, OrderPlaced};
-pub use schema::schemas;
-pub use user::{UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed};
+pub use order::{OrderEvent, OrderPlaced, OrderSnapshot};
+pub use schema::{schemas, snapshot_schemas};
+pub use user::{UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed, UserSnapshot};

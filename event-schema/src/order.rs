@@ -25,6 +25,32 @@ pub struct OrderPlaced {
     pub currency: String,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, as Unix time in milliseconds. Events of the first program lack it; their envelope's time is a moment later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at_ms: Option<i64>,
+}
+
+/// An order as orders-service shares one in a snapshot: a line of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderSnapshot {
+    pub order_id: OrderId,
+    pub user_id: UserId,
+    /// In the currency's smallest unit.
+    #[schemars(range(min = 1))]
+    pub amount_minor: i64,
+    /// Three upper-case letters, as in ISO 4217.
+    #[schemars(regex(pattern = r"^[A-Z]{3}$"))]
+    pub currency: String,
+    /// `placed`; more may come.
+    pub status: String,
+    pub version: Version,
+    /// When it was placed, as Unix time in milliseconds.
+    pub created_at_ms: i64,
+}
+
+impl OrderSnapshot {
+    /// The name of this shape.
+    pub const TYPE: &str = "orders.snapshot.v1";
 }
 
 impl OrderEvent {

@@ -1,10 +1,12 @@
-//! The contract in JSON Schema, for readers in other languages: one document per event type.
+//! The contract in JSON Schema, for readers in other languages: one document per event type, and one per kind of
+//! row in a snapshot.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use crate::{
-    OrderEvent, OrderPlaced, UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed,
+    OrderEvent, OrderPlaced, OrderSnapshot, UserCreated, UserDeleted, UserEmailChanged, UserEvent,
+    UserRenamed, UserSnapshot,
 };
 
 /// Every event type with the schema of its `data`. The files in `schemas/` are exactly these.
@@ -15,6 +17,15 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         schema::<UserEmailChanged>(UserEvent::EMAIL_CHANGED),
         schema::<UserDeleted>(UserEvent::DELETED),
         schema::<OrderPlaced>(OrderEvent::PLACED),
+    ]
+}
+
+/// Every kind of row that a service shares in a snapshot, with its schema. The files in `snapshots/schemas/` are exactly
+/// these.
+pub fn snapshot_schemas() -> Vec<(&'static str, Schema)> {
+    vec![
+        schema::<UserSnapshot>(UserSnapshot::TYPE),
+        schema::<OrderSnapshot>(OrderSnapshot::TYPE),
     ]
 }
 

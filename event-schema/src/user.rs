@@ -1,6 +1,7 @@
 //! The events of stream USERS: what user-service tells the others about its users.
 //!
-//! No event carries an e-mail address. Who needs one asks user-service; a stream is copied, kept and read by many.
+//! No event carries an e-mail address in its data. Who needs one asks user-service; a stream is copied, kept and read by
+//! many. The envelope of an event that sets one carries it sealed, for user-service alone.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,20 @@ pub struct UserDeleted {
     pub user_id: UserId,
     /// The last one: the deletion counts as a change.
     pub version: Version,
+}
+
+/// A user as user-service shares one in a snapshot: a line of it. What a cache of users needs, and no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UserSnapshot {
+    pub user_id: UserId,
+    /// As the user wrote it, byte for byte.
+    pub name: String,
+    pub version: Version,
+}
+
+impl UserSnapshot {
+    /// The name of this shape.
+    pub const TYPE: &str = "users.snapshot.v1";
 }
 
 impl UserEvent {

@@ -8,14 +8,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use event_schema::{OrderEvent, UserEvent, schemas};
+use event_schema::{OrderEvent, OrderSnapshot, UserEvent, UserSnapshot, schemas, snapshot_schemas};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 #[test]
 fn the_published_schemas_are_those_of_the_code() {
-    for (event_type, schema) in schemas() {
+    let of_events = schemas().into_iter().map(|of| ("schemas", of));
+    let of_rows = snapshot_schemas().into_iter().map(|of| ("snapshots/schemas", of));
+    for (at, (event_type, schema)) in of_events.chain(of_rows) {
         let generated = format!("{:#}\n", schema.to_value());
-        let path = folder("schemas").join(format!("{event_type}.json"));
+        let path = folder(at).join(format!("{event_type}.json"));
         if std::env::var_os("FREEHOLD_WRITE_SCHEMAS").is_some() {
             fs::write(&path, &generated).unwrap();
         }
@@ -47,7 +51,25 @@ fn every_type_has_a_schema_a_fixture_and_a_subject_and_nothing_else_lies_there()
     subjects.sort();
     assert_eq!(types.len(), subjects.len());
     assert_eq!(names("schemas"), types);
-    assert_eq!(names("fixtures"), types);
+    let mut recorded: Vec<_> = fixtures().iter().map(|of| parts(of).0.to_owned()).collect();
+    recorded.dedup();
+    assert_eq!(recorded, types);
+}
+
+#[test]
+fn a_fixture_is_named_after_its_type_and_what_it_adds() {
+    for (name, recorded) in names("fixtures").iter().zip(fixtures()) {
+        let added = name.strip_prefix(parts(&recorded).0);
+        let added = added.unwrap_or_else(|| panic!("{name} is of another type"));
+        let field = added.strip_prefix('.').unwrap_or("data");
+        assert!(
+            recorded
+                .get(field)
+                .or(recorded["data"].get(field))
+                .is_some(),
+            "{name} has no {field}"
+        );
+    }
 }
 
 #[test]
@@ -66,6 +88,7 @@ fn every_recorded_event_satisfies_its_schema_and_a_maimed_one_does_not() {
     for recorded in fixtures() {
         let (event_type, data) = parts(&recorded);
         let (_, schema) = schemas.iter().find(|(of, _)| *of == event_type).unwrap();
+        let required = &schema.as_value()["required"];
         let schema = jsonschema::options()
             .should_validate_formats(true)
             .build(schema.as_value())
@@ -73,10 +96,16 @@ fn every_recorded_event_satisfies_its_schema_and_a_maimed_one_does_not() {
         schema
             .validate(data)
             .unwrap_or_else(|error| panic!("{event_type}: {error}"));
+        let required = required.as_array().unwrap();
         for field in data.as_object().unwrap().keys() {
             let mut maimed = data.clone();
             maimed.as_object_mut().unwrap().remove(field);
-            assert!(!schema.is_valid(&maimed), "{event_type} without {field}");
+            let optional = !required.contains(&json!(field));
+            assert_eq!(
+                schema.is_valid(&maimed),
+                optional,
+                "{event_type} without {field}"
+            );
             maimed[field] = json!(["of another type"]);
             assert!(
                 !schema.is_valid(&maimed),
@@ -147,6 +176,34 @@ fn no_event_of_a_user_has_room_for_an_email_address() {
         let private = properties.keys().find(|name| name.contains("mail"));
         assert_eq!(private, None, "{event_type}");
     }
+}
+
+#[test]
+fn every_recorded_row_of_a_snapshot_decodes_and_encodes_to_the_same_line_and_satisfies_its_schema() {
+    let schemas = snapshot_schemas();
+    let types: Vec<_> = schemas.iter().map(|(of, _)| *of).collect();
+    assert_eq!(types, [UserSnapshot::TYPE, OrderSnapshot::TYPE]);
+    assert_eq!(names("snapshots/fixtures").len(), types.len());
+    assert_eq!(names("snapshots/schemas").len(), types.len());
+    for (of, schema) in schemas {
+        let line = fs::read_to_string(folder("snapshots/fixtures").join(format!("{of}.json"))).unwrap();
+        let again = match of {
+            UserSnapshot::TYPE => again::<UserSnapshot>(&line),
+            _ => again::<OrderSnapshot>(&line),
+        };
+        // Byte for byte: a cache is compared with its owner line by line.
+        assert_eq!(again, line.trim_end(), "{of}");
+        let row: Value = serde_json::from_str(&line).unwrap();
+        let valid = jsonschema::validator_for(schema.as_value()).unwrap();
+        assert!(valid.is_valid(&row), "{of}");
+        assert!(!valid.is_valid(&json!({})), "{of}");
+        let properties = schema.as_value()["properties"].as_object().unwrap();
+        assert!(!properties.keys().any(|name| name.contains("mail")), "{of}");
+    }
+}
+
+fn again<T: Serialize + DeserializeOwned>(line: &str) -> String {
+    serde_json::to_string(&serde_json::from_str::<T>(line).unwrap()).unwrap()
 }
 
 /// Decodes with the stream's own enum; answers the event's type and aggregate, and its data written again.

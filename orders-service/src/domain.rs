@@ -1,4 +1,4 @@
-//! What an order is and how it comes to be. Pure: a wish goes in, state and event come out.
+//! What an order is and how it comes to be. Pure: a wish goes in, an event comes out; `store` applies it.
 
 mod amount;
 mod currency;
@@ -40,24 +40,15 @@ impl Order {
         amount: Amount,
         currency: Currency,
         now_ms: i64,
-    ) -> (Self, OrderEvent) {
-        let order = Self {
-            id,
-            user_id,
-            amount,
-            currency,
-            status: Status::Placed,
-            version: Version::FIRST,
-            created_at_ms: now_ms,
-        };
-        let event = OrderEvent::Placed(OrderPlaced {
+    ) -> OrderEvent {
+        OrderEvent::Placed(OrderPlaced {
             order_id: id,
             user_id,
             amount_minor: amount.minor(),
             currency: currency.to_string(),
-            version: order.version,
-        });
-        (order, event)
+            version: Version::FIRST,
+            created_at_ms: Some(now_ms),
+        })
     }
 }
 
@@ -91,17 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_placed_order_and_its_event_say_the_same() {
+    fn a_placed_order_is_told_in_full() {
         let (id, user_id) = (OrderId::new(), UserId::new());
         let amount = Amount::try_from(1999).unwrap();
-        let (order, event) = Order::place(id, user_id, amount, "EUR".parse().unwrap(), 7);
-        assert_eq!((order.version, order.created_at_ms), (Version::FIRST, 7));
+        let event = Order::place(id, user_id, amount, "EUR".parse().unwrap(), 7);
         let told = OrderPlaced {
             order_id: id,
             user_id,
             amount_minor: 1999,
             currency: "EUR".to_owned(),
             version: Version::FIRST,
+            created_at_ms: Some(7),
         };
         assert_eq!(event, OrderEvent::Placed(told));
     }

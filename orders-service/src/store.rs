@@ -2,27 +2,36 @@
 
 use std::num::NonZeroU64;
 
-use event_schema::{OrderId, UserId};
-use relay::Tx;
+use event_schema::{OrderEvent, OrderId, OrderPlaced, OrderSnapshot, UserId};
+use relay::Sink;
 use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
 
-use crate::domain::{Amount, Order};
+use crate::domain::{Amount, Order, Status};
 
-pub fn insert(tx: &Tx<'_>, order: &Order) -> rusqlite::Result<()> {
-    tx.prepare_cached(
+/// Makes the change that the event tells of: when it is emitted, and again when the log comes home. Nothing else writes
+/// orders, so both make the same rows. The first program's events do not say when an order was placed; for them it is
+/// when they were emitted.
+pub fn apply(rows: &Connection, event: &OrderEvent, emitted_at_ms: i64) -> rusqlite::Result<()> {
+    match event {
+        OrderEvent::Placed(event) => insert(rows, event, emitted_at_ms),
+    }
+}
+
+fn insert(rows: &Connection, event: &OrderPlaced, emitted_at_ms: i64) -> rusqlite::Result<()> {
+    rows.prepare_cached(
         "insert into orders (id, user_id, amount_minor, currency, status, version, created_at_ms)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute((
-        order.id.to_string(),
-        order.user_id.to_string(),
-        order.amount.minor(),
-        order.currency.to_string(),
-        order.status.as_str(),
-        order.version.get(),
-        order.created_at_ms,
+        event.order_id.to_string(),
+        event.user_id.to_string(),
+        event.amount_minor,
+        &event.currency,
+        Status::Placed.as_str(),
+        event.version.get(),
+        event.created_at_ms.unwrap_or(emitted_at_ms),
     ))?;
     Ok(())
 }
@@ -65,6 +74,30 @@ pub fn list_of_user(
         order,
     )?
     .collect()
+}
+
+/// Every order as others may know one, in the order of their ids.
+pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
+    let mut orders = rows.prepare(
+        "select id, user_id, amount_minor, currency, status, version, created_at_ms from orders order by id",
+    )?;
+    let mut orders = orders.query([])?;
+    while let Some(row) = orders.next()? {
+        let order = order(row)?;
+        let order = OrderSnapshot {
+            order_id: order.id,
+            user_id: order.user_id,
+            amount_minor: order.amount.minor(),
+            currency: order.currency.to_string(),
+            status: order.status.as_str().to_owned(),
+            version: order.version,
+            created_at_ms: order.created_at_ms,
+        };
+        if !to(relay::row(&order)) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Every id is greater than no text.

@@ -6,8 +6,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::envelope::{Envelope, EventId};
+use crate::environment::System;
 use crate::error::LogError;
-use crate::log::{AppendLog, Head, Log, Record};
+use crate::log::{AppendLog, Head, Log, Record, Stream};
 
 /// Three sessions on the same log. It begins at place 1 and is empty.
 pub struct Logs<W, R> {
@@ -21,23 +22,31 @@ const SOON: Duration = Duration::from_secs(10);
 /// Enough to see that nothing happens.
 const A_MOMENT: Duration = Duration::from_millis(50);
 
+/// The incarnation of a log that takes a deleted one's place.
+const ANOTHER: &str = "00c0ffee";
+
 type Kept = Result<(), String>;
 
-/// Runs every rule on a fresh log of its own. Answers the number of rules, or the first that is broken and how.
+/// Runs each rule on a fresh log of its own. Answers the number of rules, or the first that is broken and how.
+macro_rules! run {
+    ($fresh:ident: $($rule:ident),+ $(,)?) => {{
+        let mut count = 0;
+        $(
+            let kept = $rule($fresh().await).await;
+            kept.map_err(|how| format!("{}: {how}", stringify!($rule).replace('_', " ")))?;
+            count += 1;
+        )+
+        Ok(count)
+    }};
+}
+
+/// The rules of every log. Answers their number, or the first that is broken and how.
 pub async fn suite<W, R>(fresh: impl AsyncFn() -> Logs<W, R>) -> Result<usize, String>
 where
     W: AppendLog,
     R: Log,
 {
-    let mut count = 0;
-    macro_rules! rules {
-        ($($rule:ident),+ $(,)?) => {$(
-            let kept = $rule(fresh().await).await;
-            kept.map_err(|how| format!("{}: {how}", stringify!($rule).replace('_', " ")))?;
-            count += 1;
-        )+};
-    }
-    rules![
+    run! { fresh:
         an_empty_log_ends_at_zero,
         what_is_appended_is_read_byte_for_byte_at_the_next_places,
         reading_begins_right_after_the_place_asked_for,
@@ -49,8 +58,23 @@ where
         a_large_append_arrives_whole_and_in_order,
         reading_at_the_end_waits_and_then_answers_nothing,
         a_waiting_reader_is_woken_by_an_append,
-    ];
-    Ok(count)
+    }
+}
+
+/// The rules of a log that can be made, trimmed and deleted besides. Answers as [`suite`] does.
+pub async fn stream_suite<W, R>(fresh: impl AsyncFn() -> Logs<W, R>) -> Result<usize, String>
+where
+    W: Stream,
+    R: Log,
+{
+    run! { fresh:
+        a_deleted_log_is_gone,
+        a_log_is_made_at_the_place_and_with_the_incarnation_asked_for,
+        what_was_meant_for_a_deleted_log_is_not_taken_by_the_next,
+        trimming_removes_the_places_before_and_no_other,
+        trimming_never_takes_the_last_event,
+        a_trimmed_log_is_read_from_its_first_event,
+    }
 }
 
 async fn an_empty_log_ends_at_zero<W: AppendLog, R: Log>(mut logs: Logs<W, R>) -> Kept {
@@ -213,13 +237,107 @@ async fn a_waiting_reader_is_woken_by_an_append<W: AppendLog, R: Log>(
     expect(event, said(found)?, "what the waiting reader got")
 }
 
+async fn a_deleted_log_is_gone<W: Stream, R: Log>(mut logs: Logs<W, R>) -> Kept {
+    filled(&mut logs.writer, 3).await?;
+    said(logs.writer.delete().await)?;
+    expect(None, said(logs.writer.head().await)?, "the head")?;
+    expect(None, said(logs.reader.head().await)?, "the reader's head")?;
+    said(logs.rival.delete().await) // what is not there is no error
+}
+
+async fn a_log_is_made_at_the_place_and_with_the_incarnation_asked_for<W: Stream, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let made = made_anew(&mut logs.writer, 5).await?;
+    expect((4, 5, 0), (made.seq, made.first, made.holes), "the places")?;
+    expect(ANOTHER, &made.incarnation, "the incarnation")?;
+    expect(made.clone(), head(&mut logs.writer).await?, "the head")?;
+    expect(made.clone(), head(&mut logs.reader).await?, "the reader's")?;
+    let events = chain(4, None, 2);
+    let appended = said(logs.writer.append_after(&made, &events).await)?;
+    expect(6, appended.seq, "the head after two")?;
+    expect(events, read(&mut logs.reader, 4, 2).await?, "what is read")
+}
+
+async fn what_was_meant_for_a_deleted_log_is_not_taken_by_the_next<W: Stream, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let old = head(&mut logs.rival).await?;
+    let new = made_anew(&mut logs.writer, 1).await?;
+    let late = logs.rival.append_after(&old, &chain(0, None, 1)).await;
+    if late.is_ok() {
+        return Err("it was taken".to_owned());
+    }
+    expect(new, head(&mut logs.reader).await?, "the head afterwards")
+}
+
+async fn trimming_removes_the_places_before_and_no_other<W: Stream, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    filled(&mut logs.writer, 5).await?;
+    let full = head(&mut logs.writer).await?;
+    for nothing in [0, 1] {
+        said(logs.writer.trim(nothing).await)?;
+        expect(full.clone(), head(&mut logs.writer).await?, "the full log")?;
+    }
+    let trimmed = Head { first: 3, ..full };
+    for again in [3, 2] {
+        said(logs.writer.trim(again).await)?;
+        expect(trimmed.clone(), head(&mut logs.writer).await?, "the head")?;
+        expect(
+            trimmed.clone(),
+            head(&mut logs.reader).await?,
+            "the reader's",
+        )?;
+    }
+    Ok(())
+}
+
+async fn trimming_never_takes_the_last_event<W: Stream, R: Log>(mut logs: Logs<W, R>) -> Kept {
+    let empty = head(&mut logs.writer).await?;
+    said(logs.writer.trim(9).await)?;
+    expect(empty, head(&mut logs.writer).await?, "the empty log")?;
+    let events = filled(&mut logs.writer, 5).await?;
+    for beyond in [6, 9] {
+        said(logs.writer.trim(beyond).await)?;
+        let head = head(&mut logs.writer).await?;
+        expect((5, 5, 0), (head.seq, head.first, head.holes), "the places")?;
+    }
+    let last = read(&mut logs.writer, 4, 1).await?;
+    expect(events[4..].to_vec(), last, "the last event")?;
+    let place = head(&mut logs.writer).await?;
+    let next = said(logs.writer.append_after(&place, &chain(5, None, 1)).await)?;
+    expect(6, next.seq, "the head after one more")
+}
+
+async fn a_trimmed_log_is_read_from_its_first_event<W: Stream, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let events = filled(&mut logs.writer, 5).await?;
+    said(logs.writer.trim(3).await)?;
+    for after in [0, 2] {
+        let kept = read(&mut logs.reader, after, 3).await?;
+        expect(events[2..].to_vec(), kept, "what the reader gets")?;
+        let kept = read(&mut logs.writer, after, 3).await?;
+        expect(events[2..].to_vec(), kept, "what the writer gets")?;
+    }
+    Ok(())
+}
+
+/// The log deleted and made again, with `ANOTHER` incarnation.
+async fn made_anew(writer: &mut impl Stream, first: u64) -> Result<Head, String> {
+    let origin = head(writer).await?.origin;
+    said(writer.delete().await)?;
+    said(writer.create(first, &origin, ANOTHER).await)
+}
+
 /// `count` events after place `after`, each naming the one before it.
 pub fn chain(after: u64, prev: Option<EventId>, count: u64) -> Vec<Record> {
     let mut prev = prev;
     let data = serde_json::value::RawValue::from_string("{\"version\":1}".to_owned());
     let data = data.expect("this is JSON");
     let events = (after + 1..=after + count).map(|sequence| {
-        let id = EventId::draw();
+        let id = EventId::draw(&System);
         let envelope = Envelope {
             specversion: "1.0".into(),
             id,
@@ -233,6 +351,9 @@ pub fn chain(after: u64, prev: Option<EventId>, count: u64) -> Vec<Record> {
             datacontenttype: "application/json".into(),
             dataschema: "urn:freehold:schema:users.created.v1".into(),
             traceparent: None,
+            cause: None,
+            sealedkey: None,
+            sealed: None,
             data: &data,
         };
         Record {

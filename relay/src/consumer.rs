@@ -1,12 +1,17 @@
 //! The consumer: applies a stream in order, each event once, with its position in the transaction of the effect.
 
 mod apply;
+mod cause;
 mod dead_letter;
 mod follow;
 mod position;
+mod rebuild;
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::Stop;
@@ -14,7 +19,10 @@ use crate::database::{Database, Rows, Tx};
 use crate::envelope::{Decode, Envelope, EventId};
 use crate::error::{ApplyError, Fatal, WriteError};
 use crate::log::Connect;
+use crate::snapshot::{Position, Producer, Share};
+use rebuild::Cache;
 
+pub(crate) use cause::Cause;
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
 pub use follow::{Follower, Progress};
 
@@ -26,11 +34,14 @@ pub struct Consumer {
     handler: Handler,
     /// A reaction. A halted database takes nothing from it.
     emits: bool,
+    /// What a snapshot is loaded into, and who gives one.
+    cache: Option<Cache>,
+    producer: Option<Arc<dyn Producer>>,
+    rebuild_wanted: Arc<AtomicBool>,
     status: watch::Sender<ConsumerStatus>,
 }
 
 /// An event as a consumer's function sees it.
-#[derive(Debug)]
 pub struct Received<E> {
     pub seq: u64,
     pub id: EventId,
@@ -39,6 +50,20 @@ pub struct Received<E> {
     /// RFC 3339, UTC.
     pub time: String,
     pub event: E,
+    /// The part that was sealed at `emit`. Only the owner of the stream ever sees it, in its [`Fold`](crate::Fold).
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// The sealed part stays out of logs.
+impl<E: fmt::Debug> fmt::Debug for Received<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("seq", &self.seq)
+            .field("id", &self.id)
+            .field("aggregate", &self.aggregate)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the consumer last knew, for metrics and people.
@@ -54,6 +79,10 @@ pub struct ConsumerStatus {
     pub skipped: u64,
     /// Dead and parked events that wait for a person.
     pub dead_letters: u64,
+    /// While a snapshot comes in: the rows that have come.
+    pub rebuilding: Option<u64>,
+    /// Snapshots loaded since the start.
+    pub rebuilt: u64,
 }
 
 /// The consumer's function with its event type forgotten.
@@ -106,12 +135,63 @@ impl Consumer {
             stream,
             handler: Arc::new(handler),
             emits,
+            cache: None,
+            producer: None,
+            rebuild_wanted: Arc::default(),
             status: watch::Sender::default(),
         }
     }
 
+    /// Says how a projection's tables are loaded from a snapshot of its producer, row by row, and how they are read as
+    /// such rows. `tables` are all that the projection writes to.
+    #[must_use]
+    pub fn loads<S: DeserializeOwned + 'static>(
+        mut self,
+        tables: &'static [&'static str],
+        load: impl Fn(&Rows<'_>, &S) -> Result<(), ApplyError> + Send + Sync + 'static,
+        share: Share,
+    ) -> Self {
+        self.cache = Some(Cache::new(tables, load, share));
+        self
+    }
+
+    /// Names the service that owns the stream: it is asked when the stream alone cannot say how to go on.
+    #[must_use]
+    pub fn asks(mut self, producer: Arc<dyn Producer>) -> Self {
+        self.producer = Some(producer);
+        self
+    }
+
+    /// Loads the cache anew from a snapshot, as soon as the consumer's step comes round.
+    pub fn rebuild(&self) {
+        self.rebuild_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was told how to load a snapshot, and whom to ask for one.
+    pub fn can_rebuild(&self) -> bool {
+        self.cache.is_some() && self.producer.is_some()
+    }
+
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub fn stream(&self) -> &'static str {
+        self.stream
+    }
+
+    pub(crate) fn share(&self) -> Option<Share> {
+        self.cache.as_ref().map(|cache| cache.share)
+    }
+
+    /// Who is asked when the stream alone cannot say how to go on.
+    pub fn producer(&self) -> Option<&Arc<dyn Producer>> {
+        self.producer.as_ref()
+    }
+
+    /// Where this consumer is in `rows`.
+    pub fn position(&self, rows: &rusqlite::Connection) -> rusqlite::Result<Option<Position>> {
+        position::load(rows, self.name)
     }
 
     pub fn status(&self) -> watch::Receiver<ConsumerStatus> {
@@ -150,7 +230,7 @@ impl Consumer {
     }
 }
 
-fn received<E>(
+pub(crate) fn received<E>(
     envelope: &Envelope<'_>,
     decode: Decode<E>,
 ) -> Result<Option<Received<E>>, ApplyError> {
@@ -163,5 +243,6 @@ fn received<E>(
         aggregate: envelope.subject.clone().into_owned(),
         time: envelope.time.clone().into_owned(),
         event,
+        sealed: None,
     }))
 }

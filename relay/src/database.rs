@@ -1,23 +1,33 @@
 //! The one SQLite file a service owns: one writer that commits in groups, a few readers, and its outbox.
 
+mod backup;
+mod gate;
+mod identity;
 mod open;
 mod readers;
 mod tx;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use crate::environment::{Environment, System};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::log::Origin;
+use crate::fold::Fold;
 use crate::outbox::Outbox;
+use crate::sealed::Keys;
 use readers::Readers;
 use writer::Writer;
 
+pub use backup::{BackupError, Manifest, Restored, backup, check_backup, restore};
+pub use gate::Gate;
+pub(crate) use identity::{audit, clear_mark, is_marked, mark, origin, replaces, set_origin, set_replaces};
+pub(crate) use open::open_read_only;
 pub use tx::{Rows, Tx};
 
 /// What a database is for, and its limits.
@@ -37,6 +47,14 @@ pub struct Options {
     pub max_wait: Duration,
     /// Connections that read.
     pub readers: usize,
+    /// How the service's own tables follow from its own events. Without it a file that lacks some of its stream cannot
+    /// import them, and halts instead.
+    pub fold: Option<Fold>,
+    /// What the sealed parts of its events are sealed with.
+    pub keys: Option<Keys>,
+    /// Writes are taken although the file may be an older copy of itself: a person has decided so. Audited.
+    pub open_without_stream: bool,
+    pub environment: Arc<dyn Environment>,
 }
 
 impl Options {
@@ -53,6 +71,32 @@ impl Options {
             max_queue: 1024,
             max_wait: Duration::from_secs(5),
             readers: 4,
+            fold: None,
+            keys: None,
+            open_without_stream: false,
+            environment: Arc::new(System),
+        }
+    }
+
+    #[must_use]
+    pub fn fold(mut self, fold: Fold) -> Self {
+        self.fold = Some(fold);
+        self
+    }
+
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// What is the same in every transaction.
+    fn context(&self) -> Context {
+        Context {
+            stream: self.stream,
+            fold: self.fold.clone(),
+            keys: self.keys.clone(),
+            environment: self.environment.clone(),
         }
     }
 }
@@ -65,25 +109,28 @@ pub struct Database {
 
 struct Shared {
     path: PathBuf,
-    identity: Arc<Identity>,
+    context: Arc<Context>,
     writer: Writer,
     readers: Readers,
-    halted: OnceLock<String>,
+    gate: watch::Sender<Gate>,
+    /// Whether this process has found its stream to be a copy of the outbox.
+    met: AtomicBool,
     /// The place of the last committed event: what the relay waits on.
     head: watch::Receiver<u64>,
 }
 
-/// Whose file this is: its identity row.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub service: String,
-    pub stream: String,
-    pub origin: Origin,
+/// What is known of the database without asking its file.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) stream: &'static str,
+    pub(crate) fold: Option<Fold>,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) environment: Arc<dyn Environment>,
 }
 
-impl Identity {
-    /// `users` for stream `USERS`: the first token of its subjects.
-    pub fn root(&self) -> String {
+impl Context {
+    /// `users` for stream `USERS`: the first word of its subjects.
+    pub(crate) fn root(&self) -> String {
         self.stream.to_lowercase()
     }
 }
@@ -94,20 +141,22 @@ impl Database {
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref().to_owned(), &options).await?;
         let (announce, head) = watch::channel(opened.head);
-        let identity = Arc::new(opened.identity);
+        let context = Arc::new(options.context());
+        let writer = Writer::start(
+            opened.writer,
+            opened.ownership,
+            context.clone(),
+            announce,
+            &options,
+        );
         Ok(Self {
             shared: Arc::new(Shared {
                 path: opened.path,
-                writer: Writer::start(
-                    opened.writer,
-                    opened.ownership,
-                    identity.clone(),
-                    announce,
-                    &options,
-                ),
+                context,
+                writer,
                 readers: Readers::new(opened.readers),
-                identity,
-                halted: OnceLock::new(),
+                gate: watch::Sender::new(opened.gate),
+                met: AtomicBool::new(false),
                 head,
             }),
         })
@@ -126,10 +175,13 @@ impl Database {
         T: Send + 'static,
         E: Send + 'static,
     {
-        if let Some(reason) = self.halted() {
-            return Err(WriteError::Halted(reason.to_owned()));
-        }
-        self.shared.writer.write(work).await
+        let gate = self.shared.gate.subscribe();
+        // Asked when its turn comes: what waits in the queue when the gate closes stays outside.
+        let guarded = move |tx: &Tx<'_>| match gate.borrow().refusal() {
+            Some(refusal) => Ok(Err(refusal)),
+            None => work(tx).map(Ok),
+        };
+        self.shared.writer.write(guarded).await?
     }
 
     /// What a projection uses: a halted database still applies what others tell it, it only says nothing new.
@@ -156,27 +208,72 @@ impl Database {
         self.shared.readers.read(work).await
     }
 
+    /// Runs long work on a connection of its own, so that it takes none from the pool.
+    pub(crate) async fn read_apart<T, E>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ReadError<E>>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        let path = self.shared.path.clone();
+        let read = tokio::task::spawn_blocking(move || work(&mut open::reader(&path)?));
+        match read.await {
+            Ok(done) => done.map_err(ReadError::Work),
+            Err(panic) => Err(ReadError::Panicked(panic.to_string())),
+        }
+    }
+
     /// The service's log.
     pub fn outbox(&self) -> Outbox {
         Outbox::new(self.clone(), self.shared.head.clone())
     }
 
-    pub fn identity(&self) -> &Identity {
-        &self.shared.identity
+    /// The name of its stream: `USERS`.
+    pub fn stream(&self) -> &'static str {
+        self.shared.context.stream
+    }
+
+    pub(crate) fn environment(&self) -> &dyn Environment {
+        &*self.shared.context.environment
+    }
+
+    pub(crate) fn has_fold(&self) -> bool {
+        self.shared.context.fold.is_some()
     }
 
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
 
-    /// Refuses all writes from now on, with this reason. Only a restart lifts it.
-    pub fn halt(&self, reason: impl Into<String>) {
-        let _already = self.shared.halted.set(reason.into());
+    /// Whether new writes are taken, and why not.
+    pub fn gate(&self) -> Gate {
+        self.shared.gate.borrow().clone()
     }
 
-    /// Why writes are refused, if they are.
-    pub fn halted(&self) -> Option<&str> {
-        self.shared.halted.get().map(String::as_str)
+    /// Refuses all writes from now on, with this reason. Only a restart lifts it.
+    pub fn halt(&self, reason: impl Into<String>) {
+        self.shared.gate.send_replace(Gate::Halted(reason.into()));
+    }
+
+    pub(crate) fn has_met_its_stream(&self) -> bool {
+        self.shared.met.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn met_its_stream(&self) {
+        self.shared.met.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens or closes the gate, unless it is halted.
+    pub(crate) fn set_gate(&self, to: Gate) {
+        self.shared.gate.send_if_modified(|gate| {
+            let changes = !matches!(gate, Gate::Halted(_)) && *gate != to;
+            if changes {
+                *gate = to;
+            }
+            changes
+        });
     }
 
     /// Finishes the writes in the queue, then closes the file so that nothing is left beside it.

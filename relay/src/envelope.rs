@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::environment::Environment;
+
 /// The largest envelope, in bytes. nats.conf sets `max_payload` to 1 MB; the rest is room for headers.
 pub const MAX_ENVELOPE_BYTES: usize = 1_000_000;
 
@@ -18,12 +20,11 @@ pub const MAX_ENVELOPE_BYTES: usize = 1_000_000;
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// Draws a UUIDv7 whose random part comes from the operating system, event by event: a generator in
-    /// memory would be copied with its virtual machine, and both copies would draw the same ids.
-    pub fn draw() -> Self {
+    /// Draws a UUIDv7.
+    pub fn draw(from: &dyn Environment) -> Self {
         let mut random = [0; 10];
-        getrandom::fill(&mut random).expect("the operating system has random bytes");
-        Self(uuid::Builder::from_unix_timestamp_millis(now_ms(), &random).into_uuid())
+        from.fill_random(&mut random);
+        Self(uuid::Builder::from_unix_timestamp_millis(from.now_ms(), &random).into_uuid())
     }
 }
 
@@ -60,6 +61,9 @@ pub struct NewEvent<'a, D> {
     /// The id of the aggregate: events of one aggregate are one key, applied or parked in order.
     pub aggregate: String,
     pub data: &'a D,
+    /// What only the owner may read, such as an e-mail address: it travels sealed, for the day on which the owner
+    /// rebuilds its tables from the stream.
+    pub sealed: Option<Vec<u8>>,
     /// Reads the data back; what its own schema cannot read is refused before it is anybody's dead letter.
     pub decode: Decode<D>,
 }
@@ -98,6 +102,15 @@ pub struct Envelope<'a> {
     pub dataschema: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Cow<'a, str>>,
+    /// The event that a reaction answered with this one: see [`Cause`](crate::consumer::Cause).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cow<'a, str>>,
+    /// The key of the sealed part.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sealedkey: Option<Cow<'a, str>>,
+    /// What only the owner can read, as base64.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub data: &'a RawValue,
 }
@@ -133,11 +146,6 @@ pub(crate) fn is_event_type(event_type: &str) -> bool {
     };
     let subject = subject_of(event_type);
     subject != event_type && subject.contains('.') && subject.split('.').all(word)
-}
-
-/// Now, in Unix milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
 /// Sequences as twenty digits.

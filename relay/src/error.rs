@@ -36,6 +36,10 @@ pub enum OpenError {
         "this program was built with SQLite {0}, older than 3.51.3, which can corrupt a WAL: build it with rusqlite's bundled SQLite"
     )]
     OldSqlite(&'static str),
+    #[error(
+        "{path} holds events sealed with key {key}, which is not in the key file: put the old key file back, or add its line to the new one"
+    )]
+    KeyLost { path: PathBuf, key: String },
     #[error("cannot open {path}: it must be a file in a directory that exists and can be written")]
     Unusable {
         path: PathBuf,
@@ -57,6 +61,9 @@ pub enum WriteError<E> {
     /// The relay found that this database may no longer write. A person must decide.
     #[error("writes are halted: {0}")]
     Halted(String),
+    /// The file may be an older copy of itself. Writes open by themselves once it has met its stream.
+    #[error("writes wait until this database has met its stream: {0}")]
+    MustImport(String),
     /// The disk is full. Reads go on; writes work again once there is room.
     #[error("the disk is full")]
     Full,
@@ -105,6 +112,9 @@ pub enum EmitError {
         #[source]
         cause: Option<serde_json::Error>,
     },
+    /// There is a part to seal and nothing to seal it with.
+    #[error("the event {event_type} has a sealed part, but the database was opened without keys")]
+    NoKeys { event_type: String },
     #[error("the outbox could not be written")]
     Outbox(#[from] rusqlite::Error),
 }

@@ -1,12 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod backoff;
+mod beside;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod consumer;
 mod database;
+mod decision;
 mod envelope;
+mod environment;
 mod error;
+mod fold;
 mod log;
 #[cfg(feature = "testing")]
 pub mod memory;
@@ -14,19 +18,35 @@ mod nats;
 mod outbox;
 mod panics;
 mod relay;
+mod sealed;
+mod set_aside;
+mod snapshot;
+mod verify;
 
+pub use beside::{Audited, Offset, ReadOnly, Report};
 pub use consumer::{
     Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Received,
     Retried,
 };
-pub use database::{Database, Identity, Options, Rows, Tx};
+pub use database::{
+    BackupError, Database, Gate, Manifest, Options, Restored, Rows, Tx, backup, check_backup, restore,
+};
 pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};
 pub use error::{
     ApplyError, Cause, EmitError, Fatal, LogError, OpenError, ReadError, WriteError, chain,
 };
+pub use decision::{
+    DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch,
+};
+pub use environment::{Environment, System};
+pub use fold::Fold;
 pub use log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 pub use nats::{Nats, NatsReader, NatsStream, ReaderSession, StreamSession};
 pub use outbox::Outbox;
-pub use relay::{Relay, RelayState, RelayStatus, Step};
+pub use relay::{Case, Relay, RelayState, RelayStatus, Retention, Step};
+pub use sealed::{Keys, KeysError};
+pub use set_aside::{FoundIn, SetAside};
+pub use snapshot::{Answers, Holds, Line, Lines, Position, Producer, Share, Sink, row};
 pub use rusqlite;
+pub use verify::{Verified, verify_cache, verify_stream};
 pub use tokio_util::sync::CancellationToken as Stop;

@@ -1,7 +1,7 @@
 //! The log: what the outbox, the stream and the in-memory log have in common.
 //!
-//! A relay copies the tail of one log onto another, a consumer folds one, and recovery will be the relay the
-//! other way round; so this contract is all they see of each other. `conformance` proves every implementation alike.
+//! A relay copies the tail of one log onto another, a consumer folds one, and recovery is the relay the other way
+//! round; so this contract is all they see of each other. `conformance` proves every implementation alike.
 
 use std::future::Future;
 use std::time::Duration;
@@ -42,12 +42,22 @@ pub trait AppendLog: Log {
 
 /// A log that can be missing and then be made: what a relay publishes to.
 pub trait Stream: AppendLog {
-    /// Makes the log, empty, to begin at place `first`, and draws its incarnation.
+    /// Makes the log, empty, to begin at place `first`. `incarnation` is drawn anew for each: the key of its write door.
     fn create(
         &mut self,
         first: u64,
         origin: &Origin,
+        incarnation: &str,
     ) -> impl Future<Output = Result<Head, LogError>> + Send;
+
+    /// Deletes the log with all it holds. One that is not there is no error.
+    fn delete(&mut self) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// Removes the places before `first`, but never the last one taken: an empty log proves nothing.
+    fn trim(&mut self, first: u64) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// The place up to which the slowest of its known readers has read; `None` when it has no readers.
+    fn slowest_reader(&mut self) -> impl Future<Output = Result<Option<u64>, LogError>> + Send;
 }
 
 /// A way to a log. Each call makes a new session on a new connection: nothing queued in an old one survives it.
@@ -94,6 +104,8 @@ pub struct Head {
     pub seq: u64,
     /// The oldest place kept.
     pub first: u64,
+    /// Places between `first` and `seq` whose events are gone. A log of ours never has any; a damaged disk can.
+    pub holes: u64,
     /// Drawn anew each time the log is made: the key of the write door. Who has not seen it cannot append.
     pub incarnation: String,
     pub origin: Origin,

@@ -1,6 +1,5 @@
 //! A stream in memory with the faults of a real one, drawn from a seed: for tests of the library and of its users.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,7 +21,8 @@ pub struct MemoryBroker {
 /// What the broker holds; a copy of it is a backup of the broker's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    first: u64,
+    /// The last place taken, whether its event is kept or not.
+    last: u64,
     records: Vec<Record>,
     incarnation: String,
     origin: Origin,
@@ -43,6 +43,14 @@ pub enum PlantedBug {
     RewritesTheBytes,
     /// Does not wake who waits for an event.
     ForgetsToWake,
+    /// Makes the log with an incarnation of its own choice.
+    DrawsItsOwnIncarnation,
+    /// Says that the log is deleted, and keeps it.
+    KeepsTheDeleted,
+    /// Removes one place more than it should.
+    TrimsOneTooMany,
+    /// Removes the last event too, when everything before it is to go.
+    TrimsTheHead,
 }
 
 /// How many faults of each kind were fired: a test that fired none proves nothing.
@@ -66,7 +74,7 @@ struct State {
     fired: Fired,
     /// Sessions of an older generation are cut.
     generation: u64,
-    incarnations: u64,
+    slowest_reader: Option<u64>,
 }
 
 impl MemoryBroker {
@@ -80,7 +88,7 @@ impl MemoryBroker {
                 bug: None,
                 fired: Fired::default(),
                 generation: 0,
-                incarnations: 0,
+                slowest_reader: None,
             })),
             changed: watch::Sender::new(0),
         }
@@ -120,18 +128,34 @@ impl MemoryBroker {
     pub fn lose_tail(&self, count: usize) {
         if let Some(store) = &mut self.lock().store {
             let kept = store.records.len().saturating_sub(count);
+            if let Some(lost) = store.records.get(kept) {
+                store.last = lost.seq - 1;
+            }
             store.records.truncate(kept);
         }
         self.cut();
     }
 
-    /// Removes the events up to and including `seq`, as retention does.
+    /// Loses the event at `seq` and keeps its place, as a damaged disk does; it shows after a restart.
+    pub fn lose(&self, seq: u64) {
+        if let Some(store) = &mut self.lock().store {
+            store.records.retain(|record| record.seq != seq);
+        }
+        self.cut();
+    }
+
+    /// Removes the events up to and including `seq`, be it the last one, as a careless hand does.
     pub fn trim(&self, seq: u64) {
         if let Some(store) = &mut self.lock().store {
             store.records.retain(|record| record.seq > seq);
-            store.first = store.first.max(seq + 1);
+            store.last = store.last.max(seq);
         }
         self.wake();
+    }
+
+    /// Up to where the slowest reader shall have read, for whoever asks; `None`, as at first: there are no readers.
+    pub fn set_slowest_reader(&self, seq: Option<u64>) {
+        self.lock().slowest_reader = seq;
     }
 
     /// Deletes the stream under living connections, as an operator can.
@@ -218,16 +242,29 @@ impl AppendLog for MemorySession {
 }
 
 impl Stream for MemorySession {
-    fn create(
+    async fn create(
         &mut self,
         first: u64,
         origin: &Origin,
-    ) -> impl Future<Output = Result<Head, LogError>> + Send {
-        let made = self
-            .alive()
-            .and_then(|mut state| state.create(first, origin));
+        incarnation: &str,
+    ) -> Result<Head, LogError> {
+        let made = self.alive()?.create(first, origin, incarnation);
         self.broker.wake();
-        std::future::ready(made)
+        made
+    }
+
+    async fn delete(&mut self) -> Result<(), LogError> {
+        self.alive()?.delete();
+        self.broker.wake();
+        Ok(())
+    }
+
+    async fn trim(&mut self, first: u64) -> Result<(), LogError> {
+        self.alive()?.trim(first)
+    }
+
+    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
+        Ok(self.alive()?.slowest_reader)
     }
 }
 
@@ -254,20 +291,42 @@ impl State {
         Err(LogError::lost("the connection was cut under a read"))
     }
 
-    fn create(&mut self, first: u64, origin: &Origin) -> Result<Head, LogError> {
+    fn create(&mut self, first: u64, origin: &Origin, incarnation: &str) -> Result<Head, LogError> {
         if self.store.is_some() {
             return Err(LogError::Refused("the stream exists".to_owned()));
         }
-        self.incarnations += 1;
+        let incarnation = match self.bug {
+            Some(PlantedBug::DrawsItsOwnIncarnation) => "of its own",
+            _ => incarnation,
+        };
         let store = Store {
-            first,
+            last: first - 1,
             records: Vec::new(),
-            incarnation: format!("incarnation-{}", self.incarnations),
+            incarnation: incarnation.to_owned(),
             origin: origin.clone(),
         };
         let head = store.head();
         self.store = Some(store);
         Ok(head)
+    }
+
+    fn delete(&mut self) {
+        if self.bug != Some(PlantedBug::KeepsTheDeleted) {
+            self.store = None;
+        }
+    }
+
+    fn trim(&mut self, first: u64) -> Result<(), LogError> {
+        let Some(store) = &mut self.store else {
+            return Err(LogError::lost("there is no stream"));
+        };
+        let first = match self.bug {
+            Some(PlantedBug::TrimsTheHead) => first,
+            Some(PlantedBug::TrimsOneTooMany) => store.last.min(first + 1),
+            _ => store.last.min(first),
+        };
+        store.records.retain(|record| record.seq >= first);
+        Ok(())
     }
 
     fn read_after(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
@@ -346,9 +405,14 @@ impl State {
 
 impl Store {
     fn head(&self) -> Head {
+        let first = self
+            .records
+            .first()
+            .map_or(self.last + 1, |first| first.seq);
         Head {
-            seq: self.first + self.records.len() as u64 - 1,
-            first: self.first,
+            seq: self.last,
+            first,
+            holes: self.last + 1 - first - self.records.len() as u64,
             incarnation: self.incarnation.clone(),
             origin: self.origin.clone(),
         }
@@ -358,7 +422,8 @@ impl Store {
     fn push(&mut self, records: &[Record], bug: Option<PlantedBug>) {
         for record in records {
             let mut stored = record.clone();
-            stored.seq = self.head().seq + 1;
+            self.last += 1;
+            stored.seq = self.last;
             if bug == Some(PlantedBug::RewritesTheBytes) {
                 stored.bytes = [&record.bytes[..], b" "].concat().into();
             }

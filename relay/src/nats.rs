@@ -3,6 +3,7 @@
 //! A session is one connection. It is never repaired: the client's own reconnect would send commands that were queued
 //! before the cut, behind the relay's back, so a cut ends the session and whoever needs one opens the next.
 
+mod direct;
 mod publish;
 mod reader;
 mod stream;
@@ -10,9 +11,12 @@ mod stream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::stream::Info;
-use async_nats::jetstream::{self, ErrorCode, context::ContextBuilder};
+use async_nats::jetstream::{
+    self, ErrorCode, context::ContextBuilder, response::Response, stream::Info,
+};
 use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::LogError;
@@ -25,6 +29,9 @@ pub use stream::{NatsStream, StreamSession};
 const OLDEST_SERVER: (u64, u64) = (2, 14);
 /// How long the broker may take to answer, in all places.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes one question asks for and one read hands out, at most (one event is always handed out). The broker cuts off a
+/// reader that has asked for more than it takes in.
+const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 
 // What the stream's metadata says of its log.
 const DATABASE_ID: &str = "freehold.database_id";
@@ -145,22 +152,26 @@ fn context(client: Client, api_prefix: &str) -> jetstream::Context {
         .build(client)
 }
 
-/// STREAM.INFO as a head. `None`: there is no such stream.
+/// STREAM.INFO. `None`: there is no such stream.
 async fn stream_info(js: &jetstream::Context, stream: &str) -> Result<Option<Info>, LogError> {
-    use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
-    match js.get_stream(stream).await {
-        Ok(found) => Ok(Some(found.cached_info().clone())),
-        Err(error) => match error.kind() {
-            JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-            JetStream(why) => Err(api_error(
-                format!("the broker does not show stream {stream}"),
-                &why,
-            )),
-            _ => Err(LogError::lost_because(
-                format!("the broker does not show stream {stream}"),
-                error,
-            )),
+    let failed = format!("the broker does not show stream {stream}");
+    ask(js, format!("STREAM.INFO.{stream}"), json!({}), failed).await
+}
+
+/// One question to the JetStream API. `None`: the stream or the consumer it names is not there.
+async fn ask<T: DeserializeOwned>(
+    js: &jetstream::Context,
+    subject: String,
+    question: Value,
+    failed: String,
+) -> Result<Option<T>, LogError> {
+    match js.request(subject, &question).await {
+        Ok(Response::Ok(answer)) => Ok(Some(answer)),
+        Ok(Response::Err { error }) => match error.error_code() {
+            ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
+            _ => Err(api_error(failed, &error)),
         },
+        Err(error) => Err(LogError::lost_because(failed, error)),
     }
 }
 
@@ -178,12 +189,15 @@ fn api_error(what: String, error: &jetstream::Error) -> LogError {
 
 fn head_of(info: &Info) -> Head {
     let said = |key| info.config.metadata.get(key).map_or("", String::as_str);
+    let (seq, messages) = (info.state.last_sequence, info.state.messages);
+    let first = match messages {
+        0 => seq + 1,
+        _ => info.state.first_sequence,
+    };
     Head {
-        seq: info.state.last_sequence,
-        first: match info.state.messages {
-            0 => info.state.last_sequence + 1,
-            _ => info.state.first_sequence,
-        },
+        seq,
+        first,
+        holes: (seq + 1).saturating_sub(first).saturating_sub(messages),
         incarnation: said(INCARNATION).to_owned(),
         origin: Origin {
             // A stream without these was not made by a relay: no database has the nil id.
@@ -196,6 +210,23 @@ fn head_of(info: &Info) -> Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_without_a_message_are_counted_as_holes() {
+        let head = |first_seq: u64, last_seq: u64, messages: u64| {
+            let info = json!({
+                "config": jetstream::stream::Config::default(),
+                "created": "2026-11-22T00:00:00Z",
+                "state": {"messages": messages, "bytes": 0, "first_seq": first_seq, "first_ts": "2026-11-22T00:00:00Z",
+                    "last_seq": last_seq, "last_ts": "2026-11-22T00:00:00Z", "consumer_count": 0},
+            });
+            head_of(&serde_json::from_value(info).unwrap())
+        };
+        assert_eq!((head(1, 9, 9).first, head(1, 9, 9).holes), (1, 0));
+        assert_eq!((head(4, 9, 4).first, head(4, 9, 4).holes), (4, 2));
+        assert_eq!((head(0, 0, 0).first, head(0, 0, 0).holes), (1, 0));
+        assert_eq!((head(1, 9, 0).first, head(1, 9, 0).holes), (10, 0)); // purged: nothing is kept, so nothing is amid it
+    }
 
     #[test]
     fn brokers_without_reset_are_refused_with_the_cure() {

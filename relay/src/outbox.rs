@@ -7,12 +7,12 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::database::{Database, Tx};
-use crate::envelope::{
-    Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, is_event_type, now_ms, subject_of,
-};
-use crate::error::{EmitError, LogError, ReadError, WriteError, chain};
-use crate::log::{AppendLog, Head, Log, Record, check_next};
+use crate::consumer::Cause;
+use crate::database::{self, Database, Tx};
+use crate::envelope::{Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, is_event_type, subject_of};
+use crate::error::{ApplyError, EmitError, LogError, ReadError, WriteError, chain};
+use crate::log::{AppendLog, Head, Log, Origin, Record, check_next};
+use crate::sealed::Sealed;
 
 /// Bytes one read hands out, at most (one event is always handed out).
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
@@ -21,8 +21,8 @@ impl Tx<'_> {
     /// Appends an event to the service's log: it leaves the service if and only if this transaction commits.
     /// Answers the event's place.
     pub fn emit<D: Serialize>(&self, event: NewEvent<'_, D>) -> Result<u64, EmitError> {
-        let identity = self.identity();
-        let root = identity.root();
+        let context = self.context();
+        let root = context.root();
         if !is_event_type(event.event_type) {
             let event_type = event.event_type.to_owned();
             return Err(EmitError::InvalidType { event_type });
@@ -31,25 +31,30 @@ impl Tx<'_> {
         if subject.split('.').next() != Some(root.as_str()) {
             return Err(EmitError::WrongStream {
                 event_type: event.event_type.to_owned(),
-                stream: identity.stream.clone(),
+                stream: context.stream.to_owned(),
             });
         }
         let data = readable(&event)?;
-        let (last, prev) = head_row(self)?;
-        let id = EventId::draw();
+        let (last, prev, epoch) = head_row(self)?;
+        let id = EventId::draw(&*context.environment);
+        let sealed = self.seal(&event, id)?;
+        let (sealedkey, sealed) = sealed.map(|sealed| (sealed.key.into(), sealed.text.into())).unzip();
         let bytes = Envelope {
             specversion: "1.0".into(),
             id,
             source: format!("/{root}").into(),
             event_type: event.event_type.into(),
             subject: event.aggregate.as_str().into(),
-            time: jiff::Timestamp::now().to_string().into(),
+            time: context.environment.now().to_string().into(),
             sequence: last + 1,
             prev,
-            epoch: identity.origin.epoch,
+            epoch,
             datacontenttype: "application/json".into(),
             dataschema: format!("urn:freehold:schema:{}", event.event_type).into(),
             traceparent: None,
+            cause: self.cause().map(Into::into),
+            sealedkey,
+            sealed,
             data: &data,
         }
         .to_bytes();
@@ -62,6 +67,17 @@ impl Tx<'_> {
         }
         append_row(self, last + 1, id, subject, &bytes)?;
         Ok(last + 1)
+    }
+
+    fn seal<D>(&self, event: &NewEvent<'_, D>, id: EventId) -> Result<Option<Sealed>, EmitError> {
+        let Some(plain) = &event.sealed else {
+            return Ok(None);
+        };
+        let keys = self.context().keys.as_ref();
+        let keys = keys.ok_or_else(|| EmitError::NoKeys {
+            event_type: event.event_type.to_owned(),
+        })?;
+        Ok(Some(keys.seal(id, plain)))
     }
 }
 
@@ -99,6 +115,14 @@ impl Outbox {
         *self.committed.borrow()
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        &self.db
+    }
+
+    pub(crate) async fn ends(&self) -> Result<Ends, LogError> {
+        self.db.read(ends).await.map_err(unreadable)
+    }
+
     /// The event at this place, if it is kept.
     pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, LogError> {
         let read = self.db.read(move |rows| event_id(rows, seq)).await;
@@ -112,22 +136,20 @@ impl Outbox {
             .read(move |rows| emitted_at_ms(rows, published + 1))
             .await;
         let emitted_at = read.map_err(unreadable)?;
-        Ok(emitted_at.map(|at| Duration::from_millis(now_ms().saturating_sub(at))))
+        let now_ms = self.db.environment().now_ms();
+        Ok(emitted_at.map(|at| Duration::from_millis(now_ms.saturating_sub(at))))
     }
 }
 
 impl Log for Outbox {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        let read = self
-            .db
-            .read(|rows| Ok::<_, rusqlite::Error>((head_seq(rows)?, first_seq(rows)?)));
-        let (seq, first) = read.await.map_err(unreadable)?;
-        let origin = self.db.identity().origin.clone();
+        let ends = self.ends().await?;
         Ok(Some(Head {
-            seq,
-            first: first.unwrap_or(seq + 1),
-            incarnation: origin.database_id.to_string(),
-            origin,
+            seq: ends.seq,
+            first: ends.first,
+            holes: 0,
+            incarnation: ends.origin.database_id.to_string(),
+            origin: ends.origin,
         }))
     }
 
@@ -156,11 +178,7 @@ impl AppendLog for Outbox {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
         check_next(head, records)?;
         let (expected, records) = (head.clone(), records.to_vec());
-        let own = self.db.identity().origin.database_id.to_string();
-        if expected.incarnation != own {
-            return Err(LogError::Refused("this is another database".to_owned()));
-        }
-        let write = self.db.apply(move |tx| append(tx, expected.seq, &records));
+        let write = self.db.apply(move |tx| append(tx, &expected, &records));
         let seq = write.await.map_err(unwritten)?;
         Ok(Head {
             seq,
@@ -169,23 +187,47 @@ impl AppendLog for Outbox {
     }
 }
 
-/// Appends the records as they are, in one transaction.
-fn append(tx: &Tx<'_>, after: u64, records: &[Record]) -> Result<u64, LogError> {
+/// Appends the records as they are, and lets the service's own tables follow, in one transaction. This is how a log
+/// comes home: what was emitted here once changes the tables as it did then.
+fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError> {
     let failed =
         |error: rusqlite::Error| LogError::lost_because("the outbox cannot be written", error);
-    let mut head = head_seq(tx).map_err(failed)?;
-    if head != after {
-        return Err(LogError::Refused(format!(
-            "it ends at {head}, not at {after}"
-        )));
+    let origin = database::origin(tx).map_err(failed)?;
+    if origin.database_id.to_string() != after.incarnation {
+        return Err(LogError::Refused("this is another database".to_owned()));
+    }
+    let (mut head, mut last, _) = head_row(tx).map_err(failed)?;
+    if head != after.seq {
+        let why = format!("it ends at {head}, not at {}", after.seq);
+        return Err(LogError::Refused(why));
     }
     for record in records {
-        let id = record.event_id();
-        let id = id.ok_or_else(|| LogError::Refused(format!("{} is no event", record.seq)))?;
-        append_row(tx, record.seq, id, &record.subject, &record.bytes).map_err(failed)?;
-        head = record.seq;
+        let seq = record.seq;
+        let refused = |why: String| LogError::Refused(format!("event {seq}: {why}"));
+        let envelope = Envelope::parse(&record.bytes);
+        let envelope = envelope.map_err(|error| refused(format!("no event of ours: {error}")))?;
+        if envelope.sequence != seq || envelope.prev != last {
+            return Err(refused("it does not follow the event before it".to_owned()));
+        }
+        append_row(tx, seq, envelope.id, &record.subject, &record.bytes).map_err(failed)?;
+        fold(tx, &envelope).map_err(|error| match error {
+            ApplyError::Transient(why) => LogError::lost(format!("event {seq}: {why}")),
+            unfit => refused(unfit.to_string()),
+        })?;
+        (head, last) = (seq, Some(envelope.id));
     }
     Ok(head)
+}
+
+/// Lets the service's own tables follow an own event, and a reaction's offset the event it was an answer to.
+pub(crate) fn fold(tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyError> {
+    if let Some(cause) = &envelope.cause {
+        Cause::parse(cause).map_or(Ok(()), |cause| cause.was_answered(tx))?;
+    }
+    match &tx.context().fold {
+        Some(fold) => fold.apply(tx, envelope),
+        None => Ok(()),
+    }
 }
 
 fn unreadable(error: ReadError<rusqlite::Error>) -> LogError {
@@ -204,36 +246,77 @@ fn unwritten(error: WriteError<LogError>) -> LogError {
 
 // The statements.
 
-pub(crate) fn head_seq(rows: &Connection) -> rusqlite::Result<u64> {
-    head_row(rows).map(|(seq, _)| seq)
+/// Where the log begins and ends, and whose it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// 0 while it is empty.
+    pub(crate) seq: u64,
+    pub(crate) last: Option<EventId>,
+    /// The oldest row kept; `seq + 1` when there is none.
+    pub(crate) first: u64,
+    pub(crate) origin: Origin,
 }
 
-fn head_row(rows: &Connection) -> rusqlite::Result<(u64, Option<EventId>)> {
-    rows.prepare_cached("select seq, event_id from relay_head")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+pub(crate) fn ends(rows: &Connection) -> rusqlite::Result<Ends> {
+    let (seq, last, _) = head_row(rows)?;
+    let sql = "select min(seq) from relay_outbox";
+    let first: Option<u64> = rows.query_row(sql, [], |row| row.get(0))?;
+    Ok(Ends {
+        seq,
+        last,
+        first: first.unwrap_or(seq + 1),
+        origin: database::origin(rows)?,
+    })
+}
+
+pub(crate) fn head_seq(rows: &Connection) -> rusqlite::Result<u64> {
+    head_row(rows).map(|(seq, ..)| seq)
+}
+
+/// The last event's place and id, and the epoch the next one is emitted in.
+fn head_row(rows: &Connection) -> rusqlite::Result<(u64, Option<EventId>, u32)> {
+    rows.prepare_cached("select seq, event_id, (select epoch from relay_identity) from relay_head")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
 }
 
 fn append_row(
-    rows: &Connection,
+    tx: &Tx<'_>,
     seq: u64,
     id: EventId,
     subject: &str,
     bytes: &[u8],
 ) -> rusqlite::Result<()> {
-    rows.prepare_cached(
+    tx.prepare_cached(
         "insert into relay_outbox (seq, event_id, subject, envelope, emitted_at_ms) values (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute((seq, id, subject, bytes, now_ms()))?;
+    .execute((seq, id, subject, bytes, tx.now_ms()))?;
+    set_head(tx, seq, Some(id))
+}
+
+fn set_head(rows: &Connection, seq: u64, id: Option<EventId>) -> rusqlite::Result<()> {
     rows.prepare_cached("update relay_head set seq = ?1, event_id = ?2")?
         .execute((seq, id))?;
     Ok(())
 }
 
-fn first_seq(rows: &Connection) -> rusqlite::Result<Option<u64>> {
-    rows.query_row("select min(seq) from relay_outbox", [], |row| row.get(0))
+/// Takes the rows after `seq` away, which leaves the head there. Whoever calls this has saved them.
+pub(crate) fn cut_after(rows: &Connection, seq: u64) -> rusqlite::Result<()> {
+    let id = event_id(rows, seq)?;
+    rows.execute("delete from relay_outbox where seq > ?1", [seq])?;
+    set_head(rows, seq, id)
 }
 
-fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>> {
+/// Forgets the rows before `first`, at most `limit` of them, and never the last one; answers how many.
+pub(crate) fn prune(rows: &Connection, first: u64, limit: usize) -> rusqlite::Result<usize> {
+    rows.prepare_cached(
+        "delete from relay_outbox where seq in (
+           select seq from relay_outbox
+           where seq < ?1 and seq < (select seq from relay_head) order by seq limit ?2)",
+    )?
+    .execute((first, limit))
+}
+
+pub(crate) fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>> {
     rows.prepare_cached("select event_id from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
         .optional()
@@ -245,7 +328,7 @@ fn emitted_at_ms(rows: &Connection, seq: u64) -> rusqlite::Result<Option<u64>> {
         .optional()
 }
 
-fn rows_after(rows: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Record>> {
+pub(crate) fn rows_after(rows: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Record>> {
     let mut statement = rows.prepare_cached(
         "select seq, subject, envelope from relay_outbox where seq > ?1 order by seq limit ?2",
     )?;

@@ -5,6 +5,9 @@
 //! and is repeated on a timer even when there is nothing to publish.
 
 mod contact;
+mod recover;
+mod retention;
+mod scrub;
 
 use std::time::Duration;
 
@@ -15,9 +18,14 @@ use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Fatal, LogError, chain};
-use crate::log::{AppendLog, Connect, Head, Log, Record, Stream};
+use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 use crate::outbox::Outbox;
-use contact::{Halt, Verdict};
+use contact::{Seen, Verdict};
+use recover::Stopped;
+use scrub::Scrub;
+
+pub use contact::Case;
+pub use retention::Retention;
 
 /// Rows one step takes from the outbox, at most: enough to keep several batches on their way all the time.
 const MAX_ROWS: usize = 16_000;
@@ -32,6 +40,12 @@ pub struct Relay<C: Connect> {
     session: Option<Session<C::Session>>,
     /// Whether this process has ever seen its stream.
     met: bool,
+    /// Whether this process has published: what the stream holds more from then on is a rival's.
+    open: bool,
+    retention: Retention,
+    scrub: Scrub,
+    /// Events one transaction takes over when the log comes home, at most.
+    import_batch: usize,
     status: watch::Sender<RelayStatus>,
 }
 
@@ -41,12 +55,16 @@ pub struct RelayStatus {
     pub state: RelayState,
     /// The stream's last place; `None` before the first contact.
     pub stream_head: Option<u64>,
+    /// What the last contact found; `None` before the first.
+    pub case: Option<Case>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayState {
     /// No session with the broker, and why. Writes go on; the outbox grows.
     Connecting(String),
+    /// The stream holds events of this log that this file lacks: they are taken over, and writes wait.
+    Importing,
     Publishing,
     /// The stream and this database disagree. Writes are refused until a person has decided.
     Halted(String),
@@ -87,15 +105,33 @@ where
             to,
             session: None,
             met: false,
+            open: false,
+            retention: Retention::default(),
+            scrub: Scrub::default(),
+            import_batch: recover::IMPORT_BATCH,
             status: watch::Sender::new(RelayStatus {
                 state: connecting,
                 stream_head: None,
+                case: None,
             }),
         }
     }
 
     pub fn status(&self) -> watch::Receiver<RelayStatus> {
         self.status.subscribe()
+    }
+
+    /// Removes old events from stream and outbox. Without this nothing ever is.
+    #[must_use]
+    pub fn keep(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Takes over events one by one, so that a test can look between them.
+    #[cfg(feature = "testing")]
+    pub fn import_one_by_one(&mut self) {
+        self.import_batch = 1;
     }
 
     /// Publishes until stopped. What is in flight at the stop is finished. An error means that trying again cannot
@@ -178,27 +214,42 @@ where
         );
         session.head = appended?;
         session.ahead = ahead?;
-        self.status.send_replace(RelayStatus {
-            state: RelayState::Publishing,
-            stream_head: Some(session.head.seq),
+        self.status.send_modify(|status| {
+            status.state = RelayState::Publishing;
+            status.stream_head = Some(session.head.seq);
         });
         self.session = Some(session);
         Ok(Step::Published(records.len()))
     }
 
-    /// Looks at the stream, on the session there is or on a new one, and decides.
+    /// Looks at the stream, on the session there is or on a new one, and does what is to be done before publishing.
     async fn contact(&mut self) -> Result<Step, LogError> {
         let (mut stream, step) = match self.session.take() {
             Some(session) => (session.stream, Step::Checked),
             None => (self.to.connect().await?, Step::Connected),
         };
-        let verdict = contact::look(&self.outbox, &mut stream).await?;
-        self.met = true;
-        let head = match verdict {
-            Verdict::Publish(head) => head,
-            Verdict::Create { first } => self.create(&mut stream, first).await?,
-            Verdict::Halt(halt) => return Ok(self.halt(&halt)),
+        let head = loop {
+            let seen = contact::look(&self.outbox, &mut stream).await?;
+            self.met = true;
+            let (mut case, mut verdict) = contact::decide(&seen, !self.open);
+            if let (Verdict::Publish(head), Step::Checked) = (&verdict, &step)
+                && !self.scrub.step(&mut self.outbox, &mut stream, head).await?
+            {
+                (case, verdict) = contact::HOLED;
+            }
+            self.status.send_modify(|status| status.case = Some(case));
+            match self.settle(&mut stream, &seen, verdict).await? {
+                Settled::Ready(head) => break head,
+                Settled::LookAgain => {}
+                Settled::Halted => return Ok(Step::Halted),
+            }
         };
+        recover::open(&self.db).await?;
+        self.open = true;
+        let kept = self.retention.keep(&self.outbox, &mut stream, &head).await;
+        if let Err(error) = kept {
+            tracing::warn!(error = %chain(&error), "old events are not removed now; publishing goes on");
+        }
         // With a backlog, only the first publish shows that publishing works.
         let works = step == Step::Checked || head.seq == self.outbox.committed();
         self.status.send_modify(|status| {
@@ -216,7 +267,68 @@ where
         Ok(step)
     }
 
-    async fn create(&self, stream: &mut C::Session, first: u64) -> Result<Head, LogError> {
+    async fn settle(
+        &mut self,
+        stream: &mut C::Session,
+        seen: &Seen,
+        verdict: Verdict,
+    ) -> Result<Settled, LogError> {
+        let first = seen.own.ends.first;
+        Ok(match (verdict, &seen.theirs) {
+            (Verdict::Publish(head), _) => Settled::Ready(head),
+            (Verdict::Replace(why), Some(theirs)) => {
+                let name = self.to.stream();
+                tracing::error!(stream = name, why, "the stream is no copy of the outbox any more: making it anew");
+                recover::replace(&self.db, stream, &theirs.head, why).await?;
+                Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
+            }
+            (Verdict::Create | Verdict::Replace(_), _) => {
+                Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
+            }
+            (Verdict::Import { to }, _) => self.import(stream, seen, to).await?,
+            (Verdict::TakeOver(origin), _) => {
+                recover::take_over(&self.db, origin).await?;
+                Settled::LookAgain
+            }
+            (Verdict::Halt(halt), _) => self.halt(&halt),
+        })
+    }
+
+    async fn import(
+        &mut self,
+        stream: &mut C::Session,
+        seen: &Seen,
+        to: u64,
+    ) -> Result<Settled, LogError> {
+        let (name, from) = (self.to.stream(), seen.own.ends.seq);
+        match seen.own.marked {
+            true => tracing::warn!(stream = name, from, to, "this file is an older copy: taking over what the stream holds more"),
+            // Nothing said that the file was put back. Either that went unseen, or somebody else publishes.
+            false => tracing::error!(stream = name, from, to, "ALARM: the stream holds events of this log that this file never had: taking them over; make sure that no second instance runs"),
+        }
+        self.status.send_modify(|status| {
+            status.state = RelayState::Importing;
+            status.stream_head = Some(to);
+        });
+        match recover::import(&self.db, stream, to, self.import_batch).await {
+            Ok(count) => {
+                recover::imported(&self.db, from, count, seen.own.marked).await?;
+                self.open = true; // what comes more is a rival's
+                Ok(Settled::LookAgain)
+            }
+            Err(Stopped::Lost(error)) => Err(error),
+            Err(Stopped::Unfit(why)) => Ok(self.halt(&format!(
+                "its events cannot be taken over into this file: {why}"
+            ))),
+        }
+    }
+
+    async fn create(
+        &self,
+        stream: &mut C::Session,
+        first: u64,
+        origin: &Origin,
+    ) -> Result<Head, LogError> {
         let stream_name = self.to.stream();
         match self.outbox.committed() {
             0 => tracing::info!(stream = stream_name, "making the stream"),
@@ -226,16 +338,17 @@ where
                 "the stream does not exist: making it and filling it from the outbox"
             ),
         }
-        stream.create(first, &self.db.identity().origin).await
+        let incarnation = self.db.environment().draw_word();
+        stream.create(first, origin, &incarnation).await
     }
 
-    fn halt(&self, halt: &Halt) -> Step {
-        let reason = format!("stream {}: {halt}", self.to.stream());
+    fn halt(&self, why: &impl std::fmt::Display) -> Settled {
+        let reason = format!("stream {}: {why}", self.to.stream());
         tracing::error!(%reason, "publishing and writing are halted");
         self.db.halt(&reason);
         self.status
             .send_modify(|status| status.state = RelayState::Halted(reason));
-        Step::Halted
+        Settled::Halted
     }
 
     /// Says once what is wrong, and whether to go on trying.
@@ -252,6 +365,14 @@ where
         }
         Ok(())
     }
+}
+
+/// What a contact came to.
+enum Settled {
+    /// The stream is a copy of the outbox up to here.
+    Ready(Head),
+    LookAgain,
+    Halted,
 }
 
 /// What a step found to do.

@@ -5,12 +5,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use axum::http::uri::Authority;
-use clap::{Args, Parser};
-use relay::Nats;
+use clap::builder::BoolishValueParser;
+use clap::{Args, FromArgMatches, Subcommand};
+use relay::{Database, Nats, OpenError, Options, Retention, Share};
 use tokio::net::TcpListener;
+
+use crate::command::Command;
+use crate::program::Program;
 
 /// What is fixed about a service and differs from one to the next.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +30,19 @@ pub struct About {
     pub password_env: &'static str,
     /// The only reply subjects its user may listen on: `_INBOX_users`.
     pub inbox: &'static str,
+    /// The environment variable that holds the token with which other services read its state.
+    pub read_token_env: &'static str,
+    /// The stream it alone writes: `USERS`.
+    pub stream: &'static str,
+    /// Who may read that stream: for each a consumer is made at the broker, which nats.conf lets only that reader use.
+    pub readers: &'static [&'static str],
+    /// What it shares of its state, for those who keep a cache of it.
+    pub share: Share,
+    /// Whether it seals parts of its events.
+    pub has_keys: bool,
 }
 
-/// To be flattened into a service's own settings, which are then read with [`parse`].
+/// To be flattened into a service's own settings.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
     /// Address and port to answer HTTP on; port 0 takes a free one and prints it. Loopback only: the service has no
@@ -48,6 +63,43 @@ pub struct CommonArgs {
         hide_env_values = true
     )]
     pub broker: Veiled,
+
+    /// Take writes although the file may be an older copy of itself, without waiting for its stream: for when broker and
+    /// stream are gone for good. What the file lacks is lost then, and a stream that comes back will disagree with it.
+    /// Meant for one start; the file keeps a note of it
+    #[arg(
+        long,
+        env = "FREEHOLD_OPEN_WITHOUT_STREAM",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub open_without_stream: bool,
+
+    /// Remove events from stream and outbox once there are more than this many. Without this and the next, nothing is
+    /// ever removed
+    #[arg(
+        long,
+        env = "FREEHOLD_KEEP_EVENTS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub keep_events: Option<u64>,
+
+    /// Remove events from stream and outbox once they are older than this
+    #[arg(
+        long,
+        env = "FREEHOLD_KEEP_DAYS",
+        value_name = "D",
+        value_parser = clap::value_parser!(u64).range(1..=36_500)
+    )]
+    pub keep_days: Option<u64>,
+
+    /// Remove also what a known reader has not read yet. It loads a snapshot instead
+    #[arg(
+        long,
+        env = "FREEHOLD_PRUNE_PAST_READERS",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub prune_past_readers: bool,
 }
 
 /// A setting into which a password may have been put by mistake. It is taken as it is and read after clap, whose
@@ -63,10 +115,22 @@ struct BrokerUrl(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loopback(SocketAddr);
 
-/// Reads the settings from the command line and the environment. Ends the process, with clap's code 2, when they
-/// make no sense, and with 0 after `--help`.
-pub fn parse<Config: Parser>(about: &About) -> Config {
-    let command = Config::command()
+/// What only serving takes; a command takes the rest, before its name or after it.
+const SERVING: [&str; 7] = [
+    "listen",
+    "open_without_stream",
+    "keep_events",
+    "keep_days",
+    "prune_past_readers",
+    "help",
+    "version",
+];
+
+/// Reads the settings, and the command if there is one, from the command line and the environment. Ends the process,
+/// with clap's code 2, when they make no sense, and with 0 after `--help`.
+pub(crate) fn parse<P: Program>() -> (P, Option<Command>) {
+    let about = P::ABOUT;
+    let settings = P::command()
         .name(about.name)
         .mut_arg("listen", |arg| {
             arg.required(false).default_value(about.listen)
@@ -74,21 +138,47 @@ pub fn parse<Config: Parser>(about: &About) -> Config {
         .mut_arg("database", |arg| {
             arg.required(false).default_value(about.database)
         })
-        .after_help(environment(about));
-    Config::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        .mut_args(|arg| match SERVING.contains(&arg.get_id().as_str()) {
+            true => arg,
+            false => arg.global(true),
+        })
+        .after_help(environment(&about));
+    let command = Command::augment_subcommands(settings)
+        .subcommand_required(false)
+        .mut_subcommand("rotate-key", |command| command.hide(!about.has_keys));
+    let given = command.get_matches();
+    let read = || -> Result<_, clap::Error> {
+        let command = match given.subcommand() {
+            Some(_) => Some(Command::from_arg_matches(&given)?),
+            None => None,
+        };
+        Ok((P::from_arg_matches(&given)?, command))
+    };
+    read().unwrap_or_else(|error| error.exit())
 }
 
 /// What the flags do not show.
 fn environment(about: &About) -> String {
     let About {
-        name, password_env, ..
+        name,
+        password_env,
+        read_token_env,
+        ..
     } = about;
     format!(
-        "Environment only:
-  {password_env}  The password of {name} at the broker. Required. No flag, since flags are visible to everybody
+        "Environment only, since flags are visible to everybody:
+  {password_env}  The password of {name} at the broker. Required
+  {read_token_env}  What other services must send to load snapshots from {name}: at least 16 characters. Without it none can
   RUST_LOG  What to log, to stderr, as text on a terminal and as JSON elsewhere [default: {}]
 
-A flag wins over the environment, the environment over a default.",
+A flag wins over the environment, the environment over a default.
+
+Exit codes:
+  0  done; equal; healthy
+  1  refused or failed; stderr says why
+  2  the command line makes no sense
+  3  it differs; it is not healthy; events still wait for a person
+  4  it could not be said: what would have to answer does not",
         crate::logs::DEFAULT_FILTER,
     )
 }
@@ -100,6 +190,28 @@ impl CommonArgs {
         let listener = TcpListener::bind(address).await;
         listener.with_context(|| {
             format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
+        })
+    }
+
+    /// Opens the service's database, as the settings say.
+    pub async fn open(&self, options: Options) -> Result<Database, OpenError> {
+        let open_without_stream = self.open_without_stream;
+        let options = Options {
+            open_without_stream,
+            ..options
+        };
+        Database::open(&self.database, options).await
+    }
+
+    /// How much of the log is kept.
+    pub(crate) fn retention(&self) -> anyhow::Result<Retention> {
+        if self.prune_past_readers && self.keep_events.or(self.keep_days).is_none() {
+            bail!("--prune-past-readers says nothing alone: add --keep-events or --keep-days");
+        }
+        Ok(Retention {
+            max_age: self.keep_days.map(|days| Duration::from_secs(days * 86_400)),
+            max_events: self.keep_events,
+            past_readers: self.prune_past_readers,
         })
     }
 
@@ -191,6 +303,11 @@ mod tests {
         database: "test.db",
         password_env: "FREEHOLD_TEST_PASSWORD",
         inbox: "_INBOX_test",
+        read_token_env: "FREEHOLD_TEST_READ_TOKEN",
+        stream: "TEST",
+        readers: &[],
+        share: |_, _| Ok(()),
+        has_keys: false,
     };
 
     #[test]
@@ -265,6 +382,10 @@ mod tests {
             listen,
             database: "x".into(),
             broker: Veiled("x".to_owned()),
+            open_without_stream: false,
+            keep_events: None,
+            keep_days: None,
+            prune_past_readers: false,
         };
         let refusal = format!("{:#}", args.bind().await.unwrap_err());
         assert!(

@@ -56,8 +56,29 @@ pub const FOREIGN_HOST: Code = Code::new(
     "foreign_host",
     "The request is meant for another host",
 );
+pub const UNAUTHORIZED: Code = Code::new(
+    S::UNAUTHORIZED,
+    "unauthorized",
+    "The request carries no valid token",
+);
 
 // The request is understood and does not fit what is there.
+
+pub const CONSUMER_NOT_FOUND: Code = Code::new(
+    S::NOT_FOUND,
+    "consumer_not_found",
+    "There is no such consumer",
+);
+pub const LETTER_NOT_FOUND: Code = Code::new(
+    S::NOT_FOUND,
+    "letter_not_found",
+    "There is no such dead letter",
+);
+pub const NO_PRODUCER: Code = Code::new(
+    S::CONFLICT,
+    "no_producer",
+    "The consumer has no producer to ask",
+);
 
 pub const VERSION_MISMATCH: Code = Code::new(
     S::PRECONDITION_FAILED,
@@ -78,6 +99,11 @@ pub const WRITES_HALTED: Code = Code::new(
     "writes_halted",
     "The service refuses to write",
 );
+pub const MUST_IMPORT: Code = Code::new(
+    S::SERVICE_UNAVAILABLE,
+    "must_import",
+    "The service must import its log first",
+);
 pub const SHUTTING_DOWN: Code = Code::new(
     S::SERVICE_UNAVAILABLE,
     "shutting_down",
@@ -87,6 +113,21 @@ pub const NOT_READY: Code = Code::new(
     S::SERVICE_UNAVAILABLE,
     "not_ready",
     "The service is not ready",
+);
+pub const NOT_OPEN: Code = Code::new(
+    S::SERVICE_UNAVAILABLE,
+    "not_open",
+    "The service cannot answer for its log",
+);
+pub const NO_TOKEN: Code = Code::new(
+    S::SERVICE_UNAVAILABLE,
+    "no_token",
+    "The service was given no token to compare with",
+);
+pub const NOT_APPLIED: Code = Code::new(
+    S::SERVICE_UNAVAILABLE,
+    "not_applied",
+    "The events were not applied",
 );
 pub const DISK_FULL: Code = Code::new(S::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
 pub const INTERNAL: Code = Code::new(S::INTERNAL_SERVER_ERROR, "internal", "The service failed");

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use relay::Log;
+use relay::{Gate, Log};
 use serde_json::{Value, json};
 
 use crate::{Json, Monitor, Problem, codes};
@@ -28,11 +28,16 @@ async fn livez() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// The database can be read and writes are not halted. The broker does not matter: without it writes still succeed
-/// and wait in the outbox.
+/// The database can be read and takes writes. The broker does not matter: without it writes still succeed and wait in
+/// the outbox. Only a file that may be an older copy of itself waits for the broker.
 async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> {
-    if let Some(reason) = monitor.db().halted() {
-        return Err(not_ready(format!("writes are halted: {reason}")));
+    match monitor.db().gate() {
+        Gate::Open => {}
+        Gate::MustImport(reason) => {
+            let waits = "writes wait until this database has met its stream";
+            return Err(not_ready(format!("{waits}: {reason}")).retry_later());
+        }
+        Gate::Halted(reason) => return Err(not_ready(format!("writes are halted: {reason}"))),
     }
     let mut outbox = monitor.db().outbox();
     match tokio::time::timeout(MAX_READ_TIME, outbox.head()).await {

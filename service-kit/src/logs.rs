@@ -24,6 +24,14 @@ pub fn start_logs() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For commands, which say themselves what they did: nothing, unless somebody asks for more.
+pub(crate) fn start_quiet_logs() {
+    if let Ok(filter) = EnvFilter::try_from_default_env() {
+        let logs = tracing_subscriber::fmt().with_env_filter(filter);
+        logs.with_writer(std::io::stderr).init();
+    }
+}
+
 fn filter(asked: Option<String>) -> anyhow::Result<EnvFilter> {
     let asked = asked.filter(|filter| !filter.is_empty());
     let filter = asked.as_deref().unwrap_or(DEFAULT_FILTER);

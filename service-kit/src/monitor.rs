@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, RelayState, RelayStatus, Stop};
+use relay::{ConsumerStatus, Database, Gate, RelayState, RelayStatus, Stop};
 use tokio::sync::watch;
 
 /// Sees the database, the relay and the consumers of one service. Clones share it.
@@ -36,8 +36,12 @@ const BUCKETS_S: [f64; 12] = [
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 10] = [
+const GAUGES: [(&str, &str); 13] = [
     ("freehold_outbox_head", "Place of the last committed event."),
+    (
+        "freehold_writes_open",
+        "1 while writes are taken; 0 while they are halted or wait for an import.",
+    ),
     (
         "freehold_stream_head",
         "Place of the last published event, as far as known; NaN before the first contact.",
@@ -74,6 +78,14 @@ const GAUGES: [(&str, &str); 10] = [
         "freehold_dead_letters",
         "Dead and parked events that wait for a person.",
     ),
+    (
+        "freehold_consumer_snapshot_rows",
+        "Rows of a snapshot that have come so far; 0 when none is under way.",
+    ),
+    (
+        "freehold_set_aside",
+        "Events that were in a log once and are in none any more; NaN when the database cannot say.",
+    ),
 ];
 
 impl Monitor {
@@ -97,6 +109,10 @@ impl Monitor {
         self.consumers.push((name, status));
     }
 
+    pub(crate) fn relay(&self) -> Option<RelayStatus> {
+        self.relay.as_ref().map(|status| status.borrow().clone())
+    }
+
     pub(crate) fn db(&self) -> &Database {
         &self.db
     }
@@ -114,7 +130,8 @@ impl Monitor {
 
     /// Everything as it is now, in Prometheus' text format.
     pub(crate) async fn scrape(&self) -> String {
-        let relay = self.relay.as_ref().map(|status| status.borrow().clone());
+        let relay = self.relay();
+        let set_aside = self.db.count_set_aside().await;
         let published = relay.as_ref().and_then(|relay| relay.stream_head);
         let oldest_s = match published {
             Some(place) => self.oldest_unpublished_s(place).await,
@@ -122,6 +139,7 @@ impl Monitor {
         };
         metrics::with_local_recorder(&*self.recorder, || {
             self.measure_log(relay.as_ref(), oldest_s);
+            gauge!("freehold_set_aside").set(set_aside.map_or(f64::NAN, figure));
             for (name, status) in &self.consumers {
                 measure_consumer(name, &status.borrow());
             }
@@ -146,7 +164,9 @@ impl Monitor {
 
     fn measure_log(&self, relay: Option<&RelayStatus>, oldest_s: f64) {
         let outbox_head = self.db.outbox().committed();
+        let writes_open = self.db.gate() == Gate::Open;
         gauge!("freehold_outbox_head").set(figure(outbox_head));
+        gauge!("freehold_writes_open").set(u8::from(writes_open));
         let Some(relay) = relay else { return };
         let publishing = relay.state == RelayState::Publishing;
         gauge!("freehold_relay_publishing").set(u8::from(publishing));
@@ -180,6 +200,9 @@ fn measure_consumer(name: &'static str, status: &ConsumerStatus) {
     gauge!("freehold_consumer_lag", "consumer" => name).set(figure(lag));
     gauge!("freehold_dead_letters", "consumer" => name).set(figure(status.dead_letters));
     gauge!("freehold_consumer_skipped", "consumer" => name).set(figure(status.skipped));
+    let rows = status.rebuilding.unwrap_or(0);
+    gauge!("freehold_consumer_snapshot_rows", "consumer" => name).set(figure(rows));
+    counter!("freehold_consumer_rebuilt_total", "consumer" => name).absolute(status.rebuilt);
     gauge!("freehold_consumer_running", "consumer" => name).set(u8::from(status.trouble.is_none()));
 }
 
@@ -198,6 +221,10 @@ fn describe() {
         describe_gauge!(name, help);
     }
     describe_counter!("freehold_http_requests_total", "Requests answered.");
+    describe_counter!(
+        "freehold_consumer_rebuilt_total",
+        "Snapshots loaded since the start."
+    );
     describe_histogram!(
         "freehold_http_request_seconds",
         "Time from a request's last header to its answer."

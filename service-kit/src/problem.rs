@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use relay::{EmitError, ReadError, WriteError, chain, rusqlite};
+use relay::{ApplyError, EmitError, ReadError, WriteError, chain, rusqlite};
 use serde::Serialize;
 
 use crate::codes;
@@ -140,6 +140,13 @@ impl<E: Into<Problem>> From<WriteError<E>> for Problem {
                 codes::WRITES_HALTED,
                 format!("this service writes nothing until a person has decided: {reason}"),
             ),
+            WriteError::MustImport(reason) => Self::new(
+                codes::MUST_IMPORT,
+                format!(
+                    "this service writes once its database has met its stream: {reason}; try again"
+                ),
+            )
+            .retry_later(),
             WriteError::Full => Self::new(
                 codes::DISK_FULL,
                 "the service's disk is full; reads still work",
@@ -174,6 +181,13 @@ impl From<EmitError> for Problem {
     }
 }
 
+/// Only the operator lets events in by hand, and is told why one stays outside.
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        Self::new(codes::NOT_APPLIED, error.to_string())
+    }
+}
+
 fn shutting_down() -> Problem {
     Problem::new(
         codes::SHUTTING_DOWN,
@@ -199,6 +213,11 @@ mod tests {
                 WriteError::Halted("why".to_owned()),
                 codes::WRITES_HALTED,
                 false,
+            ),
+            (
+                WriteError::MustImport("why".to_owned()),
+                codes::MUST_IMPORT,
+                true,
             ),
             (WriteError::Full, codes::DISK_FULL, false),
             (WriteError::Closed, codes::SHUTTING_DOWN, true),

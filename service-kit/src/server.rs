@@ -12,6 +12,8 @@ use relay::Stop;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::patient::Patient;
+
 /// Connections at a time; more wait in the system's queue until one closes.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send its headers. An idle connection is closed after as long.
@@ -32,7 +34,8 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     let cut = Stop::new();
     while let Some((socket, place)) = accept(&listener, &places, &stop).await {
         let service = TowerToHyperService::new(api.clone());
-        let connection = http().serve_connection(TokioIo::new(socket), service);
+        let socket = TokioIo::new(Patient::new(socket));
+        let connection = http().serve_connection(socket, service);
         let connection = cut
             .clone()
             .run_until_cancelled_owned(graceful.watch(connection));

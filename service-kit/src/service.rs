@@ -1,14 +1,16 @@
 //! A running service: its relay, its consumers and its HTTP, and the order in which they stop.
 
 use std::io::Write;
-use std::process::ExitCode;
+use std::sync::Arc;
 
 use axum::Router;
-use relay::{Connect, Consumer, Database, Fatal, Relay, Stop, Stream};
+use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share, Stop, Stream};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::{Monitor, api, server};
+use crate::bearer::Guard;
+use crate::door::OpenDoor;
+use crate::{Monitor, answers, api, door, operator_api, server};
 
 /// What a service's `main` puts together.
 pub struct Service {
@@ -17,6 +19,10 @@ pub struct Service {
     /// Stops what runs beside HTTP, which is later than the service is asked to stop.
     background: Stop,
     tasks: JoinSet<Result<(), Fatal>>,
+    consumers: Vec<Consumer>,
+    retention: Retention,
+    /// Its answers to other services.
+    answers: Router,
 }
 
 impl Service {
@@ -26,7 +32,25 @@ impl Service {
             monitor: Monitor::new(db),
             background: Stop::new(),
             tasks: JoinSet::new(),
+            consumers: Vec::new(),
+            retention: Retention::default(),
+            answers: Router::new(),
         }
+    }
+
+    /// How much of the log is kept, once it is published. To be said before `publish`.
+    #[must_use]
+    pub fn keep(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Answers the services that keep a cache of its state.
+    #[must_use]
+    pub(crate) fn share(mut self, share: Share, guard: Guard) -> Self {
+        let answers = Arc::new(Answers::new(&self.db, share));
+        self.answers = answers::routes(answers, guard);
+        self
     }
 
     /// Publishes the outbox to the service's stream.
@@ -36,7 +60,7 @@ impl Service {
         C: Connect,
         C::Session: Stream,
     {
-        let relay = Relay::new(&self.db, to);
+        let relay = Relay::new(&self.db, to).keep(self.retention);
         self.monitor.watch_relay(relay.status());
         self.tasks.spawn(relay.run(self.background.clone()));
         self
@@ -50,6 +74,7 @@ impl Service {
     {
         self.monitor
             .watch_consumer(consumer.name(), consumer.status());
+        self.consumers.push(consumer.clone());
         let (db, stop) = (self.db.clone(), self.background.clone());
         self.tasks
             .spawn(async move { consumer.run(&db, from, stop).await });
@@ -66,8 +91,10 @@ impl Service {
     ) -> anyhow::Result<()> {
         let upkeep = self.monitor.clone().upkeep(stop.clone());
         tokio::spawn(upkeep);
-        announce(&listener)?;
+        let (door, operator) = self.open_door(&listener);
+        let routes = routes.merge(self.answers.clone()).merge(operator);
         let api = api(routes, self.monitor.clone());
+        announce(&listener)?;
         let http = tokio::spawn({
             let stops_all = stop.clone().drop_guard(); // also by a panic: without HTTP nobody would notice the rest
             let http = server::serve(listener, api, stop.clone());
@@ -79,11 +106,27 @@ impl Service {
         let first = self.until(&stop).await;
         stop.cancel();
         let http = http.await;
+        drop(door);
         let rest = self.finish().await;
         self.db.close().await;
         tracing::info!("stopped");
         http?;
         Ok(first.and(rest)?)
+    }
+
+    /// The operator's way in. A service that cannot write the file serves all the same.
+    fn open_door(&self, listener: &TcpListener) -> (Option<OpenDoor>, Router) {
+        let address = listener.local_addr();
+        match address.and_then(|address| door::open(self.db.path(), address)) {
+            Ok((door, guard)) => {
+                let (monitor, consumers) = (self.monitor.clone(), self.consumers.clone());
+                (Some(door), operator_api::routes(monitor, consumers, guard))
+            }
+            Err(error) => {
+                tracing::error!(%error, "no file for the operator's commands can be written beside the database");
+                (None, Router::new())
+            }
+        }
     }
 
     /// Waits for the stop. A task that ends before it is a failure, whatever it answers.
@@ -121,34 +164,4 @@ fn announce(listener: &TcpListener) -> std::io::Result<()> {
     // Nobody may be listening to stdout, which is no reason not to serve.
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
     Ok(())
-}
-
-/// The exit code of a service: 0 after a stop that was asked for; otherwise 1 and one line with all the causes.
-pub fn exit(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("error: {}", line(&error));
-    ExitCode::FAILURE
-}
-
-/// Every cause once: some errors already end with what their source says.
-fn line(error: &anyhow::Error) -> String {
-    relay::chain(error.as_ref()).replace('\n', " ")
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::anyhow;
-
-    use super::*;
-
-    #[test]
-    fn an_error_is_one_line_that_says_each_cause_once() {
-        let refused = anyhow!("refused").context("cannot connect: refused");
-        assert_eq!(
-            line(&refused.context("no\nbroker")),
-            "no broker: cannot connect: refused"
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! What services' tests share: an API without a socket, and a program that is started and killed.
+//! What services' tests share: an API without a socket, a log that comes home, and a program that is started and killed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +11,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Request};
+use relay::rusqlite::{self, types};
+use relay::{AppendLog, Database, Log, LogError};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -104,6 +106,30 @@ impl Answer {
 pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
     let request = Request::builder().method(method).uri(path);
     request.header(HOST, "localhost")
+}
+
+/// Gives `home` the log of `away`, as an import from the stream does.
+pub async fn come_home(away: &Database, home: &Database) -> Result<(), LogError> {
+    let (mut from, mut to) = (away.outbox(), home.outbox());
+    let head = to.head().await?;
+    let mut head = head.expect("an open database has a log");
+    while head.seq < from.committed() {
+        let records = from.read_after(head.seq, 100, Duration::ZERO).await?;
+        head = to.append_after(&head, &records).await?;
+    }
+    Ok(())
+}
+
+/// What a query answers, each value as SQLite keeps it.
+pub async fn rows(db: &Database, sql: &'static str) -> Vec<Vec<types::Value>> {
+    let read = db.read(move |rows| {
+        let mut statement = rows.prepare(sql)?;
+        let columns = 0..statement.column_count();
+        let found =
+            statement.query_map([], |row| columns.clone().map(|at| row.get(at)).collect())?;
+        found.collect::<rusqlite::Result<_>>()
+    });
+    read.await.expect("a test asks what can be answered")
 }
 
 /// What a program said until it was killed.

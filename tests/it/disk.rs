@@ -55,12 +55,12 @@ async fn a_disk_that_fails_under_a_commit_ends_the_process_and_nothing_answered_
         .expect_status(201);
 }
 
-/// The same service, whose files may not grow beyond some 200 kB: past it a write fails with EFBIG, which SQLite
+/// The same service, whose files may not grow beyond some 400 kB: past it a write fails with EFBIG, which SQLite
 /// reports as an I/O error under the commit, just as it does for a failed flush.
 fn start_with_a_small_disk(world: &World) -> Child {
     let service = &world.user_service;
     Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\""])
+        .args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\""])
         .arg(service.program())
         .args([
             "--listen",

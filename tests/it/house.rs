@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use freehold_tests::cargo::cargo;
 use freehold_tests::paths::workspace;
+use relay::Case;
 use serde_json::Value;
 
 /// Each crate and the crates of ours that its programs may stand on. Test-only needs are not listed.
@@ -111,20 +112,39 @@ fn domains_are_pure() {
 }
 
 #[test]
-fn the_architecture_page_names_files_that_exist() {
-    let page = read(&workspace().join("ARCHITECTURE.md"));
-    let named: Vec<&str> = page
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|word| is_path(word))
-        .collect();
-    assert!(named.len() > 30, "only {} files are named", named.len());
-    for name in named {
-        assert!(
-            workspace().join(name).exists(),
-            "ARCHITECTURE.md names `{name}`, which does not exist"
-        );
+fn the_pages_name_files_that_exist() {
+    for (page, fewest) in [
+        ("ARCHITECTURE.md", 20),
+        ("docs/guarantees.md", 15),
+        ("docs/reconciliation.md", 4),
+    ] {
+        let text = read(&workspace().join(page));
+        let quoted = text.split('`').skip(1).step_by(2);
+        let named: Vec<&str> = quoted.filter(|word| is_path(word)).collect();
+        assert!(named.len() > fewest, "{page} names {named:?}");
+        for path in named {
+            assert!(workspace().join(path).exists(), "{page} names {path}");
+        }
+    }
+}
+
+/// The table of cases in the docs is the one in the code: same cases, same order does not matter, each with its test.
+#[test]
+fn the_page_on_reconciliation_has_a_row_and_a_test_for_each_case_of_the_code() {
+    let page = read(&workspace().join("docs/reconciliation.md"));
+    let (_, table) = page.split_once("## The service and its stream").expect("its table");
+    let (table, _) = table.split_once("\n## ").expect("another part follows");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut rows: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    let mut cases: Vec<String> = Case::ALL.iter().map(|case| case.name()).collect();
+    rows.sort_unstable();
+    cases.sort_unstable();
+    assert_eq!(rows, cases);
+
+    let tests = read(&workspace().join("relay/tests/it/reconciliation.rs"));
+    for case in cases {
+        let test = format!("async fn stream_{}()", case.replace(' ', "_"));
+        assert!(tests.contains(&test), "there is no {test}");
     }
 }
 

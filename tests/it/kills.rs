@@ -14,7 +14,8 @@ use freehold_tests::outbox::{Users, users_in};
 use freehold_tests::{Part, World, eventually, outbox, seconds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rusqlite::{Connection, OpenFlags};
+
+use crate::applied::{count_every_application, everything_arrived_once, versions};
 
 const WRITES: u64 = 20_000;
 const CLIENTS: u64 = 32;
@@ -61,20 +62,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_applied_twice_whatever_is_k
             "user {id} is not as it was acknowledged"
         );
     }
-    let cache = &world.orders_service.database;
-    eventually(
-        "the cache holds every user at its last version",
-        seconds(120),
-        async || match users_in(cache, "user_cache") {
-            Ok(known) if known == owned => Ok(()),
-            Ok(known) => Err(format!("it holds {} of {}", known.len(), owned.len())),
-            Err(error) => Err(error.to_string()),
-        },
-    )
-    .await;
     versions_have_no_gap(&world.user_service.database, &owned);
-    every_version_was_applied_once_and_in_order(cache, &owned);
-    world.check().await; // stream and outbox agree: numbers, subjects, bytes; no dead letters
+    everything_arrived_once(&mut world).await;
 }
 
 /// One of `CLIENTS`, with users of its own.
@@ -209,45 +198,6 @@ async fn kill_and_start(part: &mut impl Part, absence: Duration) {
     part.kill();
     tokio::time::sleep(absence).await; // the fault itself, not a wait for a result
     part.start().await.expect("it starts again");
-}
-
-/// The cache takes newer versions only, so it could hide an event that came twice. A trigger notes every attempt.
-async fn count_every_application(world: &mut World) {
-    world.orders_service.stop().await.expect("it stops");
-    let rows = Connection::open(&world.orders_service.database).expect("the database opens");
-    let noted = rows.execute_batch(
-        "create table applied (id text not null, version integer not null);
-         create trigger note_every_attempt before insert on user_cache
-         begin insert into applied values (new.id, new.version); end;",
-    );
-    noted.expect("the trigger is made");
-    drop(rows);
-    world.orders_service.start().await.expect("it starts");
-}
-
-fn every_version_was_applied_once_and_in_order(cache: &Path, users: &Users) {
-    let rows = Connection::open_with_flags(cache, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let rows = rows.expect("the database opens");
-    let mut applied = rows
-        .prepare("select id, version from applied order by rowid")
-        .expect("it is there");
-    let applied = applied.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?))
-    });
-    let mut last = BTreeMap::<String, u64>::new();
-    for attempt in applied.expect("it is read") {
-        let (user, version) = attempt.expect("it is read");
-        let before = last.insert(user.clone(), version).unwrap_or(0);
-        assert_eq!(version, before + 1, "user {user}");
-    }
-    assert_eq!(last, versions(users));
-}
-
-fn versions(users: &Users) -> BTreeMap<String, u64> {
-    let versions = users
-        .iter()
-        .map(|(id, (_, version))| (id.clone(), *version));
-    versions.collect()
 }
 
 /// Per user the events are versions 1, 2, … up to the user's own, and no event id comes twice.

@@ -1,13 +1,18 @@
 //! One contract, three logs: the conformance suite over a real broker. Over the outbox and the in-memory log it runs in
 //! `relay/tests/it/conformance.rs`, with its planted bugs.
 
-use freehold_tests::{Broker, Part, World};
-use relay::conformance::{Logs, suite};
-use relay::{Connect, Nats, Origin, Stream};
+use std::fs;
+
+use freehold_tests::{Broker, Part, World, eventually, seconds};
+use relay::conformance::{Logs, chain, stream_suite, suite};
+use relay::{
+    AppendLog, Connect, Log, LogError, Nats, Origin, ReaderSession, Stream, StreamSession,
+};
 use tokio::sync::Mutex;
 
 /// The rules of the suite; a rule that silently stops running is a lost test.
 const RULES: usize = 11;
+const STREAM_RULES: usize = 6;
 
 /// The writers log in as user-service, the reader as orders-service: through nats.conf, as in real life.
 #[tokio::test]
@@ -19,18 +24,92 @@ async fn nats_keeps_every_rule() {
     let fresh = async || {
         let mut world = world.lock().await;
         empty(&mut world.broker).await;
-        let (owner, reader) = (owner(&world.broker), reader(&world.broker));
-        let to = owner.stream("USERS", &["orders-user-cache"]);
-        let mut writer = to.connect().await.expect("it connects");
-        writer.create(1, &origin()).await.expect("it is made");
-        let from = reader.reader("USERS", "orders-user-cache");
-        Logs {
-            writer,
-            rival: to.connect().await.expect("it connects"),
-            reader: from.connect().await.expect("it connects"),
-        }
+        logs(&world.broker).await
     };
     assert_eq!(suite(fresh).await, Ok(RULES));
+    assert_eq!(stream_suite(fresh).await, Ok(STREAM_RULES));
+}
+
+#[tokio::test]
+async fn the_slowest_reader_is_the_one_that_has_read_least() {
+    let world = World::builder()
+        .without_user_service()
+        .without_orders_service();
+    let world = world.start().await;
+    let mut logs = logs(&world.broker).await;
+    let head = logs.writer.head().await.expect("it is shown");
+    let head = head.expect("it is there");
+    let appended = logs.writer.append_after(&head, &chain(0, None, 1)).await;
+    appended.expect("it is taken");
+    let slowest_of = async |readers: &[&str]| {
+        let to = owner(&world.broker).stream("USERS", readers);
+        let mut session = to.connect().await.expect("it connects");
+        session.slowest_reader().await.expect("it is shown")
+    };
+    assert_eq!(slowest_of(&["orders-user-cache"]).await, Some(0));
+    let read = logs.reader.read_after(0, 1, seconds(10)).await;
+    assert_eq!(read.expect("it is read").len(), 1);
+    assert_eq!(slowest_of(&["orders-user-cache"]).await, Some(1));
+    assert_eq!(
+        slowest_of(&["orders-user-cache", "not-made"]).await,
+        Some(0)
+    );
+    assert_eq!(slowest_of(&[]).await, None);
+}
+
+#[tokio::test]
+async fn a_stream_is_not_made_with_a_token_that_is_no_word() {
+    let world = World::builder()
+        .without_user_service()
+        .without_orders_service();
+    let world = world.start().await;
+    let to = owner(&world.broker).stream("USERS", &[]);
+    let mut session = to.connect().await.expect("it connects");
+    let refused = session.create(1, &origin(), "a.>").await;
+    assert!(matches!(refused, Err(LogError::Refused(_))), "{refused:?}");
+    assert_eq!(session.head().await.expect("it is shown"), None);
+}
+
+/// While the broker removes one deleted stream's folder it cannot remove the next one's, and does not say so.
+#[tokio::test]
+async fn a_new_stream_never_holds_what_was_deleted() {
+    let world = World::builder()
+        .without_user_service()
+        .without_orders_service();
+    let world = world.start().await;
+    let Logs { mut writer, .. } = logs(&world.broker).await;
+    let head = writer.head().await.expect("it is shown");
+    let head = head.expect("it is there");
+    let appended = writer.append_after(&head, &chain(0, None, 5)).await;
+    appended.expect("it is taken");
+
+    let still_removed = world.broker.store().join("jetstream/USERS/streams/.USERS");
+    fs::create_dir_all(still_removed.join("msgs")).expect("it is made");
+    writer.delete().await.expect("the broker says so");
+    let made = writer.create(1, &origin(), "1e").await;
+    let error = made.expect_err("the old messages are back").to_string();
+    assert!(error.contains("what was deleted"), "{error}");
+    assert_eq!(writer.head().await.expect("it is shown"), None);
+
+    fs::remove_dir_all(still_removed).expect("it is removed");
+    let made = eventually("it is made empty", seconds(10), async || {
+        writer.create(1, &origin(), "2d").await
+    });
+    assert_eq!(made.await.seq, 0);
+}
+
+/// The stream made, and three sessions on it.
+async fn logs(broker: &Broker) -> Logs<StreamSession, ReaderSession> {
+    let to = owner(broker).stream("USERS", &["orders-user-cache"]);
+    let mut writer = to.connect().await.expect("it connects");
+    let made = writer.create(1, &origin(), "0f").await;
+    made.expect("it is made");
+    let from = reader(broker).reader("USERS", "orders-user-cache");
+    Logs {
+        writer,
+        rival: to.connect().await.expect("it connects"),
+        reader: from.connect().await.expect("it connects"),
+    }
 }
 
 async fn empty(broker: &mut Broker) {

@@ -1,7 +1,7 @@
 //! A stream that takes no atomic batches: events go out one by one, each with its place, in one pipeline.
 
 use freehold_tests::World;
-use relay::{Database, EmitError, NewEvent, Options, Relay, Step, Tx};
+use relay::{Database, EmitError, Log, NewEvent, Options, Relay, Step, Tx};
 use serde_json::{Value, json};
 
 use crate::logs::owner;
@@ -12,6 +12,7 @@ fn emit(tx: &Tx<'_>, number: u64) -> Result<u64, EmitError> {
         event_type: "users.counted.v1",
         aggregate: number.to_string(),
         data: &json!({"number": number}),
+        sealed: None,
         decode: |_, data| serde_json::from_slice::<Value>(data).map(Some),
     })
 }
@@ -27,7 +28,8 @@ async fn without_atomic_batches_a_backlog_goes_out_one_by_one_in_order() {
         .await
         .expect("it opens");
     let mut wire = Owner::of_users(&world.broker).await.wire;
-    let origin = &db.identity().origin;
+    let head = db.outbox().head().await.expect("it is read");
+    let origin = head.expect("a database has a log").origin;
     let config = json!({
         "name": "USERS", "subjects": ["users.t0.>"], "subject_transform": {"src": "users.t0.>", "dest": "users.>"},
         "retention": "limits", "storage": "file", "discard": "new", "max_bytes": 1_000_000_000, "allow_direct": true,

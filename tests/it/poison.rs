@@ -139,6 +139,7 @@ async fn emit(db: &Database, what: &'static str, user_id: &'static str, data: Va
             event_type: &format!("users.{what}.v1"),
             aggregate: user_id.to_owned(),
             data: &data,
+            sealed: None,
             decode: |_, data| serde_json::from_slice(data).map(Some),
         })
     });

@@ -1,4 +1,5 @@
-//! The three passwords of the broker: made once, kept in a file only their owner can read, checked before each start.
+//! The three passwords of the broker and the two tokens of the services: made once, kept in a file only their owner can
+//! read, checked before each start.
 //!
 //! The check is not politeness: nats-server takes an empty variable as an empty password and then lets anybody in with
 //! it, and stops with a riddle at a password that looks like a number. So whoever starts the broker asks here first.
@@ -14,12 +15,15 @@ use anyhow::{Context, Result};
 
 use crate::chance;
 
-/// What each user of nats.conf logs in with. `Debug` shows no secret.
+/// What each user of nats.conf logs in with, and what a service wants of those who load snapshots from it. `Debug` shows no
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     pub users: Password,
     pub orders: Password,
     pub observer: Password,
+    pub users_read: Password,
+    pub orders_read: Password,
 }
 
 /// A password nats.conf can carry: a letter, then at least 15 letters or digits.
@@ -44,6 +48,8 @@ pub enum BadPassword {
     Short(usize),
 }
 
+const USERS_READ: &str = "FREEHOLD_USERS_READ_TOKEN";
+const ORDERS_READ: &str = "FREEHOLD_ORDERS_READ_TOKEN";
 const LEAST_LENGTH: usize = 16;
 const DRAWN_LENGTH: usize = 32;
 
@@ -53,19 +59,30 @@ impl Credentials {
             users: Password::generate(),
             orders: Password::generate(),
             observer: Password::generate(),
+            users_read: Password::generate(),
+            orders_read: Password::generate(),
         }
     }
 
     /// Reads the file, or makes it with fresh passwords when there is none. The caller sees to it that only one process does.
     pub fn load_or_create(file: &Path) -> Result<Credentials> {
         match fs::read_to_string(file) {
-            Ok(text) => Credentials::read(&text).with_context(|| {
-                format!(
-                    "{} is damaged: correct it, or delete it to have new passwords made",
-                    file.display()
-                )
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Credentials::create(file),
+            Ok(text) => {
+                let kept = Credentials::read(&text).with_context(|| {
+                    format!(
+                        "{} is damaged: correct it, or delete it to have new passwords made",
+                        file.display()
+                    )
+                })?;
+                // A file from before there were tokens gets them.
+                match [USERS_READ, ORDERS_READ].iter().all(|name| text.contains(name)) {
+                    true => Ok(kept),
+                    false => kept.kept_in(file),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Credentials::generate().kept_in(file)
+            }
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
     }
@@ -76,6 +93,8 @@ impl Credentials {
             ("FREEHOLD_USERS_PASSWORD", &mut self.users),
             ("FREEHOLD_ORDERS_PASSWORD", &mut self.orders),
             ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
+            (USERS_READ, &mut self.users_read),
+            (ORDERS_READ, &mut self.orders_read),
         ];
         for (name, password) in set {
             if let Some(text) = environment(name) {
@@ -96,12 +115,18 @@ impl Credentials {
         ]
     }
 
-    fn create(file: &Path) -> Result<Credentials> {
-        let credentials = Credentials::generate();
-        credentials
-            .write(file)
+    /// What the services want of each other.
+    pub fn tokens(&self) -> [(&'static str, &str); 2] {
+        [
+            (USERS_READ, self.users_read.reveal()),
+            (ORDERS_READ, self.orders_read.reveal()),
+        ]
+    }
+
+    fn kept_in(self, file: &Path) -> Result<Credentials> {
+        self.write(file)
             .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(credentials)
+        Ok(self)
     }
 
     /// Aside first and renamed: a crash half way must not leave a file with half a password.
@@ -115,9 +140,9 @@ impl Credentials {
 
     /// Lines a shell can read too: `set -a; . .freehold/credentials.env`.
     fn text(&self) -> String {
-        self.environment()
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .concat()
+        let all = self.environment().into_iter().chain(self.tokens());
+        all.map(|(name, value)| format!("{name}={value}\n"))
+            .collect()
     }
 
     fn read(text: &str) -> Result<Credentials> {
@@ -128,10 +153,16 @@ impl Credentials {
             let value = line.with_context(|| format!("{name} is missing"))?;
             value.parse().with_context(|| format!("{name} is no good"))
         };
+        let token = |name: &str| match text.contains(name) {
+            true => find(name),
+            false => Ok(Password::generate()),
+        };
         Ok(Credentials {
             users: find("FREEHOLD_USERS_PASSWORD")?,
             orders: find("FREEHOLD_ORDERS_PASSWORD")?,
             observer: find("FREEHOLD_OBSERVER_PASSWORD")?,
+            users_read: token(USERS_READ)?,
+            orders_read: token(ORDERS_READ)?,
         })
     }
 }
@@ -222,6 +253,21 @@ mod tests {
         assert_eq!(Credentials::load_or_create(&file).expect("read"), made);
         let mode = fs::metadata(&file).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_tokens_gets_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("credentials.env");
+        let made = Credentials::generate();
+        let old: String = made
+            .environment()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .concat();
+        fs::write(&file, old).expect("written");
+        let grown = Credentials::load_or_create(&file).expect("read");
+        assert_eq!(grown.users, made.users);
+        assert_eq!(Credentials::load_or_create(&file).expect("read"), grown);
     }
 
     #[test]

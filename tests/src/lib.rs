@@ -27,14 +27,22 @@
 //! Three promises hold everywhere below. **Nothing outlives us**: each child is known to a guard process that kills it
 //! when we end, however we end (`guard`). **Nobody collides**: ports are leased between processes (`ports`), files are
 //! temporary. **Nothing sleeps for a result**: one waits for it with a deadline and is told the last reason (`eventually`).
+//!
+//! What can be made to go wrong, besides kills and pauses: acknowledgements that get lost (`proxy`), power cuts of the broker
+//! (`image`), its store older, lost or damaged and its streams deleted, purged and trimmed ([`Broker`]), databases older, lost,
+//! damaged and cloned ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
 
 pub mod broker;
+pub mod canary;
 pub mod cargo;
 pub mod chance;
 pub mod credentials;
+mod damage;
+mod database;
 pub mod eventually;
 pub mod guard;
 pub mod http;
+pub mod image;
 pub mod metrics;
 pub mod observer;
 pub mod outbox;
@@ -42,6 +50,7 @@ pub mod part;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod services;
 pub mod wire;
 pub mod world;
@@ -52,5 +61,6 @@ pub use eventually::{eventually, seconds, within};
 pub use observer::Observer;
 pub use part::Part;
 pub use ports::Port;
+pub use proxy::Proxy;
 pub use services::Service;
 pub use world::{World, WorldBuilder};

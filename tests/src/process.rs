@@ -192,6 +192,12 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// Waits until a pause has reached every thread: until then one may still be answering.
+    pub async fn until_paused(&self) -> io::Result<()> {
+        let stopped = within(STOP_DEADLINE, || ready(all_threads_stopped(self.pid())));
+        stopped.await.map_err(io::Error::other)
+    }
+
     fn signal(&self, signal: Signal) {
         let group = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         if let (Some(group), None) = (group, self.ended) {
@@ -216,6 +222,20 @@ impl Process {
             log: self.logs.tail(TAIL_LINES),
         }
     }
+}
+
+/// The state is the first word behind the name, which stands in brackets and may hold anything (proc(5)).
+fn all_threads_stopped(pid: u32) -> Result<(), String> {
+    let failed = |error: io::Error| format!("cannot look at process {pid}: {error}");
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).map_err(failed)? {
+        let stat = fs::read_to_string(thread.map_err(failed)?.path().join("stat"));
+        let stat = stat.map_err(failed)?;
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        if !state.starts_with(['T', 't']) {
+            return Err(format!("a thread of process {pid} still runs: {stat}"));
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Process {

@@ -1,6 +1,7 @@
 //! The real service binaries: built once, started with exactly the settings we say, ready when they say they listen.
 
 use std::future::ready;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cargo::cargo;
+use crate::chance;
 use crate::credentials::{Credentials, Password};
 use crate::eventually::within;
 use crate::part::Part;
@@ -23,10 +25,11 @@ pub struct Service {
     pub env: Vec<(String, String)>,
     /// The file it opens. A test may point it at another one.
     pub database: PathBuf,
+    /// Where it looks for the broker at its next start.
+    pub broker_url: String,
     name: &'static str,
     program: PathBuf,
     port: Port,
-    broker_url: String,
     logs: PathBuf,
     process: Option<Process>,
 }
@@ -52,11 +55,14 @@ impl Service {
     pub fn users(home: &Home, port: Port, credentials: &Credentials) -> Service {
         Service::new(USER_SERVICE, home, port)
             .with_password("FREEHOLD_USERS_PASSWORD", &credentials.users)
+            .with_password("FREEHOLD_USERS_READ_TOKEN", &credentials.users_read)
     }
 
     pub fn orders(home: &Home, port: Port, credentials: &Credentials, users_url: &str) -> Service {
         let mut service = Service::new(ORDERS_SERVICE, home, port)
-            .with_password("FREEHOLD_ORDERS_PASSWORD", &credentials.orders);
+            .with_password("FREEHOLD_ORDERS_PASSWORD", &credentials.orders)
+            .with_password("FREEHOLD_ORDERS_READ_TOKEN", &credentials.orders_read)
+            .with_password("FREEHOLD_USERS_READ_TOKEN", &credentials.users_read);
         service.args = vec!["--users-url".to_owned(), users_url.to_owned()];
         service
     }
@@ -66,13 +72,33 @@ impl Service {
             args: vec![],
             env: vec![],
             database: home.databases.join(format!("{name}.db")),
+            broker_url: home.broker_url.clone(),
             name,
             program: home.binaries.join(name),
             port,
-            broker_url: home.broker_url.clone(),
             logs: home.logs.clone(),
             process: None,
         }
+    }
+
+    /// A second instance with the same settings and keys, on a database and a port of its own: a machine that was cloned.
+    pub fn twin(&self, database: &Path) -> io::Result<Service> {
+        let keys = self.database.with_added_extension("keys");
+        if keys.exists() {
+            std::fs::copy(keys, database.with_added_extension("keys"))?;
+        }
+        Ok(Service {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            database: database.to_owned(),
+            broker_url: self.broker_url.clone(),
+            name: self.name,
+            program: self.program.clone(),
+            port: Port::any()?,
+            // The logs have the name of the service, so they need a folder of their own.
+            logs: self.logs.join(format!("twin-{:x}", chance::number())),
+            process: None,
+        })
     }
 
     fn with_password(mut self, variable: &str, password: &Password) -> Service {

@@ -364,7 +364,7 @@ fn encode_headers(headers: &[(String, String)]) -> String {
 }
 
 #[derive(Debug, PartialEq)]
-enum Frame {
+pub(crate) enum Frame {
     Info(Value),
     Ping,
     Pong,
@@ -374,7 +374,7 @@ enum Frame {
 }
 
 /// The first frame in `bytes` and its length, or nothing while it is not whole.
-fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>> {
     let Some(line_end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
         return Ok(None);
     };

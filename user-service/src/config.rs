@@ -1,11 +1,14 @@
 //! What can be set about this service, and what is fixed.
 
+use std::path::{Path, PathBuf};
+
+use axum::Router;
 use clap::Parser;
 use event_schema::UserEvent;
-use relay::Options;
-use service_kit::{About, CommonArgs};
+use relay::{Database, Options};
+use service_kit::{About, CommonArgs, Program};
 
-use crate::MIGRATIONS;
+use crate::{MIGRATIONS, events, http, store};
 
 pub const ABOUT: About = About {
     name: "user-service",
@@ -13,10 +16,12 @@ pub const ABOUT: About = About {
     database: "user-service.db",
     password_env: "FREEHOLD_USERS_PASSWORD",
     inbox: "_INBOX_users",
+    read_token_env: "FREEHOLD_USERS_READ_TOKEN",
+    stream: UserEvent::STREAM,
+    readers: &["orders-user-cache"],
+    share: store::share,
+    has_keys: true,
 };
-
-/// Who may read stream USERS: for each a consumer is made at the broker, which nats.conf lets only that reader use.
-pub const READERS: &[&str] = &["orders-user-cache"];
 
 /// Owns users: registers, changes and deletes them over HTTP, and tells the other services through stream USERS.
 #[derive(Clone, Debug, Parser)]
@@ -24,9 +29,45 @@ pub const READERS: &[&str] = &["orders-user-cache"];
 pub struct Config {
     #[command(flatten)]
     pub common: CommonArgs,
+
+    /// The keys that seal e-mail addresses in events; made when it does not exist. Keep a copy of it, apart from those of
+    /// the database [default: beside the database, with .keys after its name]
+    #[arg(long, env = "FREEHOLD_USERS_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
 }
 
-/// What the database is for.
+impl Program for Config {
+    const ABOUT: About = ABOUT;
+
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+
+    fn options(&self) -> Options {
+        database()
+    }
+
+    fn keys(&self) -> Option<PathBuf> {
+        let keys = self.keys.clone();
+        Some(keys.unwrap_or_else(|| beside(&self.common.database)))
+    }
+
+    fn routes(&self, db: &Database) -> anyhow::Result<Router> {
+        Ok(http::routes(db.clone()))
+    }
+}
+
+/// `users.db` and its `users.db.keys`: beside the file itself, where a link leads to it.
+fn beside(database: &Path) -> PathBuf {
+    let path = database.canonicalize();
+    let mut path = path
+        .unwrap_or_else(|_| database.to_owned())
+        .into_os_string();
+    path.push(".keys");
+    path.into()
+}
+
+/// What the database is for, without its keys.
 pub fn database() -> Options {
-    Options::new(ABOUT.name, UserEvent::STREAM, MIGRATIONS)
+    Options::new(ABOUT.name, ABOUT.stream, MIGRATIONS).fold(events::fold())
 }

@@ -1,4 +1,4 @@
-//! What a user is and how it changes. Pure: state and wish go in, new state and event come out.
+//! What a user is and how it changes. Pure: state and wish go in, events come out; `store` applies them.
 
 mod email;
 mod name;
@@ -25,73 +25,69 @@ pub struct Change {
     pub email: Option<Email>,
 }
 
+/// What happened to a user: the event that everybody reads, and beside it what stays with its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnEvent {
+    pub event: UserEvent,
+    /// The address, where the event sets one. Others learn that there is a new one and not which.
+    pub email: Option<Email>,
+}
+
 impl User {
-    pub fn register(id: UserId, name: Name, email: Email) -> (Self, UserEvent) {
-        let version = Version::FIRST;
-        let event = UserEvent::Created(UserCreated {
+    pub fn register(id: UserId, name: Name, email: Email) -> OwnEvent {
+        let created = UserCreated {
             user_id: id,
             name: name.to_string(),
-            version,
-        });
-        let user = Self {
-            id,
-            name,
-            email,
-            version,
+            version: Version::FIRST,
         };
-        (user, event)
+        OwnEvent {
+            event: UserEvent::Created(created),
+            email: Some(email),
+        }
     }
 
     /// Each difference is a change of its own, with its own version and event. No difference, no event.
-    #[must_use]
-    pub fn change(self, Change { name, email }: Change) -> (Self, Vec<UserEvent>) {
-        let (user, renamed) = self.rename(name);
-        let (user, email_changed) = user.change_email(email);
-        (user, renamed.into_iter().chain(email_changed).collect())
+    pub fn change(&self, Change { name, email }: Change) -> Vec<OwnEvent> {
+        let name = name.filter(|name| *name != self.name);
+        let email = email.filter(|email| *email != self.email);
+        let mut version = self.version;
+        let mut next = || {
+            version = version.next();
+            version
+        };
+        let renamed = name.map(|name| self.rename(&name, next()));
+        let email_changed = email.map(|email| self.change_email(email, next()));
+        renamed.into_iter().chain(email_changed).collect()
     }
 
     /// The deletion is the last change, so it has a version too.
-    pub fn delete(self) -> UserEvent {
-        UserEvent::Deleted(UserDeleted {
+    pub fn delete(&self) -> OwnEvent {
+        OwnEvent::public(UserEvent::Deleted(UserDeleted {
             user_id: self.id,
             version: self.version.next(),
-        })
+        }))
     }
 
-    fn rename(self, name: Option<Name>) -> (Self, Option<UserEvent>) {
-        let Some(name) = name.filter(|name| *name != self.name) else {
-            return (self, None);
-        };
-        let version = self.version.next();
-        let event = UserEvent::Renamed(UserRenamed {
+    fn rename(&self, name: &Name, version: Version) -> OwnEvent {
+        OwnEvent::public(UserEvent::Renamed(UserRenamed {
             user_id: self.id,
             name: name.to_string(),
             version,
-        });
-        let user = Self {
-            name,
-            version,
-            ..self
-        };
-        (user, Some(event))
+        }))
     }
 
-    /// The event tells that there is a new address and not which one: addresses stay with their owner.
-    fn change_email(self, email: Option<Email>) -> (Self, Option<UserEvent>) {
-        let Some(email) = email.filter(|email| *email != self.email) else {
-            return (self, None);
-        };
-        let version = self.version.next();
-        let event = UserEvent::EmailChanged(UserEmailChanged {
-            user_id: self.id,
-            version,
-        });
-        let user = Self {
-            email,
-            version,
-            ..self
-        };
-        (user, Some(event))
+    fn change_email(&self, email: Email, version: Version) -> OwnEvent {
+        let user_id = self.id;
+        OwnEvent {
+            event: UserEvent::EmailChanged(UserEmailChanged { user_id, version }),
+            email: Some(email),
+        }
+    }
+}
+
+impl OwnEvent {
+    fn public(event: UserEvent) -> Self {
+        Self { event, email: None }
     }
 }
 
@@ -108,22 +104,30 @@ mod tests {
     }
 
     fn ada() -> User {
-        User::register(UserId::new(), name("Ada"), email("ada@example.org")).0
+        User {
+            id: UserId::new(),
+            name: name("Ada"),
+            email: email("ada@example.org"),
+            version: Version::FIRST,
+        }
     }
 
-    fn versions(events: &[UserEvent]) -> Vec<u64> {
-        events.iter().map(|event| event.version().get()).collect()
+    fn versions(events: &[OwnEvent]) -> Vec<u64> {
+        let version = |own: &OwnEvent| own.event.version().get();
+        events.iter().map(version).collect()
     }
 
     #[test]
     fn a_registration_is_version_one_and_tells_the_name() {
-        let (user, event) = User::register(UserId::new(), name("Ada"), email("ada@example.org"));
-        assert_eq!(user.version, Version::FIRST);
-        let UserEvent::Created(created) = event else {
-            panic!("{event:?}");
+        let id = UserId::new();
+        let told = User::register(id, name("Ada"), email("ada@example.org"));
+        let created = UserCreated {
+            user_id: id,
+            name: "Ada".to_owned(),
+            version: Version::FIRST,
         };
-        assert_eq!((created.user_id, created.version), (user.id, user.version));
-        assert_eq!(created.name, "Ada");
+        assert_eq!(told.event, UserEvent::Created(created));
+        assert_eq!(told.email, Some(email("ada@example.org")));
     }
 
     #[test]
@@ -132,13 +136,15 @@ mod tests {
             name: Some(name("Ada King")),
             email: Some(email("king@example.org")),
         };
-        let (user, events) = ada().change(change);
-        assert_eq!(user.version.get(), 3);
+        let events = ada().change(change);
         assert_eq!(versions(&events), [2, 3]);
-        assert!(matches!(
-            events[..],
-            [UserEvent::Renamed(_), UserEvent::EmailChanged(_)]
-        ));
+        let [renamed, email_changed] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert!(matches!(renamed.event, UserEvent::Renamed(_)));
+        assert_eq!(renamed.email, None);
+        assert!(matches!(email_changed.event, UserEvent::EmailChanged(_)));
+        assert_eq!(email_changed.email, Some(email("king@example.org")));
     }
 
     #[test]
@@ -147,8 +153,8 @@ mod tests {
             name: Some(name("Ada")),
             email: Some(email("ada@example.org")),
         };
-        assert_eq!(ada().change(same).1, []);
-        assert_eq!(ada().change(Change::default()).1, []);
+        assert_eq!(ada().change(same), []);
+        assert_eq!(ada().change(Change::default()), []);
     }
 
     #[test]
@@ -157,11 +163,11 @@ mod tests {
             email: Some(email("Ada@example.org")),
             ..Change::default()
         };
-        assert_eq!(versions(&ada().change(change).1), [2]);
+        assert_eq!(versions(&ada().change(change)), [2]);
     }
 
     #[test]
     fn the_deletion_counts_as_a_change() {
-        assert_eq!(ada().delete().version().get(), 2);
+        assert_eq!(versions(&[ada().delete()]), [2]);
     }
 }

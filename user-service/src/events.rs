@@ -1,15 +1,60 @@
-//! A change of a user becomes an event of stream USERS, here and nowhere else.
+//! A change of a user becomes an event of stream USERS, and such an event a change again: here and nowhere else.
 
 use event_schema::UserEvent;
-use relay::{EmitError, NewEvent, Tx};
+use relay::{ApplyError, EmitError, Fold, NewEvent, Tx};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Email, OwnEvent};
+use crate::store::{self, StoreError};
+
+/// What an event carries for this service alone, as sealed JSON. It only grows, like every contract.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    email: String,
+}
 
 /// Appends the event to the outbox, in the transaction that changes the user.
-pub fn emit(tx: &Tx<'_>, event: &UserEvent) -> Result<(), EmitError> {
+pub fn emit(tx: &Tx<'_>, OwnEvent { event, email }: &OwnEvent) -> Result<(), EmitError> {
     tx.emit(NewEvent {
         event_type: event.event_type(),
         aggregate: event.aggregate().to_string(),
         data: event,
+        sealed: email.as_ref().map(seal),
         decode: UserEvent::decode,
     })?;
     Ok(())
+}
+
+/// How the users follow from their events, for the day on which the log comes home.
+pub fn fold() -> Fold {
+    Fold::new(&["users"], UserEvent::decode, |rows, received| {
+        let email = received.sealed.as_deref().map(open).transpose()?;
+        let event = received.event.clone();
+        Ok(store::apply(rows, &OwnEvent { event, email })?)
+    })
+}
+
+fn seal(email: &Email) -> Vec<u8> {
+    let email = email.as_ref().to_owned();
+    serde_json::to_vec(&Sealed { email }).expect("a text is JSON")
+}
+
+/// What is wrong with it is told without a word of it.
+fn open(sealed: &[u8]) -> Result<Email, ApplyError> {
+    let opened = serde_json::from_slice::<Sealed>(sealed).ok();
+    let email = opened.and_then(|Sealed { email }| email.parse().ok());
+    email.ok_or_else(|| {
+        ApplyError::Fatal(
+            "its sealed part holds no e-mail address that this program can read: start the newer version of it".to_owned(),
+        )
+    })
+}
+
+impl From<StoreError> for ApplyError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(cause) => cause.into(),
+            other => Self::Fatal(other.to_string()),
+        }
+    }
 }

@@ -37,7 +37,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::EmailTaken => Self::field(codes::EMAIL_TAKEN, "email", error.to_string()),
-            StoreError::Database(_) => Self::internal(&error),
+            StoreError::NoEmail | StoreError::OutOfOrder | StoreError::Database(_) => {
+                Self::internal(&error)
+            }
         }
     }
 }

@@ -2,39 +2,49 @@
 
 use std::num::NonZeroU64;
 
-use event_schema::UserId;
-use relay::Tx;
+use event_schema::{
+    UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserId, UserRenamed, UserSnapshot,
+};
+use relay::Sink;
 use relay::rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
-use relay::rusqlite::{self, Connection, OptionalExtension, Params, Row};
+use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
 
-use crate::domain::User;
+use crate::domain::{Email, OwnEvent, User};
 
 /// Why the database did not take a user.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("another user has this e-mail address")]
     EmailTaken,
+    /// From the log only: an event that is made here has its address beside it.
+    #[error(
+        "it has no sealed part with the e-mail address, as every event that was written before there were sealed parts: restore a backup from after it, or decide with new-epoch"
+    )]
+    NoEmail,
+    /// From the log only: what is changed here was just read.
+    #[error(
+        "the table users is not as it was before this event: restore a backup that nobody has edited"
+    )]
+    OutOfOrder,
     #[error("the users cannot be written")]
     Database(#[source] rusqlite::Error),
 }
 
-pub fn insert(tx: &Tx<'_>, user: &User) -> Result<(), StoreError> {
-    tx.prepare_cached("insert into users (id, name, email, version) values (?1, ?2, ?3, ?4)")?
-        .execute(columns(user))?;
-    Ok(())
-}
-
-pub fn update(tx: &Tx<'_>, user: &User) -> Result<(), StoreError> {
-    tx.prepare_cached("update users set name = ?2, email = ?3, version = ?4 where id = ?1")?
-        .execute(columns(user))?;
-    Ok(())
-}
-
-pub fn delete(tx: &Tx<'_>, id: UserId) -> Result<(), StoreError> {
-    tx.prepare_cached("delete from users where id = ?1")?
-        .execute([id.to_string()])?;
-    Ok(())
+/// Makes the change that the event tells of: when it is emitted, and again when the log comes home. Nothing else writes
+/// users, so both make the same rows.
+pub fn apply(rows: &Connection, OwnEvent { event, email }: &OwnEvent) -> Result<(), StoreError> {
+    let email = || email.as_ref().ok_or(StoreError::NoEmail);
+    let changed = match event {
+        UserEvent::Created(event) => insert(rows, event, email()?),
+        UserEvent::Renamed(event) => rename(rows, event),
+        UserEvent::EmailChanged(event) => change_email(rows, event, email()?),
+        UserEvent::Deleted(event) => delete(rows, event),
+    };
+    match changed? {
+        1 => Ok(()),
+        _ => Err(StoreError::OutOfOrder),
+    }
 }
 
 pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
@@ -53,14 +63,61 @@ pub fn list(rows: &Connection, after: Option<UserId>, limit: Limit) -> rusqlite:
     .collect()
 }
 
-fn columns(user: &User) -> impl Params {
-    let User {
-        id,
+/// Every user as others may know one, in the order of their ids.
+pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
+    let mut users = rows.prepare("select id, name, version from users order by id")?;
+    let mut users = users.query([])?;
+    while let Some(user) = users.next()? {
+        let user = UserSnapshot {
+            user_id: parsed(user, 0)?,
+            name: user.get(1)?,
+            version: user.get::<_, NonZeroU64>(2)?.into(),
+        };
+        if !to(relay::row(&user)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn insert(rows: &Connection, event: &UserCreated, email: &Email) -> rusqlite::Result<usize> {
+    let UserCreated {
+        user_id,
         name,
-        email,
         version,
-    } = user;
-    (id.to_string(), name.as_ref(), email.as_ref(), version.get())
+    } = event;
+    rows.prepare_cached("insert into users (id, name, email, version) values (?1, ?2, ?3, ?4)")?
+        .execute((user_id.to_string(), name, email.as_ref(), version.get()))
+}
+
+fn rename(rows: &Connection, event: &UserRenamed) -> rusqlite::Result<usize> {
+    let UserRenamed {
+        user_id,
+        name,
+        version,
+    } = event;
+    rows.prepare_cached(
+        "update users set name = ?2, version = ?3 where id = ?1 and version = ?3 - 1",
+    )?
+    .execute((user_id.to_string(), name, version.get()))
+}
+
+fn change_email(
+    rows: &Connection,
+    event: &UserEmailChanged,
+    email: &Email,
+) -> rusqlite::Result<usize> {
+    let UserEmailChanged { user_id, version } = event;
+    rows.prepare_cached(
+        "update users set email = ?2, version = ?3 where id = ?1 and version = ?3 - 1",
+    )?
+    .execute((user_id.to_string(), email.as_ref(), version.get()))
+}
+
+fn delete(rows: &Connection, event: &UserDeleted) -> rusqlite::Result<usize> {
+    let UserDeleted { user_id, version } = event;
+    rows.prepare_cached("delete from users where id = ?1 and version = ?2 - 1")?
+        .execute((user_id.to_string(), version.get()))
 }
 
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {

@@ -2,12 +2,14 @@
 //! place with SQL about users.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use event_schema::{
-    UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserId, UserRenamed, Version,
+    UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserId, UserRenamed, UserSnapshot,
+    Version,
 };
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
-use relay::{ApplyError, Consumer, Received, Rows};
+use relay::{ApplyError, Consumer, Producer, Received, Rows, Sink};
 use service_kit::parsed;
 
 /// The consumer's name, here and at the broker.
@@ -21,8 +23,14 @@ pub struct CachedUser {
     pub version: Version,
 }
 
-pub fn consumer() -> Consumer {
-    Consumer::projection(CONSUMER, UserEvent::STREAM, UserEvent::decode, apply)
+/// `producer` is user-service, asked when the stream alone does not say how to go on.
+pub fn consumer(producer: Option<Arc<dyn Producer>>) -> Consumer {
+    let consumer = Consumer::projection(CONSUMER, UserEvent::STREAM, UserEvent::decode, apply);
+    let consumer = consumer.loads(&["user_cache"], load, share);
+    match producer {
+        Some(producer) => consumer.asks(producer),
+        None => consumer,
+    }
 }
 
 /// Runs in the transaction that moves the offset. Each statement takes only newer news: events come once and in
@@ -43,6 +51,30 @@ pub fn apply(rows: &Rows<'_>, received: &Received<UserEvent>) -> Result<(), Appl
             touch(rows, *user_id, *version)?
         }
         UserEvent::Deleted(UserDeleted { user_id, version }) => remove(rows, *user_id, *version)?,
+    }
+    Ok(())
+}
+
+/// Into the emptied cache, in the transaction that moves the offset to the snapshot's.
+fn load(rows: &Rows<'_>, user: &UserSnapshot) -> Result<(), ApplyError> {
+    put(rows, user.user_id, &user.name, user.version)?;
+    Ok(())
+}
+
+/// The cache as user-service shares what it is a copy of: the same lines in the same order.
+fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
+    let mut users = rows.prepare("select id, name, version from user_cache order by id")?;
+    let mut users = users.query([])?;
+    while let Some(row) = users.next()? {
+        let CachedUser { id, name, version } = cached_user(row)?;
+        let user = UserSnapshot {
+            user_id: id,
+            name,
+            version,
+        };
+        if !to(relay::row(&user)) {
+            break;
+        }
     }
     Ok(())
 }

@@ -66,14 +66,15 @@ pub(super) async fn place(
     let (amount, currency) = (Amount::try_from(amount_minor)?, currency.parse()?);
     let user = customer(&app, user_id).await?;
     let now_ms = Timestamp::now().as_millisecond();
-    let (order, event) = Order::place(OrderId::new(), user_id, amount, currency, now_ms);
+    let id = OrderId::new();
+    let placed = Order::place(id, user_id, amount, currency, now_ms);
     let write = app.db.write(move |tx| {
-        store::insert(tx, &order)?;
-        events::emit(tx, &event)?;
-        Ok::<_, Problem>(order)
+        store::apply(tx, &placed, now_ms)?;
+        events::emit(tx, &placed)?;
+        known(tx, id)
     });
     let order = write.await?;
-    let location = [(LOCATION, format!("/orders/{}", order.id))];
+    let location = [(LOCATION, format!("/orders/{id}"))];
     Ok((StatusCode::CREATED, location, shown(order, Some(user))))
 }
 
@@ -82,7 +83,7 @@ pub(super) async fn read(
     Path(id): Path<OrderId>,
 ) -> Result<impl IntoResponse, Problem> {
     let read = app.db.read(move |rows| {
-        let order = store::find(rows, id)?.ok_or_else(|| not_found(id))?;
+        let order = known(rows, id)?;
         Ok::<_, Problem>(with_user(rows, order)?)
     });
     let (order, user) = read.await?;
@@ -132,8 +133,11 @@ fn with_user(rows: &Connection, order: Order) -> rusqlite::Result<(Order, Option
     Ok((order, user.map(UserView::from)))
 }
 
-fn not_found(id: OrderId) -> Problem {
-    Problem::new(codes::ORDER_NOT_FOUND, format!("there is no order {id}"))
+fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
+    store::find(rows, id)?.ok_or_else(|| {
+        let detail = format!("there is no order {id}");
+        Problem::new(codes::ORDER_NOT_FOUND, detail)
+    })
 }
 
 /// The tag is the order's version: what can be changed here. The user's name beside it has its own.

@@ -3,6 +3,7 @@
 use crate::world::{FakeUsers, World};
 use axum::body::Body;
 use event_schema::{OrderEvent, OrderId, UserId};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use service_kit::testing::request;
 
@@ -34,8 +35,10 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
     assert_eq!(event.aggregate().to_string(), order["id"]);
     assert_eq!(
         data,
-        json!({"order_id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "version": 1})
+        json!({"order_id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "version": 1, "created_at_ms": data["created_at_ms"]})
     );
+    let told = Timestamp::from_millisecond(data["created_at_ms"].as_i64().unwrap());
+    assert_eq!(told.unwrap().to_string(), order["created_at"]);
 }
 
 #[tokio::test]

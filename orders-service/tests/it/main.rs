@@ -1,8 +1,13 @@
 //! orders-service in one process, on a real file, beside a fake user-service and without a broker.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and prints its seed"
+)]
 
 mod cache;
+mod fold;
 mod http;
 mod process;
 mod store;

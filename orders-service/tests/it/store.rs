@@ -1,31 +1,30 @@
 //! The statements, and the way they take through the indexes.
 
-use event_schema::{OrderId, UserId};
-use orders_service::domain::{Amount, Order};
+use event_schema::{OrderId, UserId, Version};
+use orders_service::domain::{Amount, Order, Status};
 use orders_service::store;
 use relay::rusqlite;
 
 use crate::world::{FakeUsers, World};
 
 #[tokio::test]
-async fn an_order_is_found_as_it_was_stored() {
+async fn an_order_is_found_as_its_event_made_it() {
     let world = World::start(FakeUsers::Gone).await;
     let amount = Amount::try_from(Amount::MAX_MINOR).unwrap();
     let currency = "EUR".parse().unwrap();
-    let (order, _) = Order::place(
-        OrderId::new(),
-        UserId::new(),
+    let order = Order {
+        id: OrderId::new(),
+        user_id: UserId::new(),
         amount,
         currency,
-        1_753_866_904_128,
-    );
-    let stored = order.clone();
-    world
-        .db
-        .write(move |tx| store::insert(tx, &stored))
-        .await
-        .unwrap();
-    let id = order.id;
+        status: Status::Placed,
+        version: Version::FIRST,
+        created_at_ms: 1_753_866_904_128,
+    };
+    let (id, at) = (order.id, order.created_at_ms);
+    let placed = Order::place(id, order.user_id, amount, currency, at);
+    let write = world.db.write(move |tx| store::apply(tx, &placed, at));
+    write.await.unwrap();
     let found = world
         .db
         .read(move |rows| store::find(rows, id))

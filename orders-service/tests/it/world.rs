@@ -10,7 +10,7 @@ use event_schema::{UserCreated, UserDeleted, UserEvent, UserId, Version};
 use orders_service::cache::users;
 use orders_service::user_api::UserApi;
 use orders_service::{config, http};
-use relay::{ApplyError, Database, EventId, Log, Received, rusqlite};
+use relay::{ApplyError, Database, EventId, Log, Received, System, rusqlite};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
@@ -90,10 +90,11 @@ impl World {
     pub async fn apply(&self, event: UserEvent) -> Result<(), String> {
         let received = Received {
             seq: 1,
-            id: EventId::draw(),
+            id: EventId::draw(&System),
             aggregate: event.aggregate().to_string(),
             time: "2025-01-01T00:00:00Z".to_owned(),
             event,
+            sealed: None,
         };
         let write = self.db.write(move |tx| users::apply(tx.rows(), &received));
         write

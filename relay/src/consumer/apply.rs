@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::dead_letter::Aside;
 use super::position::{self, Position};
-use super::{Consumer, Outcome};
+use super::{Cause, Consumer, Outcome};
 use crate::database::Tx;
 use crate::envelope::Envelope;
 use crate::error::ApplyError;
@@ -93,9 +93,12 @@ pub(super) fn handle(
     consumer: &Consumer,
     envelope: &Envelope<'_>,
 ) -> Result<Outcome, ApplyError> {
+    let cause = || Cause::new(consumer.name, consumer.stream, envelope).to_string();
+    let cause = consumer.emits.then(cause);
     tx.savepoint(|| {
         let call = AssertUnwindSafe(|| (consumer.handler)(tx, envelope));
-        catch_unwind(call).unwrap_or_else(|panic| {
+        let done = tx.caused_by(cause, || catch_unwind(call));
+        done.unwrap_or_else(|panic| {
             let said = message(&*panic);
             Err(ApplyError::Rejected(format!(
                 "the consumer panicked: {said}"

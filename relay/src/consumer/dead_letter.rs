@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{Consumer, apply};
+use crate::beside::ReadOnly;
 use crate::database::{Database, Tx};
-use crate::envelope::{Envelope, EventId, now_ms};
+use crate::envelope::{Envelope, EventId};
 use crate::error::{ApplyError, ReadError, WriteError};
 use crate::log::Record;
 
@@ -71,6 +72,12 @@ impl DeadLetters {
         self.db.read(move |rows| list(rows, name, limit)).await
     }
 
+    /// One event set aside, with its bytes.
+    pub async fn show(&self, seq: u64) -> Result<Option<DeadLetter>, ReadError<rusqlite::Error>> {
+        let name = self.consumer.name;
+        self.db.read(move |rows| find(rows, name, seq)).await
+    }
+
     /// Applies a key's events in order. The first that is rejected again stays, with those behind it.
     pub async fn retry(&self, key: &str) -> Result<Retried, WriteError<ApplyError>> {
         let mut all = Retried::default();
@@ -112,6 +119,26 @@ impl DeadLetters {
     }
 }
 
+impl ReadOnly {
+    /// The oldest `limit` events that a consumer has set aside, in order.
+    pub async fn dead_letters(
+        &self,
+        consumer: &'static str,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError<rusqlite::Error>> {
+        self.read(move |rows| list(rows, consumer, limit)).await
+    }
+
+    /// One of them, with its bytes.
+    pub async fn dead_letter(
+        &self,
+        consumer: &'static str,
+        seq: u64,
+    ) -> Result<Option<DeadLetter>, ReadError<rusqlite::Error>> {
+        self.read(move |rows| find(rows, consumer, seq)).await
+    }
+}
+
 /// One transaction of a retry.
 fn retry(tx: &Tx<'_>, consumer: &Consumer, key: &str) -> Result<Retried, ApplyError> {
     let mut done = Retried::default();
@@ -145,11 +172,28 @@ fn discard(
     seq: u64,
     note: &str,
 ) -> Result<Option<String>, ApplyError> {
-    let Some(letter) = dead_one(tx, consumer, seq)? else {
+    let letter = find(tx, consumer, seq)?;
+    let Some(letter) = letter.filter(|letter| letter.state == LetterState::Dead) else {
         return Ok(None);
     };
     remove(tx, consumer, &letter, "discarded", note)?;
     Ok(Some(letter.key))
+}
+
+/// An event that turned out to be answered already is no dead letter any more.
+pub(super) fn answered(tx: &Tx<'_>, consumer: &str, seq: u64) -> rusqlite::Result<()> {
+    match find(tx, consumer, seq)? {
+        Some(letter) => remove(tx, consumer, &letter, "retried", "its answer came home with the log"),
+        None => Ok(()),
+    }
+}
+
+/// A snapshot holds what these events would have done: they move to the audit table.
+pub(super) fn superseded(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
+    for letter in list(tx, consumer, usize::MAX)? {
+        remove(tx, consumer, &letter, "discarded", "a snapshot took its place")?;
+    }
+    Ok(())
 }
 
 /// What a consumer has set aside, as one batch sees it.
@@ -196,7 +240,7 @@ impl Aside {
             },
             reason: reason.to_owned(),
             attempts: u32::from(first),
-            since_ms: now_ms(),
+            since_ms: tx.now_ms(),
             envelope: record.bytes.to_vec(),
         };
         insert_row(tx, consumer, &letter)?;
@@ -255,10 +299,9 @@ fn of_key(rows: &Connection, consumer: &str, key: &str) -> rusqlite::Result<Vec<
         .collect()
 }
 
-fn dead_one(rows: &Connection, consumer: &str, seq: u64) -> rusqlite::Result<Option<DeadLetter>> {
-    let sql = format!(
-        "select {COLUMNS} from relay_dead_letter where consumer = ?1 and seq = ?2 and state = 'dead'"
-    );
+fn find(rows: &Connection, consumer: &str, seq: u64) -> rusqlite::Result<Option<DeadLetter>> {
+    let sql =
+        format!("select {COLUMNS} from relay_dead_letter where consumer = ?1 and seq = ?2");
     rows.prepare_cached(&sql)?
         .query_row((consumer, seq), letter)
         .optional()
@@ -307,18 +350,18 @@ fn reject_again(rows: &Connection, consumer: &str, seq: u64, reason: &str) -> ru
 
 /// Moves a letter into the audit table.
 fn remove(
-    rows: &Connection,
+    tx: &Tx<'_>,
     consumer: &str,
     letter: &DeadLetter,
     action: &str,
     note: &str,
 ) -> rusqlite::Result<()> {
-    rows.prepare_cached(
+    tx.prepare_cached(
         "insert into relay_dead_letter_audit (at_ms, consumer, seq, event_id, action, note, envelope)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute((
-        now_ms(),
+        tx.now_ms(),
         consumer,
         letter.seq,
         letter.event_id,
@@ -326,7 +369,7 @@ fn remove(
         note,
         &letter.envelope,
     ))?;
-    rows.prepare_cached("delete from relay_dead_letter where consumer = ?1 and seq = ?2")?
+    tx.prepare_cached("delete from relay_dead_letter where consumer = ?1 and seq = ?2")?
         .execute((consumer, letter.seq))?;
     Ok(())
 }

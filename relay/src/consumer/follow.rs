@@ -1,6 +1,7 @@
 //! The follower: a consumer at work. It connects, checks that the stream still is the log it has applied, and then
 //! takes whatever is ready into one transaction, over and over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,11 +9,13 @@ use tokio::time::Instant;
 use super::Consumer;
 use super::apply::{self, Applied};
 use super::position::{self, Break, Position, check_beginning, check_offset, follows};
+use super::rebuild;
 use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::{Database, Tx};
 use crate::error::{ApplyError, Fatal, LogError, ReadError, WriteError, chain};
 use crate::log::{Connect, Head, Log, Record};
+use crate::snapshot::Holds;
 
 /// Events one transaction applies, at most.
 const MAX_EVENTS: usize = 1000;
@@ -40,6 +43,8 @@ pub enum Progress {
     Applied(usize),
     /// Nothing new came.
     Idle,
+    /// The cache was loaded anew from a snapshot of so many rows.
+    Rebuilt(u64),
 }
 
 /// A connection whose stream was found to continue at `position`.
@@ -58,6 +63,8 @@ struct Session<L> {
 pub(super) enum Trouble {
     /// Connect again, look again.
     Again(String),
+    /// The stream does not continue where this consumer is.
+    Broken(Break),
     /// A person must act, and trying again cannot help.
     Misconfigured(String),
     /// The process must stop.
@@ -86,7 +93,7 @@ impl<C: Connect> Follower<C> {
             };
             let trouble = match step {
                 Ok(Progress::Connected) => continue, // no success yet: what failed before may fail again
-                Ok(Progress::Applied(_) | Progress::Idle) => {
+                Ok(Progress::Applied(_) | Progress::Idle | Progress::Rebuilt(_)) => {
                     backoff.reset();
                     continue;
                 }
@@ -108,6 +115,68 @@ impl<C: Connect> Follower<C> {
     }
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
+        if self.consumer.rebuild_wanted.load(Ordering::Relaxed) {
+            self.session = None;
+            return self.rebuild("a person asked for it").await;
+        }
+        match self.step_on().await {
+            Err(Trouble::Broken(why)) => self.heal(why).await,
+            other => other,
+        }
+    }
+
+    /// The stream does not continue here. Is it only late, or another log? The producer knows, and gives a snapshot.
+    async fn heal(&self, why: Break) -> Result<Progress, Trouble> {
+        let line = why.to_string();
+        let lost = match why {
+            Break::Forked { .. } | Break::Trimmed { .. } => true,
+            Break::Short { .. } | Break::Missing => self.is_foreign().await?,
+            Break::Missed { .. } | Break::Silent { .. } | Break::NoEvent { .. } => false,
+        };
+        match lost && self.consumer.cache.is_some() && self.consumer.producer.is_some() {
+            true => self.rebuild(&line).await,
+            false if lost => Err(Trouble::Again(format!(
+                "{line}; nothing more is applied, because this consumer has no snapshot to go on from"
+            ))),
+            false => Err(Trouble::Again(line)),
+        }
+    }
+
+    /// Does the producer say that its log does not hold what was applied here?
+    async fn is_foreign(&self) -> Result<bool, Trouble> {
+        match (self.load().await?, &self.consumer.producer) {
+            (Some(position), Some(producer)) => Ok(producer.holds(position).await? == Holds::No),
+            _ => Ok(false),
+        }
+    }
+
+    async fn rebuild(&self, why: &str) -> Result<Progress, Trouble> {
+        let Consumer { name, stream, .. } = self.consumer;
+        let (Some(cache), Some(producer)) = (&self.consumer.cache, &self.consumer.producer) else {
+            self.consumer.rebuild_wanted.store(false, Ordering::Relaxed);
+            let why = format!("{name} cannot be rebuilt: it does not say how to load a snapshot");
+            return Err(Trouble::Again(why));
+        };
+        let told = self.consumer.status.borrow().rebuilding.is_some();
+        if !told {
+            tracing::error!(consumer = name, stream, why, "loading the cache anew from the producer's snapshot");
+        }
+        let status = &self.consumer.status;
+        status.send_modify(|status| status.rebuilding = Some(0));
+        let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await?;
+        self.consumer.rebuild_wanted.store(false, Ordering::Relaxed);
+        tracing::warn!(consumer = name, rows = rebuilt.rows, offset = rebuilt.offset, "the cache is loaded");
+        status.send_modify(|status| {
+            status.rebuilding = None;
+            status.rebuilt += 1;
+            status.offset = rebuilt.offset;
+            status.dead_letters = 0;
+            status.trouble = None;
+        });
+        Ok(Progress::Rebuilt(rebuilt.rows))
+    }
+
+    async fn step_on(&mut self) -> Result<Progress, Trouble> {
         let result = match self.session.take() {
             None => self
                 .open()
@@ -124,10 +193,7 @@ impl<C: Connect> Follower<C> {
     async fn open(&mut self) -> Result<Session<C::Session>, Trouble> {
         let mut log = self.from.connect().await?;
         let Some(head) = log.head().await? else {
-            let stream = self.from.stream();
-            return Err(Trouble::Again(format!(
-                "stream {stream} does not exist yet; its owner makes it"
-            )));
+            return Err(Break::Missing.into());
         };
         self.met = true;
         let position = self.load().await?;
@@ -246,6 +312,7 @@ impl<C: Connect> Follower<C> {
     fn complain(&self, trouble: Trouble) -> Result<(), Fatal> {
         let line = trouble.to_string();
         match trouble {
+            Trouble::Broken(_) => {}
             Trouble::Fatal(_) => return Err(Fatal(line)),
             Trouble::Misconfigured(_) if !self.met => return Err(Fatal(line)),
             Trouble::Misconfigured(_) | Trouble::Again(_) => {}
@@ -279,14 +346,16 @@ fn keep_what_follows(
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Again(why) | Self::Misconfigured(why) | Self::Fatal(why)) = self;
-        f.write_str(why)
+        match self {
+            Self::Broken(why) => why.fmt(f),
+            Self::Again(why) | Self::Misconfigured(why) | Self::Fatal(why) => f.write_str(why),
+        }
     }
 }
 
 impl From<Break> for Trouble {
     fn from(why: Break) -> Self {
-        Self::Again(why.to_string())
+        Self::Broken(why)
     }
 }
 

@@ -7,16 +7,13 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::envelope::{Envelope, EventId};
 use crate::log::{Head, Record};
 
-/// The last event applied. The number says where, the id says which log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) seq: u64,
-    pub(super) id: EventId,
-}
+pub use crate::snapshot::Position;
 
 /// Why the stream does not continue at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Break {
+    /// There is none.
+    Missing,
     /// It does not reach the position (any more): its owner fills it again, so wait.
     Short { stream: u64, offset: u64 },
     /// It holds another event at the position: this is not the log that was applied.
@@ -114,17 +111,18 @@ impl Break {
 impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Missing => write!(f, "the stream does not exist; its owner makes it"),
             Self::Short { stream, offset } => write!(
                 f,
                 "the stream ends at {stream}, before the offset {offset}; waiting until its owner has filled it again"
             ),
             Self::Forked { seq, theirs, ours } => write!(
                 f,
-                "at {seq} the stream has {theirs}, but {ours} was applied: this is another log; nothing more is applied until the cache is rebuilt from it"
+                "at {seq} the stream has {theirs}, but {ours} was applied: this is another log"
             ),
             Self::Trimmed { first, offset } => write!(
                 f,
-                "the stream begins at {first}, after the offset {offset}: events are gone; nothing more is applied until the cache is rebuilt"
+                "the stream begins at {first}, after the offset {offset}: events are gone"
             ),
             Self::Missed { wanted, got } => {
                 write!(f, "event {wanted} was due, {got} came; reading again")
@@ -154,6 +152,11 @@ pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Option
         .optional()
 }
 
+pub(super) fn forget(rows: &Connection, consumer: &str) -> rusqlite::Result<()> {
+    rows.execute("delete from relay_offset where consumer = ?1", [consumer])?;
+    Ok(())
+}
+
 pub(super) fn store(
     rows: &Connection,
     consumer: &str,
@@ -174,6 +177,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::environment::System;
     use crate::log::Origin;
 
     fn record(seq: u64, id: EventId, prev: Option<EventId>) -> Record {
@@ -197,6 +201,7 @@ mod tests {
         Head {
             seq,
             first,
+            holes: 0,
             incarnation: String::new(),
             origin,
         }
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_event_at_the_offset_must_be_the_one_applied() {
-        let (ours, other) = (EventId::draw(), EventId::draw());
+        let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
         let at = Position { seq: 5, id: ours };
         let check = |first: Option<Record>, head: Head| check_offset(at, &head, first.as_ref());
 
@@ -224,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_wrong_first_event_is_a_trim_only_if_the_stream_begins_later() {
-        let (ours, other) = (EventId::draw(), EventId::draw());
+        let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
         let at = Position { seq: 5, id: ours };
         let check = |first: Record, head: Head| check_offset(at, &head, Some(&first));
 
@@ -240,13 +245,13 @@ mod tests {
         );
         // Trimmed up to the offset: `prev` decides.
         assert_eq!(check(record(6, other, Some(ours)), head(6, 9)), Ok(()));
-        let forked = check(record(6, other, Some(EventId::draw())), head(6, 9));
+        let forked = check(record(6, other, Some(EventId::draw(&System))), head(6, 9));
         assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
     }
 
     #[test]
     fn each_event_is_the_next_number_and_names_the_one_before() {
-        let (first, second) = (EventId::draw(), EventId::draw());
+        let (first, second) = (EventId::draw(&System), EventId::draw(&System));
         let at_1 = follows(None, &record(1, first, None)).unwrap();
         assert_eq!(at_1, Position { seq: 1, id: first });
         assert!(follows(Some(at_1), &record(2, second, Some(first))).is_ok());

@@ -4,24 +4,28 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
-use uuid::Uuid;
 
-use super::{Identity, Options};
+use super::{Gate, Options, identity};
+use crate::envelope::Envelope;
 use crate::error::OpenError;
-use crate::log::Origin;
 
 /// "FRHD": how `file` and our own gate know the file as one of Freehold's.
 const APPLICATION_ID: i64 = 0x4652_4844;
-/// The version of the library's own tables in `schema.sql`.
-const SCHEMA_VERSION: i64 = 1;
+/// The library's own tables: numbered, final, applied in order.
+const SCHEMA: [&str; 2] = [
+    include_str!("../schema/0001_log.sql"),
+    include_str!("../schema/0002_healing.sql"),
+];
+const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
 /// Older versions can corrupt a WAL when two connections write and checkpoint (fixed in 3.51.3).
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 pub(super) struct Opened {
     pub(super) path: PathBuf,
-    pub(super) identity: Identity,
+    pub(super) gate: Gate,
     pub(super) head: u64,
     pub(super) writer: tokio_rusqlite::Connection,
     pub(super) readers: Vec<tokio_rusqlite::Connection>,
@@ -34,14 +38,16 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     }
     let path = real(&path)?;
     find(&path)?; // beside what can never be a database no lock file should appear
-    let ownership = Ownership::take(&path)?;
+    let mut ownership = Ownership::take(&path)?;
     let for_writer = (path.clone(), options.clone());
-    let (writer, identity, head) = tokio::task::spawn_blocking(move || {
+    let (writer, gate, head, ownership) = tokio::task::spawn_blocking(move || {
         let (path, options) = for_writer;
         if find(&path)? == Found::Content {
             inspect(&path, &options)?;
+            check_after_kill(&path)?;
         }
-        prepare(&path, &options)
+        let (writer, gate, head) = prepare(&path, &options, &mut ownership)?;
+        Ok((writer, gate, head, ownership))
     })
     .await
     .expect("opening a database does not panic")?;
@@ -52,12 +58,36 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     }
     Ok(Opened {
         path,
-        identity,
+        gate,
         head,
         writer: writer.into(),
         readers,
         ownership,
     })
+}
+
+/// The file without its lock, to look at. A service that runs has it checked; otherwise it is checked here.
+pub(crate) async fn open_read_only(
+    path: PathBuf,
+    options: Options,
+) -> Result<(Connection, PathBuf), OpenError> {
+    let look = move || {
+        let path = real(&path)?;
+        if find(&path)? == Found::Nothing {
+            let missing = std::io::Error::other("there is no database yet");
+            return Err(unusable(&path, missing));
+        }
+        inspect(&path, &options)?;
+        check_up_to_date(&path)?;
+        let rows = reader(&path).map_err(|error| unusable(&path, error))?;
+        // The WAL stays as it is: that it is there tells the owner of an unclean end.
+        rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .map_err(|error| unusable(&path, error))?;
+        Ok((rows, path))
+    };
+    tokio::task::spawn_blocking(look)
+        .await
+        .expect("opening a database does not panic")
 }
 
 /// The one name of the file: the lock lies beside it, and a link must not lead around the lock. (A hard link does;
@@ -95,10 +125,18 @@ fn find(path: &Path) -> Result<Found, OpenError> {
 }
 
 /// The exclusive lock on a file beside the database. The kernel drops it with the process, however that ends.
-pub(super) struct Ownership(File);
+///
+/// The file says who holds it, and by which nonce the database was known when it was open last.
+pub(super) struct Ownership {
+    file: File,
+    nonces: Vec<String>,
+}
+
+const HOLDER: &str = "process ";
+const NONCE: &str = "nonce ";
 
 impl Ownership {
-    fn take(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -106,56 +144,104 @@ impl Ownership {
             .truncate(false)
             .open(beside(path, ".lock"))
             .map_err(|error| unusable(path, error))?;
-        let mut this = Self(file);
-        match this.0.try_lock() {
-            Ok(()) => this.sign().map_err(|error| unusable(path, error))?,
-            Err(TryLockError::WouldBlock) => {
-                let (path, holder) = (path.to_owned(), this.holder());
-                return Err(OpenError::InUse { path, holder });
+        let locked = file.try_lock();
+        let mut this = Self {
+            file,
+            nonces: Vec::new(),
+        };
+        let said = this.read().map_err(|error| unusable(path, error))?;
+        let lines = |word| said.lines().filter_map(move |line| line.strip_prefix(word));
+        match locked {
+            Ok(()) => {
+                this.nonces = lines(NONCE).map(str::to_owned).collect();
+                this.sign().map_err(|error| unusable(path, error))?;
+                Ok(this)
             }
-            Err(TryLockError::Error(error)) => return Err(unusable(path, error)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+                path: path.to_owned(),
+                holder: lines(HOLDER)
+                    .next()
+                    .map_or_else(|| "unknown".to_owned(), |pid| format!("{HOLDER}{pid}")),
+            }),
+            Err(TryLockError::Error(error)) => Err(unusable(path, error)),
         }
-        Ok(this)
     }
 
     pub(super) fn release(&self) {
-        if let Err(error) = self.0.unlock() {
+        if let Err(error) = self.file.unlock() {
             tracing::warn!(%error, "the database's lock is released with the process instead of now");
         }
     }
 
-    fn sign(&mut self) -> std::io::Result<()> {
-        self.0.set_len(0)?;
-        writeln!(self.0, "process {}", std::process::id())
+    pub(super) fn knows_any(&self) -> bool {
+        !self.nonces.is_empty()
     }
 
-    fn holder(&mut self) -> String {
+    pub(super) fn knows(&self, nonce: &str) -> bool {
+        self.nonces.iter().any(|known| known == nonce)
+    }
+
+    /// From now on this nonce is good, too.
+    pub(super) fn also(&mut self, nonce: &str) -> std::io::Result<()> {
+        self.nonces.push(nonce.to_owned());
+        self.sign()
+    }
+
+    /// From now on only this one is.
+    pub(super) fn only(&mut self, nonce: &str) -> std::io::Result<()> {
+        self.nonces = vec![nonce.to_owned()];
+        self.sign()
+    }
+
+    fn read(&mut self) -> std::io::Result<String> {
         let mut text = String::new();
-        let read = self
-            .0
-            .rewind()
-            .and_then(|()| self.0.read_to_string(&mut text));
-        match read {
-            Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-            _ => "unknown".to_owned(),
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    fn sign(&mut self) -> std::io::Result<()> {
+        let mut text = format!("{HOLDER}{}\n", std::process::id());
+        for nonce in &self.nonces {
+            text.push_str(&format!("{NONCE}{nonce}\n"));
+        }
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.set_len(text.len() as u64)?;
+        self.file.sync_all()
+    }
+}
+
+/// Who only looks cannot migrate.
+fn check_up_to_date(path: &Path) -> Result<(), OpenError> {
+    let found = open_to_look(path).and_then(|rows| schema_version(&rows));
+    match found.map_err(|error| refusal(path, error))? {
+        SCHEMA_VERSION => Ok(()),
+        _ => {
+            let old = "it is of an older version of the program; start the service once";
+            Err(unusable(path, std::io::Error::other(old)))
         }
     }
 }
 
-/// Everything that can be refused is refused here, on a connection that cannot write.
-fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
+/// Whose file is it? On a connection that cannot write.
+pub(super) fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
     let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
     check_owner(&rows, path, options)?;
-    check_versions(&rows, path, options)?;
-    if was_killed(path) {
-        check_pages(&rows, path)?;
+    check_versions(&rows, path, options)
+}
+
+fn check_after_kill(path: &Path) -> Result<(), OpenError> {
+    if !was_killed(path) {
+        return Ok(());
     }
-    Ok(())
+    let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
+    check_pages(&rows, path)
 }
 
 /// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would put files of its own
 /// beside one that turns out to be somebody else's.
-fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let plain = path.to_str().filter(|_| !beside(path, "-wal").exists());
     let Some(plain) = plain else {
@@ -183,10 +269,14 @@ fn check_owner(rows: &Connection, path: &Path, options: &Options) -> Result<(), 
             Err(OpenError::NotOurs { path })
         };
     }
-    match identity(rows).map_err(|error| refusal(path, error))? {
-        Some(found) if found.service != options.service => Err(OpenError::OtherService {
+    let service = match schema_version(rows).map_err(|error| refusal(path, error))? {
+        0 => None,
+        _ => identity::service(rows).map_err(|error| refusal(path, error))?,
+    };
+    match service {
+        Some(owner) if owner != options.service => Err(OpenError::OtherService {
             path: path.to_owned(),
-            owner: found.service,
+            owner,
             service: options.service.to_owned(),
         }),
         _ => Ok(()),
@@ -225,8 +315,12 @@ fn check_pages(rows: &Connection, path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// The writing connection, with every table in place.
-fn prepare(path: &Path, options: &Options) -> Result<(Connection, Identity, u64), OpenError> {
+/// The writing connection, with every table in place and the file recognised.
+fn prepare(
+    path: &Path,
+    options: &Options,
+    ownership: &mut Ownership,
+) -> Result<(Connection, Gate, u64), OpenError> {
     let failed = |error: rusqlite::Error| refusal(path, error);
     let mut rows = Connection::open(path).map_err(failed)?;
     // FULL: a commit that was answered is on the disk (NORMAL lost 290 of them in a measured power cut).
@@ -235,12 +329,14 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Identity, u64)
     )
     .map_err(failed)?;
     rows.set_prepared_statement_cache_capacity(64);
-    install(&mut rows, options).map_err(failed)?;
+    let fresh = install(&mut rows, options).map_err(failed)?;
     migrate(&mut rows, options).map_err(|error| unusable(path, error))?;
-    let identity = identity(&rows).map_err(failed)?;
-    let identity = identity.expect("installed above");
+    check_keys(&rows, path, options)?;
+    identity::recognise(&rows, path, fresh, ownership, options)
+        .map_err(|error| unusable(path, error))?;
+    let gate = identity::gate(&rows).map_err(failed)?;
     let head = crate::outbox::head_seq(&rows).map_err(failed)?;
-    Ok((rows, identity, head))
+    Ok((rows, gate, head))
 }
 
 /// The service's own tables. A service may have none: then it only tells events.
@@ -252,62 +348,56 @@ fn migrate(rows: &mut Connection, options: &Options) -> rusqlite_migration::Resu
     Migrations::new(steps).to_latest(rows)
 }
 
-/// The library's tables and the identity row, once, in one transaction.
-fn install(rows: &mut Connection, options: &Options) -> rusqlite::Result<()> {
-    if schema_version(rows)? == SCHEMA_VERSION {
-        return Ok(());
+/// The library's tables, in one transaction. True: they were not there, and the database is new.
+pub(super) fn install(rows: &mut Connection, options: &Options) -> rusqlite::Result<bool> {
+    let found = schema_version(rows)?;
+    if found == SCHEMA_VERSION {
+        return Ok(false);
     }
     let tx = rows.transaction()?;
-    tx.execute_batch(include_str!("../schema.sql"))?;
-    tx.execute(
-        "insert into relay_identity (one, schema_version, service, stream, database_id, epoch)
-         values (1, ?1, ?2, ?3, ?4, 1)",
-        (
-            SCHEMA_VERSION,
-            options.service,
-            options.stream,
-            Uuid::new_v4().to_string(),
-        ),
-    )?;
-    tx.execute("insert into relay_head (one, seq) values (1, 0)", [])?;
+    for (step, version) in SCHEMA.iter().zip(1..).filter(|(_, version)| *version > found) {
+        tx.execute_batch(step)?;
+        if version == 1 {
+            identity::create(&tx, options)?;
+            tx.execute("insert into relay_head (one, seq) values (1, 0)", [])?;
+        }
+    }
+    tx.execute("update relay_identity set schema_version = ?1", [SCHEMA_VERSION])?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-    tx.commit()
+    tx.commit()?;
+    Ok(found == 0)
 }
 
-fn reader(path: &Path) -> rusqlite::Result<Connection> {
+/// A lost key file is answered with a fresh one, which would seal what comes and open nothing that is there: so the
+/// keys of the first and the last sealed part must be known.
+fn check_keys(rows: &Connection, path: &Path, options: &Options) -> Result<(), OpenError> {
+    let Some(keys) = &options.keys else {
+        return Ok(());
+    };
+    for order in ["asc", "desc"] {
+        let key = sealed_with(rows, order).map_err(|error| refusal(path, error))?;
+        if let Some(key) = key.filter(|key| keys.ids().all(|id| id != key)) {
+            let path = path.to_owned();
+            return Err(OpenError::KeyLost { path, key });
+        }
+    }
+    Ok(())
+}
+
+fn sealed_with(rows: &Connection, order: &str) -> rusqlite::Result<Option<String>> {
+    let sql = format!(
+        r#"select envelope from relay_outbox where instr(envelope, cast('"sealedkey":' as blob)) order by seq {order} limit 1"#
+    );
+    let envelope: Option<Vec<u8>> = rows.query_row(&sql, [], |row| row.get(0)).optional()?;
+    let key = envelope.and_then(|bytes| Some(Envelope::parse(&bytes).ok()?.sealedkey?.into_owned()));
+    Ok(key)
+}
+
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let rows = Connection::open(path)?;
     rows.execute_batch("pragma query_only = on; pragma busy_timeout = 5000;")?;
     rows.set_prepared_statement_cache_capacity(64);
     Ok(rows)
-}
-
-fn identity(rows: &Connection) -> rusqlite::Result<Option<Identity>> {
-    if schema_version(rows)? == 0 {
-        return Ok(None);
-    }
-    let read = |row: &rusqlite::Row<'_>| {
-        let database_id: String = row.get(2)?;
-        Ok(Identity {
-            service: row.get(0)?,
-            stream: row.get(1)?,
-            origin: Origin {
-                database_id: database_id.parse().map_err(|_| {
-                    rusqlite::Error::InvalidColumnType(
-                        2,
-                        "database_id".into(),
-                        rusqlite::types::Type::Text,
-                    )
-                })?,
-                epoch: row.get(3)?,
-            },
-        })
-    };
-    rows.query_row(
-        "select service, stream, database_id, epoch from relay_identity",
-        [],
-        read,
-    )
-    .optional()
 }
 
 /// 0 where the library's tables do not exist.
@@ -346,7 +436,7 @@ fn unusable(path: &Path, cause: impl Into<crate::error::Cause>) -> OpenError {
 }
 
 /// `users.db` and `-wal` make `users.db-wal`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -1,23 +1,29 @@
 //! The open transaction, as the work inside it sees it.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 
 use rusqlite::Connection;
 
-use super::Identity;
+use super::Context;
+use crate::envelope::Envelope;
+use crate::error::ApplyError;
 
 /// A write transaction. SQL comes through `Deref`, events go through [`Tx::emit`]; it exists only inside
 /// `Database::write`, so an event without a transaction cannot be written down.
 pub struct Tx<'a> {
     rows: Rows<'a>,
-    identity: &'a Identity,
+    context: &'a Context,
+    /// The event that a reaction is reacting to: what it emits names it.
+    cause: RefCell<Option<String>>,
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(connection: &'a Connection, identity: &'a Identity) -> Self {
+    pub(crate) fn new(connection: &'a Connection, context: &'a Context) -> Self {
         Self {
             rows: Rows(connection),
-            identity,
+            context,
+            cause: RefCell::default(),
         }
     }
 
@@ -26,8 +32,42 @@ impl<'a> Tx<'a> {
         &self.rows
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
-        self.identity
+    pub(crate) fn context(&self) -> &Context {
+        self.context
+    }
+
+    /// Unix time in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.context.environment.now_ms()
+    }
+
+    pub(crate) fn cause(&self) -> Option<String> {
+        self.cause.borrow().clone()
+    }
+
+    /// Runs `work`; what it emits names `cause`.
+    pub(crate) fn caused_by<T>(&self, cause: Option<String>, work: impl FnOnce() -> T) -> T {
+        let before = self.cause.replace(cause);
+        let done = work();
+        self.cause.replace(before);
+        done
+    }
+
+    /// What the owner sealed into an event of its own. Another service's sealed part is nobody's business here.
+    pub(crate) fn open_sealed(
+        &self,
+        envelope: &Envelope<'_>,
+    ) -> Result<Option<Vec<u8>>, ApplyError> {
+        let (key, sealed) = match (&envelope.sealedkey, &envelope.sealed) {
+            (None, None) => return Ok(None),
+            (Some(key), Some(sealed)) => (key, sealed),
+            _ => return Err(ApplyError::Fatal("half of its sealed part is missing".to_owned())),
+        };
+        let keys = self.context.keys.as_ref().ok_or_else(|| {
+            ApplyError::Fatal("it has a sealed part, and this program has no key file".to_owned())
+        })?;
+        let opened = keys.open_sealed(envelope.id, key, sealed);
+        opened.map(Some).map_err(|error| ApplyError::Fatal(error.to_string()))
     }
 
     /// Runs `work` in a savepoint: what it did is kept together or not at all.

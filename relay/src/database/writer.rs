@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::open::Ownership;
-use super::{Identity, Options, Tx};
+use super::{Context, Options, Tx};
 use crate::error::WriteError;
 use crate::panics::message;
 
@@ -29,7 +29,7 @@ impl Writer {
     pub(super) fn start(
         connection: tokio_rusqlite::Connection,
         ownership: Ownership,
-        identity: Arc<Identity>,
+        context: Arc<Context>,
         announce: watch::Sender<u64>,
         options: &Options,
     ) -> Self {
@@ -40,7 +40,7 @@ impl Writer {
             Loop {
                 connection,
                 ownership,
-                identity,
+                context,
                 announce,
                 waiting,
                 max_group: options.max_group.max(1),
@@ -84,7 +84,7 @@ struct Loop {
     connection: tokio_rusqlite::Connection,
     /// Given back only when nothing can be written any more.
     ownership: Ownership,
-    identity: Arc<Identity>,
+    context: Arc<Context>,
     announce: watch::Sender<u64>,
     waiting: mpsc::Receiver<Box<dyn Job>>,
     max_group: usize,
@@ -115,9 +115,9 @@ impl Loop {
     /// Runs one group on the writer's thread. Every job's panics are caught there, so the thread is gone only after a
     /// fault of ours; without it the service would refuse every write for ever, so the process ends instead.
     async fn commit(&self, group: Vec<Box<dyn Job>>) {
-        let identity = self.identity.clone();
+        let context = self.context.clone();
         let announce = self.announce.clone();
-        let work = move |rows: &mut Connection| commit_group(rows, &identity, group, &announce);
+        let work = move |rows: &mut Connection| commit_group(rows, &context, group, &announce);
         if let Err(error) = self.connection.call_raw(work).await {
             tracing::error!(%error, "the writer's thread is gone, stopping");
             std::process::exit(EXIT_STORAGE);
@@ -128,11 +128,11 @@ impl Loop {
 /// One transaction for the whole group; afterwards everybody has an answer.
 fn commit_group(
     rows: &Connection,
-    identity: &Identity,
+    context: &Context,
     mut group: Vec<Box<dyn Job>>,
     announce: &watch::Sender<u64>,
 ) {
-    let ended = transact(rows, identity, &mut group);
+    let ended = transact(rows, context, &mut group);
     if let Ok(head) = ended {
         // Before the answers, so that the relay is already under way when the callers go on.
         announce.send_if_modified(|known| std::mem::replace(known, head) != head);
@@ -146,10 +146,10 @@ fn commit_group(
 /// Begins, runs every job, commits; answers the outbox's head.
 fn transact(
     rows: &Connection,
-    identity: &Identity,
+    context: &Context,
     group: &mut [Box<dyn Job>],
 ) -> Result<u64, CommitError> {
-    let tx = Tx::new(rows, identity);
+    let tx = Tx::new(rows, context);
     let began = tx.command("begin immediate");
     let end = began.and_then(|()| {
         for job in group.iter_mut() {

@@ -6,13 +6,9 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, Message};
 use futures::{FutureExt, StreamExt};
 
-use super::{Nats, context, head_of, stream_info};
+use super::{MAX_READ_BYTES, Nats, context, head_of, stream_info};
 use crate::error::LogError;
 use crate::log::{Connect, Head, Log, Record};
-
-/// Bytes one pull asks for and one read hands out, at most (one event is always handed out). The broker cuts off a
-/// reader that has asked for more than it takes in.
-const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 
 /// The way of a reader to another service's stream.
 #[derive(Clone)]

@@ -1,15 +1,20 @@
-//! The owner's side of a stream: its head, its messages, making it, and the fixed consumers of its readers.
+//! The owner's side of a stream: its head and messages, making, trimming and deleting it, and its readers' consumers.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, SubjectTransform};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{
+    Config, DeleteStatus, DiscardPolicy, PurgeResponse, SubjectTransform,
+};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::publish::Publisher;
-use super::{DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, context, head_of, stream_info};
+use super::{
+    DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, ask, context, direct, head_of, stream_info,
+};
 use crate::error::LogError;
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 
@@ -98,52 +103,102 @@ impl AppendLog for StreamSession {
 }
 
 impl Stream for StreamSession {
-    async fn create(&mut self, first: u64, origin: &Origin) -> Result<Head, LogError> {
-        let config = stream_config(&self.way.stream, first, origin);
+    async fn create(
+        &mut self,
+        first: u64,
+        origin: &Origin,
+        incarnation: &str,
+    ) -> Result<Head, LogError> {
+        check_token(incarnation)?;
+        let config = stream_config(&self.way.stream, first, origin, incarnation);
         let made = self.js.create_stream(config).await;
         let made = made.map_err(|error| {
             let what = format!("stream {} cannot be made", self.way.stream);
             LogError::lost_because(what, error)
         })?;
         let head = head_of(made.cached_info());
+        if head.seq + 1 != first {
+            // While the broker still removes one deleted stream's folder it cannot remove the next one's, does not say
+            // so (nats-server 2.15.1, `fileStore.Delete`), and a new stream finds the old messages there.
+            self.delete().await?;
+            return Err(LogError::lost("the new stream held what was deleted"));
+        }
         self.publisher.batches = made.cached_info().config.allow_atomic_publish;
         self.readers_made = false;
         self.make_readers().await;
         Ok(head)
     }
+
+    async fn delete(&mut self) -> Result<(), LogError> {
+        let stream = &self.way.stream;
+        let failed = format!("stream {stream} cannot be deleted");
+        let subject = format!("STREAM.DELETE.{stream}");
+        let _gone: Option<DeleteStatus> = ask(&self.js, subject, json!({}), failed).await?;
+        Ok(())
+    }
+
+    /// A purge takes what is before a number. From 0 it takes everything, and from beyond the end it moves the end.
+    async fn trim(&mut self, first: u64) -> Result<(), LogError> {
+        let stream = &self.way.stream;
+        let info = stream_info(&self.js, stream).await?;
+        let state = info.ok_or_else(|| self.missing())?.state;
+        let first = first.min(state.last_sequence);
+        if first <= state.first_sequence {
+            return Ok(());
+        }
+        let failed = format!("stream {stream} cannot be trimmed");
+        let subject = format!("STREAM.PURGE.{stream}");
+        let purged: Option<PurgeResponse> =
+            ask(&self.js, subject, json!({"seq": first}), failed).await?;
+        purged.map(drop).ok_or_else(|| self.missing())
+    }
+
+    /// What the broker has handed out: a reader may still be applying the last of it. One whose consumer is not there
+    /// has read nothing.
+    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
+        let mut places = Vec::new();
+        for reader in &self.way.readers {
+            let subject = format!("CONSUMER.INFO.{}.{reader}", self.way.stream);
+            let failed = format!("the broker does not show consumer {reader}");
+            let info: Option<consumer::Info> = ask(&self.js, subject, json!({}), failed).await?;
+            places.push(info.map_or(0, |info| info.delivered.stream_sequence));
+        }
+        Ok(places.into_iter().min())
+    }
 }
 
 impl StreamSession {
-    /// One request for each message, from the stream's leader: the relay wants exactly one, its head.
+    fn missing(&self) -> LogError {
+        LogError::lost(format!("there is no stream {}", self.way.stream))
+    }
+
+    /// One message comes from the stream's leader, and only from its very place: the relay wants its head. Many come
+    /// from whoever holds a copy.
     async fn read_now(&self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
+        match limit {
+            0 | 1 => Ok(self.read_one(after + 1).await?.into_iter().collect()),
+            _ => direct::read(&self.js.client(), &self.way.stream, after + 1, limit).await,
+        }
+    }
+
+    async fn read_one(&self, seq: u64) -> Result<Option<Record>, LogError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind::{JetStream, NoMessageFound};
         let stream = self.js.get_stream_no_info(&self.way.stream).await;
         let stream =
             stream.map_err(|error| LogError::lost_because("no such stream name", error))?;
-        let mut records = Vec::new();
-        while records.len() < limit {
-            let seq = after + 1 + records.len() as u64;
-            match stream.get_raw_message(seq).await {
-                Ok(message) => records.push(Record {
-                    seq: message.sequence,
-                    subject: message.subject.to_string(),
-                    bytes: message.payload,
-                }),
-                Err(error) => match error.kind() {
-                    NoMessageFound => break,
-                    JetStream(why) => {
-                        return Err(api_error(format!("event {seq} cannot be read"), &why));
-                    }
-                    _ => {
-                        return Err(LogError::lost_because(
-                            format!("event {seq} cannot be read"),
-                            error,
-                        ));
-                    }
-                },
-            }
+        let failed = format!("event {seq} cannot be read");
+        match stream.get_raw_message(seq).await {
+            Ok(message) => Ok(Some(Record {
+                seq: message.sequence,
+                subject: message.subject.to_string(),
+                bytes: message.payload,
+            })),
+            Err(error) => match error.kind() {
+                NoMessageFound => Ok(None),
+                JetStream(why) => Err(api_error(failed, &why)),
+                _ => Err(LogError::lost_because(failed, error)),
+            },
         }
-        Ok(records)
     }
 
     /// Every reader has one pull consumer, made here: who may make consumers could aim one at a stream's subject.
@@ -165,10 +220,19 @@ impl StreamSession {
     }
 }
 
-/// As the log wants its copy: nobody can delete from it, and only who knows the token can write to it.
-fn stream_config(stream: &str, first: u64, origin: &Origin) -> Config {
+/// The token becomes one word of the subjects the stream takes; a dot or a wildcard in it would open other doors.
+fn check_token(token: &str) -> Result<(), LogError> {
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        true => Ok(()),
+        false => Err(LogError::Refused(format!(
+            "{token:?} is no word of a subject"
+        ))),
+    }
+}
+
+/// As the log wants its copy: no single message can be deleted, and only who knows the token can write to it.
+fn stream_config(stream: &str, first: u64, origin: &Origin, token: &str) -> Config {
     let root = stream.to_lowercase();
-    let token = draw_token();
     Config {
         name: stream.to_owned(),
         subjects: vec![format!("{root}.{token}.>")],
@@ -185,7 +249,7 @@ fn stream_config(stream: &str, first: u64, origin: &Origin) -> Config {
         metadata: HashMap::from([
             (DATABASE_ID.to_owned(), origin.database_id.to_string()),
             (EPOCH.to_owned(), origin.epoch.to_string()),
-            (INCARNATION.to_owned(), token),
+            (INCARNATION.to_owned(), token.to_owned()),
         ]),
         ..Config::default()
     }
@@ -206,8 +270,16 @@ fn reader_config(name: &str) -> pull::Config {
     }
 }
 
-fn draw_token() -> String {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).expect("the operating system has random bytes");
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_word_of_a_subject() {
+        assert!(check_token("00c0ffee").is_ok());
+        for bad in ["", "a.b", "*", ">", "a b", "\u{e9}"] {
+            let refused = check_token(bad).unwrap_err();
+            assert!(matches!(refused, LogError::Refused(_)), "{bad:?}");
+        }
+    }
 }

@@ -181,6 +181,7 @@ async fn what_a_reaction_emits_commits_with_the_offset() {
                 event_type: "scales.noticed.v1",
                 aggregate: event.aggregate.clone(),
                 data: &event.event,
+                sealed: None,
                 decode: |_, data| serde_json::from_slice(data).map(Some),
             })?;
             Ok(())

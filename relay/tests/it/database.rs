@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use relay::{Database, OpenError, Options, WriteError};
 
-use crate::support::{MIGRATIONS, Scratch, count, options, weigh};
+use crate::support::{MIGRATIONS, Scratch, count, options, origin, weigh};
 
 #[tokio::test]
 async fn a_file_opens_again_after_close_with_what_was_written() {
     let scratch = Scratch::new();
     let db = scratch.producer().await;
-    let origin = db.identity().origin.clone();
+    let before = origin(&db).await;
     weigh(&db, "a", 1, 1).await;
     db.close().await;
     assert!(
@@ -19,7 +19,7 @@ async fn a_file_opens_again_after_close_with_what_was_written() {
     );
 
     let again = scratch.producer().await;
-    assert_eq!(again.identity().origin, origin);
+    assert_eq!(origin(&again).await, before);
     assert_eq!(again.outbox().committed(), 1);
     assert_eq!(count(&again, "parcels").await, 1);
 }

@@ -10,6 +10,8 @@ mod conformance;
 mod consumer;
 mod database;
 mod dead_letters;
+mod decisions;
 mod outbox;
 mod publishing;
+mod reconciliation;
 mod support;

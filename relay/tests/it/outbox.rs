@@ -135,6 +135,7 @@ fn emit_as(tx: &relay::Tx<'_>, event_type: &str) -> Result<u64, EmitError> {
         event_type,
         aggregate: "a".to_owned(),
         data: &weighed("a", 1, 1),
+        sealed: None,
         decode,
     })
 }

@@ -1,14 +1,26 @@
 //! A service small enough to test with: parcels that are weighed, in a file of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, Database, NewEvent, Options, Received, Record, Relay, Rows, Tx};
+use relay::rusqlite::{self, Connection};
+use relay::{
+    Answers, AppendLog, ApplyError, Case, Connect, Consumer, Database, Fold, FoundIn, Head, Holds, Lines,
+    Log, LogError, NewEvent, OpenError, Options, Origin, Position, Producer, ReadOnly, Received,
+    Record, Relay, Report, Rows, Sink, Step, Stream, Tx, WriteError, row,
+};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 pub const MIGRATIONS: &[&str] = &[
-    "create table parcels (id text primary key, weight_g integer not null check (weight_g > 0)) strict",
+    "create table parcels (id text primary key, weight_g integer not null check (weight_g > 0)) strict;
+     create table totals (
+       parcel text primary key, version integer not null, times integer not null, total_g integer not null
+     ) strict;",
 ];
 
 /// The one event of the test service.
@@ -58,7 +70,19 @@ impl Scratch {
 }
 
 pub fn options() -> Options {
-    Options::new("parcel-service", "PARCELS", MIGRATIONS)
+    Options::new("parcel-service", "PARCELS", MIGRATIONS).fold(Fold::new(
+        &["parcels", "totals"],
+        decode,
+        |rows, event| Ok(store(rows, &event.event)?),
+    ))
+}
+
+/// A file that was copied in a way nothing local can see: a person's word stands for the missing evidence.
+pub fn unmarked() -> Options {
+    Options {
+        open_without_stream: true,
+        ..options()
+    }
 }
 
 /// Stores a parcel's weight and tells it, in one transaction.
@@ -78,9 +102,60 @@ pub fn weighed(parcel: &str, weight_g: i64, version: u64) -> Weighed {
 }
 
 pub fn store_and_emit(tx: &Tx<'_>, event: &Weighed) -> Result<u64, relay::EmitError> {
-    let sql = "insert or replace into parcels (id, weight_g) values (?1, ?2)";
-    tx.execute(sql, (&event.parcel, event.weight_g))?;
+    store(tx.rows(), event)?;
     emit(tx, event)
+}
+
+/// How the parcels follow from their events: now, and when the log comes home.
+pub fn store(rows: &Rows<'_>, event: &Weighed) -> relay::rusqlite::Result<()> {
+    let sql = "insert or replace into parcels (id, weight_g) values (?1, ?2)";
+    rows.execute(sql, (&event.parcel, event.weight_g))?;
+    add(rows, event)
+}
+
+/// Adds a weighing to its parcel's totals: one that is added twice, or not at all, shows.
+fn add(rows: &Rows<'_>, event: &Weighed) -> rusqlite::Result<()> {
+    let sql = "insert into totals values (?1, ?2, 1, ?3)
+               on conflict do update set version = ?2, times = times + 1, total_g = total_g + ?3";
+    rows.execute(sql, (&event.parcel, event.version, event.weight_g))?;
+    Ok(())
+}
+
+/// Weighs a parcel once more; answers the event as the outbox holds it.
+pub async fn weigh_again(
+    db: &Database,
+    parcel: &str,
+    weight_g: i64,
+) -> Result<Record, WriteError<relay::EmitError>> {
+    let parcel = parcel.to_owned();
+    db.write(move |tx| {
+        let sql = "select coalesce(max(version), 0) + 1 from totals where parcel = ?1";
+        let version = tx.query_row(sql, [&parcel], |row| row.get(0))?;
+        let seq = store_and_emit(tx, &weighed(&parcel, weight_g, version))?;
+        let sql = "select subject, envelope from relay_outbox where seq = ?1";
+        let record = tx.query_row(sql, [seq], |row| {
+            let bytes: Vec<u8> = row.get(1)?;
+            Ok(Record {
+                seq,
+                subject: row.get(0)?,
+                bytes: bytes.into(),
+            })
+        });
+        Ok(record?)
+    })
+    .await
+}
+
+/// So many more weighings, of three parcels in turn.
+pub async fn weigh_many(db: &Database, count: u64) -> Vec<Record> {
+    let mut records = Vec::new();
+    for _ in 0..count {
+        let at = db.outbox().committed();
+        let parcel = ["a", "b", "c"][usize::try_from(at % 3).unwrap()];
+        let weight_g = i64::try_from(at + 1).unwrap();
+        records.push(weigh_again(db, parcel, weight_g).await.unwrap());
+    }
+    records
 }
 
 pub fn emit(tx: &Tx<'_>, event: &Weighed) -> Result<u64, relay::EmitError> {
@@ -88,13 +163,13 @@ pub fn emit(tx: &Tx<'_>, event: &Weighed) -> Result<u64, relay::EmitError> {
         event_type: "parcels.weighed.v1",
         aggregate: event.parcel.clone(),
         data: event,
+        sealed: None,
         decode,
     })
 }
 
 /// Every row of a database's outbox.
 pub async fn outbox_rows(db: &Database) -> Vec<Record> {
-    use relay::Log;
     let mut outbox = db.outbox();
     match outbox.committed() {
         0 => Vec::new(),
@@ -103,6 +178,10 @@ pub async fn outbox_rows(db: &Database) -> Vec<Record> {
             .await
             .unwrap(),
     }
+}
+
+pub async fn origin(db: &Database) -> relay::Origin {
+    db.outbox().head().await.unwrap().unwrap().origin
 }
 
 pub async fn count(db: &Database, table: &'static str) -> i64 {
@@ -140,6 +219,269 @@ pub fn history() -> Consumer {
     Consumer::projection("parcel-history", "PARCELS", decode, remember)
 }
 
+/// What the producer shares, and what `totals` keeps of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    pub parcel: String,
+    pub version: u64,
+    pub times: u64,
+    pub total_g: i64,
+}
+
+pub fn share(rows: &Connection, sink: &mut Sink<'_>) -> rusqlite::Result<()> {
+    for total in read_totals(rows)? {
+        if !sink(row(&total)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_totals(rows: &Connection) -> rusqlite::Result<Vec<Total>> {
+    rows.prepare("select parcel, version, times, total_g from totals order by parcel")?
+        .query_map([], |row| {
+            Ok(Total {
+                parcel: row.get(0)?,
+                version: row.get(1)?,
+                times: row.get(2)?,
+                total_g: row.get(3)?,
+            })
+        })?
+        .collect()
+}
+
+/// Adds up what the parcels weighed; a version that is not the next makes a dead letter.
+pub fn totals(producer: impl Producer) -> Consumer {
+    Consumer::projection("parcel-totals", "PARCELS", decode, |rows, event: &Received<Weighed>| {
+        let event = &event.event;
+        let sql = "select coalesce(max(version), 0) from totals where parcel = ?1";
+        let known: u64 = rows.query_row(sql, [&event.parcel], |row| row.get(0))?;
+        if event.version != known + 1 {
+            let why = format!("version {} after {known}", event.version);
+            return Err(ApplyError::Rejected(why));
+        }
+        Ok(add(rows, event)?)
+    })
+    .loads(
+        &["totals"],
+        |rows, total: &Total| {
+            let sql = "insert into totals values (?1, ?2, ?3, ?4)";
+            rows.execute(sql, (&total.parcel, total.version, total.times, total.total_g))?;
+            Ok(())
+        },
+        share,
+    )
+    .asks(Arc::new(producer))
+}
+
+/// The producer as its consumers reach it: whatever process runs just now, if one does.
+#[derive(Clone, Default)]
+pub struct Front(Arc<Mutex<Option<Answers>>>);
+
+impl Front {
+    pub fn of(db: &Database) -> Self {
+        let front = Self::default();
+        front.serve(db);
+        front
+    }
+
+    pub fn serve(&self, db: &Database) {
+        *self.0.lock().unwrap() = Some(Answers::new(db, share));
+    }
+
+    pub fn leave(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn answers(&self) -> Result<Answers, LogError> {
+        let answers = self.0.lock().unwrap().clone();
+        answers.ok_or_else(|| LogError::Lost("the producer does not run".to_owned(), None))
+    }
+}
+
+impl Producer for Front {
+    fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
+        Box::pin(async move { self.answers()?.holds(at).await })
+    }
+
+    fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>> {
+        Box::pin(async move { self.answers()?.snapshot(at).await })
+    }
+}
+
+/// What lies on the disk, WAL and lock included: as a kill would leave it, or a snapshot of the volume keep it.
+#[derive(Clone)]
+pub struct Image {
+    file: Vec<u8>,
+    wal: Option<Vec<u8>>,
+    lock: Vec<u8>,
+}
+
+impl Image {
+    /// Nobody may be writing.
+    pub fn take(path: &Path) -> Self {
+        Self {
+            file: std::fs::read(path).unwrap(),
+            wal: std::fs::read(beside(path, "-wal")).ok(),
+            lock: std::fs::read(beside(path, ".lock")).unwrap(),
+        }
+    }
+
+    /// The volume as it was: the same files with older bytes. Nothing local can see it.
+    pub fn roll_back(&self, path: &Path) {
+        self.write_over(path);
+        std::fs::write(beside(path, ".lock"), &self.lock).unwrap();
+    }
+
+    /// The bytes written into the file that is there. Its lock file stays as it is.
+    pub fn write_over(&self, path: &Path) {
+        std::fs::write(path, &self.file).unwrap();
+        for stray in ["-wal", "-shm"] {
+            let _none = std::fs::remove_file(beside(path, stray));
+        }
+        if let Some(wal) = &self.wal {
+            std::fs::write(beside(path, "-wal"), wal).unwrap();
+        }
+    }
+
+    /// A copy in the file's place, as `cp` makes one where nothing is.
+    pub fn copy_to(&self, path: &Path) {
+        let _none = std::fs::remove_file(path);
+        self.write_over(path);
+    }
+}
+
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Ends a process as `kill -9` does: the file and its WAL stay as they lie.
+pub async fn kill(db: Database) {
+    let path = db.path().to_owned();
+    let image = Image::take(&path);
+    db.close().await;
+    image.roll_back(&path);
+}
+
+/// Opens a file whose last owner was dropped and may just be ending.
+pub async fn reopen(path: &Path, options: Options) -> Database {
+    for _ in 0..5_000 {
+        match Database::open(path, options.clone()).await {
+            Err(OpenError::InUse { .. }) => {}
+            opened => return opened.unwrap(),
+        }
+        let a_moment = || std::thread::sleep(Duration::from_millis(1)); // of real time, whatever the clock says
+        tokio::task::spawn_blocking(a_moment).await.unwrap();
+    }
+    panic!("{} is still in use", path.display());
+}
+
+/// How the file stands, seen from beside it.
+pub async fn report(db: &Database) -> Report {
+    let beside = ReadOnly::open(db.path(), &options()).await.unwrap();
+    beside.report().await.unwrap()
+}
+
+/// What was done to the file, oldest first.
+pub async fn audited(db: &Database) -> Vec<String> {
+    let audit = report(db).await.audit;
+    audit.into_iter().rev().map(|line| line.action).collect()
+}
+
+/// A relay's steps until it has nothing more to do; answers what its contacts found, each case once in a row.
+pub async fn settle(relay: &mut Relay<MemoryBroker>) -> Vec<Case> {
+    let cases = Arc::new(Mutex::new(Vec::new()));
+    let (mut status, seen) = (relay.status(), cases.clone());
+    let watching = tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            let case = status.borrow_and_update().case;
+            let mut seen = seen.lock().unwrap();
+            let news = case.filter(|case| seen.last() != Some(case));
+            seen.extend(news);
+        }
+    });
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+        if let Ok(Step::Checked | Step::Halted) = relay.step().await {
+            tokio::task::yield_now().await; // so that the watcher has seen everything
+            watching.abort();
+            return std::mem::take(&mut *cases.lock().unwrap());
+        }
+    }
+    panic!("no rest: {:?}", relay.status().borrow());
+}
+
+/// The same, with a relay of its own.
+pub async fn meet(db: &Database, broker: &MemoryBroker) -> Vec<Case> {
+    settle(&mut Relay::new(db, broker.clone())).await
+}
+
+/// Puts a copy of an open file elsewhere and opens it as if nothing told that it is one.
+pub async fn clone_of(db: &Database, to: &Path) -> Database {
+    Image::take(db.path()).copy_to(to);
+    Database::open(to, unmarked()).await.unwrap()
+}
+
+/// The service's own tables, row by row.
+pub async fn tables(db: &Database) -> Vec<String> {
+    let read = db.read(|rows| {
+        let mut all: Vec<String> = rows
+            .prepare("select id || ' ' || weight_g from parcels order by id")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        all.extend(read_totals(rows)?.iter().map(|total| format!("{total:?}")));
+        Ok::<_, rusqlite::Error>(all)
+    });
+    read.await.unwrap()
+}
+
+/// The service's own tables, as a new file makes them from these events.
+pub async fn tables_from(events: &[Record]) -> Vec<String> {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let mut outbox = db.outbox();
+    let head = outbox.head().await.unwrap().unwrap();
+    outbox.append_after(&head, events).await.unwrap();
+    tables(&db).await
+}
+
+/// What lies set aside: where it was found, its place, its bytes.
+pub async fn set_aside(db: &Database) -> Vec<(FoundIn, u64, Vec<u8>)> {
+    let lies = db.set_aside().await.unwrap();
+    lies.into_iter()
+        .map(|one| (one.found_in, one.seq, one.envelope.unwrap()))
+        .collect()
+}
+
+pub fn found_in(place: FoundIn, records: &[Record]) -> Vec<(FoundIn, u64, Vec<u8>)> {
+    let of = |record: &Record| (place, record.seq, record.bytes.to_vec());
+    records.iter().map(of).collect()
+}
+
+/// What a file and a stream must be to each other when all is well.
+pub async fn assert_one_log(db: &Database, broker: &MemoryBroker, log: &[Record]) {
+    assert_eq!(outbox_rows(db).await, log, "the outbox is not the log");
+    assert_eq!(broker.records(), log, "the stream is not the log");
+    assert_eq!(tables(db).await, tables_from(log).await);
+    assert_eq!(db.gate(), relay::Gate::Open);
+    assert_eq!(report(db).await.must_import, None);
+}
+
+/// Steps until the consumer has applied what the stream holds.
+pub async fn follow(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
+    let mut follower = consumer.follow(db, broker.clone());
+    for _ in 0..1_000 {
+        let _retried = follower.step().await;
+        let (end, status) = (broker.records().last().map(|last| last.seq), consumer.status());
+        if Some(status.borrow().offset) == end && status.borrow().trouble.is_none() {
+            return;
+        }
+    }
+    panic!("stuck: {:?}", consumer.status().borrow());
+}
+
 pub async fn publish(db: &Database, broker: &MemoryBroker) {
     let mut relay = Relay::new(db, broker.clone());
     while broker.records().len() as u64 != db.outbox().committed() {
@@ -172,4 +514,106 @@ pub async fn applied(db: &Database) -> Vec<(u64, String)> {
             .collect::<Result<Vec<_>, _>>()
     });
     read.await.unwrap()
+}
+
+/// A broker that is gone for good after so many operations: the last of them is done, and its answer never comes. So it
+/// looks to a process that is killed there.
+#[derive(Clone)]
+pub struct Mortal {
+    broker: MemoryBroker,
+    left: Arc<AtomicU64>,
+}
+
+pub struct MortalSession {
+    session: <MemoryBroker as Connect>::Session,
+    left: Arc<AtomicU64>,
+}
+
+impl Mortal {
+    pub fn after(operations: u64, broker: &MemoryBroker) -> Self {
+        Self {
+            broker: broker.clone(),
+            left: Arc::new(AtomicU64::new(operations)),
+        }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Does the operation, if there is one left; the last one answers no more.
+async fn until_gone<T>(
+    left: &AtomicU64,
+    operation: impl Future<Output = Result<T, LogError>>,
+) -> Result<T, LogError> {
+    let gone = || LogError::Lost("killed here".to_owned(), None);
+    let before = left.load(Ordering::Relaxed);
+    if before == 0 {
+        return Err(gone());
+    }
+    left.store(before - 1, Ordering::Relaxed);
+    let done = operation.await;
+    match before {
+        1 => Err(gone()),
+        _ => done,
+    }
+}
+
+impl Connect for Mortal {
+    type Session = MortalSession;
+
+    async fn connect(&self) -> Result<MortalSession, LogError> {
+        let session = until_gone(&self.left, self.broker.connect()).await?;
+        let left = self.left.clone();
+        Ok(MortalSession { session, left })
+    }
+
+    fn stream(&self) -> &str {
+        self.broker.stream()
+    }
+}
+
+impl Log for MortalSession {
+    async fn head(&mut self) -> Result<Option<Head>, LogError> {
+        until_gone(&self.left, self.session.head()).await
+    }
+
+    async fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, LogError> {
+        until_gone(&self.left, self.session.read_after(after, limit, wait)).await
+    }
+}
+
+impl AppendLog for MortalSession {
+    async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        until_gone(&self.left, self.session.append_after(head, records)).await
+    }
+}
+
+impl Stream for MortalSession {
+    async fn create(
+        &mut self,
+        first: u64,
+        origin: &Origin,
+        incarnation: &str,
+    ) -> Result<Head, LogError> {
+        until_gone(&self.left, self.session.create(first, origin, incarnation)).await
+    }
+
+    async fn delete(&mut self) -> Result<(), LogError> {
+        until_gone(&self.left, self.session.delete()).await
+    }
+
+    async fn trim(&mut self, first: u64) -> Result<(), LogError> {
+        until_gone(&self.left, self.session.trim(first)).await
+    }
+
+    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
+        until_gone(&self.left, self.session.slowest_reader()).await
+    }
 }

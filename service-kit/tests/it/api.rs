@@ -9,7 +9,7 @@ use service_kit::testing::{TestApi, request};
 use service_kit::{MAX_BODY_BYTES, Monitor};
 use tokio::sync::watch;
 
-use crate::{database, routes};
+use crate::{database, older_copy, routes};
 
 #[tokio::test]
 async fn every_refusal_is_a_problem() {
@@ -135,6 +135,31 @@ async fn a_closed_database_is_not_ready_but_alive() {
 }
 
 #[tokio::test]
+async fn a_database_that_takes_no_writes_is_not_ready_and_says_why() {
+    let (db, _folder) = database().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    assert_writes_open(&api, 1).await;
+    db.halt("a rival publishes");
+    let refused = api.get("/readyz").await;
+    assert_eq!(refused.problem(), "503 not_ready");
+    assert!(refused.text.contains("halted: a rival"), "{refused:?}");
+    assert_writes_open(&api, 0).await;
+
+    let (db, _folder) = older_copy().await;
+    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let refused = api.get("/readyz").await;
+    assert_eq!(refused.problem(), "503 not_ready");
+    assert!(refused.text.contains("met its stream: "), "{refused:?}");
+    assert_writes_open(&api, 0).await;
+}
+
+async fn assert_writes_open(api: &TestApi, open: u8) {
+    let (metrics, line) = (api.get("/metrics").await.text, "freehold_writes_open");
+    let found = metrics.lines().any(|of| of == format!("{line} {open}"));
+    assert!(found, "{line} {open} in {metrics}");
+}
+
+#[tokio::test]
 async fn the_metrics_tell_of_requests_by_route_and_of_no_path() {
     let (db, _folder) = database().await;
     let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
@@ -181,6 +206,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     let relay = watch::Sender::new(RelayStatus {
         state: RelayState::Publishing,
         stream_head: Some(0),
+        case: None,
     });
     let consumer = watch::Sender::new(ConsumerStatus {
         offset: 40,
@@ -197,6 +223,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     let metrics = api.get("/metrics").await.text;
     for line in [
         "freehold_outbox_head 0",
+        "freehold_writes_open 1",
         "freehold_stream_head 0",
         "freehold_relay_lag 0",
         "freehold_relay_publishing 1",
@@ -229,6 +256,7 @@ async fn before_the_first_contact_nobody_claims_to_know_the_stream() {
     let relay = watch::Sender::new(RelayStatus {
         state: RelayState::Connecting("no broker".to_owned()),
         stream_head: None,
+        case: None,
     });
     let mut monitor = Monitor::new(&db);
     monitor.watch_relay(relay.subscribe());

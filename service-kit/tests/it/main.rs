@@ -21,6 +21,16 @@ async fn database() -> (Database, tempfile::TempDir) {
     (db, folder)
 }
 
+/// One that came without its lock file, as a copy does.
+async fn older_copy() -> (Database, tempfile::TempDir) {
+    let (db, folder) = database().await;
+    db.close().await;
+    let path = db.path().to_owned();
+    std::fs::remove_file(folder.path().join("kit.db.lock")).unwrap();
+    let options = Options::new("kit", "KIT", &[]);
+    (Database::open(path, options).await.unwrap(), folder)
+}
+
 #[derive(Deserialize)]
 struct Word {
     word: String,

@@ -120,6 +120,69 @@ pub(super) fn of_orders() -> Vec<Attempt> {
     table
 }
 
+/// It may delete its own stream, and then make it as it likes: one that copies, catches or passes on. Each row that
+/// deletes or makes one waits for its answer, because the broker trips over two of them at once.
+pub(super) fn of_orders_with_its_stream() -> Vec<Attempt> {
+    let targets = into_users();
+    targets
+        .iter()
+        .flat_map(|target| own_streams(target))
+        .collect()
+}
+
+fn own_streams(target: &str) -> Vec<Attempt> {
+    let own = |config: Value, expect| {
+        let mut config = config;
+        config["name"] = "ORDERS".into();
+        config["max_bytes"] = 1_000_000.into();
+        Attempt::api(
+            Orders,
+            "$JS.API.STREAM.CREATE.ORDERS",
+            &config.to_string(),
+            expect,
+        )
+    };
+    let delete = || {
+        Attempt::api(
+            Orders,
+            "$JS.API.STREAM.DELETE.ORDERS",
+            "",
+            Answer("success"),
+        )
+    };
+    let copy =
+        json!({"name": "USERS", "external": {"api": "from_users.API", "deliver": "users.copy"}});
+    let event = Attempt::api(Orders, "orders.x", "{}", Accepted);
+    vec![
+        delete(),
+        own(json!({"mirror": copy}), Answer("did_create")),
+        delete(),
+        own(json!({"sources": [copy]}), Answer("did_create")),
+        delete(),
+        own(
+            json!({"subjects": ["users.>", "from_users.API.>"]}),
+            Answer("did_create"),
+        ),
+        reset_of_own_consumer().reply(target),
+        delete(),
+        own(
+            json!({"subjects": ["orders.>"], "republish": {"src": "orders.x", "dest": target}}),
+            Answer("did_create"),
+        ),
+        event.clone(),
+        Attempt::api(
+            Orders,
+            "$JS.API.STREAM.PURGE.ORDERS",
+            r#"{"seq":1000}"#,
+            Accepted,
+        )
+        .reply(target),
+        delete(),
+        own(json!({"subjects": ["orders.>"]}), Answer("did_create")),
+        event,
+    ]
+}
+
 /// The acknowledgement, or the refusal, goes to the reply subject: inside ORDERS, where it means nothing.
 fn own_events_with_reply(target: &str) -> Vec<Attempt> {
     let own = || Attempt::api(Orders, &format!("orders.{TOKEN}.x"), "{}", Accepted).reply(target);
@@ -144,6 +207,7 @@ fn allowed_requests_with_reply(target: &str) -> Vec<Attempt> {
     vec![
         request("$JS.API.STREAM.INFO.ORDERS", ""),
         request("$JS.API.DIRECT.GET.ORDERS", r#"{"seq":1,"batch":3}"#),
+        request("$JS.API.STREAM.PURGE.ORDERS", r#"{"seq":1}"#),
         request("from_users.API.STREAM.INFO.USERS", ""),
         request("from_users.API.CONSUMER.INFO.USERS.orders-user-cache", ""),
         request(
@@ -333,10 +397,14 @@ pub(super) fn of_users() -> Vec<Attempt> {
     }
     for call in [
         "STREAM.CREATE.SECOND",
-        "STREAM.DELETE.USERS",
-        "STREAM.PURGE.USERS",
+        "STREAM.UPDATE.USERS",
+        "STREAM.MSG.DELETE.USERS",
         "STREAM.INFO.ORDERS",
         "STREAM.DELETE.ORDERS",
+        "STREAM.PURGE.ORDERS",
+        "STREAM.UPDATE.ORDERS",
+        "STREAM.CREATE.ORDERS",
+        "STREAM.MSG.DELETE.ORDERS",
     ] {
         table.push(Attempt::api(
             Users,
@@ -348,8 +416,32 @@ pub(super) fn of_users() -> Vec<Attempt> {
     table
 }
 
+/// The observer against ORDERS: it may say anything there too, and nobody hears it.
+pub(super) fn of_observer_on_orders() -> Vec<Attempt> {
+    let calls = [
+        "STREAM.DELETE.ORDERS",
+        "STREAM.PURGE.ORDERS",
+        "STREAM.UPDATE.ORDERS",
+        "STREAM.MSG.DELETE.ORDERS",
+    ];
+    let both_ways = |call| {
+        [
+            Attempt::api(
+                Observer,
+                &format!("from_orders.API.{call}"),
+                "",
+                NoResponders,
+            ),
+            Attempt::api(Observer, &format!("$JS.API.{call}"), "", Violation),
+        ]
+    };
+    calls.into_iter().flat_map(both_ways).collect()
+}
+
 /// What only an orders-service without permissions can even try.
 pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
+    // Any answer will do, but there must be one before the next row asks for another stream.
+    let answered = Answer("stream_create_response");
     let stream = |config: Value, expect| {
         let name = config["name"].as_str().expect("it has a name").to_owned();
         Attempt::api(
@@ -365,7 +457,7 @@ pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
             Orders,
             &format!("$JS.API.STREAM.DELETE.{name}"),
             "",
-            Expect::Anything,
+            Answer("stream_delete_response"),
         )
     };
     vec![
@@ -383,13 +475,13 @@ pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
         .reply("_R_.x"),
         stream(
             json!({"name": "CATCHER", "subjects": ["from_users.API.>"], "no_ack": true, "max_bytes": 1_000_000}),
-            Expect::Anything,
+            answered,
         ),
         reset_of_own_consumer(),
         remove("CATCHER"),
-        stream(mirror("from_users.API"), Expect::Anything),
+        stream(mirror("from_users.API"), answered),
         remove("MIRROR"),
-        stream(mirror("$JS.API"), Expect::Anything),
+        stream(mirror("$JS.API"), answered),
         remove("MIRROR"),
         stream(
             json!({"name": "THIEF", "subjects": ["users.>"], "max_bytes": 1_000_000}),

@@ -50,6 +50,30 @@ async fn the_owner_itself_cannot_use_the_clean_subject_nor_a_wrong_number() {
 }
 
 #[tokio::test]
+async fn the_owner_trims_and_replaces_its_stream_but_cannot_change_it() {
+    let mut lab = Lab::start().await;
+    let owner = lab.victim();
+    ask(
+        &mut owner.wire,
+        "$JS.API.STREAM.PURGE.USERS",
+        json!({"seq": 3}),
+    )
+    .await;
+    let trimmed = owner.info().await;
+    assert_eq!((trimmed.first_seq, trimmed.last_seq), (3, 3));
+
+    let update = Outgoing::to("$JS.API.STREAM.UPDATE.USERS").payload(trimmed.config.to_string());
+    owner.wire.publish(&update).await.expect("sent");
+    owner.wire.flush().await.expect("the broker answers");
+    let refusal = owner.wire.errors.pop().expect("it is refused");
+    assert!(refusal.contains("STREAM.UPDATE.USERS"), "{refusal}");
+
+    ask(&mut owner.wire, "$JS.API.STREAM.DELETE.USERS", Value::Null).await;
+    owner.create_stream().await;
+    assert_eq!(owner.publish("created").await, 1);
+}
+
+#[tokio::test]
 async fn orders_reads_users_through_its_consumer() {
     let lab = Lab::start().await;
     let mut reader = connect(lab.broker(), User::Orders).await;

@@ -21,19 +21,21 @@ async fn no_attempt_of_orders_or_observer_moves_a_number_of_users() {
     let mut lab = Lab::start().await;
     let table = [
         attempts::of_orders(),
+        attempts::of_orders_with_its_stream(),
         attempts::of_observer(),
         attempts::of_both(),
     ]
     .concat();
     lab.run_all(&table).await;
-    assert!(table.len() >= 69, "the table lost rows: {}", table.len());
+    assert!(table.len() >= 170, "the table lost rows: {}", table.len());
 }
 
 #[tokio::test]
-async fn no_attempt_of_users_moves_a_number_of_orders() {
+async fn no_attempt_of_users_or_observer_moves_a_number_of_orders() {
     let mut lab = Lab::start().await;
     lab.swap_victim();
-    lab.run_all(&attempts::of_users()).await;
+    let table = [attempts::of_users(), attempts::of_observer_on_orders()].concat();
+    lab.run_all(&table).await;
 }
 
 /// Permissions are the second wall. The first one, the account, holds alone.
@@ -50,7 +52,8 @@ async fn without_any_permissions_the_account_alone_protects_users() {
         .collect();
     table.retain(|attempt| attempt.user == User::Orders);
     table = table.into_iter().map(any_end).collect();
-    // Its account has room for one stream: with ORDERS gone (it may delete its own now) the mirrors below fit in.
+    table.extend(attempts::of_orders_with_its_stream());
+    // Its account has room for one stream: with ORDERS gone the mirrors below fit in.
     table.push(Attempt::api(
         User::Orders,
         "$JS.API.STREAM.DELETE.ORDERS",

@@ -1,7 +1,9 @@
-//! A nats-server of our own, run with the workspace's nats.conf: started, stopped, killed, wiped, started again.
+//! A nats-server of our own, run with the workspace's nats.conf: started, stopped, killed, started again, and hurt.
 
+mod admin;
 mod fetch;
 mod locate;
+mod store;
 mod version;
 
 use std::fs;
@@ -10,11 +12,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Result, bail};
+
 pub use locate::{NatsServer, Refusal, Say, VARIABLE, inspect, nats_server};
+pub use store::Block;
 pub use version::{OLDEST, PINNED, Version};
 
 use crate::credentials::{Credentials, Password};
 use crate::eventually::within;
+use crate::image::{self, Image};
 use crate::observer::Observer;
 use crate::part::Part;
 use crate::paths;
@@ -32,6 +38,8 @@ pub struct Broker {
     store: PathBuf,
     logs: PathBuf,
     credentials: Credentials,
+    /// The disk of the store, if it has one of its own.
+    image: Option<Image>,
     process: Option<Process>,
 }
 
@@ -54,6 +62,7 @@ impl Broker {
             store,
             logs,
             credentials,
+            image: None,
             process: None,
         }
     }
@@ -93,16 +102,45 @@ impl Broker {
         }
     }
 
-    /// A lost disk. The broker must not run meanwhile.
-    pub fn wipe_store(&mut self) -> io::Result<()> {
+    /// From its next start on it flushes only so often ("2m"), as nats-server does unless told otherwise: an edited copy
+    /// of its configuration says so.
+    pub fn flush_only_every(&mut self, interval: &str) -> io::Result<()> {
+        const ALWAYS: &str = "sync_interval: always";
+        let text = fs::read_to_string(&self.config)?;
+        assert_eq!(text.matches(ALWAYS).count(), 1, "one line says {ALWAYS:?}");
+        self.config = self.store.with_extension("conf");
+        let edited = text.replace(ALWAYS, &format!("sync_interval: {interval:?}"));
+        fs::write(&self.config, edited)
+    }
+
+    /// From its next start on its store lies on a disk of its own, empty at first, of which [`Broker::power_cut`] can cut
+    /// the power. Ask [`image::available`] before.
+    pub fn put_store_on_image(&mut self) -> io::Result<()> {
         assert!(
             !self.is_running(),
-            "stop or kill the broker before its store is wiped"
+            "stop or kill the broker before its store moves"
         );
-        match fs::remove_dir_all(&self.store) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.image = Some(Image::create(self.store.with_extension("image"))?);
+        Ok(())
+    }
+
+    /// The power goes: at the next start only what had been flushed is there. Its last answers may still be on their way.
+    pub async fn power_cut(&mut self) -> io::Result<()> {
+        let process = self.process.as_ref().expect("the broker runs");
+        process.pause();
+        process.until_paused().await?;
+        self.image
+            .as_mut()
+            .expect("its store is on an image")
+            .cut()?;
+        self.kill();
+        Ok(())
+    }
+
+    /// What the machine would do of itself within half a minute: everything written so far survives a power cut.
+    pub fn flush_store(&self) -> io::Result<()> {
+        let pid = self.pid().expect("the broker runs");
+        image::flush(pid, &self.store)
     }
 }
 
@@ -122,10 +160,15 @@ impl Part for Broker {
                 "FREEHOLD_NATS_STORE",
                 &format!("{:?}", self.store.to_string_lossy()),
             );
-        self.credentials
+        let launch = self
+            .credentials
             .environment()
             .into_iter()
-            .fold(launch, |launch, (name, value)| launch.env(name, value))
+            .fold(launch, |launch, (name, value)| launch.env(name, value));
+        match &self.image {
+            Some(image) => image.mounted(launch, &self.store),
+            None => launch,
+        }
     }
 
     /// Ready means: the observer can log in and JetStream answers for an account, so the passwords are the right ones
@@ -169,6 +212,15 @@ pub enum User {
 }
 
 impl User {
+    /// The only writer of this stream.
+    pub fn owner_of(stream: &str) -> Result<User> {
+        match stream {
+            "USERS" => Ok(User::Users),
+            "ORDERS" => Ok(User::Orders),
+            other => bail!("nats.conf knows no owner of {other}"),
+        }
+    }
+
     /// Name, password, and the only inbox this user may listen to.
     fn parts(self, credentials: &Credentials) -> (&'static str, &Password, &'static str) {
         match self {

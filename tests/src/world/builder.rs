@@ -1,5 +1,7 @@
 //! Puts a world together: which parts it has, where their files lie.
 
+use std::io;
+
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
@@ -8,12 +10,22 @@ use crate::broker::{self, Broker, NatsServer};
 use crate::credentials::Credentials;
 use crate::part::Part;
 use crate::ports::Port;
+use crate::proxy::Proxy;
 use crate::services::{self, Home, Service};
 
 /// Parts left out are not started; a test may still start them later, but the final check does not ask about them.
 #[derive(Clone, Copy, Debug)]
 pub struct WorldBuilder {
     members: Members,
+    proxy: bool,
+    disk: Disk,
+}
+
+/// What the broker's store lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disk {
+    Folder,
+    Image { flushed_every: Option<&'static str> },
 }
 
 impl Default for WorldBuilder {
@@ -24,6 +36,8 @@ impl Default for WorldBuilder {
                 user_service: true,
                 orders_service: true,
             },
+            proxy: false,
+            disk: Disk::Folder,
         }
     }
 }
@@ -44,6 +58,31 @@ impl WorldBuilder {
     #[must_use]
     pub fn without_orders_service(mut self) -> WorldBuilder {
         self.members.orders_service = false;
+        self
+    }
+
+    /// user-service reaches the broker through a [`Proxy`] that can lose acknowledgements.
+    #[must_use]
+    pub fn with_proxy(mut self) -> WorldBuilder {
+        self.proxy = true;
+        self
+    }
+
+    /// The broker's store lies on a disk of its own, of which [`Broker::power_cut`] can cut the power.
+    #[must_use]
+    pub fn with_power_cuts(mut self) -> WorldBuilder {
+        self.disk = Disk::Image {
+            flushed_every: None,
+        };
+        self
+    }
+
+    /// The same, and the broker flushes only so often ("2m") instead of before each acknowledgement.
+    #[must_use]
+    pub fn with_power_cuts_and_flushes_every(mut self, interval: &'static str) -> WorldBuilder {
+        self.disk = Disk::Image {
+            flushed_every: Some(interval),
+        };
         self
     }
 
@@ -97,7 +136,7 @@ impl WorldBuilder {
         let credentials = Credentials::generate();
         let logs = folder.path().join("logs");
         let port = || Port::any().expect("a free port");
-        let broker = Broker::new(
+        let mut broker = Broker::new(
             server,
             port(),
             folder.path().join("broker"),
@@ -110,16 +149,35 @@ impl WorldBuilder {
             logs,
             broker_url: broker.url(),
         };
-        let user_service = Service::users(&home, port(), &credentials);
+        self.prepare_disk(&mut broker)
+            .expect("a disk for the broker");
+        let proxy = self
+            .proxy
+            .then(|| Proxy::start(broker.address(), "USERS").expect("a free port"));
+        let mut user_service = Service::users(&home, port(), &credentials);
         let orders_service = Service::orders(&home, port(), &credentials, &user_service.url());
+        if let Some(proxy) = &proxy {
+            user_service.broker_url = proxy.url();
+        }
         World {
             user_service,
             orders_service,
             broker,
+            proxy,
             members: self.members,
             final_check: FinalCheck::Due,
             dead_letters_expected: false,
             folder,
+        }
+    }
+
+    fn prepare_disk(self, broker: &mut Broker) -> io::Result<()> {
+        match self.disk {
+            Disk::Folder => Ok(()),
+            Disk::Image { flushed_every } => {
+                broker.put_store_on_image()?;
+                flushed_every.map_or(Ok(()), |interval| broker.flush_only_every(interval))
+            }
         }
     }
 }

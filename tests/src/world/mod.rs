@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::eventually::{eventually, seconds};
 use crate::http::{OrderApi, UserApi};
 use crate::observer::Observer;
+use crate::proxy::Proxy;
 use crate::services::Service;
 
 /// Everything runs when [`World::start`] returns, and everything is gone when the world is dropped.
@@ -28,6 +29,7 @@ pub struct World {
     pub user_service: Service,
     pub orders_service: Service,
     pub broker: Broker,
+    proxy: Option<Proxy>,
     members: Members,
     final_check: FinalCheck,
     dead_letters_expected: bool,
@@ -80,6 +82,13 @@ impl World {
 
     pub fn observer(&self) -> Observer {
         self.broker.observer()
+    }
+
+    /// Between user-service and the broker, in a world built [`WorldBuilder::with_proxy`].
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy
+            .as_ref()
+            .expect("this world was built with a proxy")
     }
 
     /// The folder of this world: databases, broker store, logs. Put your own files here too; they go with it.

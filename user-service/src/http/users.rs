@@ -5,11 +5,12 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
 use event_schema::UserId;
+use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{Cursor, ETag, IfMatch, Json, Limit, Page, Path, Problem, Query, present};
 
-use crate::domain::{Change, User};
+use crate::domain::{Change, OwnEvent, User};
 use crate::http::codes;
 use crate::{events, store};
 
@@ -50,14 +51,14 @@ pub(super) async fn register(
     State(db): State<Database>,
     Json(new): Json<NewUser>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (user, event) = User::register(UserId::new(), new.name.parse()?, new.email.parse()?);
+    let id = UserId::new();
+    let created = User::register(id, new.name.parse()?, new.email.parse()?);
     let write = db.write(move |tx| {
-        store::insert(tx, &user)?;
-        events::emit(tx, &event)?;
-        Ok::<_, Problem>(user)
+        make(tx, &created)?;
+        known(tx, id)
     });
     let user = write.await?;
-    let location = [(LOCATION, format!("/users/{}", user.id))];
+    let location = [(LOCATION, format!("/users/{id}"))];
     Ok((StatusCode::CREATED, location, shown(user)))
 }
 
@@ -65,8 +66,8 @@ pub(super) async fn read(
     State(db): State<Database>,
     Path(id): Path<UserId>,
 ) -> Result<impl IntoResponse, Problem> {
-    let user = db.read(move |rows| store::find(rows, id)).await?;
-    user.map(shown).ok_or_else(|| not_found(id))
+    let read = db.read(move |rows| known(rows, id));
+    Ok(shown(read.await?))
 }
 
 pub(super) async fn change(
@@ -77,14 +78,10 @@ pub(super) async fn change(
 ) -> Result<impl IntoResponse, Problem> {
     let change = changed.parse()?;
     let write = db.write(move |tx| {
-        let (user, events) = current(tx, id, if_match)?.change(change);
-        if !events.is_empty() {
-            store::update(tx, &user)?;
+        for event in current(tx, id, if_match)?.change(change) {
+            make(tx, &event)?;
         }
-        for event in &events {
-            events::emit(tx, event)?;
-        }
-        Ok::<_, Problem>(user)
+        known(tx, id)
     });
     Ok(shown(write.await?))
 }
@@ -95,12 +92,11 @@ pub(super) async fn delete(
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     let write = db.write(move |tx| {
-        let event = current(tx, id, if_match)?.delete();
-        store::delete(tx, id)?;
-        events::emit(tx, &event)?;
-        Ok::<_, Problem>(StatusCode::NO_CONTENT)
+        let deleted = current(tx, id, if_match)?.delete();
+        make(tx, &deleted)
     });
-    Ok(write.await?)
+    write.await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
@@ -117,13 +113,22 @@ pub(super) async fn list(
 
 /// The user that is about to change, if it is the one the client has read.
 fn current(tx: &Tx<'_>, id: UserId, if_match: IfMatch) -> Result<User, Problem> {
-    let user = store::find(tx, id)?.ok_or_else(|| not_found(id))?;
+    let user = known(tx, id)?;
     if_match.check(user.version.get())?;
     Ok(user)
 }
 
-fn not_found(id: UserId) -> Problem {
-    Problem::new(codes::USER_NOT_FOUND, format!("there is no user {id}"))
+/// Makes the change that the event tells of, and tells of it.
+fn make(tx: &Tx<'_>, event: &OwnEvent) -> Result<(), Problem> {
+    store::apply(tx, event)?;
+    Ok(events::emit(tx, event)?)
+}
+
+fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
+    store::find(rows, id)?.ok_or_else(|| {
+        let detail = format!("there is no user {id}");
+        Problem::new(codes::USER_NOT_FOUND, detail)
+    })
 }
 
 fn shown(user: User) -> impl IntoResponse {

@@ -1,7 +1,12 @@
 //! user-service on a real file, without a broker: in one process with its tests, and as the program it is.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and prints its seed"
+)]
 
+mod fold;
 mod http;
 mod process;
 mod store;

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use service_kit::testing::{assert_private, start_and_kill};
+use relay::Gate;
+use service_kit::testing::{assert_private, rows, start_and_kill};
+
+use crate::world::database;
 
 #[test]
 fn its_files_are_its_users_own_and_its_log_knows_no_build_machine() {
@@ -37,6 +40,45 @@ fn a_broker_that_cannot_be_is_refused_at_once_and_not_repeated() {
         .output();
     let help = String::from_utf8(help.unwrap().stdout).unwrap();
     assert!(help.contains("FREEHOLD_BROKER") && !help.contains("s3cret"));
+}
+
+#[test]
+fn the_key_file_lies_beside_the_database_or_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("users.db");
+    let said = start_and_kill(&mut program(&database));
+    let beside = folder.path().join("users.db.keys");
+    let keys = std::fs::read(&beside).unwrap();
+    assert!(!said.log.contains("key file"), "{}", said.log);
+
+    let elsewhere = folder.path().join("safe.keys");
+    let said = start_and_kill(program(&database).arg("--keys").arg(&elsewhere));
+    assert_ne!(std::fs::read(&elsewhere).unwrap(), keys);
+    assert!(said.log.contains("making a key file"), "{}", said.log);
+
+    let said = start_and_kill(program(&database).env("FREEHOLD_USERS_KEYS", beside));
+    assert!(!said.log.contains("key file"), "{}", said.log);
+    assert_private(folder.path());
+}
+
+#[tokio::test]
+async fn a_person_can_open_an_older_copy_without_its_stream_and_the_file_remembers() {
+    let folder = tempfile::tempdir().unwrap();
+    database(folder.path()).await.close().await;
+    let lock = folder.path().join("users.db.lock");
+    let path = folder.path().join("users.db");
+    let flag = "FREEHOLD_OPEN_WITHOUT_STREAM";
+    for (open, action) in [("false", "marked"), ("true", "mark cleared")] {
+        std::fs::remove_file(&lock).unwrap();
+        start_and_kill(program(&path).env(flag, open));
+        let db = database(folder.path()).await;
+        assert_eq!(db.gate() == Gate::Open, open == "true");
+        let audit = rows(&db, "select action from relay_audit").await;
+        assert_eq!(audit.last().unwrap(), &[action.to_owned().into()]);
+        db.close().await;
+    }
+    let refused = program(&path).env(flag, "perhaps").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
 
 fn program(database: &Path) -> Command {

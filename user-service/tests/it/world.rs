@@ -1,9 +1,10 @@
 //! user-service on a real file.
 
+use std::path::Path;
 use std::time::Duration;
 
 use event_schema::UserEvent;
-use relay::{Database, Envelope, Log, rusqlite};
+use relay::{Database, Envelope, Keys, Log, Record, rusqlite};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
@@ -12,19 +13,34 @@ use user_service::{config, http};
 pub struct World {
     pub api: TestApi,
     pub db: Database,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
+}
+
+/// The database of a folder, with the keys beside it.
+pub async fn database(folder: &Path) -> Database {
+    let keys = Keys::open_or_create(&folder.join("users.db.keys")).unwrap();
+    let path = folder.join("users.db");
+    Database::open(path, config::database().keys(keys)).await.unwrap()
 }
 
 impl World {
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("users.db");
-        let db = Database::open(path, config::database()).await.unwrap();
+        Self::of(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The same file, opened again.
+    pub async fn reopened(self) -> Self {
+        self.db.close().await;
+        Self::of(self.folder).await
+    }
+
+    async fn of(folder: tempfile::TempDir) -> Self {
+        let db = database(folder.path()).await;
         let routes = http::routes(db.clone());
         Self {
             api: TestApi::new(service_kit::api(routes, Monitor::new(&db))),
             db,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -67,13 +83,14 @@ impl World {
         self.envelopes().await.iter().map(read).collect()
     }
 
+    /// The log as it is published, byte for byte.
+    pub async fn records(&self) -> Vec<Record> {
+        let mut outbox = self.db.outbox();
+        outbox.read_after(0, 1000, Duration::ZERO).await.unwrap()
+    }
+
     pub async fn envelopes(&self) -> Vec<Value> {
-        let records = self
-            .db
-            .outbox()
-            .read_after(0, 1000, Duration::ZERO)
-            .await
-            .unwrap();
+        let records = self.records().await;
         assert!(
             records
                 .iter()

@@ -29,7 +29,9 @@ Environment:
   XDG_CACHE_HOME        A fetched nats-server is kept in freehold/ below it [default: ~/.cache]
   FREEHOLD_BIN_DIR      A folder with both services in it; then nothing is built
   FREEHOLD_USERS_PASSWORD, FREEHOLD_ORDERS_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
-                        Broker passwords, in place of those drawn into credentials.env";
+                        Broker passwords, in place of those drawn into credentials.env
+  FREEHOLD_USERS_READ_TOKEN, FREEHOLD_ORDERS_READ_TOKEN
+                        With which snapshots are loaded, in place of those drawn";
 
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]

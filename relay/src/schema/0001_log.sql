@@ -1,4 +1,4 @@
--- The library's own tables, version 1. Services never write to them with SQL of their own.
+-- The library's own tables, version 1. Final; what came later is in the next file. Services never write to them with SQL of their own.
 
 -- Whose file this is. One row, written when the file is created.
 create table relay_identity (

@@ -1,0 +1,119 @@
+//! A database looked at beside its owner: reads only, no lock. For people's commands, while the service runs or not.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::database::{self, Options};
+use crate::error::{OpenError, ReadError};
+use crate::log::Origin;
+use crate::outbox;
+use crate::snapshot::Position;
+
+/// An open file that is never written through this handle.
+pub struct ReadOnly {
+    rows: tokio_rusqlite::Connection,
+    path: PathBuf,
+}
+
+/// How a database stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub origin: Origin,
+    /// Why it may be an older copy of itself, if something says so.
+    pub must_import: Option<String>,
+    /// The oldest event kept, and the last.
+    pub first: u64,
+    pub last: Option<Position>,
+    pub consumers: Vec<Offset>,
+    /// Dead and parked events, of all consumers.
+    pub dead_letters: u64,
+    pub set_aside: u64,
+    /// What was done to it other than by its service, newest first; at most twenty.
+    pub audit: Vec<Audited>,
+}
+
+/// How far a consumer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offset {
+    pub consumer: String,
+    pub stream: String,
+    pub at: Position,
+    pub epoch: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    pub action: String,
+    pub detail: String,
+}
+
+impl ReadOnly {
+    /// Opens a file that its service has opened before. Refuses whatever [`Database::open`](crate::Database::open) would.
+    pub async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
+        let (rows, path) = database::open_read_only(path.to_owned(), options.clone()).await?;
+        let rows = rows.into();
+        Ok(Self { rows, path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError<rusqlite::Error>> {
+        let read = self.rows.call_raw(move |rows| work(rows)).await;
+        read.map_err(|_| ReadError::Closed)?.map_err(ReadError::Work)
+    }
+
+    pub async fn report(&self) -> Result<Report, ReadError<rusqlite::Error>> {
+        self.read(report).await
+    }
+}
+
+fn report(rows: &Connection) -> rusqlite::Result<Report> {
+    let ends = outbox::ends(rows)?;
+    let count = |sql: &str| rows.query_row(sql, [], |row| row.get(0));
+    Ok(Report {
+        must_import: rows.query_row("select must_import from relay_identity", [], |row| row.get(0))?,
+        first: ends.first,
+        last: ends.last.map(|id| Position { seq: ends.seq, id }),
+        origin: ends.origin,
+        consumers: offsets(rows)?,
+        dead_letters: count("select count(*) from relay_dead_letter")?,
+        set_aside: count("select count(*) from relay_set_aside")?,
+        audit: audit(rows)?,
+    })
+}
+
+fn offsets(rows: &Connection) -> rusqlite::Result<Vec<Offset>> {
+    rows.prepare("select consumer, stream, seq, event_id, epoch from relay_offset order by consumer")?
+        .query_map([], |row| {
+            Ok(Offset {
+                consumer: row.get(0)?,
+                stream: row.get(1)?,
+                at: Position {
+                    seq: row.get(2)?,
+                    id: row.get(3)?,
+                },
+                epoch: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+fn audit(rows: &Connection) -> rusqlite::Result<Vec<Audited>> {
+    rows.prepare("select at_ms, action, detail from relay_audit order by id desc limit 20")?
+        .query_map([], |row| {
+            Ok(Audited {
+                at_ms: row.get(0)?,
+                action: row.get(1)?,
+                detail: row.get(2)?,
+            })
+        })?
+        .collect()
+}

@@ -1,0 +1,275 @@
+//! Copies of a database: taken while its service runs, checked, and put back so that nothing is lost silently.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::open::{Ownership, beside, inspect, install, open_to_look};
+use super::{Options, identity};
+use crate::error::{Cause, OpenError};
+use crate::outbox;
+
+/// What a backup holds: written beside it as `<backup>.manifest.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub service: String,
+    pub stream: String,
+    pub database_id: String,
+    pub epoch: u32,
+    /// The last event that is in it; 0 when there is none.
+    pub seq: u64,
+    pub event_id: Option<String>,
+    /// RFC 3339, UTC.
+    pub taken_at: String,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub manifest: Manifest,
+    /// Where the file that was there lies now.
+    pub previous: Option<PathBuf>,
+    /// The last event in that file, if it could be read: what it held after the backup's and had not published is there
+    /// and nowhere else.
+    pub previous_seq: Option<u64>,
+}
+
+/// Why there is no backup, or why one was not put back. The database is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("{0} exists: choose a new name, a backup is never overwritten")]
+    Exists(PathBuf),
+    #[error("there is no database {0} to take a backup of")]
+    NoDatabase(PathBuf),
+    #[error(transparent)]
+    Refused(#[from] OpenError),
+    #[error("the backup {path} is damaged ({detail}): use another one")]
+    Damaged { path: PathBuf, detail: String },
+    #[error("the backup {path} is not the file its manifest describes ({detail}): use another one")]
+    Altered { path: PathBuf, detail: String },
+    #[error("{what}")]
+    Failed {
+        what: String,
+        #[source]
+        cause: Cause,
+    },
+}
+
+/// Takes a copy of `database` as of one moment, whether its service runs or not, checks it, and marks it: whoever opens
+/// it, or a plain copy of it, imports from the stream before anything is written. Blocks; give it a thread.
+pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest, BackupError> {
+    if to.exists() {
+        return Err(BackupError::Exists(to.to_owned()));
+    }
+    if !database.is_file() {
+        return Err(BackupError::NoDatabase(database.to_owned()));
+    }
+    inspect(database, options)?;
+    let partial = beside(to, ".partial");
+    let _old = fs::remove_file(&partial);
+    let made = copy(database, &partial).and_then(|()| {
+        let now = options.environment.now();
+        mark_copy(&partial, options, &format!("it is a backup, taken at {now}"))?;
+        let manifest = describe(&partial, now.to_string())?;
+        let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is JSON");
+        fs::write(manifest_path(to), text).map_err(failed("the manifest cannot be written"))?;
+        flush(&manifest_path(to))?;
+        flush(&partial)?;
+        fs::rename(&partial, to).map_err(failed("the backup cannot be named"))?;
+        flush_folder(to)?;
+        Ok(manifest)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    made
+}
+
+/// Reads a backup and its manifest, if it has one, and checks everything that can be checked.
+pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, BackupError> {
+    if !backup.is_file() {
+        return Err(BackupError::NoDatabase(backup.to_owned()));
+    }
+    inspect(backup, options)?;
+    let found = describe(backup, String::new())?;
+    let Ok(text) = fs::read(manifest_path(backup)) else {
+        return Ok(found); // a plain copy will do, if it is whole
+    };
+    let altered = |detail: String| BackupError::Altered {
+        path: backup.to_owned(),
+        detail,
+    };
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .map_err(|error| altered(format!("its manifest cannot be read: {error}")))?;
+    let taken_at = manifest.taken_at.clone();
+    match manifest == (Manifest { taken_at, ..found }) {
+        true => Ok(manifest),
+        false => Err(altered("size, checksum or last event differ".to_owned())),
+    }
+}
+
+/// Puts a backup in the place of `database`, which nobody may have open. What was there is kept beside it; the next start
+/// imports what the stream holds more. Blocks; give it a thread.
+pub fn restore(
+    backup: &Path,
+    options: &Options,
+    database: &Path,
+) -> Result<Restored, BackupError> {
+    let manifest = check_backup(backup, options)?;
+    let _ours = Ownership::take(database)?;
+    let now = options.environment.now();
+    let incoming = beside(database, ".incoming");
+    let _old = fs::remove_file(&incoming);
+    copy(backup, &incoming)?;
+    mark_copy(
+        &incoming,
+        options,
+        &format!("it was restored from a backup at {now}"),
+    )?;
+    flush(&incoming)?;
+    let previous_seq = last_event(database).ok();
+    let previous = put_aside(database, &now.strftime("%Y%m%dT%H%M%S%fZ").to_string())?;
+    fs::rename(&incoming, database).map_err(failed("the backup cannot be put in place"))?;
+    flush_folder(database)?;
+    Ok(Restored {
+        manifest,
+        previous,
+        previous_seq,
+    })
+}
+
+/// Everything that is committed, in one read transaction, without a WAL of its own.
+fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let failed = failed("the database cannot be copied");
+    let rows = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let rows = rows.map_err(&failed)?;
+    // Leave the WAL as it is: that it is there tells the owner of an unclean end.
+    rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(&failed)?;
+    let to = to.to_str().ok_or("its name is no UTF-8");
+    let to = to.map_err(|why| BackupError::Failed {
+        what: "the copy cannot be named".to_owned(),
+        cause: why.into(),
+    })?;
+    rows.execute("vacuum into ?1", [to]).map_err(failed)?;
+    Ok(())
+}
+
+fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupError> {
+    let failed = failed("the copy cannot be marked");
+    let mut rows = Connection::open(copy).map_err(&failed)?;
+    install(&mut rows, options).map_err(&failed)?;
+    let marked = identity::mark(&rows, options.environment.now_ms(), reason);
+    marked.map_err(failed)
+}
+
+/// Checks the pages, the references and the log, and says what the file holds.
+fn describe(path: &Path, taken_at: String) -> Result<Manifest, BackupError> {
+    let rows = open_to_look(path).map_err(failed("the backup cannot be opened"))?;
+    let damaged = |detail: String| BackupError::Damaged {
+        path: path.to_owned(),
+        detail,
+    };
+    let unreadable = |error: rusqlite::Error| damaged(error.to_string());
+    let pages: String = rows
+        .query_row("pragma integrity_check(1)", [], |row| row.get(0))
+        .map_err(unreadable)?;
+    if pages != "ok" {
+        return Err(damaged(pages));
+    }
+    let sql = "select count(*) from pragma_foreign_key_check";
+    let dangling: u64 = rows.query_row(sql, [], |row| row.get(0)).map_err(unreadable)?;
+    if dangling > 0 {
+        return Err(damaged(format!("{dangling} rows refer to rows that are not there")));
+    }
+    let ends = outbox::ends(&rows).map_err(unreadable)?;
+    let sql = "select count(*) from relay_outbox";
+    let count: u64 = rows.query_row(sql, [], |row| row.get(0)).map_err(unreadable)?;
+    if count != ends.seq + 1 - ends.first {
+        return Err(damaged("its log has holes".to_owned()));
+    }
+    let (service, stream) = identity::names(&rows).map_err(unreadable)?;
+    let (bytes, sha256) = digest(path).map_err(failed("the backup cannot be read"))?;
+    Ok(Manifest {
+        service,
+        stream,
+        database_id: ends.origin.database_id.to_string(),
+        epoch: ends.origin.epoch,
+        seq: ends.seq,
+        event_id: ends.last.map(|id| id.to_string()),
+        taken_at,
+        bytes,
+        sha256,
+    })
+}
+
+fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+    let (mut file, mut hasher, mut bytes) = (File::open(path)?, Sha256::new(), 0);
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&chunk[..read]);
+        bytes += read as u64;
+    }
+    let digest = hasher.finalize();
+    Ok((bytes, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+fn last_event(database: &Path) -> rusqlite::Result<u64> {
+    let rows = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    outbox::head_seq(&rows)
+}
+
+/// Gives the database another name, and its WAL, if one cannot be done without.
+fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError> {
+    let failed = failed("the present file cannot be put aside");
+    if !database.exists() {
+        for stray in ["-wal", "-shm"] {
+            let _gone = fs::remove_file(beside(database, stray));
+        }
+        return Ok(None);
+    }
+    // A whole file takes its WAL in and deletes it, so that one rename moves everything. A damaged one keeps it.
+    let _damaged = Connection::open(database)
+        .and_then(|rows| rows.execute_batch("pragma wal_checkpoint(truncate)"));
+    let aside = beside(database, &format!(".before-restore-{when}"));
+    fs::rename(database, &aside).map_err(&failed)?;
+    if beside(database, "-wal").exists() {
+        fs::rename(beside(database, "-wal"), beside(&aside, "-wal")).map_err(failed)?;
+    }
+    let _index = fs::remove_file(beside(database, "-shm"));
+    Ok(Some(aside))
+}
+
+fn manifest_path(backup: &Path) -> PathBuf {
+    beside(backup, ".manifest.json")
+}
+
+fn flush(path: &Path) -> Result<(), BackupError> {
+    let flushed = File::open(path).and_then(|file| file.sync_all());
+    flushed.map_err(failed("the copy cannot be flushed to the disk"))
+}
+
+fn flush_folder(of: &Path) -> Result<(), BackupError> {
+    match of.parent().filter(|folder| *folder != Path::new("")) {
+        Some(folder) => flush(folder),
+        None => flush(Path::new(".")),
+    }
+}
+
+fn failed<E: Into<Cause>>(what: &str) -> impl Fn(E) -> BackupError {
+    move |cause| BackupError::Failed {
+        what: what.to_owned(),
+        cause: cause.into(),
+    }
+}

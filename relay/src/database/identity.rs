@@ -1,0 +1,171 @@
+//! The identity row: whose file this is, which life of it, and whether it may be an older copy of itself.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use rusqlite::{Connection, OptionalExtension};
+use uuid::Uuid;
+
+use super::open::Ownership;
+use super::{Gate, Options};
+use crate::log::Origin;
+
+pub(super) fn service(rows: &Connection) -> rusqlite::Result<Option<String>> {
+    rows.query_row("select service from relay_identity", [], |row| row.get(0))
+        .optional()
+}
+
+/// The service and its stream.
+pub(super) fn names(rows: &Connection) -> rusqlite::Result<(String, String)> {
+    let sql = "select service, stream from relay_identity";
+    rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// A new database, and nobody's copy.
+pub(super) fn create(rows: &Connection, options: &Options) -> rusqlite::Result<()> {
+    let mut random = [0; 16];
+    options.environment.fill_random(&mut random);
+    let database_id = uuid::Builder::from_random_bytes(random).into_uuid();
+    rows.execute(
+        "insert into relay_identity (one, schema_version, service, stream, database_id, epoch)
+         values (1, 1, ?1, ?2, ?3, 1)",
+        (options.service, options.stream, database_id.to_string()),
+    )?;
+    Ok(())
+}
+
+/// Whose log it is, and which life of it.
+pub(crate) fn origin(rows: &Connection) -> rusqlite::Result<Origin> {
+    rows.prepare_cached("select database_id, epoch from relay_identity")?
+        .query_row([], |row| {
+            let database_id: String = row.get(0)?;
+            Ok(Origin {
+                database_id: parsed(&database_id)?,
+                epoch: row.get(1)?,
+            })
+        })
+}
+
+fn parsed(id: &str) -> rusqlite::Result<Uuid> {
+    use rusqlite::types::Type::Text;
+    id.parse().map_err(|error: uuid::Error| {
+        rusqlite::Error::FromSqlConversionFailure(0, Text, Box::new(error))
+    })
+}
+
+pub(crate) fn set_origin(rows: &Connection, origin: &Origin) -> rusqlite::Result<()> {
+    rows.execute(
+        "update relay_identity set database_id = ?1, epoch = ?2",
+        (origin.database_id.to_string(), origin.epoch),
+    )?;
+    Ok(())
+}
+
+/// The foreign stream that a person has decided to replace.
+pub(crate) fn replaces(rows: &Connection) -> rusqlite::Result<Option<String>> {
+    rows.query_row("select replaces from relay_identity", [], |row| row.get(0))
+}
+
+pub(crate) fn set_replaces(rows: &Connection, incarnation: &str) -> rusqlite::Result<()> {
+    rows.execute("update relay_identity set replaces = ?1", [incarnation])?;
+    Ok(())
+}
+
+/// Marks the file as one that may be an older copy of itself. The first reason stays.
+pub(crate) fn mark(rows: &Connection, at_ms: u64, reason: &str) -> rusqlite::Result<()> {
+    let sql = "update relay_identity set must_import = ?1 where must_import is null";
+    if rows.execute(sql, [reason])? > 0 {
+        audit(rows, at_ms, "marked", reason)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn clear_mark(rows: &Connection, at_ms: u64, why: &str) -> rusqlite::Result<()> {
+    let sql = "update relay_identity set must_import = null where must_import is not null";
+    if rows.execute(sql, [])? > 0 {
+        audit(rows, at_ms, "mark cleared", why)?;
+    }
+    Ok(())
+}
+
+/// Writes down what was done to this database other than by its service.
+pub(crate) fn audit(
+    rows: &Connection,
+    at_ms: u64,
+    action: &str,
+    detail: &str,
+) -> rusqlite::Result<()> {
+    rows.execute(
+        "insert into relay_audit (at_ms, action, detail) values (?1, ?2, ?3)",
+        (at_ms, action, detail),
+    )?;
+    Ok(())
+}
+
+/// Is the file the one that was open last? If not, it is marked. Then a new nonce is drawn, so that an older copy put
+/// back over this very file is known as one at the next opening.
+pub(super) fn recognise(
+    rows: &Connection,
+    path: &Path,
+    fresh: bool,
+    ownership: &mut Ownership,
+    options: &Options,
+) -> std::io::Result<()> {
+    let sql = std::io::Error::other::<rusqlite::Error>;
+    let here = file_id(&std::fs::metadata(path)?);
+    let (file, nonce) = known_by(rows).map_err(sql)?;
+    let reason = match (file, nonce) {
+        _ if fresh && ownership.knows_any() => {
+            Some("the database that was here is gone and this one is new")
+        }
+        (Some(file), _) if file != here => Some("this file is a copy of the one opened last"),
+        (_, Some(nonce)) if !ownership.knows(&nonce) => {
+            Some("this file is older than the one opened last, or came without its lock file")
+        }
+        _ => None, // a file of the library's first version knows neither
+    };
+    let at_ms = options.environment.now_ms();
+    if let Some(reason) = reason {
+        mark(rows, at_ms, reason).map_err(sql)?;
+    }
+    let nonce = options.environment.draw_word();
+    ownership.also(&nonce)?; // both are good until the file knows the new one
+    rows.execute(
+        "update relay_identity set file_id = ?1, nonce = ?2",
+        (&here, &nonce),
+    )
+    .map_err(sql)?;
+    ownership.only(&nonce)?;
+    if options.open_without_stream {
+        clear_mark(rows, at_ms, "opened without its stream, as a person decided").map_err(sql)?;
+    }
+    Ok(())
+}
+
+fn known_by(rows: &Connection) -> rusqlite::Result<(Option<String>, Option<String>)> {
+    let sql = "select file_id, nonce from relay_identity";
+    rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+pub(crate) fn is_marked(rows: &Connection) -> rusqlite::Result<bool> {
+    Ok(gate(rows)? != Gate::Open)
+}
+
+pub(super) fn gate(rows: &Connection) -> rusqlite::Result<Gate> {
+    let sql = "select must_import from relay_identity";
+    let mark: Option<String> = rows.query_row(sql, [], |row| row.get(0))?;
+    Ok(mark.map_or(Gate::Open, Gate::MustImport))
+}
+
+/// What tells a file from its copy: its inode and when it was created. Where the system does not say when, the device,
+/// which elsewhere is left out: it may have another number after a restart.
+fn file_id(file: &Metadata) -> String {
+    let created = file.created().ok();
+    let created = created.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    match created {
+        Some(since) => format!("inode {} created {}", file.ino(), since.as_nanos()),
+        None => format!("inode {} device {}", file.ino(), file.dev()),
+    }
+}

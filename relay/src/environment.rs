@@ -1,0 +1,37 @@
+//! What comes from outside any database and any broker: the time, and chance. Tests own both.
+
+use std::fmt;
+
+/// A clock and a source of random bytes.
+pub trait Environment: fmt::Debug + Send + Sync + 'static {
+    fn now(&self) -> jiff::Timestamp;
+
+    fn fill_random(&self, bytes: &mut [u8]);
+
+    /// Unix time in milliseconds.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.now().as_millisecond()).unwrap_or(0)
+    }
+
+    /// A word nobody has drawn before: sixteen hex digits.
+    fn draw_word(&self) -> String {
+        let mut random = [0; 8];
+        self.fill_random(&mut random);
+        random.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The operating system's. Bytes are asked of it each time: a generator in memory would be copied with its virtual
+/// machine, and both copies would draw the same ids.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Environment for System {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system has random bytes");
+    }
+}

@@ -1,0 +1,75 @@
+//! Reading many messages with one question: a batched Direct Get, which costs the broker no consumer.
+
+use async_nats::{Client, Message};
+use futures::StreamExt;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{MAX_READ_BYTES, TIMEOUT};
+use crate::error::LogError;
+use crate::log::Record;
+
+/// Messages one question asks for, at most: the client throws away what an inbox has no room for (65,536).
+const MAX_MESSAGES: usize = 16_000;
+
+// How an answer ends: after its last message, or at once, because nothing is kept from `first` on or no stream is there.
+const END_OF_BATCH: u16 = 204;
+const NOTHING_THERE: u16 = 404;
+const NOBODY_THERE: u16 = 503;
+
+/// Up to `limit` messages at `first` and after it, in order. A place whose message is gone is left out.
+pub(super) async fn read(
+    client: &Client,
+    stream: &str,
+    first: u64,
+    limit: usize,
+) -> Result<Vec<Record>, LogError> {
+    let cut = |error| LogError::lost_because("the read was cut off", error);
+    let inbox = client.new_inbox();
+    let answers = client.subscribe(inbox.clone()).await;
+    let mut answers = answers.map_err(|error| LogError::lost_because("no inbox", error))?;
+    let batch = limit.min(MAX_MESSAGES);
+    let question = json!({"seq": first, "batch": batch, "max_bytes": MAX_READ_BYTES}).to_string();
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    let asked = client.publish_with_reply(subject, inbox, question.into());
+    asked.await.map_err(cut)?;
+    let mut records = Vec::new();
+    loop {
+        let answer = timeout(TIMEOUT, answers.next()).await;
+        let answer =
+            answer.map_err(|_| LogError::lost("the broker did not answer a read in time"))?;
+        let answer = answer.ok_or_else(|| LogError::lost("the connection was cut under a read"))?;
+        match answer.status.map(|status| status.as_u16()) {
+            None => records.push(record(answer)?),
+            Some(END_OF_BATCH | NOTHING_THERE) => return Ok(records),
+            Some(NOBODY_THERE) => {
+                return Err(LogError::lost("no stream answers a read: it is gone"));
+            }
+            Some(status) => {
+                return Err(LogError::lost(format!(
+                    "the broker answered a read with {status}"
+                )));
+            }
+        }
+    }
+}
+
+/// Place and subject of a message come in its headers.
+fn record(answer: Message) -> Result<Record, LogError> {
+    let said = |name| {
+        answer
+            .headers
+            .as_ref()?
+            .get(name)
+            .map(|value| value.as_str())
+    };
+    let seq = said("Nats-Sequence").and_then(|seq| seq.parse().ok());
+    match (seq, said("Nats-Subject")) {
+        (Some(seq), Some(subject)) => Ok(Record {
+            seq,
+            subject: subject.to_owned(),
+            bytes: answer.payload,
+        }),
+        _ => Err(LogError::lost("a message without a place")),
+    }
+}

@@ -1,0 +1,165 @@
+//! Verifying: is the stream the outbox, byte for byte, and is a cache what its producer shares?
+
+use std::collections::BTreeMap;
+
+use crate::beside::ReadOnly;
+use crate::consumer::Consumer;
+use crate::error::{LogError, chain};
+use crate::log::{Connect, Log, Record};
+use crate::outbox;
+use crate::snapshot::{Line, Position};
+
+/// What a comparison found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// So many events or rows are the same on both sides.
+    Equal { compared: u64 },
+    /// The first that is not.
+    Differs(String),
+    /// Nothing was compared, and why: one side has not come as far as the other.
+    NotYet(String),
+}
+
+const BATCH: usize = 1000;
+
+/// Compares the outbox with the stream: every number that both keep, subject and bytes.
+pub async fn verify_stream<C: Connect>(db: &ReadOnly, to: &C) -> Result<Verified, LogError> {
+    let name = to.stream();
+    let mut stream = to.connect().await?;
+    let Some(head) = stream.head().await? else {
+        return Ok(Verified::Differs(format!("there is no stream {name}")));
+    };
+    let own = db.read(outbox::ends).await.map_err(unreadable)?;
+    if head.origin != own.origin {
+        return Ok(Verified::Differs(format!(
+            "stream {name} is of database {} in epoch {}, this is {} in epoch {}",
+            head.origin.database_id, head.origin.epoch, own.origin.database_id, own.origin.epoch
+        )));
+    }
+    let (first, last) = (head.first.max(own.first), head.seq.min(own.seq));
+    let mut after = first - 1;
+    while after < last {
+        let ours = db.read(move |rows| outbox::rows_after(rows, after, BATCH)).await;
+        let mut ours = ours.map_err(unreadable)?;
+        ours.retain(|record| record.seq <= last);
+        let Some(end) = ours.last().map(|record| record.seq) else { break };
+        let theirs = read_through(&mut stream, after, end).await?;
+        if let Some(difference) = compare(&ours, &theirs) {
+            return Ok(Verified::Differs(difference));
+        }
+        after = end;
+    }
+    if head.seq > own.seq {
+        let why = format!("the stream ends at {}, the outbox at {}", head.seq, own.seq);
+        return Ok(Verified::Differs(why));
+    }
+    Ok(Verified::Equal {
+        compared: (last + 1).saturating_sub(first),
+    })
+}
+
+async fn read_through(
+    stream: &mut impl Log,
+    after: u64,
+    end: u64,
+) -> Result<Vec<Record>, LogError> {
+    let (mut records, mut at) = (Vec::new(), after);
+    while at < end {
+        let limit = usize::try_from(end - at).unwrap_or(BATCH).min(BATCH);
+        let mut some = stream.read_after(at, limit, std::time::Duration::ZERO).await?;
+        some.retain(|record| record.seq <= end);
+        let Some(last) = some.last() else { break };
+        at = last.seq;
+        records.extend(some);
+    }
+    Ok(records)
+}
+
+fn compare(ours: &[Record], theirs: &[Record]) -> Option<String> {
+    let mut theirs = theirs.iter();
+    for own in ours {
+        let seq = own.seq;
+        match theirs.next() {
+            Some(their) if their == own => {}
+            Some(their) if their.seq == seq && their.event_id() == own.event_id() => {
+                return Some(format!("event {seq} has other bytes in the stream than in the outbox"));
+            }
+            Some(their) if their.seq == seq => {
+                return Some(format!("event {seq} is {} in the outbox and {} in the stream", id(own), id(their)));
+            }
+            _ => return Some(format!("event {seq} ({}) is missing in the stream", id(own))),
+        }
+    }
+    None
+}
+
+fn id(record: &Record) -> String {
+    record.event_id().map_or("no event of ours".to_owned(), |id| id.to_string())
+}
+
+/// Compares a cache with a snapshot of its producer, row by row. It must have been read at the same event: a cache that
+/// moves on meanwhile is not compared, and whoever asks may ask again.
+pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified, LogError> {
+    let (Some(share), Some(producer)) = (consumer.share(), consumer.producer()) else {
+        return Ok(Verified::NotYet("it has no producer to compare with".to_owned()));
+    };
+    let mut lines = producer.snapshot(None).await?;
+    let (mut theirs, mut at) = (Vec::new(), None);
+    loop {
+        let cut = || LogError::lost("the snapshot was cut off before its end");
+        match lines.recv().await.ok_or_else(cut)?? {
+            Line::Position { at: position, .. } => at = position,
+            Line::Row(row) => theirs.push(row.get().to_owned()),
+            Line::End { .. } => break,
+        }
+    }
+    let known = consumer.clone();
+    let read = db.read(move |rows| {
+        let tx = rows.unchecked_transaction()?;
+        let mut ours = Vec::new();
+        share(&tx, &mut |row| {
+            ours.push(row.get().to_owned());
+            true
+        })?;
+        Ok((known.position(&tx)?, ours))
+    });
+    let (here, ours) = read.await.map_err(unreadable)?;
+    if here != at {
+        return Ok(Verified::NotYet(format!(
+            "it has applied {}, and its producer is at {}",
+            place(here),
+            place(at)
+        )));
+    }
+    Ok(compare_rows(&ours, &theirs))
+}
+
+fn compare_rows(ours: &[String], theirs: &[String]) -> Verified {
+    let count = |rows: &[String]| {
+        let mut counted = BTreeMap::new();
+        for row in rows {
+            *counted.entry(row.clone()).or_insert(0) += 1;
+        }
+        counted
+    };
+    let (here, there) = (count(ours), count(theirs));
+    for (row, times) in &there {
+        if here.get(row) != Some(times) {
+            return Verified::Differs(format!("the producer has {row}, and the cache does not"));
+        }
+    }
+    match here.keys().find(|row| !there.contains_key(*row)) {
+        Some(row) => Verified::Differs(format!("the cache has {row}, and the producer does not")),
+        None => Verified::Equal {
+            compared: ours.len() as u64,
+        },
+    }
+}
+
+fn place(at: Option<Position>) -> String {
+    at.map_or("nothing".to_owned(), |at| format!("{} ({})", at.seq, at.id))
+}
+
+fn unreadable(error: crate::error::ReadError<rusqlite::Error>) -> LogError {
+    LogError::lost(format!("the database cannot be read: {}", chain(&error)))
+}

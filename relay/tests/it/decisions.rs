@@ -1,0 +1,399 @@
+//! What a person decides when two lines of events exist: each decision is carried out whole, wherever it is killed, and
+//! nothing that was acknowledged is dropped before it is saved.
+
+use std::path::PathBuf;
+
+use relay::memory::MemoryBroker;
+use relay::rusqlite::{self, types::Value};
+use relay::{
+    Case, Consumer, Database, DecisionError, FoundIn, Gate, Record, Relay, RelayState, Retention,
+    Stop, adopt_stream, backup, new_epoch, plan_adoption, plan_new_epoch, restore,
+};
+
+use crate::support::{
+    Front, Image, Mortal, Scratch, assert_one_log, audited, clone_of, follow, found_in, kill, meet,
+    options, origin, outbox_rows, report, set_aside, settle, tables, totals, weigh_again,
+    weigh_many,
+};
+
+/// Two lives of one file, both gone on from event 2: the stream holds the rival's line.
+struct Fork {
+    scratch: Scratch,
+    broker: MemoryBroker,
+    common: Vec<Record>,
+    /// What only this file holds.
+    ours: Vec<Record>,
+    db: Database,
+    /// What only the rival and the stream hold.
+    theirs: Vec<Record>,
+    rival: Database,
+}
+
+impl Fork {
+    async fn with(ours: u64, theirs: u64) -> Self {
+        let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+        let db = scratch.producer().await;
+        let common = weigh_many(&db, 2).await;
+        meet(&db, &broker).await;
+        let rival = clone_of(&db, &scratch.path("rival.db")).await;
+        let theirs = weigh_many(&rival, theirs).await;
+        meet(&rival, &broker).await;
+        let ours = weigh_many(&db, ours).await;
+        assert_eq!(meet(&db, &broker).await, [Case::Forked]);
+        db.close().await;
+        let db = scratch.producer().await;
+        Self { scratch, broker, common, ours, db, theirs, rival }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.db.path().to_owned()
+    }
+
+    fn our_line(&self) -> Vec<Record> {
+        [&self.common[..], &self.ours].concat()
+    }
+
+    fn their_line(&self) -> Vec<Record> {
+        [&self.common[..], &self.theirs].concat()
+    }
+}
+
+/// Every row of every table.
+async fn content(db: &Database) -> Vec<String> {
+    let read = db.read(|rows| {
+        let names: Vec<String> = rows
+            .prepare("select name from sqlite_schema where type = 'table' order by name")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut all = Vec::new();
+        for name in names {
+            let mut every = rows.prepare(&format!("select * from {name}"))?;
+            let columns = every.column_count();
+            let mut found = every.query([])?;
+            while let Some(row) = found.next()? {
+                let row: Result<Vec<Value>, _> = (0..columns).map(|at| row.get(at)).collect();
+                all.push(format!("{name} {:?}", row?));
+            }
+        }
+        Ok::<_, rusqlite::Error>(all)
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn following_the_streams_line_sets_the_own_events_aside_and_takes_over_the_streams() {
+    for (ours, theirs) in [(1, 3), (3, 1), (2, 2)] {
+        let fork = Fork::with(ours, theirs).await;
+        let (before, store) = (content(&fork.db).await, fork.broker.store());
+        let plan = plan_adoption(&fork.db, &fork.broker).await.unwrap();
+        assert_eq!(content(&fork.db).await, before, "a plan changes nothing");
+        assert_eq!(plan.common, 2);
+        assert_eq!(plan.ours, fork.ours[0].event_id());
+        assert_eq!(plan.theirs, fork.theirs[0].event_id());
+        assert_eq!((plan.outbox_head, plan.stream_head), (2 + ours, 2 + theirs));
+        assert_eq!(plan.set_aside, ours);
+        assert_eq!(plan.origin, origin(&fork.db).await);
+
+        let done = adopt_stream(&fork.db, &fork.broker).await.unwrap();
+        assert_eq!(done, plan);
+        assert_eq!(outbox_rows(&fork.db).await, fork.common);
+        assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Outbox, &fork.ours));
+        let refused = weigh_again(&fork.db, "a", 1).await;
+        assert!(refused.is_err(), "a write now would fork again: {refused:?}");
+
+        meet(&fork.db, &fork.broker).await;
+        assert_eq!(fork.broker.store(), store, "the stream is only read");
+        assert_one_log(&fork.db, &fork.broker, &fork.their_line()).await;
+        assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Outbox, &fork.ours));
+        let said = audited(&fork.db).await;
+        assert_eq!(said, ["marked", "stream adopted", "imported", "mark cleared"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeping_the_files_line_sets_the_streams_events_aside_and_makes_the_stream_anew() {
+    for (ours, theirs) in [(1, 3), (3, 1), (2, 2)] {
+        let fork = Fork::with(ours, theirs).await;
+        let (before, store) = (content(&fork.db).await, fork.broker.store());
+        let plan = plan_new_epoch(&fork.db, &fork.broker).await.unwrap();
+        assert_eq!(content(&fork.db).await, before, "a plan changes nothing");
+        assert_eq!((plan.common, plan.set_aside, plan.origin.epoch), (2, theirs, 2));
+
+        let done = new_epoch(&fork.db, &fork.broker).await.unwrap();
+        assert_eq!(done, plan);
+        assert_eq!(fork.broker.store(), store, "the relay carries it out");
+        assert_eq!(meet(&fork.db, &fork.broker).await, [Case::OlderEpoch, Case::Equal]);
+        assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Stream, &fork.theirs));
+        let next = weigh_many(&fork.db, 1).await;
+        meet(&fork.db, &fork.broker).await;
+        let line = [fork.our_line(), next.clone()].concat();
+        assert_one_log(&fork.db, &fork.broker, &line).await;
+        let json: serde_json::Value = serde_json::from_slice(&next[0].bytes).unwrap();
+        assert_eq!(json["epoch"], 2, "what is emitted from now on says so");
+        assert_eq!(audited(&fork.db).await, ["new epoch", "stream replaced"]);
+    }
+}
+
+/// More than one read hands out at a time.
+#[tokio::test(start_paused = true)]
+async fn a_long_line_is_set_aside_whole() {
+    let fork = Fork::with(1, 1).await;
+    let mut ours = fork.ours.clone();
+    for _ in 0..11 {
+        let parcel = "long ".repeat(180_000);
+        ours.push(weigh_again(&fork.db, &parcel, 1).await.unwrap());
+    }
+    let bytes: usize = ours.iter().map(|record| record.bytes.len()).sum();
+    assert!(bytes > 9_000_000);
+    adopt_stream(&fork.db, &fork.broker).await.unwrap();
+    assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Outbox, &ours));
+}
+
+/// What only the stream holds although it lies before the fork: the outbox has pruned it.
+#[tokio::test(start_paused = true)]
+async fn the_plan_counts_everything_that_a_new_epoch_will_set_aside() {
+    let fork = Fork::with(3, 3).await;
+    prune_to(&fork.db, 1).await; // the last one only; the stream lies behind the outbox now
+    let plan = new_epoch(&fork.db, &fork.broker).await.unwrap();
+    meet(&fork.db, &fork.broker).await;
+    assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Stream, &fork.their_line()));
+    assert_eq!(plan.set_aside, 5);
+}
+
+/// Prunes an outbox down to so many events, with a stream that nobody else sees.
+async fn prune_to(db: &Database, events: u64) {
+    let elsewhere = MemoryBroker::new(2);
+    let keep = Retention {
+        max_events: Some(events),
+        ..Retention::default()
+    };
+    settle(&mut Relay::new(db, elsewhere).keep(keep)).await;
+    assert_eq!(outbox_rows(db).await.len() as u64, events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_cannot_be_taken_back_refuse_the_adoption() {
+    let fork = Fork::with(3, 1).await;
+    prune_to(&fork.db, 2).await;
+    let before = content(&fork.db).await;
+    let refused = adopt_stream(&fork.db, &fork.broker).await.unwrap_err();
+    let no_joint = matches!(refused, DecisionError::Unjoinable { .. });
+    assert!(no_joint, "events 1 to 3 are gone here: {refused}");
+
+    let fork = Fork::with(3, 1).await;
+    prune_to(&fork.db, 4).await; // event 2 is kept, what came before is not
+    let refused = adopt_stream(&fork.db, &fork.broker).await.unwrap_err();
+    let words = refused.to_string();
+    assert!(matches!(refused, DecisionError::NoWayBack { common: 2, first: 2 }), "{words}");
+    assert!(words.contains("restore a backup from before the fork"), "{words}");
+    assert_ne!(content(&fork.db).await, before);
+    assert_eq!(outbox_rows(&fork.db).await.len(), 4, "nothing was changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_nothing_joins_are_not_joined() {
+    // The stream begins after this file's end.
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 2).await;
+    meet(&db, &broker).await;
+    let copy = scratch.path("backup.db");
+    backup(db.path(), &options(), &copy).unwrap();
+    weigh_many(&db, 4).await;
+    meet(&db, &broker).await;
+    let whole = broker.store();
+    db.close().await;
+    restore(&copy, &options(), &scratch.path("parcels.db")).unwrap();
+    let db = scratch.producer().await;
+    for emptied in [false, true] {
+        broker.restore(whole.clone());
+        broker.trim(if emptied { 6 } else { 3 });
+        let before = content(&db).await;
+        let refused = adopt_stream(&db, &broker).await.unwrap_err();
+        let words = refused.to_string();
+        assert!(matches!(refused, DecisionError::Unjoinable { .. }), "{words}");
+        assert!(words.contains("this file keeps events 1 to 2"), "{words}");
+        assert_eq!(content(&db).await, before);
+    }
+    broker.delete();
+    let refused = adopt_stream(&db, &broker).await.unwrap_err();
+    assert!(matches!(refused, DecisionError::NoStream(_)), "{refused}");
+}
+
+/// Whatever a broker lost in the middle cannot be taken over; this file may be the only one that still holds it.
+#[tokio::test(start_paused = true)]
+async fn a_stream_with_holes_is_not_adopted() {
+    let fork = Fork::with(4, 4).await;
+    fork.broker.lose(2);
+    let before = content(&fork.db).await;
+    let refused = adopt_stream(&fork.db, &fork.broker).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(content(&fork.db).await, before);
+}
+
+/// Rule S5: the process that lost needs no second decision.
+#[tokio::test(start_paused = true)]
+async fn the_process_that_lost_halts_by_itself_and_changes_nothing() {
+    let fork = Fork::with(1, 2).await;
+    let relay = Relay::new(&fork.rival, fork.broker.clone());
+    let mut status = relay.status();
+    let stop = Stop::new();
+    let running = tokio::spawn(relay.run(stop.clone()));
+    let publishing = status.wait_for(|status| status.state == RelayState::Publishing);
+    publishing.await.unwrap();
+
+    new_epoch(&fork.db, &fork.broker).await.unwrap();
+    meet(&fork.db, &fork.broker).await;
+    let halted = status.wait_for(|status| matches!(status.state, RelayState::Halted(_)));
+    halted.await.unwrap();
+    let why = fork.rival.gate().reason().unwrap().to_owned();
+    assert!(why.contains("it is in epoch 2, this file in epoch 1"), "{why}");
+    assert_one_log(&fork.db, &fork.broker, &fork.our_line()).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+
+    // And it can follow: what it alone holds is set aside there.
+    fork.rival.close().await;
+    let rival = Database::open(fork.scratch.path("rival.db"), options()).await;
+    let rival = rival.unwrap();
+    assert_eq!(meet(&rival, &fork.broker).await, [Case::LaterEpoch]);
+    adopt_stream(&rival, &fork.broker).await.unwrap();
+    rival.close().await;
+    fork.db.close().await;
+    let rival = Database::open(fork.scratch.path("rival.db"), options()).await;
+    let rival = rival.unwrap();
+    meet(&rival, &fork.broker).await;
+    assert_one_log(&rival, &fork.broker, &fork.our_line()).await;
+    assert_eq!(set_aside(&rival).await, found_in(FoundIn::Outbox, &fork.theirs));
+    assert_eq!(origin(&rival).await.epoch, 2);
+}
+
+/// A consumer of the forked stream: what it counted, and how often it began anew.
+async fn totals_of(db: &Database) -> Vec<String> {
+    let read = db.read(|rows| {
+        let sql = "select parcel || ' ' || times || ' ' || total_g from totals order by parcel";
+        let mut totals = rows.prepare(sql)?;
+        totals.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn consumers_on_the_lost_line_begin_anew_and_others_do_not_notice() {
+    let fork = Fork::with(2, 3).await;
+    let front = Front::of(&fork.db);
+    let (on_lost, on_common) = (Scratch::new(), Scratch::new());
+    let (lost, common) = (on_lost.reader().await, on_common.reader().await);
+    let (reads_on, waits): (Consumer, Consumer) = (totals(front.clone()), totals(front));
+    follow(&reads_on, &lost, &fork.broker).await;
+    let whole = fork.broker.store();
+    fork.broker.lose_tail(3);
+    follow(&waits, &common, &fork.broker).await; // it never saw more than the common past
+    fork.broker.restore(whole);
+
+    new_epoch(&fork.db, &fork.broker).await.unwrap();
+    meet(&fork.db, &fork.broker).await;
+    for (consumer, db) in [(&reads_on, &lost), (&waits, &common)] {
+        follow(consumer, db, &fork.broker).await;
+        assert_eq!(totals_of(db).await, totals_of(&fork.db).await);
+    }
+    assert_eq!((reads_on.status().borrow().rebuilt, waits.status().borrow().rebuilt), (1, 0));
+    let orphans = lost.set_aside().await.unwrap();
+    let orphan = fork.theirs.last().unwrap();
+    assert_eq!(orphans.len(), 1);
+    assert_eq!((orphans[0].found_in, orphans[0].seq), (FoundIn::Consumer, orphan.seq));
+    assert_eq!(orphans[0].event_id, orphan.event_id().unwrap().to_string());
+    assert!(common.set_aside().await.unwrap().is_empty());
+}
+
+/// What each decision comes to, wherever the relay that carries it out is killed: after each single operation of the
+/// broker, with the file as it lies at that moment.
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_is_killed_anywhere_is_carried_out_by_the_next_start() {
+    for decision in ["new epoch", "adopt"] {
+        for (ours, theirs) in [(2, 3), (0, 3)] {
+            let mut killed = 0;
+            loop {
+                let fork = match ours {
+                    0 => ahead_only(theirs).await,
+                    _ => Fork::with(ours, theirs).await,
+                };
+                match decision {
+                    "adopt" => adopt_stream(&fork.db, &fork.broker).await.unwrap(),
+                    _ => new_epoch(&fork.db, &fork.broker).await.unwrap(),
+                };
+                let path = fork.path();
+                kill(fork.db.clone()).await; // between the decision and the contact
+                let db = Database::open(&path, options()).await.unwrap();
+                killed += 1;
+                let mortal = Mortal::after(killed, &fork.broker);
+                let mut relay = Relay::new(&db, mortal.clone());
+                relay.import_one_by_one();
+                let mut image = Image::take(&path);
+                while !mortal.is_gone() && !matches!(relay.step().await, Ok(relay::Step::Checked)) {
+                    image = Image::take(&path);
+                }
+                let survived = !mortal.is_gone();
+                image = if survived { image } else { Image::take(&path) };
+                drop(relay);
+                db.close().await;
+                image.roll_back(&path);
+
+                let db = Database::open(&path, options()).await.unwrap();
+                meet(&db, &fork.broker).await;
+                let (line, place, lost) = match decision {
+                    "adopt" => (fork.their_line(), FoundIn::Outbox, &fork.ours),
+                    _ => (fork.our_line(), FoundIn::Stream, &fork.theirs),
+                };
+                println!("{decision} {ours} {theirs}, killed after {killed} operations");
+                assert_one_log(&db, &fork.broker, &line).await;
+                assert_eq!(set_aside(&db).await, found_in(place, lost));
+                if survived {
+                    break;
+                }
+            }
+            assert!(killed > 5, "nothing was killed: {killed}");
+        }
+    }
+}
+
+/// No fork, but a file that lies behind: what a restore leaves.
+async fn ahead_only(theirs: u64) -> Fork {
+    let mut fork = Fork::with(1, theirs).await;
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    fork.common = weigh_many(&db, 2).await;
+    meet(&db, &broker).await;
+    let image = Image::take(db.path());
+    fork.theirs = weigh_many(&db, theirs).await;
+    meet(&db, &broker).await;
+    db.close().await;
+    image.copy_to(&scratch.path("parcels.db"));
+    fork.db = scratch.producer().await;
+    (fork.scratch, fork.broker, fork.ours) = (scratch, broker, Vec::new());
+    fork
+}
+
+/// Two people, or one in a hurry.
+#[tokio::test(start_paused = true)]
+async fn contradicting_decisions_on_both_files_lose_nothing_and_ask_again() {
+    let fork = Fork::with(1, 2).await;
+    fork.rival.close().await;
+    let rival = Database::open(fork.scratch.path("rival.db"), options()).await;
+    let rival = rival.unwrap();
+    new_epoch(&fork.db, &fork.broker).await.unwrap();
+    new_epoch(&rival, &fork.broker).await.unwrap();
+    meet(&fork.db, &fork.broker).await;
+    assert_eq!(meet(&rival, &fork.broker).await, [Case::Forked], "both are epoch 2 now");
+    assert_eq!(fork.db.gate(), Gate::Open);
+    assert_eq!(outbox_rows(&rival).await, fork.their_line());
+    rival.close().await;
+    let rival = Database::open(fork.scratch.path("rival.db"), options()).await;
+    let rival = rival.unwrap();
+    adopt_stream(&rival, &fork.broker).await.unwrap();
+    meet(&rival, &fork.broker).await;
+    assert_one_log(&rival, &fork.broker, &fork.our_line()).await;
+    assert_eq!(set_aside(&rival).await, found_in(FoundIn::Outbox, &fork.theirs));
+    assert_eq!(report(&rival).await.origin.epoch, 2);
+    assert_eq!(tables(&rival).await, tables(&fork.db).await);
+}

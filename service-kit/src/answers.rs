@@ -1,0 +1,129 @@
+//! What a service answers to those who keep a cache of its state: what it shares, as of one place in its log, and
+//! whether its log holds an event. Both tell what the service shares with other services, so both want a token.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use futures::stream::{self, Stream, StreamExt};
+use relay::{EventId, Holds, Line, Lines, LogError, Position, Producer, chain};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bearer::Guard;
+use crate::{Json, Path, Problem, Query, codes};
+
+/// Snapshots under way at a time. Each holds a read transaction, behind which the WAL cannot shrink.
+pub const MAX_SNAPSHOTS: usize = 2;
+/// Lines that travel together when they are there together.
+const LINES_A_CHUNK: usize = 64;
+
+#[derive(Clone)]
+struct Owner {
+    answers: Arc<dyn Producer>,
+    places: Arc<Semaphore>,
+}
+
+/// A place in the log. Number and event say together which one; neither does alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct At {
+    seq: Option<u64>,
+    id: Option<EventId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    id: EventId,
+}
+
+/// The answer of `/log/{seq}`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) holds: Holds,
+}
+
+pub(crate) fn routes(answers: Arc<dyn Producer>, guard: Guard) -> Router {
+    let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
+    let routes = Router::new()
+        .route("/snapshot", get(snapshot))
+        .route("/log/{seq}", get(holds))
+        .with_state(Owner { answers, places });
+    guard.before(routes)
+}
+
+/// A line of JSON for each row, first the position, last the end. Without its end it is not whole.
+async fn snapshot(
+    State(owner): State<Owner>,
+    Query(at): Query<At>,
+) -> Result<impl IntoResponse, Problem> {
+    let at = at.position()?;
+    let place = owner.places.try_acquire_owned().map_err(|_| {
+        let detail = format!("{MAX_SNAPSHOTS} snapshots are being read already; try again");
+        Problem::new(codes::BUSY, detail).retry_later()
+    })?;
+    let mut lines = owner.answers.snapshot(at).await.map_err(not_open)?;
+    // Whatever keeps the snapshot from beginning is told with a status; what breaks it later cuts the answer.
+    let first = match lines.recv().await {
+        Some(line) => line.map_err(not_open)?,
+        None => return Err(not_open(LogError::Lost("there is no snapshot".to_owned(), None))),
+    };
+    let body = Body::from_stream(encoded(first, lines, place));
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
+}
+
+async fn holds(
+    State(owner): State<Owner>,
+    Path(seq): Path<u64>,
+    Query(Event { id }): Query<Event>,
+) -> Result<Json<Held>, Problem> {
+    let holds = owner.answers.holds(Position { seq, id }).await;
+    let holds = holds.map_err(not_open)?;
+    Ok(Json(Held { holds }))
+}
+
+/// Lines become bytes when the client takes them. A client that goes away drops the lines, which ends their read.
+fn encoded(
+    first: Line,
+    lines: Lines,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Bytes, LogError>> {
+    let rest = stream::unfold((lines, place), |(mut lines, place)| async move {
+        Some((lines.recv().await?, (lines, place)))
+    });
+    stream::iter([Ok(first)])
+        .chain(rest)
+        .ready_chunks(LINES_A_CHUNK)
+        .map(|lines| {
+            let mut bytes = Vec::new();
+            for line in lines {
+                let written = serde_json::to_writer(&mut bytes, &line?);
+                written.expect("lines of plain types and raw JSON always serialize");
+                bytes.push(b'\n');
+            }
+            Ok(bytes.into())
+        })
+}
+
+fn not_open(error: LogError) -> Problem {
+    Problem::new(codes::NOT_OPEN, chain(&error)).retry_later()
+}
+
+impl At {
+    fn position(self) -> Result<Option<Position>, Problem> {
+        match (self.seq, self.id) {
+            (Some(seq), Some(id)) => Ok(Some(Position { seq, id })),
+            (None, None) => Ok(None),
+            (seq, _) => Err(Problem::field(
+                codes::INVALID_QUERY,
+                if seq.is_some() { "id" } else { "seq" },
+                "a place is `seq` and `id`: send both or none",
+            )),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! `status`: the file, its stream, the running service, and what was done to the file by hand.
+
+use std::time::Duration;
+
+use relay::{Connect, Head, Log, LogError, Report, chain};
+use serde_json::{Value, json};
+
+use super::answer::{Answer, count, moment, place};
+use crate::door;
+use crate::exit::Outcome;
+use crate::operator_api::{ConsumerState, State};
+use crate::program::Parts;
+
+/// A broker that answers later is one that cannot be reached.
+const MAX_BROKER_TIME: Duration = Duration::from_secs(5);
+
+pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
+    let file = parts.look().await?;
+    let running = door::find(parts.database()).await;
+    let report = file.report().await?;
+    let seen = Seen {
+        path: file.path().display().to_string(),
+        stream: stream(parts, &report).await,
+        service: match running {
+            Ok(running) => Service::from(running.map(|(_, state)| state)),
+            Err(error) => Service::Silent(relay::chain(error.as_ref())),
+        },
+        report,
+    };
+    Ok(seen.answer(parts))
+}
+
+struct Seen {
+    path: String,
+    report: Report,
+    stream: StreamSeen,
+    service: Service,
+}
+
+/// The service that has the file open.
+enum Service {
+    Runs(State),
+    /// It runs and gives no answer.
+    Silent(String),
+    Stopped,
+}
+
+/// How the stream stands to the outbox.
+struct StreamSeen {
+    /// One word, for programs.
+    state: &'static str,
+    /// The same for people.
+    text: String,
+    head: Option<u64>,
+}
+
+impl StreamSeen {
+    fn new(state: &'static str, text: impl Into<String>, head: Option<u64>) -> Self {
+        let text = text.into();
+        Self { state, text, head }
+    }
+
+    /// The broker may be away: the service goes on without it.
+    fn is_well(&self) -> bool {
+        self.state != "foreign" && self.state != "ahead"
+    }
+}
+
+async fn stream(parts: &Parts, report: &Report) -> StreamSeen {
+    let to = match parts.stream() {
+        Ok(to) => to,
+        Err(why) => return StreamSeen::new("unknown", format!("not asked: {why}"), None),
+    };
+    let asked = tokio::time::timeout(MAX_BROKER_TIME, async {
+        to.connect().await?.head().await
+    });
+    match asked.await {
+        Ok(Ok(head)) => compare(report, head.as_ref()),
+        Ok(Err(error)) => unreachable_because(&error),
+        Err(_) => {
+            let why = format!("the broker does not answer in {MAX_BROKER_TIME:?}");
+            StreamSeen::new("unknown", why, None)
+        }
+    }
+}
+
+fn unreachable_because(error: &LogError) -> StreamSeen {
+    StreamSeen::new("unknown", chain(error), None)
+}
+
+fn compare(report: &Report, head: Option<&Head>) -> StreamSeen {
+    let Some(head) = head else {
+        let text = "there is none: the service makes it when it meets the broker";
+        return StreamSeen::new("missing", text, None);
+    };
+    let (ours, theirs) = (report.last.map_or(0, |last| last.seq), head.seq);
+    let (state, text) = if head.origin != report.origin {
+        let text = format!(
+            "not this file's: it is of database {} in epoch {}",
+            head.origin.database_id, head.origin.epoch
+        );
+        ("foreign", text)
+    } else if theirs == ours {
+        ("equal", format!("equal, at {theirs}"))
+    } else if theirs < ours {
+        let waiting = count(ours - theirs, "event");
+        ("behind", format!("at {theirs}; {waiting} not yet published"))
+    } else {
+        let more = count(theirs - ours, "event");
+        ("ahead", format!("at {theirs}; it holds {more} that this file lacks"))
+    };
+    StreamSeen::new(state, text, Some(theirs))
+}
+
+impl From<Option<State>> for Service {
+    fn from(state: Option<State>) -> Self {
+        state.map_or(Self::Stopped, Self::Runs)
+    }
+}
+
+impl Service {
+    fn consumer(&self, name: &str) -> Option<&ConsumerState> {
+        let Self::Runs(state) = self else { return None };
+        state.consumers.iter().find(|known| known.name == name)
+    }
+
+    fn is_well(&self) -> bool {
+        match self {
+            Self::Runs(state) => {
+                let fares = |consumer: &ConsumerState| consumer.trouble.is_none();
+                state.refuses_writes.is_none() && state.consumers.iter().all(fares)
+            }
+            Self::Silent(_) => false,
+            Self::Stopped => true,
+        }
+    }
+}
+
+impl Seen {
+    fn is_well(&self) -> bool {
+        self.service.is_well()
+            && self.stream.is_well()
+            && self.report.must_import.is_none()
+            && self.report.dead_letters == 0
+    }
+
+    fn answer(&self, parts: &Parts) -> Answer {
+        let (report, about) = (&self.report, &parts.about);
+        let mut answer = Answer::new(self.json(parts))
+            .line("service", self.service_line(about.name))
+            .line("file", &self.path)
+            .line("database", format!("{}, epoch {}", report.origin.database_id, report.origin.epoch))
+            .line("writes", self.writes_line())
+            .line("events", match report.last {
+                Some(last) => format!("{} to {}, the last is {}", report.first, last.seq, last.id),
+                None => "none yet".to_owned(),
+            })
+            .line("stream", format!("{}: {}", about.stream, self.stream.text));
+        for consumer in &parts.consumers {
+            answer = answer.line("consumer", self.consumer_line(consumer.name(), consumer.stream()));
+        }
+        answer = answer
+            .line("dead letters", report.dead_letters)
+            .line("set aside", report.set_aside);
+        for entry in &report.audit {
+            let text = format!("{}  {}: {}", moment(entry.at_ms), entry.action, entry.detail);
+            answer = answer.line("audit", text);
+        }
+        answer.ends(match self.is_well() {
+            true => Outcome::Done,
+            false => Outcome::Differs,
+        })
+    }
+
+    fn service_line(&self, name: &str) -> String {
+        match &self.service {
+            Service::Runs(State { relay, .. }) => {
+                let relay = relay.as_deref().unwrap_or("without a relay");
+                format!("{name} runs, {relay}")
+            }
+            Service::Silent(why) => format!("{name} runs and does not answer: {why}"),
+            Service::Stopped => format!("{name} does not run"),
+        }
+    }
+
+    fn writes_line(&self) -> String {
+        let refusal = match &self.service {
+            Service::Runs(state) => state.refuses_writes.as_ref(),
+            Service::Silent(_) | Service::Stopped => self.report.must_import.as_ref(),
+        };
+        match (refusal, &self.service) {
+            (None, Service::Runs(_)) => "taken".to_owned(),
+            (None, _) => "taken at the next start".to_owned(),
+            (Some(why), Service::Runs(_)) => format!("refused: {why}"),
+            (Some(why), _) => format!("wait at the next start until the stream was met: {why}"),
+        }
+    }
+
+    fn consumer_line(&self, name: &str, stream: &str) -> String {
+        let offsets = &self.report.consumers;
+        let at = offsets.iter().find(|known| known.consumer == name);
+        let at = place(at.map(|known| known.at));
+        let fares = match self.service.consumer(name) {
+            Some(ConsumerState { trouble: Some(why), .. }) => format!("; stands still: {why}"),
+            Some(ConsumerState { rebuilding: Some(rows), .. }) => {
+                format!("; loading a snapshot, {} so far", count(*rows, "row"))
+            }
+            Some(state) => {
+                let behind = state.stream_head.saturating_sub(state.offset);
+                format!("; {behind} behind")
+            }
+            None => String::new(),
+        };
+        format!("{name} has applied {stream} up to {at}{fares}")
+    }
+
+    fn json(&self, parts: &Parts) -> Value {
+        let (report, about) = (&self.report, &parts.about);
+        let (running, state) = match &self.service {
+            Service::Runs(state) => (json!(true), json!(state)),
+            Service::Silent(why) => (json!(true), json!({"silent": why})),
+            Service::Stopped => (json!(false), Value::Null),
+        };
+        json!({
+            "healthy": self.is_well(),
+            "service": about.name,
+            "file": self.path,
+            "database_id": report.origin.database_id.to_string(),
+            "epoch": report.origin.epoch,
+            "must_import": report.must_import,
+            "first": report.first,
+            "last": report.last,
+            "stream": {
+                "name": about.stream,
+                "state": self.stream.state,
+                "text": self.stream.text,
+                "head": self.stream.head,
+            },
+            "running": running,
+            "state": state,
+            "consumers": report.consumers.iter().map(|known| json!({
+                "consumer": known.consumer,
+                "stream": known.stream,
+                "at": known.at,
+                "epoch": known.epoch,
+            })).collect::<Vec<_>>(),
+            "dead_letters": report.dead_letters,
+            "set_aside": report.set_aside,
+            "audit": report.audit.iter().map(|entry| json!({
+                "at": moment(entry.at_ms),
+                "action": entry.action,
+                "detail": entry.detail,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}

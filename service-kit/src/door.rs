@@ -1,0 +1,168 @@
+//! The door: how a command of the operator speaks with the running service. While a service runs, a file beside its
+//! database says where it answers and which token opens `/operator`. Only the service's own user can read that file.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::base_url::{http_client, refusal};
+use crate::bearer::{Guard, Token};
+use crate::operator_api::State;
+
+/// The file's content.
+#[derive(Serialize, Deserialize)]
+struct Door {
+    url: String,
+    token: String,
+}
+
+/// The file, as long as the service runs.
+pub(crate) struct OpenDoor(PathBuf);
+
+/// A service that runs, as a command speaks with it.
+pub(crate) struct Running {
+    client: Client,
+    door: Door,
+}
+
+/// Longer than a service takes over any request.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(15);
+
+/// Writes the file, in place of one that a kill has left; answers who gets in, too.
+pub(crate) fn open(database: &Path, address: SocketAddr) -> io::Result<(OpenDoor, Guard)> {
+    let token = Token::draw();
+    let door = Door {
+        url: format!("http://{address}"),
+        token: token.reveal().to_owned(),
+    };
+    let path = beside(database);
+    let aside = path.with_extension("door.new");
+    let _left_by_a_kill = fs::remove_file(&aside);
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&aside)?;
+    file.write_all(&serde_json::to_vec(&door).expect("two texts are JSON"))?;
+    fs::rename(&aside, &path)?;
+    Ok((OpenDoor(path), Guard::Knows(token)))
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "the operator's door file cannot be removed");
+        }
+    }
+}
+
+/// `users.db` and its `users.db.door`: beside the file itself, where a link leads to it.
+fn beside(database: &Path) -> PathBuf {
+    let path = database.canonicalize();
+    let mut path = path.unwrap_or_else(|_| database.to_owned()).into_os_string();
+    path.push(".door");
+    path.into()
+}
+
+/// The service that has this database open, and how it fares. `None`: it does not run. A door that a kill has left
+/// leads nowhere, or to somebody who does not know its token.
+pub(crate) async fn find(database: &Path) -> anyhow::Result<Option<(Running, State)>> {
+    let path = beside(database);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let Ok(door) = serde_json::from_slice(&text) else {
+        return Ok(None);
+    };
+    let client = http_client().timeout(MAX_ANSWER_TIME).build()?;
+    let running = Running { client, door };
+    let asked = running.request(running.client.get(running.url("state")));
+    match asked.send().await {
+        Ok(answer) if answer.status() == StatusCode::OK => {
+            let state = answer.json().await.context("the service's answer cannot be read")?;
+            Ok(Some((running, state)))
+        }
+        Ok(answer) if answer.status().is_server_error() => {
+            bail!("the service at {} answered {}", running.door.url, refusal(answer).await)
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.is_connect() => Ok(None),
+        Err(error) => Err(error.without_url())
+            .with_context(|| format!("the service at {} does not answer", running.door.url)),
+    }
+}
+
+impl Running {
+    pub(crate) async fn state(&self) -> anyhow::Result<State> {
+        self.send(self.client.get(self.url("state"))).await
+    }
+
+    /// `consumers/orders-user-cache/rebuild`
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.send(self.client.post(self.url(path)).json(body)).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/operator/{path}", self.door.url)
+    }
+
+    fn request(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(&self.door.token)
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let answer = self.request(request).send().await;
+        let answer = answer
+            .map_err(reqwest::Error::without_url)
+            .context("the service does not answer")?;
+        match answer.status() {
+            StatusCode::OK => answer.json().await.context("the service's answer cannot be read"),
+            _ => bail!("the service answered {}", refusal(answer).await),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_its_users_own_and_goes_with_the_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        let path = folder.path().join("a.db.door");
+        fs::write(&path, "left by a kill").unwrap();
+        let (door, _) = open(&database, "127.0.0.1:7101".parse().unwrap()).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let written: Door = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(written.url, "http://127.0.0.1:7101");
+        drop(door);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_door_that_leads_nowhere_is_a_service_that_does_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        assert!(find(&database).await.unwrap().is_none());
+        let _door = open(&database, "127.0.0.1:1".parse().unwrap()).unwrap();
+        assert!(find(&database).await.unwrap().is_none());
+    }
+}

@@ -1,0 +1,56 @@
+//! How a program ends, serving or as a command:
+//!
+//! | Exit code | What it says |
+//! | --- | --- |
+//! | 0 | done; equal; healthy; a service stopped because it was asked to |
+//! | 1 | refused or failed; one line on stderr says why |
+//! | 2 | the command line makes no sense |
+//! | 3 | it differs; it is not healthy; events still wait for a person |
+//! | 4 | it could not be said: what would have to answer does not |
+//! | 74 | the disk failed under a commit: what is on it is known after a restart |
+
+use std::process::ExitCode;
+
+/// How something ended that was neither refused nor failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Done,
+    /// Nobody could say.
+    Unknown,
+    /// It differs, or is not as it should be.
+    Differs,
+}
+
+/// The exit code, after one line with all the causes if it is an error.
+pub fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(3),
+        Ok(Outcome::Unknown) => ExitCode::from(4),
+        Err(error) => {
+            eprintln!("error: {}", line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every cause once: some errors already end with what their source says.
+fn line(error: &anyhow::Error) -> String {
+    relay::chain(error.as_ref()).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_says_each_cause_once() {
+        let refused = anyhow!("refused").context("cannot connect: refused");
+        assert_eq!(
+            line(&refused.context("no\nbroker")),
+            "no broker: cannot connect: refused"
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! Asking the service that owns a stream, over HTTP: the other end of `answers`.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use relay::{Holds, Line, Lines, LogError, Position, Producer};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use tokio::sync::mpsc;
+
+use crate::answers::Held;
+use crate::base_url::{BaseUrl, http_client, refusal};
+use crate::bearer::Token;
+
+/// A producer that answers over HTTP.
+pub struct HttpProducer {
+    client: Client,
+    url: BaseUrl,
+    token: Token,
+    /// Where the token came from, for the message that says it is wrong.
+    token_env: &'static str,
+}
+
+/// How long an answer to `holds` may take.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long nothing may come while a snapshot does.
+const MAX_STALL_TIME: Duration = Duration::from_secs(30);
+/// The longest line of a snapshot.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// Lines that wait for the consumer.
+const LINES: usize = 256;
+
+impl HttpProducer {
+    pub fn new(
+        url: BaseUrl,
+        token: Token,
+        token_env: &'static str,
+    ) -> Result<Self, reqwest::Error> {
+        let client = http_client().read_timeout(MAX_STALL_TIME).build()?;
+        Ok(Self {
+            client,
+            url,
+            token,
+            token_env,
+        })
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        let request = self.client.get(format!("{}{path}", self.url));
+        request.bearer_auth(self.token.reveal())
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, LogError> {
+        let url = &self.url;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| lost(format!("the producer at {url} does not answer"), error.without_url()))?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let (said, token_env) = (refusal(response).await, self.token_env);
+                Err(LogError::Misconfigured(format!(
+                    "the producer at {url} does not let this service in ({said}): give both the same {token_env}"
+                )))
+            }
+            _ => {
+                let said = refusal(response).await;
+                let what = format!("the producer at {url} answered {said}");
+                Err(LogError::Lost(what, None))
+            }
+        }
+    }
+}
+
+impl Producer for HttpProducer {
+    fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
+        Box::pin(async move {
+            let request = self.get(&format!("/log/{}?id={}", at.seq, at.id));
+            let response = self.send(request.timeout(MAX_ANSWER_TIME)).await?;
+            let answer = response.json().await.map_err(|error| {
+                let what = "the producer's answer cannot be read";
+                lost(what.to_owned(), error.without_url())
+            });
+            answer.map(|Held { holds }| holds)
+        })
+    }
+
+    fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>> {
+        Box::pin(async move {
+            let path = match at {
+                Some(Position { seq, id }) => format!("/snapshot?seq={seq}&id={id}"),
+                None => "/snapshot".to_owned(),
+            };
+            let response = self.send(self.get(&path)).await?;
+            let (to, lines) = mpsc::channel(LINES);
+            tokio::spawn(async move {
+                if let Err(error) = forward(response, &to).await {
+                    let _gone = to.send(Err(error)).await;
+                }
+            });
+            Ok(lines)
+        })
+    }
+}
+
+/// Line by line, until the last or until nobody listens. What ends without an end is told apart by whoever reads it.
+async fn forward(
+    mut response: Response,
+    to: &mpsc::Sender<Result<Line, LogError>>,
+) -> Result<(), LogError> {
+    let mut text = Vec::new();
+    let broke = |error: reqwest::Error| {
+        let what = "the snapshot broke off before its end";
+        lost(what.to_owned(), error.without_url())
+    };
+    while let Some(chunk) = response.chunk().await.map_err(broke)? {
+        text.extend_from_slice(&chunk);
+        let whole = text.iter().rposition(|byte| *byte == b'\n');
+        let rest = text.split_off(whole.map_or(0, |end| end + 1));
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            if to.send(parse(line)).await.is_err() {
+                return Ok(());
+            }
+        }
+        text = rest;
+        if text.len() > MAX_LINE_BYTES {
+            return Err(too_long());
+        }
+    }
+    Ok(())
+}
+
+fn parse(line: &[u8]) -> Result<Line, LogError> {
+    if line.len() > MAX_LINE_BYTES {
+        return Err(too_long());
+    }
+    serde_json::from_slice(line)
+        .map_err(|error| lost("a line of the snapshot cannot be read".to_owned(), error))
+}
+
+fn too_long() -> LogError {
+    let why = format!("a line of the snapshot is longer than {MAX_LINE_BYTES} bytes");
+    LogError::Lost(why, None)
+}
+
+fn lost(what: String, cause: impl Into<relay::Cause>) -> LogError {
+    LogError::Lost(what, Some(cause.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_an_end_and_a_shape() {
+        assert!(matches!(
+            parse(b"{\"end\":{\"rows\":2}}\n"),
+            Ok(Line::End { rows: 2 })
+        ));
+        assert!(matches!(parse(b"{\"row\":{\"a\":1}}\n"), Ok(Line::Row(_))));
+        for bad in ["", "{", "{\"else\":1}", "{\"row\":{}} {}"] {
+            assert!(matches!(parse(bad.as_bytes()), Err(LogError::Lost(..))));
+        }
+        assert!(parse(&vec![b' '; MAX_LINE_BYTES + 1]).is_err());
+    }
+}

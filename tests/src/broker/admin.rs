@@ -1,0 +1,44 @@
+//! What an operator's hand can do to a stream under living connections: delete it, empty it, trim it.
+//!
+//! With the credentials of the stream's owner, the only one nats.conf lets do it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{Broker, User};
+use crate::wire::Wire;
+
+impl Broker {
+    /// The stream is gone, its consumers with it.
+    pub async fn delete_stream(&self, stream: &str) -> Result<()> {
+        let answer = self.command("DELETE", stream, &Value::Null).await?;
+        ensure!(answer["success"] == true, "not deleted: {answer}");
+        Ok(())
+    }
+
+    /// Every message is gone; the stream counts on. Answers how many went.
+    pub async fn purge_stream(&self, stream: &str) -> Result<u64> {
+        let answer = self.command("PURGE", stream, &Value::Null).await?;
+        purged(&answer)
+    }
+
+    /// The messages before this number are gone, as after a retention limit. Answers how many went.
+    pub async fn trim_stream(&self, stream: &str, first_kept: u64) -> Result<u64> {
+        let before = json!({"seq": first_kept});
+        let answer = self.command("PURGE", stream, &before).await?;
+        purged(&answer)
+    }
+
+    async fn command(&self, verb: &str, stream: &str, question: &Value) -> Result<Value> {
+        let login = self.login(User::owner_of(stream)?);
+        let mut wire = Wire::connect(self.address(), &login).await?;
+        let subject = format!("$JS.API.STREAM.{verb}.{stream}");
+        wire.request_json(&subject, question).await
+    }
+}
+
+/// A purge that found nothing to purge is a fault that did not happen.
+fn purged(answer: &Value) -> Result<u64> {
+    let purged = answer["purged"].as_u64().filter(|count| *count > 0);
+    purged.with_context(|| format!("nothing was purged: {answer}"))
+}

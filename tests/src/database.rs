@@ -1,0 +1,216 @@
+//! What can happen to a service's database file: copied, an older copy put back, lost, rotten; and a second service on a copy.
+//!
+//! A database is up to three files, `x.db`, `x.db-wal` and `x.db-shm`. Whatever else lies beside it is the service's own
+//! business and is left alone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::damage;
+use crate::part::Part;
+use crate::services::Service;
+
+/// What a disk loses at once.
+const SECTOR: u64 = 512;
+
+impl Service {
+    /// A backup: consistent of a running service, and of a stopped or killed one its very files.
+    pub fn copy_database(&mut self, to: &Path) -> Result<()> {
+        match self.is_running() {
+            true => copy_live(&self.database, to),
+            false => copy_files(&self.database, to)
+                .with_context(|| format!("cannot copy {}", self.database.display())),
+        }
+    }
+
+    /// The database becomes what this copy of it was, as a new file. The copy stays and can be put in again.
+    pub fn swap_database(&mut self, from: &Path) -> io::Result<()> {
+        self.delete_database()?;
+        copy_files(from, &self.database)
+    }
+
+    /// A lost file.
+    pub fn delete_database(&mut self) -> io::Result<()> {
+        assert!(!self.is_running(), "stop or kill {} before", self.name());
+        for file in files_of(&self.database) {
+            remove_if_there(&file)?;
+        }
+        Ok(())
+    }
+
+    /// A rotten sector: the first one of a page in the middle of the file, and not of one that the WAL holds anew. Anywhere
+    /// else in a page could be a person's name, and SQLite keeps no sums. Answers the number of the page.
+    pub fn damage_database(&mut self) -> Result<u64> {
+        assert!(!self.is_running(), "stop or kill {} before", self.name());
+        let (size, pages) = pages_of(&self.database)?;
+        let wal = fs::read(beside(&self.database, "-wal")).unwrap_or_default();
+        let anew = pages_in_wal(&wal, size);
+        let page = (pages / 2 + 1..=pages).find(|page| !anew.contains(page));
+        let page = page.context("the WAL holds every page anew: stop the service once before")?;
+        let start = (page - 1) * size;
+        damage::flip(&self.database, start..start + SECTOR)?;
+        Ok(page)
+    }
+}
+
+/// A transaction of its own on a connection that cannot write.
+fn copy_live(from: &Path, to: &Path) -> Result<()> {
+    let rows = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let rows = rows.with_context(|| format!("cannot open {}", from.display()))?;
+    let to = to.to_str().context("the copy's path is no text")?;
+    rows.execute("vacuum into ?1", [to])
+        .with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
+
+/// The WAL belongs to the file beside it and goes with it; the `-shm` is made anew from it.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    match fs::copy(beside(from, "-wal"), beside(to, "-wal")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        copied => copied.map(drop),
+    }
+}
+
+fn files_of(database: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| beside(database, suffix))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn remove_if_there(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Size and count of its pages, from the file's header (<https://www.sqlite.org/fileformat.html>, 1.3).
+fn pages_of(database: &Path) -> Result<(u64, u64)> {
+    let bytes = fs::read(database)?;
+    let size = bytes.get(16..18).context("it has no header")?;
+    let size = match u16::from_be_bytes([size[0], size[1]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    Ok((size, bytes.len() as u64 / size))
+}
+
+/// The pages of which the WAL holds a newer state: after 32 bytes, frames of 24 bytes that begin with the page's number,
+/// and the page.
+fn pages_in_wal(wal: &[u8], page_size: u64) -> BTreeSet<u64> {
+    let frame = usize::try_from(page_size).map_or(usize::MAX, |size| size + 24);
+    let frames = wal.get(32..).unwrap_or_default().chunks_exact(frame);
+    let number = |frame: &[u8]| u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
+    frames.map(|frame| u64::from(number(frame))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+    use crate::ports::Port;
+    use crate::services::Home;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A service that never runs, on a database of three counted rows.
+    fn service(folder: &Path) -> Service {
+        let home = Home {
+            binaries: folder.join("none"),
+            databases: folder.to_owned(),
+            logs: folder.to_owned(),
+            broker_url: String::new(),
+        };
+        let port = Port::any().unwrap();
+        let service = Service::users(&home, port, &Credentials::generate());
+        let made = open(&service.database);
+        made.execute_batch("pragma journal_mode = wal; create table t (n integer); insert into t values (1), (2), (3);")
+            .unwrap();
+        service
+    }
+
+    fn open(path: &Path) -> Connection {
+        Connection::open(path).unwrap()
+    }
+
+    fn count(path: &Path) -> u64 {
+        let count = open(path).query_row("select count(*) from t", [], |row| row.get(0));
+        count.unwrap()
+    }
+
+    #[test]
+    fn an_older_copy_is_put_back_as_a_new_file_and_what_lies_beside_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut service = service(folder.path());
+        let (copy, lock) = (
+            folder.path().join("copy.db"),
+            beside(&service.database, ".lock"),
+        );
+        fs::write(&lock, "kept").unwrap();
+        service.copy_database(&copy).unwrap();
+        open(&service.database)
+            .execute("insert into t values (4)", [])
+            .unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        // Held open, so that its number cannot be given to the new file.
+        let _held = fs::File::open(&service.database).unwrap();
+        let newer = inode(&service.database);
+
+        service.swap_database(&copy).unwrap();
+        assert_eq!(count(&service.database), 3);
+        assert_ne!(inode(&service.database), newer);
+        assert_eq!(fs::read(&lock).unwrap(), b"kept");
+        service.delete_database().unwrap();
+        assert!(!service.database.exists() && lock.exists() && copy.exists());
+    }
+
+    #[test]
+    fn what_only_the_wal_holds_is_in_both_kinds_of_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut service = service(folder.path());
+        let (live, killed) = (
+            folder.path().join("live.db"),
+            folder.path().join("killed.db"),
+        );
+        let writer = open(&service.database);
+        writer.execute("insert into t values (4)", []).unwrap();
+        copy_live(&service.database, &live).unwrap();
+        // As after a kill: nobody has closed the database, its WAL lies there.
+        service.copy_database(&killed).unwrap();
+        assert!(beside(&killed, "-wal").exists());
+        drop(writer);
+        assert_eq!((count(&live), count(&killed)), (4, 4));
+    }
+
+    #[test]
+    fn a_rotten_sector_is_one_that_a_check_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut service = service(folder.path());
+        let filled = "with recursive c(n) as (select 1 union all select n + 1 from c limit 9999) insert into t select n from c";
+        open(&service.database).execute(filled, []).unwrap();
+        let before = fs::read(&service.database).unwrap();
+        let page = service.damage_database().unwrap();
+        assert_ne!(fs::read(&service.database).unwrap(), before);
+        assert!(page > 1);
+        let check = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let verdict = open(&service.database).query_row("pragma quick_check(1)", [], check);
+        assert_ne!(verdict.as_deref(), Ok("ok"));
+    }
+
+    #[test]
+    fn the_pages_in_a_wal_are_seen() {
+        let frame = |page: u8| [&[0, 0, 0, page][..], &[0; 20 + 512]].concat();
+        let wal = [vec![0; 32], frame(7), frame(2), frame(7)].concat();
+        assert_eq!(pages_in_wal(&wal, 512), BTreeSet::from([2, 7]));
+        assert!(pages_in_wal(&[], 512).is_empty());
+    }
+}

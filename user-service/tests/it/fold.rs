@@ -1,0 +1,136 @@
+//! The log comes home: an empty file becomes the one that wrote it, or says why it cannot.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use relay::{AppendLog, Database, Log, LogError, Record};
+use serde_json::{Value, json};
+use service_kit::testing::{come_home, rows};
+
+use crate::world::{World, database};
+
+const USERS: &str = "select * from users order by id";
+/// Some are another's but for their case, and few enough that they meet.
+const ADDRESSES: [&str; 5] = [
+    "ada@example.org",
+    "Ada@example.org",
+    "eve@example.org",
+    "δοκιμή@παράδειγμα.gr",
+    "bob+orders@example.org",
+];
+const NAMES: [&str; 4] = ["Ada", "Ада", " two  blanks ", "👩\u{200d}🚀"];
+
+#[tokio::test]
+async fn the_log_makes_the_same_users_again() {
+    for seed in 0..4 {
+        println!("seed {seed}");
+        let world = World::start().await;
+        live(&world, &mut SmallRng::seed_from_u64(seed)).await;
+        let lived = rows(&world.db, USERS).await;
+        assert!(!lived.is_empty());
+
+        let folder = tempfile::tempdir().unwrap();
+        let keys = "users.db.keys";
+        fs::copy(world.folder.path().join(keys), folder.path().join(keys)).unwrap();
+        let home = database(folder.path()).await;
+        come_home(&world.db, &home).await.unwrap();
+        assert_eq!(rows(&home, USERS).await, lived, "seed {seed}");
+    }
+}
+
+/// Users come, change and go through the API; some requests are refused, as in life.
+async fn live(world: &World, random: &mut SmallRng) {
+    let mut paths = vec![world.registered("Ada", "first@example.org").await];
+    let mut answers = Vec::new();
+    for _ in 0..150 {
+        let body = wish(random);
+        let path = paths.choose(random).unwrap();
+        let answer = match random.random_range(0..4) {
+            0 => world.api.post("/users", &body).await,
+            1 => world.api.json("DELETE", path, "").await,
+            _ => world.api.json("PATCH", path, body).await,
+        };
+        if answer.status == 201 {
+            paths.push(answer.header("location").to_owned());
+        }
+        answers.push(answer.status);
+    }
+    world.registered("Eve", "last@example.org").await;
+    for status in [200, 201, 204, 404, 409] {
+        assert!(answers.contains(&status), "no {status} in {answers:?}");
+    }
+}
+
+fn wish(random: &mut SmallRng) -> Value {
+    let (name, email) = (NAMES.choose(random), ADDRESSES.choose(random));
+    match random.random_range(0..4) {
+        0 => json!({"name": name}),
+        1 => json!({"email": email}),
+        _ => json!({"name": name, "email": email}),
+    }
+}
+
+/// A sealed part is a contract, too: with its key it opens for ever.
+#[tokio::test]
+async fn recorded_sealed_parts_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("users.db.keys");
+    fs::copy(of_package("tests/it/recorded.keys"), &keys).unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    let db = database(folder.path()).await;
+    append(&db, "users.created.v1.sealed").await.unwrap();
+    append(&db, "users.email_changed.v1.sealed").await.unwrap();
+    let users = rows(&db, "select name, email, version from users").await;
+    let king = [
+        "Ада Лавлейс 🚚".to_owned().into(),
+        "king@example.org".to_owned().into(),
+        2.into(),
+    ];
+    assert_eq!(users, [king]);
+}
+
+#[tokio::test]
+async fn an_event_from_before_there_were_sealed_parts_is_refused_with_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = database(folder.path()).await;
+    let refused = append(&db, "users.created.v1").await.unwrap_err();
+    let said = refused.to_string();
+    for part in ["event 1", "no sealed part", "new-epoch"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(db.outbox().committed(), 0);
+}
+
+#[tokio::test]
+async fn with_another_key_file_nothing_comes_home() {
+    let world = World::start().await;
+    world.registered("Ada", "ada@example.org").await;
+    let folder = tempfile::tempdir().unwrap();
+    let home = database(folder.path()).await;
+    let refused = come_home(&world.db, &home).await.unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("put the old key file back"), "{said}");
+    assert_eq!(home.outbox().committed(), 0);
+}
+
+/// Appends the next event of the log as it was recorded.
+async fn append(db: &Database, fixture: &str) -> Result<(), LogError> {
+    let path = format!("../event-schema/fixtures/{fixture}.json");
+    let bytes = fs::read(of_package(&path)).unwrap();
+    let mut outbox = db.outbox();
+    let head = outbox.head().await.unwrap().unwrap();
+    let record = Record {
+        seq: head.seq + 1,
+        subject: fixture.split_once(".v1").unwrap().0.to_owned(),
+        bytes: bytes.trim_ascii().to_vec().into(),
+    };
+    outbox.append_after(&head, &[record]).await.map(drop)
+}
+
+fn of_package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
