@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 #[test]
 fn the_published_schemas_are_those_of_the_code() {
     let of_events = schemas().into_iter().map(|of| ("schemas", of));
-    let of_rows = snapshot_schemas().into_iter().map(|of| ("snapshots/schemas", of));
+    let of_rows = snapshot_schemas()
+        .into_iter()
+        .map(|of| ("snapshots/schemas", of));
     for (at, (event_type, schema)) in of_events.chain(of_rows) {
         let generated = format!("{:#}\n", schema.to_value());
         let path = folder(at).join(format!("{event_type}.json"));
@@ -179,14 +181,16 @@ fn no_event_of_a_user_has_room_for_an_email_address() {
 }
 
 #[test]
-fn every_recorded_row_of_a_snapshot_decodes_and_encodes_to_the_same_line_and_satisfies_its_schema() {
+fn every_recorded_row_of_a_snapshot_decodes_and_encodes_to_the_same_line_and_satisfies_its_schema()
+{
     let schemas = snapshot_schemas();
     let types: Vec<_> = schemas.iter().map(|(of, _)| *of).collect();
     assert_eq!(types, [UserSnapshot::TYPE, OrderSnapshot::TYPE]);
     assert_eq!(names("snapshots/fixtures").len(), types.len());
     assert_eq!(names("snapshots/schemas").len(), types.len());
     for (of, schema) in schemas {
-        let line = fs::read_to_string(folder("snapshots/fixtures").join(format!("{of}.json"))).unwrap();
+        let line =
+            fs::read_to_string(folder("snapshots/fixtures").join(format!("{of}.json"))).unwrap();
         let again = match of {
             UserSnapshot::TYPE => again::<UserSnapshot>(&line),
             _ => again::<OrderSnapshot>(&line),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::database::{self, Options};
+use crate::envelope::EventId;
 use crate::error::{OpenError, ReadError};
 use crate::log::Origin;
 use crate::outbox;
@@ -68,6 +69,11 @@ impl ReadOnly {
     ) -> Result<T, ReadError<rusqlite::Error>> {
         let read = self.rows.call_raw(move |rows| work(rows)).await;
         read.map_err(|_| ReadError::Closed)?.map_err(ReadError::Work)
+    }
+
+    /// The event at a place in the outbox; `None` when none is kept there.
+    pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, ReadError<rusqlite::Error>> {
+        self.read(move |rows| outbox::event_id(rows, seq)).await
     }
 
     pub async fn report(&self) -> Result<Report, ReadError<rusqlite::Error>> {

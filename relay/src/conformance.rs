@@ -69,6 +69,7 @@ where
 {
     run! { fresh:
         a_deleted_log_is_gone,
+        a_closed_log_takes_no_append_and_is_read_as_before,
         a_log_is_made_at_the_place_and_with_the_incarnation_asked_for,
         what_was_meant_for_a_deleted_log_is_not_taken_by_the_next,
         trimming_removes_the_places_before_and_no_other,
@@ -239,10 +240,35 @@ async fn a_waiting_reader_is_woken_by_an_append<W: AppendLog, R: Log>(
 
 async fn a_deleted_log_is_gone<W: Stream, R: Log>(mut logs: Logs<W, R>) -> Kept {
     filled(&mut logs.writer, 3).await?;
-    said(logs.writer.delete().await)?;
+    let incarnation = head(&mut logs.writer).await?.incarnation;
+    if logs.writer.delete(ANOTHER).await.is_ok() {
+        return Err("another incarnation was meant".to_owned());
+    }
+    said(logs.writer.delete(&incarnation).await)?;
     expect(None, said(logs.writer.head().await)?, "the head")?;
     expect(None, said(logs.reader.head().await)?, "the reader's head")?;
-    said(logs.rival.delete().await) // what is not there is no error
+    said(logs.rival.delete(&incarnation).await) // what is not there is no error
+}
+
+async fn a_closed_log_takes_no_append_and_is_read_as_before<W: Stream, R: Log>(
+    mut logs: Logs<W, R>,
+) -> Kept {
+    let events = filled(&mut logs.writer, 3).await?;
+    let open = head(&mut logs.rival).await?;
+    let closed = said(logs.writer.close(7).await)?;
+    let wanted = Head {
+        closed_by: Some(7),
+        ..open.clone()
+    };
+    expect(wanted.clone(), closed, "the closed log")?;
+    let last = events.last().and_then(Record::event_id);
+    let late = logs.rival.append_after(&open, &chain(3, last, 1)).await;
+    if late.is_ok() {
+        return Err("it took an append".to_owned());
+    }
+    expect(wanted, head(&mut logs.reader).await?, "the head afterwards")?;
+    expect(events, read(&mut logs.reader, 0, 3).await?, "what is read")?;
+    said(logs.writer.delete(&open.incarnation).await)
 }
 
 async fn a_log_is_made_at_the_place_and_with_the_incarnation_asked_for<W: Stream, R: Log>(
@@ -326,8 +352,12 @@ async fn a_trimmed_log_is_read_from_its_first_event<W: Stream, R: Log>(
 
 /// The log deleted and made again, with `ANOTHER` incarnation.
 async fn made_anew(writer: &mut impl Stream, first: u64) -> Result<Head, String> {
-    let origin = head(writer).await?.origin;
-    said(writer.delete().await)?;
+    let Head {
+        origin,
+        incarnation,
+        ..
+    } = head(writer).await?;
+    said(writer.delete(&incarnation).await)?;
     said(writer.create(first, &origin, ANOTHER).await)
 }
 

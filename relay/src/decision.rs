@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
-use crate::database::{self, Database, Tx};
+use crate::database::{self, Database, Gate, Tx};
 use crate::envelope::{Envelope, EventId};
 use crate::error::{ApplyError, Cause, LogError, ReadError, WriteError};
-use crate::log::{Connect, Head, Log, Origin, Stream};
+use crate::log::{Connect, Head, Log, Origin, Record, Stream};
 use crate::outbox::{self, Ends};
 use crate::set_aside::{self, FoundIn};
+
+/// Why a file that has adopted the stream waits.
+const FOLLOWS: &str = "it follows the stream's line of events from now on";
 
 /// What a decision would do, found without changing anything; and, done, what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,10 @@ pub enum DecisionError {
         "this file's tables cannot be taken back to event {common}: its outbox begins at {first}; restore a backup from before the fork instead"
     )]
     NoWayBack { common: u64, first: u64 },
+    #[error(
+        "the stream has lost {0} of its events, so its line cannot be taken over; repair the broker's copy, or decide with new-epoch"
+    )]
+    Holed(u64),
     #[error("the stream cannot be read")]
     Stream(#[from] LogError),
     #[error("this database cannot be read")]
@@ -64,6 +71,9 @@ where
     C::Session: Stream,
 {
     let compared = compare(db, to).await?;
+    if compared.head.holes > 0 {
+        return Err(DecisionError::Holed(compared.head.holes));
+    }
     let Some(common) = compared.common else {
         return Err(compared.unjoinable("restore a newer backup, or decide with new-epoch"));
     };
@@ -83,8 +93,13 @@ where
     C::Session: Stream,
 {
     let plan = plan_adoption(db, to).await?;
-    let done = plan.clone();
-    decide(db, move |tx| adopt(tx, &plan)).await?;
+    let (done, open) = (plan.clone(), db.clone());
+    decide(db, move |tx| {
+        adopt(tx, &plan)?;
+        open.set_gate(Gate::MustImport(FOLLOWS.to_owned())); // no write after this one goes on from here
+        Ok(())
+    })
+    .await?;
     Ok(done)
 }
 
@@ -103,7 +118,9 @@ where
         ..own.origin.clone()
     };
     let common = compared.common.unwrap_or(0);
-    Ok(compared.plan(common, head.seq.saturating_sub(common.max(head.first - 1)), origin))
+    let shared = (common + 1).saturating_sub(own.first.max(head.first));
+    let kept = head.seq + 1 - head.first - head.holes;
+    Ok(compared.plan(common, kept.saturating_sub(shared), origin))
 }
 
 /// Keeps this file's line, as a new epoch: the relay's next contact saves what only the stream holds and makes it anew.
@@ -132,14 +149,14 @@ where
 fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
     let reason = "another line of events was chosen";
     if plan.set_aside > 0 {
-        for record in outbox::rows_after(tx, plan.common, usize::MAX)? {
-            set_aside::record(tx, FoundIn::Outbox, tx.context().stream, &record, reason)?;
-        }
+        each_after(tx, plan.common, |record| {
+            Ok(set_aside::record(tx, FoundIn::Outbox, tx.context().stream, record, reason)?)
+        })?;
         outbox::cut_after(tx, plan.common)?;
         fold_again(tx)?;
     }
     database::set_origin(tx, &plan.origin)?;
-    database::mark(tx, tx.now_ms(), "it follows the stream's line of events from now on")?;
+    database::mark(tx, tx.now_ms(), FOLLOWS)?;
     let detail = format!(
         "from event {} on; {} own events were set aside",
         plan.common, plan.set_aside
@@ -155,18 +172,26 @@ fn fold_again(tx: &Tx<'_>) -> Result<(), ApplyError> {
         ApplyError::Fatal(why.to_owned())
     })?;
     fold.clear(tx)?;
-    let mut after = 0;
+    each_after(tx, 0, |record| {
+        let envelope = Envelope::parse(&record.bytes);
+        let envelope = envelope.map_err(|error| ApplyError::Fatal(error.to_string()))?;
+        fold.apply(tx, &envelope)
+    })
+}
+
+/// Every row of the outbox after a place. One read hands out only so many bytes, so it takes several.
+fn each_after(
+    tx: &Tx<'_>,
+    mut after: u64,
+    mut work: impl FnMut(&Record) -> Result<(), ApplyError>,
+) -> Result<(), ApplyError> {
     loop {
         let rows = outbox::rows_after(tx, after, 1000)?;
         let Some(last) = rows.last() else {
             return Ok(());
         };
         after = last.seq;
-        for record in &rows {
-            let envelope = Envelope::parse(&record.bytes);
-            let envelope = envelope.map_err(|error| ApplyError::Fatal(error.to_string()))?;
-            fold.apply(tx, &envelope)?;
-        }
+        rows.iter().try_for_each(&mut work)?;
     }
 }
 
@@ -231,11 +256,12 @@ async fn common(
         return Ok(Some(same));
     }
     // Nothing that both keep is the same: the first event that one of them keeps may name the other's last.
+    let named = prev_at(stream, first).await?;
     let joined = match own.seq == same {
-        true => prev_at(stream, first).await? == own.last,
-        false => head.first == first && prev_at(stream, first).await? == own_id(db, same).await?,
+        true => named == own.last,
+        false => head.first == first && named == own_id(db, same).await?,
     };
-    Ok(joined.then_some(same))
+    Ok((named.is_some() && joined).then_some(same))
 }
 
 async fn own_id(db: &Database, seq: u64) -> Result<Option<EventId>, DecisionError> {

@@ -50,8 +50,12 @@ pub trait Stream: AppendLog {
         incarnation: &str,
     ) -> impl Future<Output = Result<Head, LogError>> + Send;
 
-    /// Deletes the log with all it holds. One that is not there is no error.
-    fn delete(&mut self) -> impl Future<Output = Result<(), LogError>> + Send;
+    /// Closes the log for good: no append is taken from now on. Says which epoch of its database did it, and answers what
+    /// the log then holds.
+    fn close(&mut self, epoch: u32) -> impl Future<Output = Result<Head, LogError>> + Send;
+
+    /// Deletes the log with all it holds. One that is not there is no error; another incarnation stays, and is one.
+    fn delete(&mut self, incarnation: &str) -> impl Future<Output = Result<(), LogError>> + Send;
 
     /// Removes the places before `first`, but never the last one taken: an empty log proves nothing.
     fn trim(&mut self, first: u64) -> impl Future<Output = Result<(), LogError>> + Send;
@@ -109,6 +113,8 @@ pub struct Head {
     /// Drawn anew each time the log is made: the key of the write door. Who has not seen it cannot append.
     pub incarnation: String,
     pub origin: Origin,
+    /// The epoch that has closed it, to replace it. Nothing is appended to it any more.
+    pub closed_by: Option<u32>,
 }
 
 /// Whose log it is.

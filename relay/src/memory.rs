@@ -16,6 +16,7 @@ pub struct MemoryBroker {
     state: Arc<Mutex<State>>,
     /// Counts changes, so that a reader can wait for one.
     changed: watch::Sender<u64>,
+    reads_directly: bool,
 }
 
 /// What the broker holds; a copy of it is a backup of the broker's disk.
@@ -26,6 +27,7 @@ pub struct Store {
     records: Vec<Record>,
     incarnation: String,
     origin: Origin,
+    closed_by: Option<u32>,
 }
 
 /// A rule broken on purpose: the conformance suite must see it.
@@ -45,6 +47,8 @@ pub enum PlantedBug {
     ForgetsToWake,
     /// Makes the log with an incarnation of its own choice.
     DrawsItsOwnIncarnation,
+    /// Says that the log is closed, and goes on taking appends.
+    StaysOpen,
     /// Says that the log is deleted, and keeps it.
     KeepsTheDeleted,
     /// Removes one place more than it should.
@@ -91,6 +95,17 @@ impl MemoryBroker {
                 slowest_reader: None,
             })),
             changed: watch::Sender::new(0),
+            reads_directly: false,
+        }
+    }
+
+    /// The same broker as the stream's owner reaches it: it asks for events by their number, so nobody's older pull
+    /// takes them away from it.
+    #[must_use]
+    pub fn owner(&self) -> Self {
+        Self {
+            reads_directly: true,
+            ..self.clone()
         }
     }
 
@@ -222,7 +237,8 @@ impl Log for MemorySession {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             self.changed.borrow_and_update(); // before looking, so that no change is missed
-            let records = self.alive()?.read_after(after, limit)?;
+            let steals = !self.broker.reads_directly;
+            let records = self.alive()?.read_after(after, limit, steals)?;
             let woken = tokio::time::timeout_at(deadline, self.changed.changed());
             if !records.is_empty() || woken.await.is_err() {
                 return Ok(records);
@@ -253,8 +269,12 @@ impl Stream for MemorySession {
         made
     }
 
-    async fn delete(&mut self) -> Result<(), LogError> {
-        self.alive()?.delete();
+    async fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
+        self.alive()?.close(epoch)
+    }
+
+    async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
+        self.alive()?.delete(incarnation)?;
         self.broker.wake();
         Ok(())
     }
@@ -304,16 +324,32 @@ impl State {
             records: Vec::new(),
             incarnation: incarnation.to_owned(),
             origin: origin.clone(),
+            closed_by: None,
         };
         let head = store.head();
         self.store = Some(store);
         Ok(head)
     }
 
-    fn delete(&mut self) {
+    fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
+        let Some(store) = &mut self.store else {
+            return Err(LogError::lost("there is no stream"));
+        };
+        if self.bug != Some(PlantedBug::StaysOpen) {
+            store.closed_by = Some(epoch);
+        }
+        Ok(store.head())
+    }
+
+    fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
+        let other = |store: &Store| store.incarnation != incarnation;
+        if self.store.as_ref().is_some_and(other) {
+            return Err(LogError::lost("the stream was made anew meanwhile"));
+        }
         if self.bug != Some(PlantedBug::KeepsTheDeleted) {
             self.store = None;
         }
+        Ok(())
     }
 
     fn trim(&mut self, first: u64) -> Result<(), LogError> {
@@ -329,7 +365,12 @@ impl State {
         Ok(())
     }
 
-    fn read_after(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
+    fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        steals: bool,
+    ) -> Result<Vec<Record>, LogError> {
         self.maybe_cut_read()?;
         let Some(store) = &self.store else {
             return Err(LogError::lost("there is no stream"));
@@ -342,7 +383,7 @@ impl State {
         let mut records: Vec<Record> = from.take(limit).cloned().collect();
         if records.len() > 1 && self.strikes() {
             let at = self.random.random_range(1..records.len());
-            if self.random.random_bool(0.5) {
+            if !steals || self.random.random_bool(0.5) {
                 self.fired.short_read += 1;
                 records.truncate(at);
             } else {
@@ -362,6 +403,9 @@ impl State {
         };
         let place_differs =
             store.head().seq != head.seq && bug != Some(PlantedBug::IgnoresThePlace);
+        if store.closed_by.is_some() {
+            return Err(LogError::Refused("the stream is closed".to_owned()));
+        }
         let door_differs =
             store.incarnation != head.incarnation && bug != Some(PlantedBug::IgnoresTheIncarnation);
         if place_differs || door_differs {
@@ -415,6 +459,7 @@ impl Store {
             holes: self.last + 1 - first - self.records.len() as u64,
             incarnation: self.incarnation.clone(),
             origin: self.origin.clone(),
+            closed_by: self.closed_by,
         }
     }
 

@@ -37,6 +37,7 @@ const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 const DATABASE_ID: &str = "freehold.database_id";
 const EPOCH: &str = "freehold.epoch";
 const INCARNATION: &str = "freehold.incarnation";
+const CLOSED_BY: &str = "freehold.closed_by";
 
 /// How to reach the broker, and as whom.
 #[derive(Clone)]
@@ -204,6 +205,7 @@ fn head_of(info: &Info) -> Head {
             database_id: said(DATABASE_ID).parse().unwrap_or(Uuid::nil()),
             epoch: said(EPOCH).parse().unwrap_or(0),
         },
+        closed_by: said(CLOSED_BY).parse().ok(),
     }
 }
 

@@ -150,6 +150,7 @@ impl Log for Outbox {
             holes: 0,
             incarnation: ends.origin.database_id.to_string(),
             origin: ends.origin,
+            closed_by: None,
         }))
     }
 

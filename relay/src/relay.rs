@@ -279,7 +279,8 @@ where
             (Verdict::Replace(why), Some(theirs)) => {
                 let name = self.to.stream();
                 tracing::error!(stream = name, why, "the stream is no copy of the outbox any more: making it anew");
-                recover::replace(&self.db, stream, &theirs.head, why).await?;
+                let epoch = seen.own.ends.origin.epoch;
+                recover::replace(&self.db, stream, &theirs.head, epoch, why).await?;
                 Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
             }
             (Verdict::Create | Verdict::Replace(_), _) => {

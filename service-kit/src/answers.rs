@@ -71,7 +71,12 @@ async fn snapshot(
     // Whatever keeps the snapshot from beginning is told with a status; what breaks it later cuts the answer.
     let first = match lines.recv().await {
         Some(line) => line.map_err(not_open)?,
-        None => return Err(not_open(LogError::Lost("there is no snapshot".to_owned(), None))),
+        None => {
+            return Err(not_open(LogError::Lost(
+                "there is no snapshot".to_owned(),
+                None,
+            )));
+        }
     };
     let body = Body::from_stream(encoded(first, lines, place));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))

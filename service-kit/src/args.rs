@@ -209,7 +209,9 @@ impl CommonArgs {
             bail!("--prune-past-readers says nothing alone: add --keep-events or --keep-days");
         }
         Ok(Retention {
-            max_age: self.keep_days.map(|days| Duration::from_secs(days * 86_400)),
+            max_age: self
+                .keep_days
+                .map(|days| Duration::from_secs(days * 86_400)),
             max_events: self.keep_events,
             past_readers: self.prune_past_readers,
         })

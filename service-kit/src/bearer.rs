@@ -1,6 +1,7 @@
 //! Bearer tokens: who may ask a service what is not for everybody.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -34,22 +35,12 @@ impl Token {
     /// From the environment and from nowhere else: flags are visible to everybody on the machine. The refusal says what
     /// to set.
     pub fn from_env(variable: &str) -> Result<Self, String> {
-        let found = std::env::var(variable).unwrap_or_default();
-        Self::parse(&found).map_err(|why| format!("{variable} {why}"))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err(format!(
-                "is not set: set it to a secret of at least {MIN_CHARACTERS} characters"
-            ));
+        match std::env::var(variable).unwrap_or_default().as_str() {
+            "" => Err(format!(
+                "{variable} is not set: set it to a secret of at least {MIN_CHARACTERS} characters"
+            )),
+            found => found.parse().map_err(|why| format!("{variable}: {why}")),
         }
-        if text.len() < MIN_CHARACTERS || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!(
-                "is no good secret: it must have at least {MIN_CHARACTERS} characters, all visible ASCII"
-            ));
-        }
-        Ok(Self(text.into()))
     }
 
     /// 128 bits of the operating system's chance.
@@ -71,6 +62,19 @@ impl Token {
             return false;
         };
         scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(token.ct_eq(self.0.as_bytes()))
+    }
+}
+
+impl FromStr for Token {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.len() >= MIN_CHARACTERS && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Self(text.into())),
+            false => Err(format!(
+                "a token has at least {MIN_CHARACTERS} characters, all visible ASCII"
+            )),
+        }
     }
 }
 
@@ -110,10 +114,15 @@ mod tests {
     #[test]
     fn a_token_is_long_enough_for_a_secret_and_fits_into_a_header() {
         for good in ["0123456789abcdef", &"~".repeat(100)] {
-            assert!(Token::parse(good).is_ok(), "{good}");
+            assert!(good.parse::<Token>().is_ok(), "{good}");
         }
-        for bad in ["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdé\n"] {
-            assert!(Token::parse(bad).is_err(), "{bad}");
+        for bad in [
+            "",
+            "0123456789abcde",
+            "0123456789 abcdef",
+            "0123456789abcdé\n",
+        ] {
+            assert!(bad.parse::<Token>().is_err(), "{bad}");
         }
         let refusal = Token::from_env("FREEHOLD_NOT_SET").unwrap_err();
         assert!(refusal.starts_with("FREEHOLD_NOT_SET is not set: set it"));
@@ -123,7 +132,7 @@ mod tests {
 
     #[test]
     fn only_the_very_token_is_let_through_sent_once() {
-        let token = Token::parse("0123456789abcdef").unwrap();
+        let token: Token = "0123456789abcdef".parse().unwrap();
         let sent = |lines: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {
@@ -146,6 +155,9 @@ mod tests {
             assert!(!sent(&[other]), "{other}");
         }
         assert!(!sent(&[]));
-        assert!(!sent(&["Bearer 0123456789abcdef", "Bearer 0123456789abcdef"]));
+        assert!(!sent(&[
+            "Bearer 0123456789abcdef",
+            "Bearer 0123456789abcdef"
+        ]));
     }
 }

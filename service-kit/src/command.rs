@@ -8,6 +8,7 @@ mod letters;
 mod rebuild;
 mod set_aside;
 mod status;
+mod stream;
 mod verify;
 
 use std::path::PathBuf;

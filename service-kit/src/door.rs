@@ -67,7 +67,9 @@ impl Drop for OpenDoor {
 /// `users.db` and its `users.db.door`: beside the file itself, where a link leads to it.
 fn beside(database: &Path) -> PathBuf {
     let path = database.canonicalize();
-    let mut path = path.unwrap_or_else(|_| database.to_owned()).into_os_string();
+    let mut path = path
+        .unwrap_or_else(|_| database.to_owned())
+        .into_os_string();
     path.push(".door");
     path.into()
 }
@@ -89,11 +91,18 @@ pub(crate) async fn find(database: &Path) -> anyhow::Result<Option<(Running, Sta
     let asked = running.request(running.client.get(running.url("state")));
     match asked.send().await {
         Ok(answer) if answer.status() == StatusCode::OK => {
-            let state = answer.json().await.context("the service's answer cannot be read")?;
+            let state = answer
+                .json()
+                .await
+                .context("the service's answer cannot be read")?;
             Ok(Some((running, state)))
         }
         Ok(answer) if answer.status().is_server_error() => {
-            bail!("the service at {} answered {}", running.door.url, refusal(answer).await)
+            bail!(
+                "the service at {} answered {}",
+                running.door.url,
+                refusal(answer).await
+            )
         }
         Ok(_) => Ok(None),
         Err(error) if error.is_connect() => Ok(None),
@@ -130,7 +139,10 @@ impl Running {
             .map_err(reqwest::Error::without_url)
             .context("the service does not answer")?;
         match answer.status() {
-            StatusCode::OK => answer.json().await.context("the service's answer cannot be read"),
+            StatusCode::OK => answer
+                .json()
+                .await
+                .context("the service's answer cannot be read"),
             _ => bail!("the service answered {}", refusal(answer).await),
         }
     }

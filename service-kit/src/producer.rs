@@ -51,10 +51,12 @@ impl HttpProducer {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, LogError> {
         let url = &self.url;
-        let response = request
-            .send()
-            .await
-            .map_err(|error| lost(format!("the producer at {url} does not answer"), error.without_url()))?;
+        let response = request.send().await.map_err(|error| {
+            lost(
+                format!("the producer at {url} does not answer"),
+                error.without_url(),
+            )
+        })?;
         match response.status() {
             StatusCode::OK => Ok(response),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -6,15 +6,17 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use axum::Router;
 use clap::Parser;
-use relay::{Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options, ReadOnly};
+use relay::{
+    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options, ReadOnly,
+};
 
+use crate::Service;
 use crate::args::{About, CommonArgs, parse};
-use crate::bearer::{Guard, Token};
+use crate::bearer::Token;
 use crate::exit::{Outcome, exit};
 use crate::files::keep_files_private;
 use crate::logs::{start_logs, start_quiet_logs};
 use crate::signals::stop_on_signal;
-use crate::Service;
 
 /// A service. Its settings are the value, read from the command line and the environment.
 pub trait Program: Parser {
@@ -69,22 +71,11 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     let mut service = Service::new(&db)
         .keep(retention)
         .publish(parts.stream_of(&nats))
-        .share(P::ABOUT.share, read_guard(&P::ABOUT));
+        .share(P::ABOUT.share, Token::from_env(P::ABOUT.read_token_env));
     for consumer in &parts.consumers {
         service = service.apply(consumer.clone(), reader_of(consumer, &nats));
     }
     service.serve(program.routes(&db)?, listener, stop).await
-}
-
-/// Without a token nobody reads what the service shares; it serves all the same.
-fn read_guard(about: &About) -> Guard {
-    Token::from_env(about.read_token_env).map_or_else(
-        |cure| {
-            tracing::warn!(%cure, "no other service can load a snapshot from this one");
-            Guard::Nobody(cure)
-        },
-        Guard::Knows,
-    )
 }
 
 fn reader_of(consumer: &Consumer, nats: &Nats) -> NatsReader {

@@ -8,7 +8,7 @@ use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::bearer::Guard;
+use crate::bearer::{Guard, Token};
 use crate::door::OpenDoor;
 use crate::{Monitor, answers, api, door, operator_api, server};
 
@@ -45,9 +45,17 @@ impl Service {
         self
     }
 
-    /// Answers the services that keep a cache of its state.
+    /// Answers the services that keep a cache of its state, when they send the token. Without one, and with the reason
+    /// why there is none, it answers nobody.
     #[must_use]
-    pub(crate) fn share(mut self, share: Share, guard: Guard) -> Self {
+    pub fn share(mut self, share: Share, token: Result<Token, String>) -> Self {
+        let guard = token.map_or_else(
+            |cure| {
+                tracing::warn!(%cure, "no other service can load a snapshot from this one");
+                Guard::Nobody(cure)
+            },
+            Guard::Knows,
+        );
         let answers = Arc::new(Answers::new(&self.db, share));
         self.answers = answers::routes(answers, guard);
         self

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Request};
 use relay::rusqlite::{self, types};
 use relay::{AppendLog, Database, Log, LogError};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -132,6 +133,13 @@ pub async fn rows(db: &Database, sql: &'static str) -> Vec<Vec<types::Value>> {
     read.await.expect("a test asks what can be answered")
 }
 
+/// A service's program that runs. It is killed when it is dropped.
+pub struct Started {
+    service: Child,
+    /// Its first line on stdout.
+    pub ready: String,
+}
+
 /// What a program said until it was killed.
 pub struct LastWords {
     /// Its first line on stdout.
@@ -139,22 +147,71 @@ pub struct LastWords {
     pub log: String,
 }
 
-/// Starts a service's program, waits for its first line and kills it, so that all its files are still there.
-pub fn start_and_kill(program: &mut Command) -> LastWords {
+/// What a program that ended by itself said, and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// Starts a service's program and waits for its first line.
+pub fn start(program: &mut Command) -> Started {
     let started = program
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let mut service = started.expect("it starts");
-    let (mut ready, mut log) = (String::new(), String::new());
+    let mut ready = String::new();
     let stdout = service.stdout.as_mut().expect("piped");
     let read = BufReader::new(stdout).read_line(&mut ready);
     read.expect("it says when it is ready");
-    service.kill().expect("it is ours");
-    let mut stderr = service.stderr.take().expect("piped");
+    Started { service, ready }
+}
+
+/// Starts a service's program, waits for its first line and kills it, so that all its files are still there.
+pub fn start_and_kill(program: &mut Command) -> LastWords {
+    let mut started = start(program);
+    let (ready, mut log) = (std::mem::take(&mut started.ready), String::new());
+    started.service.kill().expect("it is ours");
+    let mut stderr = started.service.stderr.take().expect("piped");
     stderr.read_to_string(&mut log).expect("its log is text");
-    service.wait().expect("it is ours");
     LastWords { ready, log }
+}
+
+/// Runs a program to its end.
+pub fn run(program: &mut Command) -> Ended {
+    let output = program.output().expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("it speaks in text");
+    Ended {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+impl Started {
+    /// As a person or a supervisor stops it; answers its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let pid = Pid::from_child(&self.service);
+        kill_process(pid, Signal::TERM).expect("it is ours");
+        self.service.wait().expect("it is ours").code()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ended = self.service.kill();
+        let _reaped = self.service.wait();
+    }
+}
+
+impl Ended {
+    /// What it answered to `--json`.
+    pub fn json(&self) -> Value {
+        let parsed = serde_json::from_str(&self.out);
+        parsed.unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
 }
 
 /// Panics unless every file of the folder can be read by its own user only.

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 /// The rules of the suite; a rule that silently stops running is a lost test.
 const RULES: usize = 11;
-const STREAM_RULES: usize = 6;
+const STREAM_RULES: usize = 7;
 
 /// The writers log in as user-service, the reader as orders-service: through nats.conf, as in real life.
 #[tokio::test]
@@ -85,7 +85,8 @@ async fn a_new_stream_never_holds_what_was_deleted() {
 
     let still_removed = world.broker.store().join("jetstream/USERS/streams/.USERS");
     fs::create_dir_all(still_removed.join("msgs")).expect("it is made");
-    writer.delete().await.expect("the broker says so");
+    let deleted = writer.delete(&head.incarnation).await;
+    deleted.expect("the broker says so");
     let made = writer.create(1, &origin(), "1e").await;
     let error = made.expect_err("the old messages are back").to_string();
     assert!(error.contains("what was deleted"), "{error}");

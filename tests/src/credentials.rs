@@ -75,7 +75,10 @@ impl Credentials {
                     )
                 })?;
                 // A file from before there were tokens gets them.
-                match [USERS_READ, ORDERS_READ].iter().all(|name| text.contains(name)) {
+                match [USERS_READ, ORDERS_READ]
+                    .iter()
+                    .all(|name| text.contains(name))
+                {
                     true => Ok(kept),
                     false => kept.kept_in(file),
                 }

@@ -1,4 +1,5 @@
-//! What can happen to a service's database file: copied, an older copy put back, lost, rotten; and a second service on a copy.
+//! What can happen to a service's database file: copied, an older copy put back, lost, rotten; its disk rolled back or cloned
+//! with all that lies on it, so that nothing on it can tell.
 //!
 //! A database is up to three files, `x.db`, `x.db-wal` and `x.db-shm`. Whatever else lies beside it is the service's own
 //! business and is left alone.
@@ -43,6 +44,51 @@ impl Service {
         Ok(())
     }
 
+    /// What a snapshot of the disk holds: the database with its WAL, and the lock file.
+    pub fn copy_disk(&mut self, to: &Path) -> io::Result<()> {
+        assert!(!self.is_running(), "stop or kill {} before", self.name());
+        fs::create_dir_all(to)?;
+        for file in disk_of(&self.database) {
+            copy_if_there(&file, &to.join(file.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    /// The disk is what it was at that snapshot: the same files, byte for byte and inode for inode.
+    pub fn roll_back_disk(&mut self, from: &Path) -> io::Result<()> {
+        assert!(!self.is_running(), "stop or kill {} before", self.name());
+        for file in disk_of(&self.database) {
+            let then = from.join(file.file_name().unwrap_or_default());
+            match then.exists() {
+                true => fs::write(&file, fs::read(then)?)?, // writes into the file that is there
+                false => remove_if_there(&file)?,
+            }
+        }
+        remove_if_there(&beside(&self.database, "-shm"))
+    }
+
+    /// A second instance on a clone of this one's disk. A cloned disk has the same inodes and a plain copy has not, so the
+    /// copy forgets by which it was known; its lock file knows it all the same.
+    pub fn clone_machine(&mut self, database: &Path) -> Result<Service> {
+        assert!(!self.is_running(), "stop or kill {} before", self.name());
+        copy_files(&self.database, database)?;
+        fs::copy(beside(&self.database, ".lock"), beside(database, ".lock"))?;
+        let rows = Connection::open(database)?;
+        rows.execute("update relay_identity set file_id = null", [])?;
+        Ok(self.twin(database)?)
+    }
+
+    /// The lock file is gone, too: an empty folder.
+    pub fn delete_database_and_lock(&mut self) -> io::Result<()> {
+        self.delete_database()?;
+        remove_if_there(&beside(&self.database, ".lock"))
+    }
+
+    /// Where its key file lies.
+    pub fn keys(&self) -> PathBuf {
+        beside(&self.database, ".keys")
+    }
+
     /// A rotten sector: the first one of a page in the middle of the file, and not of one that the WAL holds anew. Anywhere
     /// else in a page could be a person's name, and SQLite keeps no sums. Answers the number of the page.
     pub fn damage_database(&mut self) -> Result<u64> {
@@ -71,9 +117,17 @@ fn copy_live(from: &Path, to: &Path) -> Result<()> {
 /// The WAL belongs to the file beside it and goes with it; the `-shm` is made anew from it.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
-    match fs::copy(beside(from, "-wal"), beside(to, "-wal")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        copied => copied.map(drop),
+    copy_if_there(&beside(from, "-wal"), &beside(to, "-wal"))
+}
+
+fn disk_of(database: &Path) -> [PathBuf; 3] {
+    ["", "-wal", ".lock"].map(|suffix| beside(database, suffix))
+}
+
+fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -171,6 +225,26 @@ mod tests {
         assert_eq!(fs::read(&lock).unwrap(), b"kept");
         service.delete_database().unwrap();
         assert!(!service.database.exists() && lock.exists() && copy.exists());
+    }
+
+    #[test]
+    fn a_disk_rolled_back_has_its_old_bytes_and_the_same_inodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut service = service(folder.path());
+        let (then, lock) = (folder.path().join("then"), beside(&service.database, ".lock"));
+        fs::write(&lock, "then").unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        let before = (inode(&service.database), fs::read(&service.database).unwrap());
+        service.copy_disk(&then).unwrap();
+        open(&service.database)
+            .execute("insert into t values (4)", [])
+            .unwrap();
+        fs::write(&lock, "now").unwrap();
+
+        service.roll_back_disk(&then).unwrap();
+        let after = (inode(&service.database), fs::read(&service.database).unwrap());
+        assert!(before == after && fs::read(&lock).unwrap() == b"then");
+        assert_eq!(count(&service.database), 3);
     }
 
     #[test]

@@ -30,12 +30,13 @@
 //!
 //! What can be made to go wrong, besides kills and pauses: acknowledgements that get lost (`proxy`), power cuts of the broker
 //! (`image`), its store older, lost or damaged and its streams deleted, purged and trimmed ([`Broker`]), databases older, lost,
-//! damaged and cloned ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
+//! damaged and cloned, disks rolled back ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
 
 pub mod broker;
 pub mod canary;
 pub mod cargo;
 pub mod chance;
+pub mod command;
 pub mod credentials;
 mod damage;
 mod database;

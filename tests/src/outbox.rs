@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::observer::StoredEvent;
@@ -73,6 +74,16 @@ pub fn users_in(database: &Path, table: &str) -> Result<Users> {
     let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
     rows.collect::<rusqlite::Result<_>>()
         .with_context(|| format!("cannot read {table} in {}", database.display()))
+}
+
+/// What a query answers, each value as SQLite keeps it.
+pub fn rows(database: &Path, sql: &str) -> Result<Vec<Vec<Value>>> {
+    let connection = open(database)?;
+    let mut statement = connection.prepare(sql)?;
+    let columns = 0..statement.column_count();
+    let found = statement.query_map([], |row| columns.clone().map(|at| row.get(at)).collect())?;
+    found.collect::<rusqlite::Result<_>>()
+        .with_context(|| format!("cannot ask {} {sql:?}", database.display()))
 }
 
 /// Read only: a mistake here must not be able to change what is being judged.

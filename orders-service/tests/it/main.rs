@@ -7,6 +7,7 @@
 )]
 
 mod cache;
+mod command;
 mod fold;
 mod http;
 mod process;

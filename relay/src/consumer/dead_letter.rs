@@ -190,7 +190,7 @@ pub(super) fn answered(tx: &Tx<'_>, consumer: &str, seq: u64) -> rusqlite::Resul
 
 /// A snapshot holds what these events would have done: they move to the audit table.
 pub(super) fn superseded(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
-    for letter in list(tx, consumer, usize::MAX)? {
+    for letter in list(tx, consumer, MAX_DEAD_LETTERS as usize)? {
         remove(tx, consumer, &letter, "discarded", "a snapshot took its place")?;
     }
     Ok(())

@@ -204,6 +204,7 @@ mod tests {
             holes: 0,
             incarnation: String::new(),
             origin,
+            closed_by: None,
         }
     }
 

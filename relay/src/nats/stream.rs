@@ -6,14 +6,14 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{
-    Config, DeleteStatus, DiscardPolicy, PurgeResponse, SubjectTransform,
+    Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, SubjectTransform,
 };
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::publish::Publisher;
 use super::{
-    DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, ask, context, direct, head_of, stream_info,
+    CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, ask, context, direct, head_of, stream_info,
 };
 use crate::error::LogError;
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
@@ -120,7 +120,7 @@ impl Stream for StreamSession {
         if head.seq + 1 != first {
             // While the broker still removes one deleted stream's folder it cannot remove the next one's, does not say
             // so (nats-server 2.15.1, `fileStore.Delete`), and a new stream finds the old messages there.
-            self.delete().await?;
+            self.delete(incarnation).await?;
             return Err(LogError::lost("the new stream held what was deleted"));
         }
         self.publisher.batches = made.cached_info().config.allow_atomic_publish;
@@ -129,8 +129,26 @@ impl Stream for StreamSession {
         Ok(head)
     }
 
-    async fn delete(&mut self) -> Result<(), LogError> {
+    async fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
         let stream = &self.way.stream;
+        let info = stream_info(&self.js, stream).await?;
+        let mut config = info.ok_or_else(|| self.missing())?.config;
+        config.sealed = true;
+        config.metadata.insert(CLOSED_BY.to_owned(), epoch.to_string());
+        let failed = format!("stream {stream} cannot be closed");
+        let subject = format!("STREAM.UPDATE.{stream}");
+        let closed: Option<Info> = ask(&self.js, subject, json!(config), failed).await?;
+        closed.as_ref().map(head_of).ok_or_else(|| self.missing())
+    }
+
+    /// The broker deletes by name, so another incarnation is looked for right before.
+    async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
+        let stream = &self.way.stream;
+        match stream_info(&self.js, stream).await?.as_ref().map(head_of) {
+            None => return Ok(()),
+            Some(head) if head.incarnation == incarnation => {}
+            Some(_) => return Err(LogError::lost(format!("stream {stream} was made anew meanwhile"))),
+        }
         let failed = format!("stream {stream} cannot be deleted");
         let subject = format!("STREAM.DELETE.{stream}");
         let _gone: Option<DeleteStatus> = ask(&self.js, subject, json!({}), failed).await?;

@@ -1,8 +1,8 @@
 //! The contact: is the stream a copy of this outbox, and up to where? One table of cases, decided in pure code.
 
 use std::fmt;
-use std::time::Duration;
 
+use super::recover::WAIT;
 use crate::database;
 use crate::envelope::{Envelope, EventId};
 use crate::error::LogError;
@@ -23,6 +23,7 @@ pub enum Case {
     AheadLater,
     AheadAndTrimmed,
     Forked,
+    Closed,
     OlderEpoch,
     LaterEpoch,
     Foreign,
@@ -31,7 +32,7 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Missing,
         Self::Equal,
         Self::Behind,
@@ -43,6 +44,7 @@ impl Case {
         Self::AheadLater,
         Self::AheadAndTrimmed,
         Self::Forked,
+        Self::Closed,
         Self::OlderEpoch,
         Self::LaterEpoch,
         Self::Foreign,
@@ -161,7 +163,7 @@ async fn look_at(
     own: &Ends,
 ) -> Result<Theirs, LogError> {
     let last = match head.seq {
-        0 => None,
+        seq if seq < head.first => None,
         seq => at(stream, seq).await?.map(|record| record.event_id()),
     };
     let joint = match own.seq {
@@ -174,7 +176,7 @@ async fn look_at(
 }
 
 async fn at(stream: &mut impl Log, seq: u64) -> Result<Option<Record>, LogError> {
-    let found = stream.read_after(seq - 1, 1, Duration::ZERO).await?;
+    let found = stream.read_after(seq - 1, 1, WAIT).await?;
     Ok(found.into_iter().next().filter(|record| record.seq == seq))
 }
 
@@ -184,6 +186,16 @@ fn prev(record: &Record) -> Option<EventId> {
 
 /// The table of cases; docs/reconciliation.md says the same in prose.
 pub(super) fn decide(seen: &Seen, first_contact: bool) -> (Case, Verdict) {
+    match (compare(seen, first_contact), &seen.theirs) {
+        ((_, Verdict::Publish(_)), Some(theirs)) if theirs.head.closed_by.is_some() => {
+            let why = "somebody began to replace it and did not finish";
+            (Case::Closed, Verdict::Replace(why))
+        }
+        (decided, _) => decided,
+    }
+}
+
+fn compare(seen: &Seen, first_contact: bool) -> (Case, Verdict) {
     let Seen { theirs, own } = seen;
     let Some(Theirs { head, last, joint }) = theirs else {
         return (Case::Missing, Verdict::Create);
@@ -192,8 +204,9 @@ pub(super) fn decide(seen: &Seen, first_contact: bool) -> (Case, Verdict) {
     if head.origin.database_id != ours.database_id {
         return foreign(head, own);
     }
-    if head.origin.epoch > ours.epoch {
-        let (theirs, ours) = (head.origin.epoch, ours.epoch);
+    let latest = head.closed_by.map_or(head.origin.epoch, |by| by.max(head.origin.epoch));
+    if latest > ours.epoch {
+        let (theirs, ours) = (latest, ours.epoch);
         let halt = Halt::Superseded { theirs, ours };
         return (Case::LaterEpoch, Verdict::Halt(halt));
     }

@@ -9,8 +9,8 @@ use crate::set_aside::{self, FoundIn};
 
 /// Events one transaction takes over, at most.
 pub(super) const IMPORT_BATCH: usize = 500;
-/// How long the next event of a log may take to arrive.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long an event that the stream has counted may take to arrive: of several nodes, one may lag behind.
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// Why a log did not come home.
 pub(super) enum Stopped {
@@ -84,24 +84,30 @@ pub(super) async fn take_over(db: &Database, origin: Origin) -> Result<(), LogEr
     .await
 }
 
-/// Saves what only the stream holds, deletes it, and makes it anew from `first` on.
+/// Closes the stream, so that nothing comes after what is saved; saves what only it holds; deletes it. Whoever is killed
+/// in between leaves a closed stream, and the next contact carries on.
 pub(super) async fn replace(
     db: &Database,
     stream: &mut impl Stream,
     head: &Head,
+    epoch: u32,
     reason: &str,
 ) -> Result<(), LogError> {
+    let head = match head.closed_by {
+        Some(by) if by >= epoch => head.clone(),
+        _ => stream.close(epoch).await?,
+    };
     let mut after = head.first.saturating_sub(1);
     let mut saved = 0;
     while after < head.seq {
-        let records = stream.read_after(after, IMPORT_BATCH, Duration::ZERO).await?;
+        let records = stream.read_after(after, IMPORT_BATCH, WAIT).await?;
         let Some(last) = records.last() else { break };
         after = last.seq;
         saved += save_foreign(db, records, reason).await?;
     }
     let detail = format!("{reason}; {saved} events that only it held were set aside");
     transact(db, move |tx| database::audit(tx, tx.now_ms(), "stream replaced", &detail)).await?;
-    stream.delete().await
+    stream.delete(&head.incarnation).await
 }
 
 /// Saves those of the stream's records that are not in the outbox.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::recover::WAIT;
 use crate::error::LogError;
 use crate::log::{Head, Log};
 use crate::outbox::Outbox;
@@ -36,7 +37,7 @@ impl Scrub {
             return Ok(true);
         };
         let after = first.seq - 1; // the outbox may keep less than the stream
-        let theirs = stream.read_after(after, ours.len(), Duration::ZERO).await?;
+        let theirs = stream.read_after(after, ours.len(), WAIT).await?;
         let same = !theirs.is_empty() && theirs.iter().zip(&ours).all(|(their, our)| their == our);
         self.after = after + theirs.len() as u64;
         Ok(same)

@@ -8,7 +8,7 @@ use crate::support::Scratch;
 
 /// A rule that silently stops running is a lost test.
 const RULES: usize = 11;
-const STREAM_RULES: usize = 6;
+const STREAM_RULES: usize = 7;
 
 async fn fresh_stream(broker: &MemoryBroker) -> MemorySession {
     let origin = Origin {
@@ -97,6 +97,7 @@ async fn each_bug_planted_in_a_stream_breaks_a_named_rule() {
             "a log is made at the place and with the incarnation",
         ),
         (PlantedBug::KeepsTheDeleted, "a deleted log is gone"),
+        (PlantedBug::StaysOpen, "a closed log takes no append"),
         (
             PlantedBug::IgnoresTheIncarnation,
             "what was meant for a deleted log is not taken",

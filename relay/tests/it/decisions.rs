@@ -7,7 +7,7 @@ use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, types::Value};
 use relay::{
     Case, Consumer, Database, DecisionError, FoundIn, Gate, Record, Relay, RelayState, Retention,
-    Stop, adopt_stream, backup, new_epoch, plan_adoption, plan_new_epoch, restore,
+    Step, Stop, adopt_stream, backup, new_epoch, plan_adoption, plan_new_epoch, restore,
 };
 
 use crate::support::{
@@ -139,8 +139,8 @@ async fn keeping_the_files_line_sets_the_streams_events_aside_and_makes_the_stre
 async fn a_long_line_is_set_aside_whole() {
     let fork = Fork::with(1, 1).await;
     let mut ours = fork.ours.clone();
-    for _ in 0..11 {
-        let parcel = "long ".repeat(180_000);
+    for _ in 0..20 {
+        let parcel = "long ".repeat(90_000);
         ours.push(weigh_again(&fork.db, &parcel, 1).await.unwrap());
     }
     let bytes: usize = ours.iter().map(|record| record.bytes.len()).sum();
@@ -153,11 +153,12 @@ async fn a_long_line_is_set_aside_whole() {
 #[tokio::test(start_paused = true)]
 async fn the_plan_counts_everything_that_a_new_epoch_will_set_aside() {
     let fork = Fork::with(3, 3).await;
-    prune_to(&fork.db, 1).await; // the last one only; the stream lies behind the outbox now
+    prune_to(&fork.db, 4).await; // event 1 is in the stream only
     let plan = new_epoch(&fork.db, &fork.broker).await.unwrap();
     meet(&fork.db, &fork.broker).await;
-    assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Stream, &fork.their_line()));
-    assert_eq!(plan.set_aside, 5);
+    let theirs = [&fork.common[..1], &fork.theirs].concat();
+    assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Stream, &theirs));
+    assert_eq!((plan.common, plan.set_aside), (2, 4));
 }
 
 /// Prunes an outbox down to so many events, with a stream that nobody else sees.
@@ -310,68 +311,67 @@ async fn consumers_on_the_lost_line_begin_anew_and_others_do_not_notice() {
 /// broker, with the file as it lies at that moment.
 #[tokio::test(start_paused = true)]
 async fn a_decision_that_is_killed_anywhere_is_carried_out_by_the_next_start() {
-    for decision in ["new epoch", "adopt"] {
-        for (ours, theirs) in [(2, 3), (0, 3)] {
-            let mut killed = 0;
-            loop {
-                let fork = match ours {
-                    0 => ahead_only(theirs).await,
-                    _ => Fork::with(ours, theirs).await,
-                };
-                match decision {
-                    "adopt" => adopt_stream(&fork.db, &fork.broker).await.unwrap(),
-                    _ => new_epoch(&fork.db, &fork.broker).await.unwrap(),
-                };
-                let path = fork.path();
-                kill(fork.db.clone()).await; // between the decision and the contact
-                let db = Database::open(&path, options()).await.unwrap();
-                killed += 1;
-                let mortal = Mortal::after(killed, &fork.broker);
-                let mut relay = Relay::new(&db, mortal.clone());
-                relay.import_one_by_one();
-                let mut image = Image::take(&path);
-                while !mortal.is_gone() && !matches!(relay.step().await, Ok(relay::Step::Checked)) {
-                    image = Image::take(&path);
-                }
-                let survived = !mortal.is_gone();
-                image = if survived { image } else { Image::take(&path) };
-                drop(relay);
-                db.close().await;
-                image.roll_back(&path);
-
-                let db = Database::open(&path, options()).await.unwrap();
-                meet(&db, &fork.broker).await;
-                let (line, place, lost) = match decision {
-                    "adopt" => (fork.their_line(), FoundIn::Outbox, &fork.ours),
-                    _ => (fork.our_line(), FoundIn::Stream, &fork.theirs),
-                };
-                println!("{decision} {ours} {theirs}, killed after {killed} operations");
-                assert_one_log(&db, &fork.broker, &line).await;
-                assert_eq!(set_aside(&db).await, found_in(place, lost));
-                if survived {
-                    break;
-                }
-            }
-            assert!(killed > 5, "nothing was killed: {killed}");
+    for (decision, ours) in [("new epoch", 2), ("adopt", 2), ("adopt", 0)] {
+        let mut operations = 1;
+        while carried_out_and_killed_after(operations, decision, ours).await {
+            operations += 1;
         }
+        assert!(operations > 5, "nothing was killed: {operations}");
     }
+}
+
+/// False: it was done before it could be killed.
+async fn carried_out_and_killed_after(operations: u64, decision: &str, ours: u64) -> bool {
+    println!("{decision}, {ours} own events, killed after {operations} operations");
+    let fork = match ours {
+        0 => ahead_only(3).await,
+        _ => Fork::with(ours, 3).await,
+    };
+    match decision {
+        "adopt" => adopt_stream(&fork.db, &fork.broker).await.unwrap(),
+        _ => new_epoch(&fork.db, &fork.broker).await.unwrap(),
+    };
+    let path = fork.path();
+    kill(fork.db.clone()).await; // between the decision and the contact
+    let db = Database::open(&path, options()).await.unwrap();
+    let mortal = Mortal::after(operations, &fork.broker);
+    let mut relay = Relay::new(&db, mortal.clone());
+    relay.import_one_by_one();
+    let killed = loop {
+        match relay.step().await {
+            Err(_) if mortal.is_gone() => break true,
+            Ok(Step::Checked) => break false,
+            other => assert_ne!(other.unwrap(), Step::Halted, "{:?}", db.gate()),
+        }
+    };
+    drop(relay);
+    kill(db).await;
+
+    let db = Database::open(&path, options()).await.unwrap();
+    meet(&db, &fork.broker).await;
+    let (line, place, lost) = match decision {
+        "adopt" => (fork.their_line(), FoundIn::Outbox, &fork.ours),
+        _ => (fork.our_line(), FoundIn::Stream, &fork.theirs),
+    };
+    assert_one_log(&db, &fork.broker, &line).await;
+    assert_eq!(set_aside(&db).await, found_in(place, lost));
+    killed
 }
 
 /// No fork, but a file that lies behind: what a restore leaves.
 async fn ahead_only(theirs: u64) -> Fork {
-    let mut fork = Fork::with(1, theirs).await;
     let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
     let db = scratch.producer().await;
-    fork.common = weigh_many(&db, 2).await;
+    let common = weigh_many(&db, 2).await;
     meet(&db, &broker).await;
     let image = Image::take(db.path());
-    fork.theirs = weigh_many(&db, theirs).await;
+    let theirs = weigh_many(&db, theirs).await;
     meet(&db, &broker).await;
     db.close().await;
     image.copy_to(&scratch.path("parcels.db"));
-    fork.db = scratch.producer().await;
-    (fork.scratch, fork.broker, fork.ours) = (scratch, broker, Vec::new());
-    fork
+    let db = scratch.producer().await;
+    let (rival, ours) = (db.clone(), Vec::new());
+    Fork { scratch, broker, common, ours, db, theirs, rival }
 }
 
 /// Two people, or one in a hurry.

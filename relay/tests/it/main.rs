@@ -14,4 +14,5 @@ mod decisions;
 mod outbox;
 mod publishing;
 mod reconciliation;
+mod restores;
 mod support;

@@ -129,6 +129,9 @@ mod tests {
     fn words_for_times_and_counts() {
         assert_eq!(moment(1_700_000_000_123), "2023-11-14T22:13:20Z");
         assert_eq!(moment(u64::MAX), "at an unknown time");
-        assert_eq!((count(1, "row"), count(0, "row")), ("1 row".into(), "0 rows".into()));
+        assert_eq!(
+            (count(1, "row"), count(0, "row")),
+            ("1 row".into(), "0 rows".into())
+        );
     }
 }

@@ -28,7 +28,10 @@ pub(super) async fn take(parts: &Parts, to: PathBuf) -> anyhow::Result<Answer> {
         None => answer,
         Some(keys) => answer.line(
             "not in it",
-            format!("the key file {}: keep a copy of it, apart from this one", keys.display()),
+            format!(
+                "the key file {}: keep a copy of it, apart from this one",
+                keys.display()
+            ),
         ),
     })
 }
@@ -39,19 +42,28 @@ pub(super) async fn check(parts: &Parts, from: PathBuf) -> anyhow::Result<Answer
     let manifest = spawn_blocking(move || relay::check_backup(&from, &options)).await??;
     let (database, there) = (parts.database().display(), parts.database().exists());
     let json = json!({"done": false, "file": file, "manifest": manifest, "would_put_aside": there});
-    Ok(described(json, &file, &manifest).line("would replace", match there {
-        true => format!("{database}, which would be kept beside it"),
-        false => format!("nothing: there is no {database}"),
-    }))
+    Ok(described(json, &file, &manifest).line(
+        "would replace",
+        match there {
+            true => format!("{database}, which would be kept beside it"),
+            false => format!("nothing: there is no {database}"),
+        },
+    ))
 }
 
 fn described(json: Value, file: &str, manifest: &Manifest) -> Answer {
     let id = manifest.event_id.as_deref().unwrap_or("none");
     let answer = Answer::new(json)
         .line("backup", file)
-        .line("database", format!("{}, epoch {}", manifest.database_id, manifest.epoch))
+        .line(
+            "database",
+            format!("{}, epoch {}", manifest.database_id, manifest.epoch),
+        )
         .line("last event", format!("{} ({id})", manifest.seq))
-        .line("size", format!("{} bytes, sha256 {}", manifest.bytes, manifest.sha256));
+        .line(
+            "size",
+            format!("{} bytes, sha256 {}", manifest.bytes, manifest.sha256),
+        );
     match manifest.taken_at.is_empty() {
         true => answer.line("taken", "nobody knows when: it has no manifest"),
         false => answer.line("taken", &manifest.taken_at),
@@ -87,7 +99,9 @@ async fn reconcile(db: &Database, mut relay: Relay<relay::NatsStream>) -> Met {
     loop {
         let step = Box::pin(relay.step());
         let why = match tokio::time::timeout_at(give_up, step).await {
-            Ok(Ok(Step::Halted)) => return Met::Halted(db.gate().reason().unwrap_or_default().to_owned()),
+            Ok(Ok(Step::Halted)) => {
+                return Met::Halted(db.gate().reason().unwrap_or_default().to_owned());
+            }
             Ok(Ok(_)) if db.gate() == Gate::Open => return Met::Yes,
             Ok(Ok(_)) => continue,
             Ok(Err(error @ LogError::Misconfigured(_))) => return Met::NotYet(chain(&error)),
@@ -113,7 +127,9 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
     let (stream, outcome) = match met {
         Met::Yes => (taken_over(manifest.seq, head), Outcome::Done),
         Met::NotYet(why) => (
-            format!("not met: {why}; the file is marked, and the next start takes over what it lacks before it writes"),
+            format!(
+                "not met: {why}; the file is marked, and the next start takes over what it lacks before it writes"
+            ),
             Outcome::Unknown,
         ),
         Met::Halted(why) => (format!("halted: {why}"), Outcome::Differs),
@@ -131,7 +147,10 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
         "unknown": unknown,
     });
     let mut answer = Answer::new(json)
-        .line("restored", format!("{} as of event {}", database.display(), manifest.seq))
+        .line(
+            "restored",
+            format!("{} as of event {}", database.display(), manifest.seq),
+        )
         .line("stream", stream)
         .line("log", format!("ends at {head}"));
     if let Some(kept) = &kept {
@@ -143,21 +162,31 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
 fn taken_over(from: u64, head: u64) -> String {
     match head.saturating_sub(from) {
         0 => "holds nothing that the backup lacks".to_owned(),
-        more => format!("{} after {from} were taken over from it", count(more, "event")),
+        more => format!(
+            "{} after {from} were taken over from it",
+            count(more, "event")
+        ),
     }
 }
 
 /// What nobody can know of the lost file, as exactly as it can be said.
 fn unknown(head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
-    let all = format!("writes after event {head} that were neither in the backup nor in the stream are not in this database");
+    let all = format!(
+        "writes after event {head} that were neither in the backup nor in the stream are not in this database"
+    );
     match (previous_seq, kept) {
         (Some(last), Some(kept)) if last > head => {
-            format!("{all}: events {} to {last} are in {kept} and nowhere else", head + 1)
+            format!(
+                "{all}: events {} to {last} are in {kept} and nowhere else",
+                head + 1
+            )
         }
         (Some(last), Some(_)) => {
             format!("nothing, if the file that was here held these very events: it ended at {last}")
         }
-        (None, Some(kept)) => format!("{all}; the file that was here cannot be read, and is kept at {kept}"),
+        (None, Some(kept)) => {
+            format!("{all}; the file that was here cannot be read, and is kept at {kept}")
+        }
         (_, None) => format!("{all}; there was no file here"),
     }
 }
@@ -168,7 +197,9 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_said_as_exactly_as_it_is_known() {
-        assert!(unknown(8, Some(10), Some("x")).ends_with("events 9 to 10 are in x and nowhere else"));
+        assert!(
+            unknown(8, Some(10), Some("x")).ends_with("events 9 to 10 are in x and nowhere else")
+        );
         assert!(unknown(8, None, Some("x")).contains("cannot be read, and is kept at x"));
         assert!(unknown(8, Some(8), Some("x")).starts_with("nothing"));
         assert!(unknown(8, None, None).ends_with("there was no file here"));

@@ -15,7 +15,13 @@ pub(super) async fn adopt_stream(parts: &Parts, dry_run: bool) -> anyhow::Result
     let answer = answer(&db, plan, dry_run, "outbox").await?;
     Ok(match dry_run {
         true => answer,
-        false => answer.line("next", format!("start {}: it takes over the stream's events, then it writes", parts.about.name)),
+        false => answer.line(
+            "next",
+            format!(
+                "start {}: it takes over the stream's events, then it writes",
+                parts.about.name
+            ),
+        ),
     })
 }
 
@@ -28,7 +34,13 @@ pub(super) async fn new_epoch(parts: &Parts, dry_run: bool) -> anyhow::Result<An
     let answer = answer(&db, plan, dry_run, "stream").await?;
     Ok(match dry_run {
         true => answer,
-        false => answer.line("next", format!("start {}: it sets the stream's own events aside and makes the stream anew", parts.about.name)),
+        false => answer.line(
+            "next",
+            format!(
+                "start {}: it sets the stream's own events aside and makes the stream anew",
+                parts.about.name
+            ),
+        ),
     })
 }
 
@@ -42,15 +54,42 @@ async fn answer(
     let plan = plan?;
     let set_aside = format!("{} of the {loser}", count(plan.set_aside, "event"));
     let fork = plan.common + 1;
-    let origin = format!("database {}, epoch {}", plan.origin.database_id, plan.origin.epoch);
+    let origin = format!(
+        "database {}, epoch {}",
+        plan.origin.database_id, plan.origin.epoch
+    );
     Ok(Answer::new(json_of(&plan, dry_run, loser))
-        .line("both hold", match plan.common {
-            0 => "nothing that is the same".to_owned(),
-            common => format!("the same events up to {common}"),
-        })
-        .line("outbox", format!("ends at {}; its event {fork}: {}", plan.outbox_head, id_or_none(plan.ours)))
-        .line("stream", format!("ends at {}; its event {fork}: {}", plan.stream_head, id_or_none(plan.theirs)))
-        .line(if dry_run { "would set aside" } else { "set aside" }, set_aside)
+        .line(
+            "both hold",
+            match plan.common {
+                0 => "nothing that is the same".to_owned(),
+                common => format!("the same events up to {common}"),
+            },
+        )
+        .line(
+            "outbox",
+            format!(
+                "ends at {}; its event {fork}: {}",
+                plan.outbox_head,
+                id_or_none(plan.ours)
+            ),
+        )
+        .line(
+            "stream",
+            format!(
+                "ends at {}; its event {fork}: {}",
+                plan.stream_head,
+                id_or_none(plan.theirs)
+            ),
+        )
+        .line(
+            if dry_run {
+                "would set aside"
+            } else {
+                "set aside"
+            },
+            set_aside,
+        )
         .line(if dry_run { "would be" } else { "now" }, origin))
 }
 

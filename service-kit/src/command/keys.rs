@@ -21,13 +21,24 @@ pub(super) async fn rotate(parts: &Parts, dry_run: bool) -> anyhow::Result<Answe
     let (keys, fresh) = rotated.await??;
     let ids: Vec<&str> = keys.ids().collect();
     let json = json!({"done": fresh.is_some(), "file": file, "keys": ids});
-    let answer = Answer::new(json)
-        .line("key file", &file)
-        .line("holds", format!("{}, oldest first: {}", count(ids.len() as u64, "key"), ids.join(" ")));
+    let answer = Answer::new(json).line("key file", &file).line(
+        "holds",
+        format!(
+            "{}, oldest first: {}",
+            count(ids.len() as u64, "key"),
+            ids.join(" ")
+        ),
+    );
     Ok(match fresh {
         None => answer.line("would add", "one, which seals from the next start on"),
         Some(id) => answer
-            .line("fresh", format!("{id} seals from the next start of {} on", parts.about.name))
-            .line("keep", "a copy of the file as it is now, apart from the backups of the database"),
+            .line(
+                "fresh",
+                format!("{id} seals from the next start of {} on", parts.about.name),
+            )
+            .line(
+                "keep",
+                "a copy of the file as it is now, apart from the backups of the database",
+            ),
     })
 }

@@ -93,7 +93,11 @@ impl Letters {
 }
 
 async fn list(parts: &Parts, consumer: &Consumer, limit: usize) -> anyhow::Result<Answer> {
-    let letters = parts.look().await?.dead_letters(consumer.name(), limit).await?;
+    let letters = parts
+        .look()
+        .await?
+        .dead_letters(consumer.name(), limit)
+        .await?;
     Ok(listed(consumer, &letters))
 }
 
@@ -152,7 +156,10 @@ async fn discard(
     let (name, seq) = (consumer.name(), discard.seq);
     let letter = find(parts, consumer, seq).await?;
     if letter.state == LetterState::Parked {
-        bail!("event {seq} was never tried: it waits behind a dead one of {}, so decide on that first", letter.key);
+        bail!(
+            "event {seq} was never tried: it waits behind a dead one of {}, so decide on that first",
+            letter.key
+        );
     }
     if dry_run {
         let text = format!("event {seq} and then apply those parked behind it");
@@ -168,10 +175,15 @@ async fn discard(
             let letters = consumer.dead_letters(&db);
             let discarded = letters.discard(seq, &discard.note).await;
             let discarded = closed(&db, discarded).await?;
-            discarded.with_context(|| format!("event {seq} is dead no more"))?.into()
+            discarded
+                .with_context(|| format!("event {seq} is dead no more"))?
+                .into()
         }
     };
-    Ok(came_of(&done).line("given up", format!("event {seq}; its bytes are in the audit table")))
+    Ok(came_of(&done).line(
+        "given up",
+        format!("event {seq}; its bytes are in the audit table"),
+    ))
 }
 
 /// Whatever came of it, the file is closed in order.

@@ -50,7 +50,9 @@ pub(super) async fn rebuild(parts: &Parts, name: &str) -> anyhow::Result<Answer>
 fn can_rebuild<'a>(parts: &'a Parts, name: &str) -> anyhow::Result<&'a Consumer> {
     let consumer = parts.consumer(name)?;
     if !consumer.can_rebuild() {
-        bail!("{name} was not told where to load a snapshot from: set the producer's address and read token");
+        bail!(
+            "{name} was not told where to load a snapshot from: set the producer's address and read token"
+        );
     }
     Ok(consumer)
 }
@@ -71,8 +73,7 @@ async fn here(parts: &Parts, consumer: &Consumer) -> anyhow::Result<Answer> {
     let offset = consumer.status().borrow().offset;
     db.close().await;
     match step? {
-        Step::Rebuilt(rows) => Ok(loaded(consumer.name(), offset)
-            .line("rows", rows)),
+        Step::Rebuilt(rows) => Ok(loaded(consumer.name(), offset).line("rows", rows)),
         other => bail!("the snapshot was not loaded: {other:?}"),
     }
 }
@@ -120,6 +121,9 @@ fn loaded(name: &str, offset: u64) -> Answer {
 fn still_waiting(now: &ConsumerState) -> Answer {
     let why = now.trouble.as_deref().unwrap_or("no row came");
     Answer::new(json!({"done": false, "consumer": now.name, "why": why}))
-        .line("not yet", format!("{why}; the service goes on trying, nobody waits for it here any more"))
+        .line(
+            "not yet",
+            format!("{why}; the service goes on trying, nobody waits for it here any more"),
+        )
         .ends(Outcome::Unknown)
 }

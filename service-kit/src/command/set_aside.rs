@@ -16,7 +16,12 @@ pub(super) async fn list(parts: &Parts) -> anyhow::Result<Answer> {
     for event in &found {
         let place = format!("{}@{}", event.log, event.seq);
         let found_in = event.found_in.as_str();
-        let text = format!("{}, in the {found_in} until {}: {}", event.event_id, moment(event.at_ms), event.reason);
+        let text = format!(
+            "{}, in the {found_in} until {}: {}",
+            event.event_id,
+            moment(event.at_ms),
+            event.reason
+        );
         answer = answer.line(place, text);
     }
     Ok(answer)

@@ -1,18 +1,14 @@
 //! `status`: the file, its stream, the running service, and what was done to the file by hand.
 
-use std::time::Duration;
-
-use relay::{Connect, Head, Log, LogError, Report, chain};
+use relay::Report;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, count, moment, place};
+use super::stream::StreamSeen;
 use crate::door;
 use crate::exit::Outcome;
 use crate::operator_api::{ConsumerState, State};
 use crate::program::Parts;
-
-/// A broker that answers later is one that cannot be reached.
-const MAX_BROKER_TIME: Duration = Duration::from_secs(5);
 
 pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
     let file = parts.look().await?;
@@ -20,7 +16,7 @@ pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
     let report = file.report().await?;
     let seen = Seen {
         path: file.path().display().to_string(),
-        stream: stream(parts, &report).await,
+        stream: StreamSeen::look(parts, &file, &report).await,
         service: match running {
             Ok(running) => Service::from(running.map(|(_, state)| state)),
             Err(error) => Service::Silent(relay::chain(error.as_ref())),
@@ -43,73 +39,6 @@ enum Service {
     /// It runs and gives no answer.
     Silent(String),
     Stopped,
-}
-
-/// How the stream stands to the outbox.
-struct StreamSeen {
-    /// One word, for programs.
-    state: &'static str,
-    /// The same for people.
-    text: String,
-    head: Option<u64>,
-}
-
-impl StreamSeen {
-    fn new(state: &'static str, text: impl Into<String>, head: Option<u64>) -> Self {
-        let text = text.into();
-        Self { state, text, head }
-    }
-
-    /// The broker may be away: the service goes on without it.
-    fn is_well(&self) -> bool {
-        self.state != "foreign" && self.state != "ahead"
-    }
-}
-
-async fn stream(parts: &Parts, report: &Report) -> StreamSeen {
-    let to = match parts.stream() {
-        Ok(to) => to,
-        Err(why) => return StreamSeen::new("unknown", format!("not asked: {why}"), None),
-    };
-    let asked = tokio::time::timeout(MAX_BROKER_TIME, async {
-        to.connect().await?.head().await
-    });
-    match asked.await {
-        Ok(Ok(head)) => compare(report, head.as_ref()),
-        Ok(Err(error)) => unreachable_because(&error),
-        Err(_) => {
-            let why = format!("the broker does not answer in {MAX_BROKER_TIME:?}");
-            StreamSeen::new("unknown", why, None)
-        }
-    }
-}
-
-fn unreachable_because(error: &LogError) -> StreamSeen {
-    StreamSeen::new("unknown", chain(error), None)
-}
-
-fn compare(report: &Report, head: Option<&Head>) -> StreamSeen {
-    let Some(head) = head else {
-        let text = "there is none: the service makes it when it meets the broker";
-        return StreamSeen::new("missing", text, None);
-    };
-    let (ours, theirs) = (report.last.map_or(0, |last| last.seq), head.seq);
-    let (state, text) = if head.origin != report.origin {
-        let text = format!(
-            "not this file's: it is of database {} in epoch {}",
-            head.origin.database_id, head.origin.epoch
-        );
-        ("foreign", text)
-    } else if theirs == ours {
-        ("equal", format!("equal, at {theirs}"))
-    } else if theirs < ours {
-        let waiting = count(ours - theirs, "event");
-        ("behind", format!("at {theirs}; {waiting} not yet published"))
-    } else {
-        let more = count(theirs - ours, "event");
-        ("ahead", format!("at {theirs}; it holds {more} that this file lacks"))
-    };
-    StreamSeen::new(state, text, Some(theirs))
 }
 
 impl From<Option<State>> for Service {
@@ -149,21 +78,40 @@ impl Seen {
         let mut answer = Answer::new(self.json(parts))
             .line("service", self.service_line(about.name))
             .line("file", &self.path)
-            .line("database", format!("{}, epoch {}", report.origin.database_id, report.origin.epoch))
+            .line(
+                "database",
+                format!(
+                    "{}, epoch {}",
+                    report.origin.database_id, report.origin.epoch
+                ),
+            )
             .line("writes", self.writes_line())
-            .line("events", match report.last {
-                Some(last) => format!("{} to {}, the last is {}", report.first, last.seq, last.id),
-                None => "none yet".to_owned(),
-            })
+            .line(
+                "events",
+                match report.last {
+                    Some(last) => {
+                        format!("{} to {}, the last is {}", report.first, last.seq, last.id)
+                    }
+                    None => "none yet".to_owned(),
+                },
+            )
             .line("stream", format!("{}: {}", about.stream, self.stream.text));
         for consumer in &parts.consumers {
-            answer = answer.line("consumer", self.consumer_line(consumer.name(), consumer.stream()));
+            answer = answer.line(
+                "consumer",
+                self.consumer_line(consumer.name(), consumer.stream()),
+            );
         }
         answer = answer
             .line("dead letters", report.dead_letters)
             .line("set aside", report.set_aside);
         for entry in &report.audit {
-            let text = format!("{}  {}: {}", moment(entry.at_ms), entry.action, entry.detail);
+            let text = format!(
+                "{}  {}: {}",
+                moment(entry.at_ms),
+                entry.action,
+                entry.detail
+            );
             answer = answer.line("audit", text);
         }
         answer.ends(match self.is_well() {
@@ -201,8 +149,13 @@ impl Seen {
         let at = offsets.iter().find(|known| known.consumer == name);
         let at = place(at.map(|known| known.at));
         let fares = match self.service.consumer(name) {
-            Some(ConsumerState { trouble: Some(why), .. }) => format!("; stands still: {why}"),
-            Some(ConsumerState { rebuilding: Some(rows), .. }) => {
+            Some(ConsumerState {
+                trouble: Some(why), ..
+            }) => format!("; stands still: {why}"),
+            Some(ConsumerState {
+                rebuilding: Some(rows),
+                ..
+            }) => {
                 format!("; loading a snapshot, {} so far", count(*rows, "row"))
             }
             Some(state) => {

@@ -85,7 +85,9 @@ impl Check {
 
     fn text(&self) -> String {
         match &self.found {
-            Verified::Equal { compared } => format!("equal, {} compared", count(*compared, self.unit)),
+            Verified::Equal { compared } => {
+                format!("equal, {} compared", count(*compared, self.unit))
+            }
             Verified::Differs(first) => format!("differs: {first}"),
             Verified::NotYet(why) => format!("not compared: {why}"),
         }

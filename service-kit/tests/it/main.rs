@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod api;
+mod operator;
 mod serve;
 
 use axum::Router;

@@ -129,28 +129,32 @@ impl Connect for Refused {
     }
 }
 
-struct Running {
-    address: SocketAddr,
-    stop: Stop,
+pub struct Running {
+    pub address: SocketAddr,
+    pub stop: Stop,
     service: JoinHandle<anyhow::Result<()>>,
 }
 
 async fn serve(db: &Database, routes: Router) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stop = Stop::new();
-    Running {
-        address: listener.local_addr().unwrap(),
-        service: tokio::spawn(Service::new(db).serve(routes, listener, stop.clone())),
-        stop,
-    }
+    Running::start(Service::new(db), routes).await
 }
 
 impl Running {
-    async fn connect(&self) -> TcpStream {
+    pub async fn start(service: Service, routes: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stop = Stop::new();
+        Self {
+            address: listener.local_addr().unwrap(),
+            service: tokio::spawn(service.serve(routes, listener, stop.clone())),
+            stop,
+        }
+    }
+
+    pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    async fn ended(self) {
+    pub async fn ended(self) {
         within_a_minute(self.service).await.unwrap().unwrap();
     }
 }
@@ -167,14 +171,14 @@ fn waiting(entered: &Arc<Notify>, leave: &Arc<Notify>) -> Router {
 }
 
 /// What still comes until the other side closes.
-async fn read_to_end(client: &mut TcpStream) -> String {
+pub async fn read_to_end(client: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is a close too: the server does not read what it has refused.
     let _ = within_a_minute(client.read_to_end(&mut bytes)).await;
     String::from_utf8(bytes).unwrap()
 }
 
-async fn within_a_minute<T>(wait: impl Future<Output = T>) -> T {
+pub async fn within_a_minute<T>(wait: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
     waited.expect("it comes within a minute")
 }

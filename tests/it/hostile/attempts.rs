@@ -397,7 +397,6 @@ pub(super) fn of_users() -> Vec<Attempt> {
     }
     for call in [
         "STREAM.CREATE.SECOND",
-        "STREAM.UPDATE.USERS",
         "STREAM.MSG.DELETE.USERS",
         "STREAM.INFO.ORDERS",
         "STREAM.DELETE.ORDERS",

@@ -50,7 +50,7 @@ async fn the_owner_itself_cannot_use_the_clean_subject_nor_a_wrong_number() {
 }
 
 #[tokio::test]
-async fn the_owner_trims_and_replaces_its_stream_but_cannot_change_it() {
+async fn the_owner_trims_closes_and_replaces_its_stream() {
     let mut lab = Lab::start().await;
     let owner = lab.victim();
     ask(
@@ -62,11 +62,9 @@ async fn the_owner_trims_and_replaces_its_stream_but_cannot_change_it() {
     let trimmed = owner.info().await;
     assert_eq!((trimmed.first_seq, trimmed.last_seq), (3, 3));
 
-    let update = Outgoing::to("$JS.API.STREAM.UPDATE.USERS").payload(trimmed.config.to_string());
-    owner.wire.publish(&update).await.expect("sent");
-    owner.wire.flush().await.expect("the broker answers");
-    let refusal = owner.wire.errors.pop().expect("it is refused");
-    assert!(refusal.contains("STREAM.UPDATE.USERS"), "{refusal}");
+    let mut closed = trimmed.config;
+    closed["sealed"] = json!(true);
+    ask(&mut owner.wire, "$JS.API.STREAM.UPDATE.USERS", closed).await;
 
     ask(&mut owner.wire, "$JS.API.STREAM.DELETE.USERS", Value::Null).await;
     owner.create_stream().await;

@@ -20,7 +20,9 @@ pub struct World {
 pub async fn database(folder: &Path) -> Database {
     let keys = Keys::open_or_create(&folder.join("users.db.keys")).unwrap();
     let path = folder.join("users.db");
-    Database::open(path, config::database().keys(keys)).await.unwrap()
+    Database::open(path, config::database().keys(keys))
+        .await
+        .unwrap()
 }
 
 impl World {
@@ -34,7 +36,7 @@ impl World {
         Self::of(self.folder).await
     }
 
-    async fn of(folder: tempfile::TempDir) -> Self {
+    pub async fn of(folder: tempfile::TempDir) -> Self {
         let db = database(folder.path()).await;
         let routes = http::routes(db.clone());
         Self {
