@@ -257,7 +257,8 @@ impl Database {
         self.shared.gate.send_replace(Gate::Halted(reason.into()));
     }
 
-    pub(crate) fn has_met_its_stream(&self) -> bool {
+    /// Whether this process has found its stream to be a copy of the outbox.
+    pub fn has_met_its_stream(&self) -> bool {
         self.shared.met.load(Ordering::Relaxed)
     }
 

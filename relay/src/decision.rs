@@ -56,6 +56,10 @@ pub enum DecisionError {
         "the stream has lost {0} of its events, so its line cannot be taken over; repair the broker's copy, or decide with new-epoch"
     )]
     Holed(u64),
+    #[error(
+        "epoch {0} of this database closed the stream and did not finish replacing it: start that one, or decide with new-epoch"
+    )]
+    Closed(u32),
     #[error("the stream cannot be read")]
     Stream(#[from] LogError),
     #[error("this database cannot be read")]
@@ -73,6 +77,9 @@ where
     let compared = compare(db, to).await?;
     if compared.head.holes > 0 {
         return Err(DecisionError::Holed(compared.head.holes));
+    }
+    if let Some(by) = compared.head.closed_by.filter(|by| *by > compared.head.origin.epoch) {
+        return Err(DecisionError::Closed(by));
     }
     let Some(common) = compared.common else {
         return Err(compared.unjoinable("restore a newer backup, or decide with new-epoch"));
@@ -112,7 +119,7 @@ where
     let compared = compare(db, to).await?;
     let Compared { own, head, .. } = &compared;
     let foreign = head.origin.database_id != own.origin.database_id;
-    let theirs = if foreign { 0 } else { head.origin.epoch };
+    let theirs = if foreign { 0 } else { head.latest_epoch() };
     let origin = Origin {
         epoch: own.origin.epoch.max(theirs) + 1,
         ..own.origin.clone()

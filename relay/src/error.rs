@@ -134,11 +134,13 @@ pub enum LogError {
 }
 
 impl LogError {
-    pub(crate) fn lost(what: impl Into<String>) -> Self {
+    /// The session is over.
+    pub fn lost(what: impl Into<String>) -> Self {
         Self::Lost(what.into(), None)
     }
 
-    pub(crate) fn lost_because(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
+    /// The session is over, because of something below.
+    pub fn lost_because(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
         Self::Lost(what.into(), Some(cause.into()))
     }
 }

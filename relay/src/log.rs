@@ -117,6 +117,13 @@ pub struct Head {
     pub closed_by: Option<u32>,
 }
 
+impl Head {
+    /// The latest life of its database that has shown itself here.
+    pub(crate) fn latest_epoch(&self) -> u32 {
+        self.closed_by.unwrap_or(0).max(self.origin.epoch)
+    }
+}
+
 /// Whose log it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {

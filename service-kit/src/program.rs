@@ -138,7 +138,7 @@ impl Parts {
     }
 
     /// What the database is for, to a command that opens it: the keys must be there.
-    pub(crate) fn options(&self) -> Result<Options, KeysError> {
+    pub(crate) fn options_with_keys(&self) -> Result<Options, KeysError> {
         let options = self.options.clone();
         match &self.keys {
             Some(path) => Ok(options.keys(Keys::open(path)?)),
@@ -151,7 +151,7 @@ impl Parts {
         if !self.database().exists() {
             bail!("there is no database {}", self.database().display());
         }
-        let opened = Database::open(self.database(), self.options()?).await;
+        let opened = Database::open(self.database(), self.options_with_keys()?).await;
         match opened {
             Err(in_use @ OpenError::InUse { .. }) => {
                 Err(in_use).with_context(|| format!("stop {} first", self.about.name))

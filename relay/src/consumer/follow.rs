@@ -145,7 +145,10 @@ impl<C: Connect> Follower<C> {
     /// Does the producer say that its log does not hold what was applied here?
     async fn is_foreign(&self) -> Result<bool, Trouble> {
         match (self.load().await?, &self.consumer.producer) {
-            (Some(position), Some(producer)) => Ok(producer.holds(position).await? == Holds::No),
+            (Some(position), Some(producer)) => {
+                let answer = producer.holds(position).await.map_err(of_producer)?;
+                Ok(answer == Holds::No)
+            }
             _ => Ok(false),
         }
     }
@@ -157,17 +160,22 @@ impl<C: Connect> Follower<C> {
             let why = format!("{name} cannot be rebuilt: it does not say how to load a snapshot");
             return Err(Trouble::Again(why));
         };
-        let told = self.consumer.status.borrow().rebuilding.is_some();
-        if !told {
-            tracing::error!(consumer = name, stream, why, "loading the cache anew from the producer's snapshot");
-        }
         let status = &self.consumer.status;
+        if status.borrow().trouble.is_none() {
+            tracing::error!(
+                consumer = name,
+                stream,
+                why,
+                "loading the cache anew from the producer's snapshot"
+            );
+        }
         status.send_modify(|status| status.rebuilding = Some(0));
-        let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await?;
+        let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
+        status.send_modify(|status| status.rebuilding = None);
+        let rebuilt = rebuilt.map_err(of_producer)?;
         self.consumer.rebuild_wanted.store(false, Ordering::Relaxed);
         tracing::warn!(consumer = name, rows = rebuilt.rows, offset = rebuilt.offset, "the cache is loaded");
         status.send_modify(|status| {
-            status.rebuilding = None;
             status.rebuilt += 1;
             status.offset = rebuilt.offset;
             status.dead_letters = 0;
@@ -325,6 +333,11 @@ impl<C: Connect> Follower<C> {
         }
         Ok(())
     }
+}
+
+/// Whatever keeps the producer from answering may change while we run, a wrong token included.
+fn of_producer(error: LogError) -> Trouble {
+    Trouble::Again(chain(&error))
 }
 
 /// Cuts the records where they stop following each other, and says why.

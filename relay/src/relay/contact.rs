@@ -204,7 +204,7 @@ fn compare(seen: &Seen, first_contact: bool) -> (Case, Verdict) {
     if head.origin.database_id != ours.database_id {
         return foreign(head, own);
     }
-    let latest = head.closed_by.map_or(head.origin.epoch, |by| by.max(head.origin.epoch));
+    let latest = head.latest_epoch();
     if latest > ours.epoch {
         let (theirs, ours) = (latest, ours.epoch);
         let halt = Halt::Superseded { theirs, ours };

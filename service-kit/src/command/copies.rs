@@ -82,7 +82,7 @@ enum Met {
 
 /// Whatever could refuse the second half, keys and password, is asked for before the first.
 pub(super) async fn restore(parts: &Parts, from: PathBuf) -> anyhow::Result<Answer> {
-    let (stream, options) = (parts.stream()?, parts.options()?);
+    let (stream, options) = (parts.stream()?, parts.options_with_keys()?);
     let (database, plain) = (parts.database().to_owned(), parts.options.clone());
     let restored = spawn_blocking(move || relay::restore(&from, &plain, &database)).await??;
     let db = Database::open(parts.database(), options).await?;
