@@ -1,5 +1,6 @@
 //! The real service binaries: built once, started with exactly the settings we say, ready when they say they listen.
 
+use std::ffi::OsString;
 use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,20 @@ impl Service {
     pub fn program(&self) -> &Path {
         &self.program
     }
+
+    /// What it is started with, to serve or for a command.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec![
+            "--listen".into(),
+            self.port.address().to_string().into(),
+            "--database".into(),
+            self.database.clone().into(),
+            "--broker".into(),
+            self.broker_url.clone().into(),
+        ];
+        arguments.extend(self.args.iter().map(OsString::from));
+        arguments
+    }
 }
 
 impl Part for Service {
@@ -126,14 +141,8 @@ impl Part for Service {
     }
 
     fn launch(&self) -> Launch {
-        let launch = Launch::of(self.name, &self.program, &self.logs)
-            .arg("--listen")
-            .arg(self.port.address().to_string())
-            .arg("--database")
-            .arg(&self.database)
-            .arg("--broker")
-            .arg(&self.broker_url);
-        let launch = self.args.iter().fold(launch, |launch, arg| launch.arg(arg));
+        let launch = Launch::of(self.name, &self.program, &self.logs);
+        let launch = self.arguments().into_iter().fold(launch, Launch::arg);
         self.env
             .iter()
             .fold(launch, |launch, (name, value)| launch.env(name, value))

@@ -20,7 +20,15 @@ pub(crate) struct DataDir {
 }
 
 /// Everything we make in it. Reset deletes these and no others.
-const OURS: [&str; 5] = ["databases", "broker", "logs", "credentials.env", LOCK];
+const OURS: [&str; 7] = [
+    "databases",
+    "broker",
+    "logs",
+    "credentials.env",
+    "user-service",
+    "orders-service",
+    LOCK,
+];
 const LOCK: &str = "up.lock";
 /// The names of temporary folders begin with it.
 const TEMPORARY: &str = "freehold-up-";
@@ -139,7 +147,7 @@ fn holds_only_ours(folder: &Path) -> bool {
 }
 
 /// As a shell reads it.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+@".contains(c);
     if text.chars().all(plain) {

@@ -47,6 +47,9 @@ pub(super) fn for_people(system: &System, data: &DataDir, ephemeral: bool) -> Ve
     ]);
     lines.extend([
         String::new(),
+        "  Ask a service how it stands (--help names its other commands):".to_owned(),
+        format!("    {}/user-service status", short(data)),
+        String::new(),
         "  Ctrl-C stops everything.".to_owned(),
         String::new(),
     ]);
@@ -54,7 +57,10 @@ pub(super) fn for_people(system: &System, data: &DataDir, ephemeral: bool) -> Ve
 }
 
 fn table(system: &System) -> Vec<String> {
-    let process = |pid: Option<u32>| format!("process {}", pid.unwrap_or_default());
+    let process = |pid: Option<u32>| match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "left out".to_owned(),
+    };
     let services = [&system.user_service, &system.orders_service];
     let mut lines: Vec<_> = services
         .iter()

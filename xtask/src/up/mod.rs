@@ -2,6 +2,7 @@
 
 mod describe;
 mod ports;
+mod scripts;
 mod signals;
 mod status;
 mod supervise;
@@ -55,6 +56,10 @@ pub(crate) struct Up {
     /// No sample traffic: nothing happens but what you ask for
     #[arg(long)]
     no_traffic: bool,
+
+    /// Do not start this service: for the commands that need it stopped while the broker runs. No sample traffic then
+    #[arg(long, value_name = "SERVICE", value_parser = ["user-service", "orders-service"])]
+    without: Vec<String>,
 
     /// Keep nothing: the data lies in a temporary folder and goes at the end
     #[arg(long, conflicts_with = "data_dir")]
@@ -142,7 +147,7 @@ impl Up {
         console: &Arc<Console>,
         mut signals: signals::Signals,
     ) -> Result<ExitCode> {
-        let traffic = (!self.no_traffic).then(|| Traffic::start(self.rate, &system.urls()));
+        let traffic = (!self.no_traffic && self.without.is_empty()).then(|| Traffic::start(self.rate, &system.urls()));
         let status = status::start(
             console,
             &system.urls(),

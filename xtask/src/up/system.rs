@@ -12,7 +12,7 @@ use freehold_tests::{Credentials, Part, seconds, within};
 use tokio::task::spawn_blocking;
 
 use super::supervise::{Supervised, supervise};
-use super::{Up, ports};
+use super::{Up, ports, scripts};
 use crate::console::{Console, human};
 use crate::data_dir::DataDir;
 
@@ -21,6 +21,8 @@ pub(super) struct System {
     pub(super) broker: Broker,
     pub(super) user_service: Service,
     pub(super) orders_service: Service,
+    /// Names of services that are not started.
+    left_out: Vec<String>,
 }
 
 /// Where the services answer.
@@ -32,7 +34,7 @@ pub(super) struct Urls {
 
 /// The same, watched.
 pub(super) struct SupervisedSystem {
-    services: [Supervised; 2],
+    services: Vec<Supervised>,
     broker: Supervised,
 }
 
@@ -41,8 +43,11 @@ impl System {
         let mut system = System::assemble(up, data, console).await?;
         start(&mut system.broker, console).await?;
         for service in [&mut system.user_service, &mut system.orders_service] {
-            start(service, console).await?;
-            ready(service, console).await?;
+            scripts::write(service, data)?;
+            if !up.without.iter().any(|name| name == service.name()) {
+                start(service, console).await?;
+                ready(service, console).await?;
+            }
         }
         Ok(system)
     }
@@ -77,6 +82,7 @@ impl System {
             broker,
             user_service,
             orders_service,
+            left_out: up.without.clone(),
         })
     }
 
@@ -88,11 +94,15 @@ impl System {
     }
 
     pub(super) fn supervise(self, console: &Arc<Console>) -> SupervisedSystem {
+        let left_out = self.left_out;
+        let runs = |service: &Service| !left_out.iter().any(|name| name == service.name());
+        let services = [self.user_service, self.orders_service];
         SupervisedSystem {
-            services: [
-                supervise(self.user_service, console),
-                supervise(self.orders_service, console),
-            ],
+            services: services
+                .into_iter()
+                .filter(runs)
+                .map(|service| supervise(service, console))
+                .collect(),
             broker: supervise(self.broker, console),
         }
     }
@@ -101,10 +111,10 @@ impl System {
 impl SupervisedSystem {
     /// Services first: they publish what they still have while the broker listens. False when one had to be killed.
     pub(super) async fn stop(self, console: &Console) -> bool {
-        let [users, orders] = self.services;
-        let (users, orders) = tokio::join!(users.stop(console), orders.stop(console));
+        let services = self.services.into_iter().map(|service| service.stop(console));
+        let services = futures::future::join_all(services).await;
         let broker = self.broker.stop(console).await;
-        users && orders && broker
+        services.into_iter().all(|clean| clean) && broker
     }
 }
 
