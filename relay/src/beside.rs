@@ -76,6 +76,13 @@ impl ReadOnly {
         self.read(move |rows| outbox::event_id(rows, seq)).await
     }
 
+    /// Closes the file. Dropped instead, it closes a little later, and an owner that ends meanwhile leaves its WAL.
+    pub async fn close(self) {
+        if let Err(error) = self.rows.close().await {
+            tracing::warn!(%error, "a reader did not close cleanly");
+        }
+    }
+
     pub async fn report(&self) -> Result<Report, ReadError<rusqlite::Error>> {
         self.read(report).await
     }

@@ -255,7 +255,10 @@ async fn a_closed_log_takes_no_append_and_is_read_as_before<W: Stream, R: Log>(
 ) -> Kept {
     let events = filled(&mut logs.writer, 3).await?;
     let open = head(&mut logs.rival).await?;
-    let closed = said(logs.writer.close(7).await)?;
+    if logs.writer.close(7, ANOTHER).await.is_ok() {
+        return Err("another incarnation was meant".to_owned());
+    }
+    let closed = said(logs.writer.close(7, &open.incarnation).await)?;
     let wanted = Head {
         closed_by: Some(7),
         ..open.clone()

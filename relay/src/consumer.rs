@@ -22,7 +22,7 @@ use crate::log::Connect;
 use crate::snapshot::{Position, Producer, Share};
 use rebuild::Cache;
 
-pub(crate) use cause::Cause;
+pub(crate) use cause::{Cause, take_back};
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
 pub use follow::{Follower, Progress};
 

@@ -3,8 +3,10 @@
 //! Each decision is one transaction in the outbox. The relay's next contact does the rest, and whoever kills anything in
 //! between kills nothing for good: the next contact carries on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::consumer;
 use crate::database::{self, Database, Gate, Tx};
 use crate::envelope::{Envelope, EventId};
 use crate::error::{ApplyError, Cause, LogError, ReadError, WriteError};
@@ -60,6 +62,8 @@ pub enum DecisionError {
         "epoch {0} of this database closed the stream and did not finish replacing it: start that one, or decide with new-epoch"
     )]
     Closed(u32),
+    #[error("nothing is forked: {0}")]
+    NothingForked(&'static str),
     #[error("the stream cannot be read")]
     Stream(#[from] LogError),
     #[error("this database cannot be read")]
@@ -85,6 +89,10 @@ where
         return Err(compared.unjoinable("restore a newer backup, or decide with new-epoch"));
     };
     let Compared { own, head, .. } = &compared;
+    if head.seq <= common && head.origin == own.origin && head.closed_by.is_none() {
+        let cure = "the stream holds nothing that this file lacks; start the service, and it publishes the rest";
+        return Err(DecisionError::NothingForked(cure));
+    }
     if own.seq > common && own.first > 1 {
         let first = own.first;
         return Err(DecisionError::NoWayBack { common, first });
@@ -124,6 +132,11 @@ where
         epoch: own.origin.epoch.max(theirs) + 1,
         ..own.origin.clone()
     };
+    let whole = head.closed_by.is_none() && head.holes == 0;
+    if compared.common == Some(own.seq) && head.origin == own.origin && whole {
+        let cure = "this file holds nothing that the stream lacks; start the service, and it takes over the rest";
+        return Err(DecisionError::NothingForked(cure));
+    }
     let common = compared.common.unwrap_or(0);
     let shared = (common + 1).saturating_sub(own.first.max(head.first));
     let kept = head.seq + 1 - head.first - head.holes;
@@ -156,11 +169,14 @@ where
 fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
     let reason = "another line of events was chosen";
     if plan.set_aside > 0 {
+        let mut unanswered = BTreeSet::new();
         each_after(tx, plan.common, |record| {
+            unanswered.extend(consumer::Cause::of(record).map(|cause| cause.consumer().to_owned()));
             Ok(set_aside::record(tx, FoundIn::Outbox, tx.context().stream, record, reason)?)
         })?;
         outbox::cut_after(tx, plan.common)?;
         fold_again(tx)?;
+        take_reactions_back(tx, &unanswered)?;
     }
     database::set_origin(tx, &plan.origin)?;
     database::mark(tx, tx.now_ms(), FOLLOWS)?;
@@ -184,6 +200,21 @@ fn fold_again(tx: &Tx<'_>) -> Result<(), ApplyError> {
         let envelope = envelope.map_err(|error| ApplyError::Fatal(error.to_string()))?;
         fold.apply(tx, &envelope)
     })
+}
+
+/// The answers of these reactions are in no log any more: they give them again.
+fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), ApplyError> {
+    let mut last = BTreeMap::new();
+    if !consumers.is_empty() {
+        each_after(tx, 0, |record| {
+            last.extend(consumer::Cause::of(record).map(|cause| (cause.consumer().to_owned(), cause)));
+            Ok(())
+        })?;
+    }
+    for consumer in consumers {
+        consumer::take_back(tx, consumer, last.get(consumer))?;
+    }
+    Ok(())
 }
 
 /// Every row of the outbox after a place. One read hands out only so many bytes, so it takes several.

@@ -51,8 +51,12 @@ pub trait Stream: AppendLog {
     ) -> impl Future<Output = Result<Head, LogError>> + Send;
 
     /// Closes the log for good: no append is taken from now on. Says which epoch of its database did it, and answers what
-    /// the log then holds.
-    fn close(&mut self, epoch: u32) -> impl Future<Output = Result<Head, LogError>> + Send;
+    /// the log then holds. Another incarnation stays open, and is an error.
+    fn close(
+        &mut self,
+        epoch: u32,
+        incarnation: &str,
+    ) -> impl Future<Output = Result<Head, LogError>> + Send;
 
     /// Deletes the log with all it holds. One that is not there is no error; another incarnation stays, and is one.
     fn delete(&mut self, incarnation: &str) -> impl Future<Output = Result<(), LogError>> + Send;

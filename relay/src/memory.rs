@@ -269,8 +269,8 @@ impl Stream for MemorySession {
         made
     }
 
-    async fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
-        self.alive()?.close(epoch)
+    async fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
+        self.alive()?.close(epoch, incarnation)
     }
 
     async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
@@ -331,10 +331,13 @@ impl State {
         Ok(head)
     }
 
-    fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
+    fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
         let Some(store) = &mut self.store else {
             return Err(LogError::lost("there is no stream"));
         };
+        if store.incarnation != incarnation {
+            return Err(LogError::lost("the stream was made anew meanwhile"));
+        }
         if self.bug != Some(PlantedBug::StaysOpen) {
             store.closed_by = Some(epoch);
         }

@@ -36,6 +36,7 @@ impl Tx<'_> {
         }
         let data = readable(&event)?;
         let (last, prev, epoch) = head_row(self)?;
+        let now = context.environment.now();
         let id = EventId::draw(&*context.environment);
         let sealed = self.seal(&event, id)?;
         let (sealedkey, sealed) = sealed.map(|sealed| (sealed.key.into(), sealed.text.into())).unzip();
@@ -45,7 +46,7 @@ impl Tx<'_> {
             source: format!("/{root}").into(),
             event_type: event.event_type.into(),
             subject: event.aggregate.as_str().into(),
-            time: context.environment.now().to_string().into(),
+            time: now.to_string().into(),
             sequence: last + 1,
             prev,
             epoch,
@@ -65,7 +66,7 @@ impl Tx<'_> {
                 limit: MAX_ENVELOPE_BYTES,
             });
         }
-        append_row(self, last + 1, id, subject, &bytes)?;
+        append_row(self, last + 1, id, subject, &bytes, unix_ms(now))?;
         Ok(last + 1)
     }
 
@@ -133,7 +134,7 @@ impl Outbox {
     pub async fn oldest_unpublished(&self, published: u64) -> Result<Option<Duration>, LogError> {
         let read = self
             .db
-            .read(move |rows| emitted_at_ms(rows, published + 1))
+            .read(move |rows| emitted_at_ms_of(rows, published + 1))
             .await;
         let emitted_at = read.map_err(unreadable)?;
         let now_ms = self.db.environment().now_ms();
@@ -210,7 +211,8 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
         if envelope.sequence != seq || envelope.prev != last {
             return Err(refused("it does not follow the event before it".to_owned()));
         }
-        append_row(tx, seq, envelope.id, &record.subject, &record.bytes).map_err(failed)?;
+        let at_ms = emitted_at_ms(&envelope, tx.now_ms());
+        append_row(tx, seq, envelope.id, &record.subject, &record.bytes, at_ms).map_err(failed)?;
         fold(tx, &envelope).map_err(|error| match error {
             ApplyError::Transient(why) => LogError::lost(format!("event {seq}: {why}")),
             unfit => refused(unfit.to_string()),
@@ -229,6 +231,15 @@ pub(crate) fn fold(tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyErro
         Some(fold) => fold.apply(tx, envelope),
         None => Ok(()),
     }
+}
+
+fn unix_ms(at: jiff::Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}
+
+/// An event that comes home is as old as it is.
+fn emitted_at_ms(envelope: &Envelope<'_>, otherwise: u64) -> u64 {
+    envelope.time.parse().map_or(otherwise, unix_ms)
 }
 
 fn unreadable(error: ReadError<rusqlite::Error>) -> LogError {
@@ -286,11 +297,12 @@ fn append_row(
     id: EventId,
     subject: &str,
     bytes: &[u8],
+    emitted_at_ms: u64,
 ) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "insert into relay_outbox (seq, event_id, subject, envelope, emitted_at_ms) values (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute((seq, id, subject, bytes, tx.now_ms()))?;
+    .execute((seq, id, subject, bytes, emitted_at_ms))?;
     set_head(tx, seq, Some(id))
 }
 
@@ -323,7 +335,7 @@ pub(crate) fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<E
         .optional()
 }
 
-fn emitted_at_ms(rows: &Connection, seq: u64) -> rusqlite::Result<Option<u64>> {
+fn emitted_at_ms_of(rows: &Connection, seq: u64) -> rusqlite::Result<Option<u64>> {
     rows.prepare_cached("select emitted_at_ms from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
         .optional()

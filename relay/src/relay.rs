@@ -284,14 +284,18 @@ where
                 Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
             }
             (Verdict::Create | Verdict::Replace(_), _) => {
+                if seen.own.successor {
+                    tracing::error!(stream = self.to.stream(), "ALARM: the database was gone, and so is its stream");
+                    recover::all_is_gone(&self.db).await?;
+                }
                 Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
             }
-            (Verdict::Import { to }, _) => self.import(stream, seen, to).await?,
+            (Verdict::Import(theirs), _) => self.import(stream, seen, &theirs).await?,
             (Verdict::TakeOver(origin), _) => {
                 recover::take_over(&self.db, origin).await?;
                 Settled::LookAgain
             }
-            (Verdict::Halt(halt), _) => self.halt(&halt),
+            (Verdict::Halt(halt), _) => self.halt(&halt.to_string()).await,
         })
     }
 
@@ -299,9 +303,9 @@ where
         &mut self,
         stream: &mut C::Session,
         seen: &Seen,
-        to: u64,
+        theirs: &Head,
     ) -> Result<Settled, LogError> {
-        let (name, from) = (self.to.stream(), seen.own.ends.seq);
+        let (name, from, to) = (self.to.stream(), seen.own.ends.seq, theirs.seq);
         match seen.own.marked {
             true => tracing::warn!(stream = name, from, to, "this file is an older copy: taking over what the stream holds more"),
             // Nothing said that the file was put back. Either that went unseen, or somebody else publishes.
@@ -311,16 +315,16 @@ where
             status.state = RelayState::Importing;
             status.stream_head = Some(to);
         });
-        match recover::import(&self.db, stream, to, self.import_batch).await {
-            Ok(count) => {
-                recover::imported(&self.db, from, count, seen.own.marked).await?;
+        match recover::import(&self.db, stream, theirs, self.import_batch).await {
+            Ok(()) => {
                 self.open = true; // what comes more is a rival's
                 Ok(Settled::LookAgain)
             }
             Err(Stopped::Lost(error)) => Err(error),
-            Err(Stopped::Unfit(why)) => Ok(self.halt(&format!(
-                "its events cannot be taken over into this file: {why}"
-            ))),
+            Err(Stopped::Unfit(why)) => {
+                let why = format!("its events cannot be taken over into this file: {why}");
+                Ok(self.halt(&why).await)
+            }
         }
     }
 
@@ -336,17 +340,20 @@ where
             _ => tracing::warn!(
                 stream = stream_name,
                 first,
-                "the stream does not exist: making it and filling it from the outbox"
+                "making the stream and filling it from the outbox"
             ),
         }
         let incarnation = self.db.environment().draw_word();
         stream.create(first, origin, &incarnation).await
     }
 
-    fn halt(&self, why: &impl std::fmt::Display) -> Settled {
+    async fn halt(&self, why: &str) -> Settled {
         let reason = format!("stream {}: {why}", self.to.stream());
         tracing::error!(%reason, "publishing and writing are halted");
         self.db.halt(&reason);
+        if let Err(error) = recover::mark_halted(&self.db, &reason).await {
+            tracing::error!(error = %chain(&error), "that it halted cannot be written down");
+        }
         self.status
             .send_modify(|status| status.state = RelayState::Halted(reason));
         Settled::Halted

@@ -1,6 +1,7 @@
 //! Events that were in a log and are in none any more. They are saved here before anything is dropped.
 
 use rusqlite::Connection;
+use sha2::{Digest, Sha256};
 
 use crate::beside::ReadOnly;
 use crate::database::{Database, Tx};
@@ -78,8 +79,8 @@ pub(crate) fn record(
     let id = record.event_id();
     let id = id.map_or_else(|| "none".to_owned(), |id| id.to_string());
     tx.prepare_cached(
-        "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, subject, envelope, reason)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?
     .execute((
         tx.now_ms(),
@@ -90,8 +91,14 @@ pub(crate) fn record(
         &record.subject,
         &record.bytes[..],
         reason,
+        digest(&record.bytes),
     ))?;
     Ok(())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reports an event of which only the id is known.
@@ -103,8 +110,8 @@ pub(crate) fn id_only(
     reason: &str,
 ) -> rusqlite::Result<()> {
     tx.execute(
-        "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, reason)
-         values (?1, 'consumer', ?2, ?3, ?4, ?5)",
+        "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, reason, digest)
+         values (?1, 'consumer', ?2, ?3, ?4, ?5, '')",
         (tx.now_ms(), log, seq, id, reason),
     )?;
     Ok(())

@@ -1,6 +1,9 @@
 //! Verifying: is the stream the outbox, byte for byte, and is a cache what its producer shares?
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rusqlite::Connection;
 
 use crate::beside::ReadOnly;
 use crate::consumer::Consumer;
@@ -20,7 +23,7 @@ pub enum Verified {
     NotYet(String),
 }
 
-const BATCH: usize = 1000;
+const BATCH: u64 = 1000;
 
 /// Compares the outbox with the stream: every number that both keep, subject and bytes.
 pub async fn verify_stream<C: Connect>(db: &ReadOnly, to: &C) -> Result<Verified, LogError> {
@@ -37,60 +40,74 @@ pub async fn verify_stream<C: Connect>(db: &ReadOnly, to: &C) -> Result<Verified
         )));
     }
     let (first, last) = (head.first.max(own.first), head.seq.min(own.seq));
-    let mut after = first - 1;
-    while after < last {
-        let ours = db.read(move |rows| outbox::rows_after(rows, after, BATCH)).await;
-        let mut ours = ours.map_err(unreadable)?;
-        ours.retain(|record| record.seq <= last);
-        let Some(end) = ours.last().map(|record| record.seq) else { break };
-        let theirs = read_through(&mut stream, after, end).await?;
-        if let Some(difference) = compare(&ours, &theirs) {
+    let mut from = first;
+    while from <= last {
+        let to = last.min(from + BATCH - 1);
+        let ours = db.read(move |rows| rows_between(rows, from, to)).await;
+        let ours = ours.map_err(unreadable)?;
+        let theirs = read_between(&mut stream, from, to).await?;
+        if let Some(difference) = (from..=to).find_map(|seq| compare(seq, &ours, &theirs)) {
             return Ok(Verified::Differs(difference));
         }
-        after = end;
+        from = to + 1;
     }
     if head.seq > own.seq {
         let why = format!("the stream ends at {}, the outbox at {}", head.seq, own.seq);
         return Ok(Verified::Differs(why));
+    }
+    if first > last && own.seq > 0 {
+        let why = format!("there is no event that both keep: the outbox ends at {}, the stream at {}", own.seq, head.seq);
+        return Ok(Verified::NotYet(why));
     }
     Ok(Verified::Equal {
         compared: (last + 1).saturating_sub(first),
     })
 }
 
-async fn read_through(
-    stream: &mut impl Log,
-    after: u64,
-    end: u64,
-) -> Result<Vec<Record>, LogError> {
-    let (mut records, mut at) = (Vec::new(), after);
-    while at < end {
-        let limit = usize::try_from(end - at).unwrap_or(BATCH).min(BATCH);
-        let mut some = stream.read_after(at, limit, std::time::Duration::ZERO).await?;
-        some.retain(|record| record.seq <= end);
-        let Some(last) = some.last() else { break };
-        at = last.seq;
-        records.extend(some);
-    }
-    Ok(records)
-}
+type Records = BTreeMap<u64, Record>;
 
-fn compare(ours: &[Record], theirs: &[Record]) -> Option<String> {
-    let mut theirs = theirs.iter();
-    for own in ours {
-        let seq = own.seq;
-        match theirs.next() {
-            Some(their) if their == own => {}
-            Some(their) if their.seq == seq && their.event_id() == own.event_id() => {
-                return Some(format!("event {seq} has other bytes in the stream than in the outbox"));
-            }
-            Some(their) if their.seq == seq => {
-                return Some(format!("event {seq} is {} in the outbox and {} in the stream", id(own), id(their)));
-            }
-            _ => return Some(format!("event {seq} ({}) is missing in the stream", id(own))),
+fn rows_between(rows: &Connection, from: u64, to: u64) -> rusqlite::Result<Records> {
+    let (mut found, mut after) = (Records::new(), from - 1);
+    loop {
+        let some = outbox::rows_after(rows, after, BATCH as usize)?;
+        let Some(last) = some.last() else { break };
+        after = last.seq;
+        found.extend(some.into_iter().filter(|row| row.seq <= to).map(|row| (row.seq, row)));
+        if after >= to {
+            break;
         }
     }
-    None
+    Ok(found)
+}
+
+async fn read_between(stream: &mut impl Log, from: u64, to: u64) -> Result<Records, LogError> {
+    let (mut found, mut after) = (Records::new(), from - 1);
+    while after < to {
+        let limit = usize::try_from(to - after).unwrap_or(BATCH as usize);
+        let some = stream.read_after(after, limit, Duration::ZERO).await?;
+        let Some(last) = some.last() else { break };
+        after = last.seq;
+        found.extend(some.into_iter().filter(|record| record.seq <= to).map(|record| (record.seq, record)));
+    }
+    Ok(found)
+}
+
+fn compare(seq: u64, ours: &Records, theirs: &Records) -> Option<String> {
+    match (ours.get(&seq), theirs.get(&seq)) {
+        (Some(own), Some(their)) if own == their => None,
+        (Some(own), Some(their)) if own.event_id() == their.event_id() => {
+            Some(format!("event {seq} has other bytes in the stream than in the outbox"))
+        }
+        (Some(own), Some(their)) => {
+            let (own, their) = (id(own), id(their));
+            Some(format!("event {seq} is {own} in the outbox and {their} in the stream"))
+        }
+        (Some(own), None) => Some(format!("event {seq} ({}) is missing in the stream", id(own))),
+        (None, Some(their)) => {
+            Some(format!("event {seq} ({}) is missing in the outbox", id(their)))
+        }
+        (None, None) => Some(format!("event {seq} is missing on both sides")),
+    }
 }
 
 fn id(record: &Record) -> String {

@@ -77,22 +77,30 @@ impl Load {
             told: Told::default(),
         };
         let tasks = (0..self.clients)
-            .map(|number| tokio::spawn(client(number).run(self.writes / self.clients, answered.clone())))
+            .map(|number| {
+                tokio::spawn(client(number).run(self.writes / self.clients, answered.clone()))
+            })
             .collect();
-        Clients { answered, losses, tasks }
+        Clients {
+            answered,
+            losses,
+            tasks,
+        }
     }
 }
 
 impl Clients {
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     pub(crate) async fn until_answered(&self, share: u64) {
-        eventually(
-            "the clients get on",
-            seconds(120),
-            async || match self.answered.load(Ordering::Relaxed) {
+        eventually("the clients get on", seconds(120), async || {
+            match self.answered() {
                 count if count >= share => Ok(()),
                 count => Err(format!("{count} of {share}")),
-            },
-        )
+            }
+        })
         .await;
     }
 
@@ -115,7 +123,11 @@ impl Losses {
         let Some(first) = lost.first() else { return };
         let mut all = outbox::read_all(destroyed).expect("read");
         all.truncate(usize::try_from(first.seq - 1).expect("small"));
-        let left: HashMap<_, _> = all.iter().filter_map(user_write).map(|write| (write.id.clone(), (write.name, write.version))).collect();
+        let left: HashMap<_, _> = all
+            .iter()
+            .filter_map(user_write)
+            .map(|write| (write.id.clone(), (write.name, write.version)))
+            .collect();
         let mut reported = self.0.lock().expect("nobody panics with it");
         for event in lost {
             if let Some(write) = user_write(event) {
@@ -129,34 +141,50 @@ impl Losses {
 
     /// How the user was before the destroyed file's last events, if this write is one of them.
     fn before(&self, write: &UserWrite) -> Option<Option<(String, u64)>> {
-        self.0.lock().expect("nobody panics with it").users.get(write).cloned()
+        self.0
+            .lock()
+            .expect("nobody panics with it")
+            .users
+            .get(write)
+            .cloned()
     }
 }
 
 impl Told {
     /// Every write that was acknowledged is in its owner's log, or was reported as lost; every user is as was told last.
     /// Answers how many were lost.
-    pub(crate) fn is_found_or_reported(mut self, world: &World, losses: &Losses) -> usize {
+    pub(crate) fn check_found_or_reported(mut self, world: &World, losses: &Losses) -> usize {
         let lost = losses.0.lock().expect("nobody panics with it");
         let users = outbox::read_all(&world.user_service.database).expect("read");
         let users: HashSet<_> = users.iter().filter_map(user_write).collect();
-        let orders = outbox::rows(&world.orders_service.database, "select id from orders").expect("read");
+        let orders =
+            outbox::rows(&world.orders_service.database, "select id from orders").expect("read");
         let orders: HashSet<_> = orders.into_iter().flatten().filter_map(text).collect();
         let mut gone = 0;
         for write in &self.users {
             let reported = lost.users.contains_key(write);
-            assert!(reported || users.contains(write), "{write:?} was acknowledged, and is gone without a word");
+            assert!(
+                reported || users.contains(write),
+                "{write:?} was acknowledged, and is gone without a word"
+            );
             gone += usize::from(reported);
         }
         for order in &self.orders {
             let reported = lost.orders.contains(order);
-            assert!(reported || orders.contains(order), "order {order} was acknowledged, and is gone without a word");
+            assert!(
+                reported || orders.contains(order),
+                "order {order} was acknowledged, and is gone without a word"
+            );
             gone += usize::from(reported);
         }
         self.take_back(&lost);
         let owned = users_in(&world.user_service.database, "users").expect("they are read");
         for (id, seen) in &self.known {
-            assert_eq!(owned.get(id), Some(seen), "user {id} is not as it was acknowledged");
+            assert_eq!(
+                owned.get(id),
+                Some(seen),
+                "user {id} is not as it was acknowledged"
+            );
         }
         versions_have_no_gap(&world.user_service.database, &owned);
         gone
@@ -170,7 +198,11 @@ impl Told {
     fn take_back(&mut self, lost: &Lost) {
         for id in self.known.keys().cloned().collect::<Vec<_>>() {
             while let Some((name, version)) = self.known.get(&id).cloned()
-                && let Some(before) = lost.users.get(&UserWrite { id: id.clone(), version, name })
+                && let Some(before) = lost.users.get(&UserWrite {
+                    id: id.clone(),
+                    version,
+                    name,
+                })
             {
                 match before.clone() {
                     Some(before) => self.known.insert(id.clone(), before),
@@ -241,7 +273,11 @@ impl Client {
                     return;
                 }
                 let known = &self.told.known[&id];
-                assert!(self.follows(&id, &reply, attempt), "after {known:?}: {}", reply.body);
+                assert!(
+                    self.follows(&id, &reply, attempt),
+                    "after {known:?}: {}",
+                    reply.body
+                );
             }
             return self.learn(&reply);
         }
@@ -256,10 +292,23 @@ impl Client {
     /// What this client was told of the user is not true any more, so somebody must have reported it as lost.
     async fn hear_of_the_loss(&mut self, id: &str, reply: &Reply) {
         let (name, version) = self.told.known[id].clone();
-        let told = UserWrite { id: id.to_owned(), version, name };
-        let reported = within(seconds(60), || ready(self.losses.before(&told).ok_or("nobody reported it as lost")));
+        let told = UserWrite {
+            id: id.to_owned(),
+            version,
+            name,
+        };
+        let reported = within(seconds(60), || {
+            ready(
+                self.losses
+                    .before(&told)
+                    .ok_or("nobody reported it as lost"),
+            )
+        });
         let before = reported.await.unwrap_or_else(|why| {
-            panic!("{told:?} was acknowledged, {why}, and now: {} {}", reply.status, reply.body)
+            panic!(
+                "{told:?} was acknowledged, {why}, and now: {} {}",
+                reply.status, reply.body
+            )
         });
         match before {
             Some(before) => self.told.known.insert(id.to_owned(), before),
@@ -294,7 +343,12 @@ fn is_unavailable(reply: &Reply) -> bool {
 
 /// Anything else is a fault.
 async fn unavailable(reply: &Reply) {
-    assert!(is_unavailable(reply), "answered {} {}", reply.status, reply.body);
+    assert!(
+        is_unavailable(reply),
+        "answered {} {}",
+        reply.status,
+        reply.body
+    );
     tokio::time::sleep(Duration::from_millis(10)).await; // the pace of a client's retries
 }
 
@@ -307,7 +361,11 @@ fn versions_have_no_gap(database: &Path, users: &Users) {
         let version = last.entry(user).or_default();
         *version += 1;
         assert_eq!(json["data"]["version"], *version, "at {}", event.seq);
-        assert!(ids.insert(json["id"].to_string()), "the id of {} comes twice", event.seq);
+        assert!(
+            ids.insert(json["id"].to_string()),
+            "the id of {} comes twice",
+            event.seq
+        );
     }
     assert_eq!(last, versions(users));
 }

@@ -1,1 +1,260 @@
-//! To be written.
+//! Two lines of events of one database: a disk that was rolled back, a machine that was cloned. Whoever does not hold the
+//! stream's line halts, a person decides with a command, and everybody follows.
+
+use freehold_tests::http::UserApi;
+use freehold_tests::{Part, Service, World};
+
+use crate::applied::{count_every_application, everything_arrived_once, register};
+use crate::states::{
+    cache_is_its_owners, is_halted, is_publishing, is_ready, kept, logged, rebuilt, set_aside, tail,
+};
+
+const NOWHERE: &str = "nats://127.0.0.1:1";
+/// Events of both lines, of the stream's line, and of the other one.
+const COMMON: u64 = 20;
+const STREAMS: u64 = 40;
+const OTHERS: u64 = 30;
+
+/// `--dry-run` says what would be done, and nothing is changed.
+async fn only_planned(service: &Service, decision: &str, set_aside_of: &str, count: u64) {
+    let before = kept(&service.database);
+    let said = service
+        .command(&[decision, "--dry-run", "--json"])
+        .await
+        .expect_code(0)
+        .json();
+    assert_eq!(said["done"], false);
+    assert_eq!(
+        (&said["common"], &said["set_aside"]),
+        (&COMMON.into(), &count.into())
+    );
+    assert_eq!(said["set_aside_of"], set_aside_of);
+    assert!(
+        before == kept(&service.database),
+        "the plan changed something"
+    );
+    assert_eq!(set_aside(service).await, []);
+}
+
+/// The broker is away while a rolled back service starts and takes writes: nothing on its disk could tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolled_back_disk_forks_and_adopt_stream_follows_the_stream() {
+    let mut world = World::start().await;
+    count_every_application(&mut world).await;
+    register(&world, 0..COMMON).await;
+    world.check().await;
+    let then = world.folder().join("then");
+    world.user_service.stop().await.expect("it stops");
+    world.user_service.copy_disk(&then).expect("copied");
+    world.user_service.start().await.expect("it starts");
+    register(&world, COMMON..STREAMS).await;
+    world.until_applied(STREAMS).await;
+    let stream = world.observer().read_all("USERS").await.expect("read");
+    world.user_service.kill();
+    world.broker.kill();
+    world
+        .user_service
+        .roll_back_disk(&then)
+        .expect("rolled back");
+    world.user_service.start().await.expect("it starts");
+    let own = register(&world, 100..100 + OTHERS - COMMON).await;
+
+    world.broker.start().await.expect("it starts");
+    let said = is_halted(&world.user_service).await;
+    assert!(
+        said.contains("both lived on from a common past") && said.contains("at 30"),
+        "{said}"
+    );
+    let refused = world
+        .users()
+        .register("Eve", "eve@example.org")
+        .await
+        .expect_status(503);
+    assert_eq!(refused.problem(), Some("writes_halted"));
+    let refused = world
+        .user_service
+        .command(&["adopt-stream"])
+        .await
+        .expect_code(1);
+    assert!(
+        refused.stderr.contains("stop user-service first"),
+        "{}",
+        refused.stderr
+    );
+    world.user_service.stop().await.expect("it stops");
+    let others = tail("outbox", &world.user_service.database, COMMON);
+    only_planned(
+        &world.user_service,
+        "adopt-stream",
+        "outbox",
+        OTHERS - COMMON,
+    )
+    .await;
+    let _adopted = world
+        .user_service
+        .command(&["adopt-stream"])
+        .await
+        .expect_code(0);
+    world.user_service.start().await.expect("it starts");
+    is_ready(&world.user_service).await;
+    assert_eq!(
+        set_aside(&world.user_service).await,
+        others,
+        "every event of the other line"
+    );
+    for id in &own {
+        world.users().user(id).await.expect_status(404);
+    }
+    register(&world, 200..210).await;
+    everything_arrived_once(&mut world).await;
+    let after = world.observer().read_all("USERS").await.expect("read");
+    assert_eq!(
+        after[..stream.len()],
+        stream,
+        "the stream's line is untouched"
+    );
+    assert_eq!(
+        rebuilt(&world).await,
+        0,
+        "orders-service followed it all the time"
+    );
+}
+
+/// The clone publishes while its original is cut off from the broker and writes on its own; the original is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloned_machine_forks_and_new_epoch_keeps_this_files_line() {
+    let mut world = World::start().await;
+    register(&world, 0..COMMON).await;
+    world.check().await;
+    world.user_service.stop().await.expect("it stops");
+    let clone = world.folder().join("clone.db");
+    let mut clone = world.user_service.clone_machine(&clone).expect("cloned");
+    clone.start().await.expect("it starts");
+    is_ready(&clone).await;
+    write(&clone, COMMON..STREAMS).await;
+    world.until_applied(STREAMS).await;
+    let broker = std::mem::replace(&mut world.user_service.broker_url, NOWHERE.to_owned());
+    world.user_service.start().await.expect("it starts");
+    write(&world.user_service, 100..100 + OTHERS - COMMON).await;
+    world.user_service.stop().await.expect("it stops");
+    world.user_service.broker_url = broker;
+    world.user_service.start().await.expect("it starts");
+    let said = is_halted(&world.user_service).await;
+    assert!(
+        said.contains("decide with adopt-stream or new-epoch"),
+        "{said}"
+    );
+
+    clone.stop().await.expect("it stops"); // the other writer
+    world.user_service.stop().await.expect("it stops");
+    let others = tail("stream", &clone.database, COMMON);
+    only_planned(&world.user_service, "new-epoch", "stream", STREAMS - COMMON).await;
+    let decided = world.user_service.command(&["new-epoch", "--json"]).await;
+    assert_eq!(decided.expect_code(0).json()["epoch"], 2);
+    world.user_service.start().await.expect("it starts");
+    is_publishing(&world.user_service).await;
+    assert_eq!(
+        set_aside(&world.user_service).await,
+        others,
+        "every event of the other line"
+    );
+    write(&world.user_service, 200..210).await;
+    cache_is_its_owners(&world).await;
+    let orphan = set_aside(&world.orders_service).await;
+    assert_eq!(
+        orphan,
+        [("consumer".to_owned(), STREAMS, String::new())],
+        "by its id"
+    );
+    assert_eq!(rebuilt(&world).await, 1);
+    world.check().await;
+
+    the_loser_halts_and_may_adopt(&mut clone).await;
+    world.check().await;
+}
+
+/// A clone beside its original, both with the broker, both with clients: the first event that both number alike decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_write_at_once_one_halts_and_follows_the_other() {
+    let mut world = World::start().await;
+    count_every_application(&mut world).await;
+    register(&world, 0..COMMON).await;
+    world.check().await;
+    world.user_service.stop().await.expect("it stops");
+    let clone = world.folder().join("clone.db");
+    let mut clone = world.user_service.clone_machine(&clone).expect("cloned");
+    world.user_service.start().await.expect("it starts");
+    clone.start().await.expect("it starts");
+    is_publishing(&world.user_service).await;
+    is_publishing(&clone).await;
+    let (original, cloned) = tokio::join!(
+        write_until_refused(&world.user_service, 1000),
+        write_until_refused(&clone, 2000)
+    );
+    println!("the original took {original} writes beside its clone, the clone {cloned}");
+    let both = original == MANY && cloned == MANY;
+    assert!(!both, "nobody halted");
+
+    // The clone is stopped either way: only one may go on.
+    let halted = UserApi::new(world.user_service.url())
+        .is_ready()
+        .await
+        .is_err();
+    clone.stop().await.expect("it stops");
+    if halted {
+        world.user_service.stop().await.expect("it stops");
+        let said = world
+            .user_service
+            .command(&["adopt-stream", "--json"])
+            .await;
+        let said = said.expect_code(0).json();
+        let own = set_aside(&world.user_service).await.len();
+        assert_eq!(said["set_aside"], own);
+        world.user_service.start().await.expect("it starts");
+        is_ready(&world.user_service).await;
+    }
+    register(&world, 200..210).await;
+    everything_arrived_once(&mut world).await;
+    assert_eq!(rebuilt(&world).await, 0, "one line of events");
+}
+
+const MANY: u64 = 500;
+
+/// Answers how many it took.
+async fn write_until_refused(service: &Service, from: u64) -> u64 {
+    let api = UserApi::new(service.url());
+    for number in 0..MANY {
+        let email = format!("user-{}@example.org", from + number);
+        let reply = api.register("Ada", &email).await;
+        if reply.status == 503 {
+            assert_eq!(reply.problem(), Some("writes_halted"), "{}", reply.body);
+            return number;
+        }
+        reply.expect_status(201);
+    }
+    MANY
+}
+
+/// Started again, it finds a newer life of itself; and it can become a copy of that one.
+async fn the_loser_halts_and_may_adopt(clone: &mut Service) {
+    clone.start().await.expect("it starts");
+    let said = is_halted(clone).await;
+    assert!(
+        said.contains("it is in epoch 2, this file in epoch 1"),
+        "{said}"
+    );
+    assert!(logged(clone).contains("publishing and writing are halted"));
+    clone.stop().await.expect("it stops");
+    only_planned(clone, "adopt-stream", "outbox", STREAMS - COMMON).await;
+    let own = tail("outbox", &clone.database, COMMON);
+    let _adopted = clone.command(&["adopt-stream"]).await.expect_code(0);
+    assert_eq!(set_aside(clone).await, own);
+}
+
+async fn write(service: &Service, numbers: std::ops::Range<u64>) {
+    let api = UserApi::new(service.url());
+    for number in numbers {
+        let email = format!("user-{number}@example.org");
+        api.register("Ada", &email).await.expect_status(201);
+    }
+}

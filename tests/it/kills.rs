@@ -12,7 +12,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::applied::{count_every_application, everything_arrived_once};
 use crate::clients::{Clients, Load};
-use crate::older::{How, Whose, copy_of, is_ready, put_back, until_published};
+use crate::older::{How, Whose, copy_of, put_back, until_published};
+use crate::states::is_ready;
 
 const WRITES: u64 = 20_000;
 const CLIENTS: u64 = 32;
@@ -56,7 +57,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_applied_twice_whatever_is_k
     let (told, losses) = clients.finish().await;
     is_ready(&world.user_service).await;
     let users = told.users();
-    let gone = told.is_found_or_reported(&world, &losses);
+    let gone = told.check_found_or_reported(&world, &losses);
     println!(
         "{WRITES} writes answered, {users} users; user-service, orders-service, broker: killed {killed:?}, put back older {put:?}; events that had not left a destroyed file: {lost}, of which acknowledged {gone}; FREEHOLD_SEED={seed}"
     );
@@ -75,7 +76,14 @@ async fn copies(world: &mut World) -> [PathBuf; 3] {
 /// Answers how many events were only in what was destroyed. Stream and outbox are never destroyed together.
 async fn older(world: &mut World, part: usize, copies: &[PathBuf; 3], clients: &Clients) -> usize {
     until_published(world).await;
-    put_back(world, PARTS[part], How::Swapped, &copies[part], &clients.losses).await
+    put_back(
+        world,
+        PARTS[part],
+        How::Swapped,
+        &copies[part],
+        &clients.losses,
+    )
+    .await
 }
 
 /// SIGKILL, a moment of absence, and a new start.

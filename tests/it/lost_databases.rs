@@ -2,25 +2,14 @@
 
 use std::fs;
 
-use freehold_tests::{Part, World, eventually, outbox, seconds};
-use rusqlite::types::Value;
+use freehold_tests::{Part, World, outbox};
 
 use crate::applied::register;
-use crate::older::is_ready;
+use crate::clients::Load;
+use crate::states::{Kept, is_between, is_halted, is_ready, kept, logged};
 
-/// The rows and the log, each value as it is kept.
-struct Kept {
-    users: Vec<Vec<Value>>,
-    log: Vec<Vec<Value>>,
-}
-
-fn kept(world: &World) -> Kept {
-    let rows = |sql| outbox::rows(&world.user_service.database, sql).expect("read");
-    Kept {
-        users: rows("select * from users order by id"),
-        log: rows("select seq, event_id, subject, envelope from relay_outbox order by seq"),
-    }
-}
+/// An address that somebody has changed to.
+const TAKEN: Option<&str> = Some("moved-1@example.org");
 
 /// Every kind of event, all of them published and applied.
 async fn world_of_users() -> World {
@@ -41,87 +30,146 @@ async fn world_of_users() -> World {
 }
 
 /// It takes writes, an address is still taken, and orders-service has had nothing to say.
-async fn all_is_as_before(world: &mut World, before: &Kept, orders_log: &str) {
+async fn all_is_as_before(world: &mut World, before: &Kept, orders_log: &str, taken: Option<&str>) {
     is_ready(&world.user_service).await;
-    let now = kept(world);
-    assert!(now.users == before.users, "other users: {:?}", now.users);
-    assert!(now.log == before.log, "{} events of {}, or others", now.log.len(), before.log.len());
-    let taken = world.users().register("Eve", "moved-1@example.org").await;
-    taken.expect_status(409);
+    let now = kept(&world.user_service.database);
+    assert!(now == *before, "other rows or other events than before");
+    if let Some(taken) = taken {
+        let refused = world.users().register("Eve", taken).await;
+        refused.expect_status(409);
+    }
     register(world, 100..110).await;
     world.check().await;
-    assert_eq!(said_by_orders(world), orders_log, "orders-service noticed");
-}
-
-fn said_by_orders(world: &World) -> String {
-    let process = world.orders_service.process().expect("it runs");
-    process.logs().stderr()
+    assert_eq!(
+        logged(&world.orders_service),
+        orders_log,
+        "orders-service noticed"
+    );
 }
 
 #[tokio::test]
 async fn a_deleted_database_is_made_again_from_its_stream_after_a_stop() {
     let mut world = world_of_users().await;
-    let (before, orders_log) = (kept(&world), said_by_orders(&world));
+    let (before, orders_log) = (
+        kept(&world.user_service.database),
+        logged(&world.orders_service),
+    );
     world.user_service.stop().await.expect("it stops");
     world.user_service.delete_database().expect("deleted");
     world.user_service.start().await.expect("it starts");
-    all_is_as_before(&mut world, &before, &orders_log).await;
+    all_is_as_before(&mut world, &before, &orders_log, TAKEN).await;
 }
 
 #[tokio::test]
 async fn a_deleted_database_is_made_again_from_its_stream_after_a_kill() {
     let mut world = world_of_users().await;
-    let (before, orders_log) = (kept(&world), said_by_orders(&world));
+    let (before, orders_log) = (
+        kept(&world.user_service.database),
+        logged(&world.orders_service),
+    );
     world.user_service.kill();
     world.user_service.delete_database().expect("deleted");
     world.user_service.start().await.expect("it starts");
-    all_is_as_before(&mut world, &before, &orders_log).await;
+    all_is_as_before(&mut world, &before, &orders_log, TAKEN).await;
+}
+
+/// Each batch that was taken over stays, and so does what says that more is to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_comes_home_although_it_is_killed_on_the_way() {
+    let mut world = World::start().await;
+    let load = Load {
+        clients: 32,
+        writes: 4_000,
+        customer: None,
+        seed: freehold_tests::chance::seed(),
+    };
+    println!("FREEHOLD_SEED={}", load.seed);
+    let (told, losses) = load.start(&world).finish().await;
+    world.check().await;
+    let (before, orders_log) = (
+        kept(&world.user_service.database),
+        logged(&world.orders_service),
+    );
+    let head = outbox::head(&world.user_service.database).expect("read");
+    let head = i64::try_from(head).expect("small");
+    world.user_service.kill();
+    world.user_service.delete_database().expect("deleted");
+    let (mut low, mut amid) = (0, Vec::new());
+    for _ in 0..4 {
+        world.user_service.start().await.expect("it starts");
+        let sql = "select coalesce(max(seq), 0) from relay_outbox";
+        let hit = is_between(&world.user_service.database, sql, low, head).await;
+        world.user_service.kill();
+        low = i64::try_from(outbox::head(&world.user_service.database).expect("read"))
+            .expect("small");
+        if hit && low < head {
+            amid.push(low);
+        } else {
+            break;
+        }
+    }
+    println!("killed at {amid:?} of {head} events");
+    assert!(!amid.is_empty(), "no kill came on the way");
+    world.user_service.start().await.expect("it starts");
+    is_ready(&world.user_service).await;
+    assert_eq!(told.check_found_or_reported(&world, &losses), 0);
+    all_is_as_before(&mut world, &before, &orders_log, None).await;
 }
 
 #[tokio::test]
 async fn without_its_key_file_it_halts_and_with_the_key_file_it_heals() {
     let mut world = world_of_users().await;
-    let (before, orders_log) = (kept(&world), said_by_orders(&world));
+    let (before, orders_log) = (
+        kept(&world.user_service.database),
+        logged(&world.orders_service),
+    );
     let (keys, copy) = (world.user_service.keys(), world.folder().join("copy.keys"));
     world.user_service.kill();
     world.user_service.delete_database().expect("deleted");
     fs::rename(&keys, &copy).expect("moved away");
     world.user_service.start().await.expect("it starts");
-    let said = halted(&world).await;
-    assert!(said.contains("put the old key file back") && said.contains(".keys"), "{said}");
+    let said = is_halted(&world.user_service).await;
+    assert!(
+        said.contains("put the old key file back") && said.contains(".keys"),
+        "{said}"
+    );
 
     world.user_service.stop().await.expect("it stops");
     fs::rename(&copy, &keys).expect("put back");
     world.user_service.start().await.expect("it starts");
-    all_is_as_before(&mut world, &before, &orders_log).await;
+    all_is_as_before(&mut world, &before, &orders_log, TAKEN).await;
 }
 
 /// Nothing is left that says that this new file follows a lost one, so a person must.
 #[tokio::test]
 async fn an_empty_folder_is_foreign_to_the_stream_until_a_person_adopts_it() {
     let mut world = world_of_users().await;
-    let (before, orders_log) = (kept(&world), said_by_orders(&world));
+    let (before, orders_log) = (
+        kept(&world.user_service.database),
+        logged(&world.orders_service),
+    );
     world.user_service.kill();
-    world.user_service.delete_database_and_lock().expect("deleted");
+    world
+        .user_service
+        .delete_database_and_lock()
+        .expect("deleted");
     world.user_service.start().await.expect("it starts");
-    let said = halted(&world).await;
-    assert!(said.contains("adopt-stream") && said.contains("new-epoch"), "{said}");
+    let said = is_halted(&world.user_service).await;
+    assert!(
+        said.contains("adopt-stream") && said.contains("new-epoch"),
+        "{said}"
+    );
 
     world.user_service.stop().await.expect("it stops");
-    let adopted = world.user_service.command(&["adopt-stream", "--json"]).await;
+    let adopted = world
+        .user_service
+        .command(&["adopt-stream", "--json"])
+        .await;
     let adopted = adopted.expect_code(0).json();
-    assert_eq!((&adopted["common"], &adopted["set_aside"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&adopted["common"], &adopted["set_aside"]),
+        (&0.into(), &0.into())
+    );
     world.user_service.start().await.expect("it starts");
-    all_is_as_before(&mut world, &before, &orders_log).await;
-}
-
-/// What /readyz gives as the reason.
-async fn halted(world: &World) -> String {
-    eventually("it is halted", seconds(30), async || {
-        match world.users().is_ready().await {
-            Err(said) if said.contains("writes are halted") => Ok(said),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await
+    all_is_as_before(&mut world, &before, &orders_log, TAKEN).await;
 }

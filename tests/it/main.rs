@@ -31,6 +31,7 @@ mod rivals;
 mod rotten_files;
 mod snapshots;
 mod starts;
+mod states;
 mod stores;
 mod story;
 mod verifies;

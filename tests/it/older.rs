@@ -2,11 +2,13 @@
 //! only in the destroyed file is reported, event by event.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use freehold_tests::observer::StoredEvent;
-use freehold_tests::{Part, Service, World, eventually, outbox, seconds};
+use freehold_tests::{Part, Service, World, chance, eventually, outbox, seconds};
 
 use crate::clients::Losses;
+use crate::states::is_ready;
 
 /// Which part it happens to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +23,14 @@ pub(crate) enum Whose {
 pub(crate) enum How {
     /// By hand.
     Swapped,
+    /// By hand, and the service is killed again and again while it recovers.
+    SwappedAndKilled,
     /// By the command `restore`, from a copy that `backup` has made.
     Restored,
 }
+
+/// At once, and some way into it.
+const KILLED_AFTER_MS: [u64; 3] = [0, 15, 60];
 
 /// Takes a copy of it as it is now. The broker's store can only be copied while it is down, so it is killed and started.
 pub(crate) async fn copy_of(world: &mut World, whose: Whose, how: How, name: &str) -> PathBuf {
@@ -71,12 +78,16 @@ pub(crate) async fn put_back_killed(
     losses: &Losses,
 ) -> usize {
     let published = stream_head(world, whose).await;
-    let destroyed = copy.with_added_extension("destroyed");
+    let destroyed = format!("destroyed-{:x}.db", chance::number());
+    let destroyed = world.folder().join(destroyed);
     let service = service(world, whose);
     service.copy_database(&destroyed).expect("copied");
     match how {
-        How::Swapped => service.swap_database(copy).expect("swapped"),
+        How::Swapped | How::SwappedAndKilled => service.swap_database(copy).expect("swapped"),
         How::Restored => restored_by_command(service, copy).await,
+    }
+    if how == How::SwappedAndKilled {
+        kill_while_it_recovers(service, published).await;
     }
     service.start().await.expect("it starts");
     is_ready(service).await;
@@ -88,6 +99,18 @@ pub(crate) async fn put_back_killed(
     );
     losses.report(&destroyed, &lost);
     lost.len()
+}
+
+async fn kill_while_it_recovers(service: &mut Service, published: u64) {
+    for after_ms in KILLED_AFTER_MS {
+        service.start().await.expect("it starts");
+        tokio::time::sleep(Duration::from_millis(after_ms)).await; // the fault itself, not a wait for a result
+        service.kill();
+        let head = outbox::head(&service.database).expect("read");
+        println!(
+            "killed again {after_ms} ms after its start: its log ends at {head}, the stream ended at {published}"
+        );
+    }
 }
 
 async fn restored_by_command(service: &Service, copy: &Path) {
@@ -104,7 +127,10 @@ async fn restored_by_command(service: &Service, copy: &Path) {
 fn left_behind(destroyed: &Path, present: &Path) -> Vec<StoredEvent> {
     let mut left = outbox::read_all(destroyed).expect("read");
     let present = outbox::read_all(present).expect("read");
-    let same = left.iter().zip(&present).take_while(|(then, now)| then == now);
+    let same = left
+        .iter()
+        .zip(&present)
+        .take_while(|(then, now)| then == now);
     left.split_off(same.count())
 }
 
@@ -121,19 +147,18 @@ pub(crate) async fn until_published(world: &World) {
     .await;
 }
 
-/// It has met its stream and takes writes.
-pub(crate) async fn is_ready(service: &Service) {
-    let api = freehold_tests::http::Api::new(service.url());
-    eventually("it takes writes", seconds(60), async || api.is_ready().await).await;
-}
-
 async fn stream_head(world: &World, whose: Whose) -> u64 {
     let stream = match whose {
         Whose::OrdersService => "ORDERS",
         Whose::UserService | Whose::Broker => "USERS",
     };
     eventually("the broker answers", seconds(60), async || {
-        world.observer().stream_info(stream).await.map(|info| info.last_seq).map_err(|error| format!("{error:#}"))
+        world
+            .observer()
+            .stream_info(stream)
+            .await
+            .map(|info| info.last_seq)
+            .map_err(|error| format!("{error:#}"))
     })
     .await
 }

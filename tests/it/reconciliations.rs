@@ -1,1 +1,351 @@
-//! To be written.
+//! Every case of docs/reconciliation.md's first table, once, on real processes: what the service does, and where a person
+//! sees it. Some are fired elsewhere:
+//!
+//! | Case | Fired by |
+//! | --- | --- |
+//! | `missing` | `operators::a_deleted_stream_is_made_anew_and_filled_at_the_same_numbers`, `wipes` |
+//! | `foreign replaced` | here |
+//! | `database lost` | `lost_databases::a_deleted_database_is_made_again_from_its_stream_after_a_kill` |
+//! | `foreign` | `lost_databases::an_empty_folder_is_foreign_to_the_stream_until_a_person_adopts_it`, here |
+//! | `later epoch` | `forks::a_cloned_machine_forks_and_new_epoch_keeps_this_files_line`: the loser |
+//! | `older epoch` | here; the same test of `forks`: the survivor |
+//! | `fresh` | here |
+//! | `emptied` | `operators::an_emptied_stream_is_made_anew_and_filled_at_the_same_numbers` |
+//! | `ahead later` | here |
+//! | `ahead and trimmed` | here |
+//! | `ahead at first contact` | marked: `rivals::a_service_started_on_an_older_copy_takes_over_its_tail_before_it_writes`, `restores`; unmarked: here |
+//! | `behind the outbox` | here |
+//! | `holed` | `stores::a_hole_in_a_long_stream_is_filled_up`, `stores::a_hole_that_the_broker_does_not_count_is_filled_up` |
+//! | `closed` | here |
+//! | `forked` | `forks` |
+//! | `behind` | `story::without_a_broker_writes_are_answered_and_travel_later` |
+//! | `equal` | every restart; `verifies::a_healthy_world_is_equal` |
+
+use freehold_tests::broker::User;
+use freehold_tests::http::UserApi;
+use freehold_tests::{Part, World, eventually, outbox, seconds};
+
+use crate::applied::{count_every_application, everything_arrived_once, register};
+use crate::older::until_published;
+use crate::owner::connect;
+use crate::states::{
+    cache_is_its_owners, is_halted, is_publishing, is_ready, logged, rebuilt, says, set_aside,
+};
+
+/// A new database of which nothing says that there was one before, and a person who gives the old one up.
+#[tokio::test]
+async fn a_foreign_stream_is_replaced_once_a_person_has_decided_so() {
+    let mut world = World::start().await;
+    register(&world, 0..20).await;
+    world.check().await;
+    let stream = world.observer().read_all("USERS").await.expect("read");
+    world.user_service.stop().await.expect("it stops");
+    world
+        .user_service
+        .delete_database_and_lock()
+        .expect("deleted");
+    world.user_service.start().await.expect("it starts");
+    let said = is_halted(&world.user_service).await;
+    assert!(
+        said.contains("it was made by database") && said.contains("new-epoch"),
+        "{said}"
+    );
+    let left = world.observer().read_all("USERS").await.expect("read");
+    assert_eq!(left, stream, "nothing was touched");
+
+    world.user_service.stop().await.expect("it stops");
+    let _decided = world
+        .user_service
+        .command(&["new-epoch"])
+        .await
+        .expect_code(0);
+    world.user_service.start().await.expect("it starts");
+    is_publishing(&world.user_service).await;
+    let saved = set_aside(&world.user_service).await;
+    let saved: Vec<_> = saved
+        .into_iter()
+        .map(|(_, seq, envelope)| (seq, envelope.into_bytes()))
+        .collect();
+    let lost: Vec<_> = stream
+        .into_iter()
+        .map(|event| (event.seq, event.bytes))
+        .collect();
+    assert_eq!(saved, lost, "every event of the stream");
+    register(&world, 0..5).await;
+    cache_is_its_owners(&world).await;
+    world.check().await;
+}
+
+/// Made by the service, and nothing was ever written.
+#[tokio::test]
+async fn a_fresh_stream_is_met_again_and_filled_not_made_anew() {
+    let mut world = World::start().await;
+    let made = async || {
+        let info = world.observer().stream_info("USERS").await;
+        info.map(|info| (info.all["created"].clone(), info.first_seq, info.last_seq))
+    };
+    let before = eventually("the stream is made", seconds(30), made).await;
+    assert_eq!((before.1, before.2), (1, 0));
+    world.user_service.stop().await.expect("it stops");
+    world.user_service.start().await.expect("it starts");
+    register(&world, 0..5).await;
+    world.until_applied(5).await;
+    let after = world.observer().stream_info("USERS").await.expect("there");
+    assert_eq!((&after.all["created"], after.last_seq), (&before.0, 5));
+    assert!(!logged(&world.user_service).contains("making"));
+}
+
+/// A clone that runs beside its original: whichever comes second stops, and nothing of it is in the stream.
+#[tokio::test]
+async fn a_stream_that_is_ahead_later_halts_whoever_did_not_publish_it() {
+    let mut world = World::start().await;
+    register(&world, 0..10).await;
+    world.check().await;
+    world.user_service.stop().await.expect("it stops");
+    let clone = world.folder().join("clone.db");
+    let mut clone = world.user_service.clone_machine(&clone).expect("cloned");
+    world.user_service.start().await.expect("it starts");
+    clone.start().await.expect("it starts");
+    is_ready(&world.user_service).await;
+    is_publishing(&clone).await;
+    register(&world, 10..20).await;
+    let said = is_halted(&clone).await;
+    assert!(
+        said.contains("another relay publishes from a copy of this file"),
+        "{said}"
+    );
+    let refused = UserApi::new(clone.url())
+        .register("Eve", "eve@example.org")
+        .await;
+    assert_eq!(refused.expect_status(503).problem(), Some("writes_halted"));
+
+    // The cure: the other is stopped, this one restarted. Here the clone goes on in the original's place.
+    world.user_service.stop().await.expect("it stops");
+    clone.stop().await.expect("it stops");
+    clone.start().await.expect("it starts");
+    says(&clone, "ALARM").await;
+    is_publishing(&clone).await;
+    let events = |database| outbox::read_all(database).expect("read");
+    assert!(events(&clone.database) == events(&world.user_service.database));
+    clone.stop().await.expect("it stops");
+    world.user_service.start().await.expect("it starts");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_stream_ahead_and_trimmed_halts_an_old_backup_and_takes_a_newer_one() {
+    let mut world = World::start().await;
+    let (old, newer) = (
+        world.folder().join("old.db"),
+        world.folder().join("newer.db"),
+    );
+    register(&world, 0..10).await;
+    world.user_service.copy_database(&old).expect("copied");
+    register(&world, 10..50).await;
+    world.user_service.copy_database(&newer).expect("copied");
+    register(&world, 50..60).await;
+    world.check().await;
+    world.user_service.stop().await.expect("it stops");
+    world
+        .broker
+        .trim_stream("USERS", 41)
+        .await
+        .expect("trimmed");
+    world.expect_trimmed_streams();
+    world.user_service.swap_database(&old).expect("swapped");
+    world.user_service.start().await.expect("it starts");
+    let said = is_halted(&world.user_service).await;
+    assert!(
+        said.contains("it begins at 41, this database ends at 10"),
+        "{said}"
+    );
+    assert!(said.contains("restore a newer one"), "{said}");
+
+    world.user_service.stop().await.expect("it stops");
+    world.user_service.swap_database(&newer).expect("swapped");
+    world.user_service.start().await.expect("it starts");
+    is_ready(&world.user_service).await;
+    assert_eq!(
+        outbox::head(&world.user_service.database).expect("read"),
+        60
+    );
+    world.check().await;
+}
+
+/// A rolled back disk looks like itself; the broker is there, so its tail is taken over all the same, with an alarm.
+#[tokio::test]
+async fn a_stream_ahead_at_first_contact_of_an_unmarked_file_comes_home_with_an_alarm() {
+    let mut world = World::start().await;
+    count_every_application(&mut world).await;
+    register(&world, 0..10).await;
+    let then = world.folder().join("then");
+    world.user_service.stop().await.expect("it stops");
+    world.user_service.copy_disk(&then).expect("copied");
+    world.user_service.start().await.expect("it starts");
+    register(&world, 10..30).await;
+    until_published(&world).await;
+    let before = outbox::read_all(&world.user_service.database).expect("read");
+    world.user_service.kill();
+    world
+        .user_service
+        .roll_back_disk(&then)
+        .expect("rolled back");
+    world.user_service.start().await.expect("it starts");
+    says(
+        &world.user_service,
+        "ALARM: the stream holds events of this log that this file never had",
+    )
+    .await;
+    eventually("they came home", seconds(30), async || {
+        let now = outbox::read_all(&world.user_service.database).expect("read");
+        (now == before).then_some(()).ok_or(now.len())
+    })
+    .await;
+    is_ready(&world.user_service).await;
+    register(&world, 30..35).await;
+    everything_arrived_once(&mut world).await;
+    let status = world.user_service.command(&["status"]).await.expect_code(0);
+    assert!(
+        status
+            .stdout
+            .contains("ALARM: imported into a file that was not known to be a copy"),
+        "{}",
+        status.stdout
+    );
+}
+
+/// Retention has removed from the outbox what this old store would have to be joined with.
+#[tokio::test]
+async fn a_stream_behind_the_outbox_is_set_aside_and_made_anew() {
+    let mut world = World::start().await;
+    count_every_application(&mut world).await;
+    register(&world, 0..20).await;
+    world.check().await;
+    let old = world.folder().join("old");
+    world.broker.stop().await.expect("it stops");
+    world.broker.copy_store(&old).expect("copied");
+    world.broker.start().await.expect("it starts");
+    let stream = world.observer().read_all("USERS").await.expect("read");
+    world.user_service.stop().await.expect("it stops");
+    let few = ["--keep-events", "10", "--prune-past-readers"];
+    world.user_service.args.extend(few.map(str::to_owned));
+    world.user_service.start().await.expect("it starts");
+    register(&world, 20..60).await;
+    world.until_applied(60).await;
+    eventually("old events are removed", seconds(60), async || {
+        let kept = outbox::read_all(&world.user_service.database).expect("read");
+        (kept.len() == 10).then_some(()).ok_or(kept.len())
+    })
+    .await;
+
+    world.broker.stop().await.expect("it stops");
+    world.broker.swap_store(&old).expect("swapped");
+    world.broker.start().await.expect("it starts");
+    says(
+        &world.user_service,
+        "it ends before the oldest event that the outbox keeps",
+    )
+    .await;
+    register(&world, 60..65).await;
+    world.until_applied(65).await;
+    let saved = set_aside(&world.user_service).await;
+    let saved: Vec<_> = saved
+        .into_iter()
+        .map(|(_, seq, envelope)| (seq, envelope.into_bytes()))
+        .collect();
+    let lost: Vec<_> = stream
+        .into_iter()
+        .map(|event| (event.seq, event.bytes))
+        .collect();
+    assert_eq!(saved, lost, "what the old store held");
+    assert_eq!(
+        rebuilt(&world).await,
+        0,
+        "orders-service had applied all of it"
+    );
+    world.expect_trimmed_streams(); // retention trims stream and outbox one after the other
+    everything_arrived_once(&mut world).await;
+}
+
+/// A decision without a fork makes an epoch as well; then the broker's disk comes back from before it.
+#[tokio::test]
+async fn a_stream_of_an_older_epoch_is_made_anew() {
+    let mut world = World::start().await;
+    count_every_application(&mut world).await;
+    register(&world, 0..10).await;
+    world.check().await;
+    let old = world.folder().join("old");
+    world.broker.stop().await.expect("it stops");
+    world.broker.copy_store(&old).expect("copied");
+    world.broker.start().await.expect("it starts");
+    world.user_service.stop().await.expect("it stops");
+    let _decided = world
+        .user_service
+        .command(&["new-epoch"])
+        .await
+        .expect_code(0);
+    world.user_service.start().await.expect("it starts");
+    says(
+        &world.user_service,
+        "it belongs to an earlier epoch of this database",
+    )
+    .await;
+    register(&world, 10..20).await;
+    world.until_applied(20).await;
+
+    world.user_service.stop().await.expect("it stops");
+    world.broker.stop().await.expect("it stops");
+    world.broker.swap_store(&old).expect("swapped");
+    world.broker.start().await.expect("it starts");
+    world.user_service.start().await.expect("it starts");
+    says(
+        &world.user_service,
+        "it belongs to an earlier epoch of this database",
+    )
+    .await;
+    assert_eq!(
+        set_aside(&world.user_service).await,
+        [],
+        "the outbox holds it all"
+    );
+    register(&world, 20..25).await;
+    everything_arrived_once(&mut world).await;
+    assert_eq!(rebuilt(&world).await, 0, "the common part goes on");
+}
+
+/// Somebody was killed between closing the stream and making it anew. The owner's hand plays it: sealed, and by whom.
+#[tokio::test]
+async fn a_closed_stream_is_made_anew() {
+    let mut world = World::start().await;
+    count_every_application(&mut world).await;
+    register(&world, 0..10).await;
+    world.check().await;
+    let before = world.observer().stream_info("USERS").await.expect("there");
+    let mut config = before.config.clone();
+    config["sealed"] = true.into();
+    config["metadata"]["freehold.closed_by"] = "1".into();
+    let mut wire = connect(&world.broker, User::Users).await;
+    let closed = wire
+        .request_json("$JS.API.STREAM.UPDATE.USERS", &config)
+        .await;
+    assert_eq!(closed.expect("closed")["config"]["sealed"], true);
+    register(&world, 10..20).await;
+    says(
+        &world.user_service,
+        "somebody began to replace it and did not finish",
+    )
+    .await;
+    everything_arrived_once(&mut world).await;
+    let after = world.observer().stream_info("USERS").await.expect("there");
+    assert_eq!(after.config["sealed"], false);
+    assert_ne!(
+        after.config["subjects"], before.config["subjects"],
+        "another token"
+    );
+    assert_eq!(
+        set_aside(&world.user_service).await,
+        [],
+        "the outbox holds it all"
+    );
+    assert_eq!(rebuilt(&world).await, 0);
+}

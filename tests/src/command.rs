@@ -55,7 +55,11 @@ impl Service {
     fn keep(&self, words: &[&str], said: &Said) -> io::Result<()> {
         let path = self.launch().logs.join(format!("{}.commands", self.name()));
         let mut file = File::options().append(true).create(true).open(path)?;
-        let Said { code, stdout, stderr } = said;
+        let Said {
+            code,
+            stdout,
+            stderr,
+        } = said;
         writeln!(file, "{words:?} ended with {code:?}\n{stdout}{stderr}")
     }
 }
@@ -65,7 +69,13 @@ impl Said {
     #[track_caller]
     #[must_use]
     pub fn expect_code(self, code: i32) -> Said {
-        assert_eq!(self.code, Some(code), "it said:\n{}{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "it said:\n{}{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 

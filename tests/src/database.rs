@@ -231,10 +231,16 @@ mod tests {
     fn a_disk_rolled_back_has_its_old_bytes_and_the_same_inodes() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
-        let (then, lock) = (folder.path().join("then"), beside(&service.database, ".lock"));
+        let (then, lock) = (
+            folder.path().join("then"),
+            beside(&service.database, ".lock"),
+        );
         fs::write(&lock, "then").unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        let before = (inode(&service.database), fs::read(&service.database).unwrap());
+        let before = (
+            inode(&service.database),
+            fs::read(&service.database).unwrap(),
+        );
         service.copy_disk(&then).unwrap();
         open(&service.database)
             .execute("insert into t values (4)", [])
@@ -242,7 +248,10 @@ mod tests {
         fs::write(&lock, "now").unwrap();
 
         service.roll_back_disk(&then).unwrap();
-        let after = (inode(&service.database), fs::read(&service.database).unwrap());
+        let after = (
+            inode(&service.database),
+            fs::read(&service.database).unwrap(),
+        );
         assert!(before == after && fs::read(&lock).unwrap() == b"then");
         assert_eq!(count(&service.database), 3);
     }

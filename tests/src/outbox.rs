@@ -82,7 +82,8 @@ pub fn rows(database: &Path, sql: &str) -> Result<Vec<Vec<Value>>> {
     let mut statement = connection.prepare(sql)?;
     let columns = 0..statement.column_count();
     let found = statement.query_map([], |row| columns.clone().map(|at| row.get(at)).collect())?;
-    found.collect::<rusqlite::Result<_>>()
+    found
+        .collect::<rusqlite::Result<_>>()
         .with_context(|| format!("cannot ask {} {sql:?}", database.display()))
 }
 

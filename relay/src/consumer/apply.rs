@@ -1,7 +1,9 @@
 //! One batch, one transaction: effects, dead letters and the new offset commit together or not at all.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::cause;
 use super::dead_letter::Aside;
 use super::position::{self, Position};
 use super::{Cause, Consumer, Outcome};
@@ -37,11 +39,19 @@ pub(super) fn batch(
         return Err(ApplyError::Transient(moved));
     }
     let mut aside = Aside::load(tx, consumer.name)?;
+    let answered = match consumer.emits {
+        true => cause::answered(tx, consumer.name)?,
+        false => HashSet::new(),
+    };
     let mut done = Applied::default();
     let mut epoch = 0;
     for record in records {
         let envelope = parse(record)?;
-        match one(tx, consumer, record, &envelope, &mut aside) {
+        let outcome = match answered.contains(&(record.seq, envelope.id)) {
+            true => Ok(Outcome::Applied),
+            false => one(tx, consumer, record, &envelope, &mut aside),
+        };
+        match outcome {
             Ok(outcome) => done.skipped += u64::from(outcome == Outcome::Skipped),
             Err(error) => {
                 done.ended_by = Some(error);
@@ -57,6 +67,9 @@ pub(super) fn batch(
     tx.still_open()?; // or the offset would commit without its effects
     if let Some(position) = done.position {
         position::store(tx, consumer.name, consumer.stream, position, epoch)?;
+        if !answered.is_empty() {
+            cause::forget_answered(tx, consumer.name, position.seq)?;
+        }
     }
     done.dead_letters = aside.count;
     Ok(done)

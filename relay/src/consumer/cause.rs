@@ -1,14 +1,18 @@
 //! The cause: which event of which stream a reaction was answering when it emitted.
 //!
-//! It travels in the envelope, so that a log that comes home also says how far its service's reactions had come:
-//! otherwise a restored reaction would answer the same event a second time.
+//! It travels in the envelope, so that a log that comes home also says which events its service's reactions had
+//! answered: otherwise a restored reaction would answer them a second time.
 
+use std::collections::HashSet;
 use std::fmt;
+
+use rusqlite::Connection;
 
 use super::dead_letter;
 use super::position::{self, Position};
 use crate::database::Tx;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, EventId};
+use crate::log::Record;
 
 /// `orders-of-deleted-users USERS 42 0198…  1`: consumer, stream, place, event id, epoch.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,15 +50,54 @@ impl Cause {
         })
     }
 
-    /// This event needs no second answer: moves the reaction's offset here, if it is behind, and takes the event from
-    /// among the dead letters, if it lies there.
+    /// The cause that an event of ours names.
+    pub(crate) fn of(record: &Record) -> Option<Self> {
+        let envelope = Envelope::parse(&record.bytes).ok()?;
+        Self::parse(&envelope.cause?)
+    }
+
+    pub(crate) fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// This event needs no second answer: the reaction will pass it by, and if it lies among the dead letters, it leaves.
     pub(crate) fn was_answered(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
         dead_letter::answered(tx, &self.consumer, self.at.seq)?;
         let known = position::load(tx, &self.consumer)?;
         if known.is_none_or(|known| known.seq < self.at.seq) {
-            position::store(tx, &self.consumer, &self.stream, self.at, self.epoch)?;
+            let sql = "insert or replace into relay_answered (consumer, seq, event_id) values (?1, ?2, ?3)";
+            tx.prepare_cached(sql)?
+                .execute((&self.consumer, self.at.seq, self.at.id))?;
         }
         Ok(())
+    }
+}
+
+/// The events that a reaction passes by, since their answers are in the log.
+pub(super) fn answered(
+    rows: &Connection,
+    consumer: &str,
+) -> rusqlite::Result<HashSet<(u64, EventId)>> {
+    rows.prepare_cached("select seq, event_id from relay_answered where consumer = ?1")?
+        .query_map([consumer], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// What the reaction has passed needs no second look.
+pub(super) fn forget_answered(rows: &Connection, consumer: &str, upto: u64) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from relay_answered where consumer = ?1 and seq <= ?2")?
+        .execute((consumer, upto))?;
+    Ok(())
+}
+
+/// Takes a reaction back whose later answers are in no log any more: to the last event whose answer is left, or to the
+/// beginning. What it has set aside since then it reads again, too.
+pub(crate) fn take_back(tx: &Tx<'_>, consumer: &str, last: Option<&Cause>) -> rusqlite::Result<()> {
+    forget_answered(tx, consumer, u64::MAX >> 1)?;
+    dead_letter::read_again(tx, consumer, last.map_or(0, |last| last.at.seq))?;
+    match last {
+        Some(last) => position::store(tx, consumer, &last.stream, last.at, last.epoch),
+        None => position::forget(tx, consumer),
     }
 }
 

@@ -196,6 +196,15 @@ pub(super) fn superseded(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// A reaction that is taken back reads the events after a place again: they are not set aside any more.
+pub(super) fn read_again(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
+    let letters = list(tx, consumer, MAX_DEAD_LETTERS as usize)?;
+    for letter in letters.iter().filter(|letter| letter.seq > after) {
+        remove(tx, consumer, letter, "discarded", "its consumer was taken back and reads it again")?;
+    }
+    Ok(())
+}
+
 /// What a consumer has set aside, as one batch sees it.
 pub(super) struct Aside {
     /// The keys that are held up.

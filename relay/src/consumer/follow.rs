@@ -115,7 +115,8 @@ impl<C: Connect> Follower<C> {
     }
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
-        if self.consumer.rebuild_wanted.load(Ordering::Relaxed) {
+        // Asked for once, tried once: a healthy cache goes on when its producer is silent.
+        if self.consumer.rebuild_wanted.swap(false, Ordering::Relaxed) {
             self.session = None;
             return self.rebuild("a person asked for it").await;
         }
@@ -156,7 +157,6 @@ impl<C: Connect> Follower<C> {
     async fn rebuild(&self, why: &str) -> Result<Progress, Trouble> {
         let Consumer { name, stream, .. } = self.consumer;
         let (Some(cache), Some(producer)) = (&self.consumer.cache, &self.consumer.producer) else {
-            self.consumer.rebuild_wanted.store(false, Ordering::Relaxed);
             let why = format!("{name} cannot be rebuilt: it does not say how to load a snapshot");
             return Err(Trouble::Again(why));
         };
@@ -173,7 +173,6 @@ impl<C: Connect> Follower<C> {
         let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
         status.send_modify(|status| status.rebuilding = None);
         let rebuilt = rebuilt.map_err(of_producer)?;
-        self.consumer.rebuild_wanted.store(false, Ordering::Relaxed);
         tracing::warn!(consumer = name, rows = rebuilt.rows, offset = rebuilt.offset, "the cache is loaded");
         status.send_modify(|status| {
             status.rebuilt += 1;

@@ -62,7 +62,9 @@ pub(super) fn check_offset(
             other => Err(Break::forked(position, other)),
         };
     }
-    if head.first <= offset || first.seq <= offset {
+    // What comes first of a stream that keeps the offset, or at least the next event, can only be one of these.
+    let oldest = head.first.max(offset);
+    if oldest <= offset + 1 && first.seq != oldest {
         let (wanted, got) = (offset, first.seq);
         return Err(Break::Missed { wanted, got });
     }

@@ -165,7 +165,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
 fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupError> {
     let failed = failed("the copy cannot be marked");
     let mut rows = Connection::open(copy).map_err(&failed)?;
-    install(&mut rows, options).map_err(&failed)?;
+    install(&mut rows, options, false).map_err(&failed)?;
+    identity::succeed_nobody(&rows).map_err(&failed)?;
     let marked = identity::mark(&rows, options.environment.now_ms(), reason);
     marked.map_err(failed)
 }
@@ -230,24 +231,24 @@ fn last_event(database: &Path) -> rusqlite::Result<u64> {
     outbox::head_seq(&rows)
 }
 
-/// Gives the database another name, and its WAL, if one cannot be done without.
+/// Gives the database a second name, beside it, and its WAL another one, if one cannot be done without. The first name
+/// goes over to the backup in one step, so that nobody finds the place empty.
 fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError> {
     let failed = failed("the present file cannot be put aside");
-    if !database.exists() {
-        for stray in ["-wal", "-shm"] {
-            let _gone = fs::remove_file(beside(database, stray));
-        }
-        return Ok(None);
-    }
-    // A whole file takes its WAL in and deletes it, so that one rename moves everything. A damaged one keeps it.
-    let _damaged = Connection::open(database)
-        .and_then(|rows| rows.execute_batch("pragma wal_checkpoint(truncate)"));
     let aside = beside(database, &format!(".before-restore-{when}"));
-    fs::rename(database, &aside).map_err(&failed)?;
+    if database.exists() {
+        // A whole file takes its WAL in and deletes it. A damaged one keeps it.
+        let _damaged = Connection::open(database)
+            .and_then(|rows| rows.execute_batch("pragma wal_checkpoint(truncate)"));
+    }
     if beside(database, "-wal").exists() {
-        fs::rename(beside(database, "-wal"), beside(&aside, "-wal")).map_err(failed)?;
+        fs::rename(beside(database, "-wal"), beside(&aside, "-wal")).map_err(&failed)?;
     }
     let _index = fs::remove_file(beside(database, "-shm"));
+    if !database.exists() {
+        return Ok(None);
+    }
+    fs::hard_link(database, &aside).map_err(failed)?;
     Ok(Some(aside))
 }
 

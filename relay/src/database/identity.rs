@@ -73,6 +73,22 @@ pub(crate) fn set_replaces(rows: &Connection, incarnation: &str) -> rusqlite::Re
     Ok(())
 }
 
+/// This database was made where another one had been. It waits for that one's stream.
+pub(super) fn succeed(rows: &Connection, at_ms: u64) -> rusqlite::Result<()> {
+    rows.execute("update relay_identity set successor = 1", [])?;
+    mark(rows, at_ms, "the database that was here is gone and this one is new")
+}
+
+pub(crate) fn is_successor(rows: &Connection) -> rusqlite::Result<bool> {
+    rows.query_row("select successor from relay_identity", [], |row| row.get(0))
+}
+
+/// A copy succeeds nobody.
+pub(super) fn succeed_nobody(rows: &Connection) -> rusqlite::Result<()> {
+    rows.execute("update relay_identity set successor = 0", [])?;
+    Ok(())
+}
+
 /// Marks the file as one that may be an older copy of itself. The first reason stays.
 pub(crate) fn mark(rows: &Connection, at_ms: u64, reason: &str) -> rusqlite::Result<()> {
     let sql = "update relay_identity set must_import = ?1 where must_import is null";
@@ -83,7 +99,7 @@ pub(crate) fn mark(rows: &Connection, at_ms: u64, reason: &str) -> rusqlite::Res
 }
 
 pub(crate) fn clear_mark(rows: &Connection, at_ms: u64, why: &str) -> rusqlite::Result<()> {
-    let sql = "update relay_identity set must_import = null where must_import is not null";
+    let sql = "update relay_identity set must_import = null, successor = 0 where must_import is not null";
     if rows.execute(sql, [])? > 0 {
         audit(rows, at_ms, "mark cleared", why)?;
     }
@@ -109,7 +125,6 @@ pub(crate) fn audit(
 pub(super) fn recognise(
     rows: &Connection,
     path: &Path,
-    fresh: bool,
     ownership: &mut Ownership,
     options: &Options,
 ) -> std::io::Result<()> {
@@ -117,9 +132,6 @@ pub(super) fn recognise(
     let here = file_id(&std::fs::metadata(path)?);
     let (file, nonce) = known_by(rows).map_err(sql)?;
     let reason = match (file, nonce) {
-        _ if fresh && ownership.knows_any() => {
-            Some("the database that was here is gone and this one is new")
-        }
         (Some(file), _) if file != here => Some("this file is a copy of the one opened last"),
         (_, Some(nonce)) if !ownership.knows(&nonce) => {
             Some("this file is older than the one opened last, or came without its lock file")
@@ -129,6 +141,7 @@ pub(super) fn recognise(
     let at_ms = options.environment.now_ms();
     if let Some(reason) = reason {
         mark(rows, at_ms, reason).map_err(sql)?;
+        succeed_nobody(rows).map_err(sql)?;
     }
     let nonce = options.environment.draw_word();
     ownership.also(&nonce)?; // both are good until the file knows the new one

@@ -329,10 +329,10 @@ fn prepare(
     )
     .map_err(failed)?;
     rows.set_prepared_statement_cache_capacity(64);
-    let fresh = install(&mut rows, options).map_err(failed)?;
+    install(&mut rows, options, ownership.knows_any()).map_err(failed)?;
     migrate(&mut rows, options).map_err(|error| unusable(path, error))?;
     check_keys(&rows, path, options)?;
-    identity::recognise(&rows, path, fresh, ownership, options)
+    identity::recognise(&rows, path, ownership, options)
         .map_err(|error| unusable(path, error))?;
     let gate = identity::gate(&rows).map_err(failed)?;
     let head = crate::outbox::head_seq(&rows).map_err(failed)?;
@@ -348,11 +348,15 @@ fn migrate(rows: &mut Connection, options: &Options) -> rusqlite_migration::Resu
     Migrations::new(steps).to_latest(rows)
 }
 
-/// The library's tables, in one transaction. True: they were not there, and the database is new.
-pub(super) fn install(rows: &mut Connection, options: &Options) -> rusqlite::Result<bool> {
+/// The library's tables, in one transaction. A new database is a successor, where there was one before.
+pub(super) fn install(
+    rows: &mut Connection,
+    options: &Options,
+    had_one: bool,
+) -> rusqlite::Result<()> {
     let found = schema_version(rows)?;
     if found == SCHEMA_VERSION {
-        return Ok(false);
+        return Ok(());
     }
     let tx = rows.transaction()?;
     for (step, version) in SCHEMA.iter().zip(1..).filter(|(_, version)| *version > found) {
@@ -363,9 +367,11 @@ pub(super) fn install(rows: &mut Connection, options: &Options) -> rusqlite::Res
         }
     }
     tx.execute("update relay_identity set schema_version = ?1", [SCHEMA_VERSION])?;
+    if found == 0 && had_one {
+        identity::succeed(&tx, options.environment.now_ms())?;
+    }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-    tx.commit()?;
-    Ok(found == 0)
+    tx.commit()
 }
 
 /// A lost key file is answered with a fresh one, which would seal what comes and open nothing that is there: so the

@@ -129,10 +129,12 @@ impl Stream for StreamSession {
         Ok(head)
     }
 
-    async fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
+    async fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
         let stream = &self.way.stream;
         let info = stream_info(&self.js, stream).await?;
-        let mut config = info.ok_or_else(|| self.missing())?.config;
+        let info = info.ok_or_else(|| self.missing())?;
+        self.check_same(&head_of(&info), incarnation)?;
+        let mut config = info.config;
         config.sealed = true;
         config.metadata.insert(CLOSED_BY.to_owned(), epoch.to_string());
         let failed = format!("stream {stream} cannot be closed");
@@ -144,11 +146,10 @@ impl Stream for StreamSession {
     /// The broker deletes by name, so another incarnation is looked for right before.
     async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
         let stream = &self.way.stream;
-        match stream_info(&self.js, stream).await?.as_ref().map(head_of) {
-            None => return Ok(()),
-            Some(head) if head.incarnation == incarnation => {}
-            Some(_) => return Err(LogError::lost(format!("stream {stream} was made anew meanwhile"))),
-        }
+        let Some(info) = stream_info(&self.js, stream).await? else {
+            return Ok(());
+        };
+        self.check_same(&head_of(&info), incarnation)?;
         let failed = format!("stream {stream} cannot be deleted");
         let subject = format!("STREAM.DELETE.{stream}");
         let _gone: Option<DeleteStatus> = ask(&self.js, subject, json!({}), failed).await?;
@@ -186,6 +187,17 @@ impl Stream for StreamSession {
 }
 
 impl StreamSession {
+    /// Streams are changed by name: is it still the one that was meant?
+    fn check_same(&self, head: &Head, incarnation: &str) -> Result<(), LogError> {
+        match head.incarnation == incarnation {
+            true => Ok(()),
+            false => {
+                let stream = &self.way.stream;
+                Err(LogError::lost(format!("stream {stream} was made anew meanwhile")))
+            }
+        }
+    }
+
     fn missing(&self) -> LogError {
         LogError::lost(format!("there is no stream {}", self.way.stream))
     }

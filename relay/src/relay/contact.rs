@@ -73,7 +73,7 @@ pub(super) enum Verdict {
     /// There is none: make one that begins at the oldest kept row.
     Create,
     /// It holds this log's next events: take them over, up to this place.
-    Import { to: u64 },
+    Import(Head),
     /// This database is new and its predecessor is gone: take over the stream's identity, then its events.
     TakeOver(Origin),
     /// It is no copy any more, and this database knows better: save what only it holds, and make it anew.
@@ -130,6 +130,8 @@ pub(super) struct Own {
     pub(super) ends: Ends,
     /// The id of the row at the stream's head.
     id_there: Option<EventId>,
+    /// It was made where another database had been, which is gone.
+    pub(super) successor: bool,
     /// It may be an older copy of itself.
     pub(super) marked: bool,
     /// The incarnation that a person has decided to replace.
@@ -148,6 +150,7 @@ pub(super) async fn look(outbox: &Outbox, stream: &mut impl Stream) -> Result<Se
         Ok::<_, rusqlite::Error>(Own {
             ends: crate::outbox::ends(rows)?,
             id_there: event_id(rows, at)?,
+            successor: database::is_successor(rows)?,
             marked: database::is_marked(rows)?,
             replaces: database::replaces(rows)?,
         })
@@ -245,8 +248,7 @@ fn foreign(head: &Head, own: &Own) -> (Case, Verdict) {
         let why = "it belongs to another database, and a person decided to replace it";
         return (Case::ForeignReplaced, Verdict::Replace(why));
     }
-    let lost = own.ends.seq == 0 && own.marked;
-    if lost && head.first <= 1 {
+    if own.successor && own.ends.seq == 0 && head.first <= 1 {
         return (Case::DatabaseLost, Verdict::TakeOver(head.origin.clone()));
     }
     let (theirs, ours) = (head.origin.clone(), own.ends.origin.clone());
@@ -264,7 +266,7 @@ fn ahead(head: &Head, joint: Option<EventId>, own: &Own) -> (Case, Verdict) {
     if joint != own.ends.last {
         return forked(outbox, joint, own.ends.last);
     }
-    (Case::AheadAtFirstContact, Verdict::Import { to: head.seq })
+    (Case::AheadAtFirstContact, Verdict::Import(head.clone()))
 }
 
 fn forked(seq: u64, theirs: Option<EventId>, ours: Option<EventId>) -> (Case, Verdict) {

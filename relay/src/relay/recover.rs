@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::database::{self, Database, Gate};
 use crate::error::{LogError, WriteError};
 use crate::log::{AppendLog, Head, Log, Origin, Record, Stream};
+use crate::outbox;
 use crate::set_aside::{self, FoundIn};
 
 /// Events one transaction takes over, at most.
@@ -29,49 +30,45 @@ impl From<LogError> for Stopped {
     }
 }
 
-/// Takes over the stream's events after the outbox's head, up to place `to`, and the state they make. Writes are refused
-/// meanwhile, and after a kill in between, since the file is marked first. Answers how many came.
+/// Takes over the stream's events after the outbox's head, up to its end, and the state they make. Writes are refused
+/// meanwhile, and after a kill in between, since the file is marked first.
 pub(super) async fn import(
     db: &Database,
     stream: &mut impl Log,
-    to: u64,
+    theirs: &Head,
     batch: usize,
-) -> Result<u64, Stopped> {
+) -> Result<(), Stopped> {
+    let to = theirs.seq;
     if !db.has_fold() {
         let why = "this program does not say how its tables follow from its events, so it cannot take them over";
         return Err(Stopped::Unfit(why.to_owned()));
     }
-    mark(db, "events of this log are in the stream and not in this file").await?;
+    mark(db, to).await?;
     let mut outbox = db.outbox();
     let head = outbox.head().await?;
     let mut head = head.ok_or_else(|| LogError::lost("the outbox is gone"))?;
     let from = head.seq;
     while head.seq < to {
         let limit = usize::try_from(to - head.seq).map_or(batch, |left| left.min(batch));
-        let records = stream.read_after(head.seq, limit, WAIT).await?;
+        let mut records = stream.read_after(head.seq, limit, WAIT).await?;
+        let wanted = head.seq + 1;
+        let whole = records.iter().zip(wanted..).take_while(|(record, seq)| record.seq == *seq);
+        let whole = whole.count();
+        records.truncate(whole);
         if records.is_empty() {
-            let why = format!("event {} of the stream does not come", head.seq + 1);
-            return Err(Stopped::Lost(LogError::lost(why)));
+            return Err(match theirs.holes {
+                0 => Stopped::Lost(LogError::lost(format!("event {wanted} does not come"))),
+                _ => Stopped::Unfit(format!(
+                    "the stream has lost event {wanted}; repair the broker's copy, or decide with new-epoch"
+                )),
+            });
         }
         head = outbox.append_after(&head, &records).await?;
         tracing::info!(place = head.seq, of = to, "taking over this log's events from the stream");
     }
-    Ok(head.seq - from)
-}
-
-/// Writes down that a log came home. An unmarked file is an alarm: see [`crate::relay`].
-pub(super) async fn imported(
-    db: &Database,
-    from: u64,
-    count: u64,
-    marked: bool,
-) -> Result<(), LogError> {
-    let action = match marked {
-        true => "imported",
-        false => "ALARM: imported into a file that was not known to be a copy",
-    };
-    let detail = format!("{count} events after {from}, from the stream");
-    transact(db, move |tx| database::audit(tx, tx.now_ms(), action, &detail)).await
+    let detail = format!("{} events after {from}, from the stream", head.seq - from);
+    transact(db, move |tx| database::audit(tx, tx.now_ms(), "imported", &detail)).await?;
+    Ok(())
 }
 
 /// Gives a new database the identity of the one it follows.
@@ -95,42 +92,85 @@ pub(super) async fn replace(
 ) -> Result<(), LogError> {
     let head = match head.closed_by {
         Some(by) if by >= epoch => head.clone(),
-        _ => stream.close(epoch).await?,
+        _ => stream.close(epoch, &head.incarnation).await?,
     };
-    let mut after = head.first.saturating_sub(1);
-    let mut saved = 0;
-    while after < head.seq {
-        let records = stream.read_after(after, IMPORT_BATCH, WAIT).await?;
-        let Some(last) = records.last() else { break };
-        after = last.seq;
-        saved += save_foreign(db, records, reason).await?;
+    let (mut at, mut wait, mut saved, mut unread) = (head.first, WAIT, 0, 0);
+    while at <= head.seq {
+        let mut records = stream.read_after(at - 1, IMPORT_BATCH, wait).await?;
+        if records.is_empty() {
+            wait = Duration::ZERO; // one such wait is enough
+            records = stream.read_after(at - 1, 1, wait).await?;
+        }
+        let to = records.last().map_or(at, |last| last.seq);
+        let (kept, known) = save_foreign(db, at, to, records, reason).await?;
+        saved += kept;
+        unread += to + 1 - at - known;
+        at = to + 1;
+    }
+    if unread > head.holes {
+        return Err(LogError::lost(format!(
+            "it is to be made anew ({reason}), but {unread} events that only it holds cannot be read; it is kept: repair the broker's copy, or delete the stream"
+        )));
     }
     let detail = format!("{reason}; {saved} events that only it held were set aside");
     transact(db, move |tx| database::audit(tx, tx.now_ms(), "stream replaced", &detail)).await?;
     stream.delete(&head.incarnation).await
 }
 
-/// Saves those of the stream's records that are not in the outbox.
-async fn save_foreign(db: &Database, records: Vec<Record>, reason: &str) -> Result<u64, LogError> {
+/// Saves those of the records at these places that are not in the outbox. Answers how many those are, and how many of the
+/// places the log of this file can do without: it has read them, or holds them itself.
+async fn save_foreign(
+    db: &Database,
+    from: u64,
+    to: u64,
+    records: Vec<Record>,
+    reason: &str,
+) -> Result<(u64, u64), LogError> {
     let (log, reason) = (db.stream(), reason.to_owned());
     transact(db, move |tx| {
         let mut saved = 0;
         for record in &records {
-            let ours = crate::outbox::rows_after(tx, record.seq - 1, 1)?;
+            let ours = outbox::rows_after(tx, record.seq - 1, 1)?;
             if ours.first() != Some(record) {
                 set_aside::record(tx, FoundIn::Stream, log, record, &reason)?;
                 saved += 1;
             }
         }
-        Ok(saved)
+        let read = |place: &u64| records.iter().any(|record| record.seq == *place);
+        let mut known = 0;
+        for place in from..=to {
+            known += u64::from(read(&place) || outbox::event_id(tx, place)?.is_some());
+        }
+        Ok((saved, known))
     })
     .await
 }
 
-/// Marks the file as one that must import, and closes it for writes.
-async fn mark(db: &Database, reason: &'static str) -> Result<(), LogError> {
+/// Marks the file as one that must import, and closes it for writes. That nothing had marked it before is an alarm: either
+/// it was put back unseen, or somebody else publishes.
+async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
+    let reason = "events of this log are in the stream and not in this file";
     db.set_gate(Gate::MustImport(reason.to_owned()));
-    transact(db, move |tx| database::mark(tx, tx.now_ms(), reason)).await
+    transact(db, move |tx| {
+        if !database::is_marked(tx)? {
+            let detail = format!("up to event {to}, into a file that was not known to be a copy");
+            database::audit(tx, tx.now_ms(), "ALARM: import", &detail)?;
+        }
+        database::mark(tx, tx.now_ms(), reason)
+    })
+    .await
+}
+
+/// A file that has halted is no file to go on with at the next start either, before it has met its stream again.
+pub(super) async fn mark_halted(db: &Database, reason: &str) -> Result<(), LogError> {
+    let reason = format!("it had halted: {reason}");
+    transact(db, move |tx| database::mark(tx, tx.now_ms(), &reason)).await
+}
+
+/// A successor that finds no stream either: what its predecessor held is gone.
+pub(super) async fn all_is_gone(db: &Database) -> Result<(), LogError> {
+    let detail = "this database and its stream are both new; what the one before held is in neither";
+    transact(db, move |tx| database::audit(tx, tx.now_ms(), "ALARM: all is gone", detail)).await
 }
 
 /// The file has met its stream: it is no older copy, or not any more.

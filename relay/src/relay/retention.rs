@@ -27,15 +27,14 @@ const WRITES: usize = 10;
 
 impl Retention {
     /// Removes what may go: first from the stream, then from the outbox, so that the outbox can always fill the stream.
-    /// Answers the rows that it took from the outbox.
     pub(super) async fn keep(
         &self,
         outbox: &Outbox,
         stream: &mut impl Stream,
         head: &Head,
-    ) -> Result<usize, LogError> {
+    ) -> Result<(), LogError> {
         let Some(mut first) = self.oldest_wanted(outbox).await? else {
-            return Ok(0);
+            return Ok(());
         };
         if !self.past_readers
             && let Some(read) = stream.slowest_reader().await?
@@ -46,17 +45,15 @@ impl Retention {
         if first > head.first {
             stream.trim(first).await?;
         }
-        let mut pruned = 0;
         for _ in 0..WRITES {
             let write = outbox.database().apply(move |tx| outbox::prune(tx, first, ROWS));
             let rows = write.await;
             let rows = rows.map_err(|error| LogError::lost_because("the outbox cannot be pruned", error))?;
-            pruned += rows;
             if rows < ROWS {
                 break;
             }
         }
-        Ok(pruned)
+        Ok(())
     }
 
     /// The oldest event that the limits want kept; `None` when there are no limits.

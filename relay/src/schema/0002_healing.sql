@@ -6,6 +6,8 @@ alter table relay_identity add column must_import text;
 -- lock's side file. A copy differs in the one, an older copy put back over the same file in the other.
 alter table relay_identity add column file_id text;
 alter table relay_identity add column nonce text;
+-- 1: this database was made where another one had been, which is gone. It may take over that one's log.
+alter table relay_identity add column successor integer not null default 0 check (successor in (0, 1));
 -- The incarnation of another database's stream that a person has decided to replace with this log.
 alter table relay_identity add column replaces text;
 
@@ -20,8 +22,18 @@ create table relay_set_aside (
     subject  text,             -- null with the envelope: a consumer keeps the ids it has applied, not the bytes
     envelope blob,
     reason   text    not null,
-    unique (found_in, log, seq, event_id)
+    digest   text    not null, -- of the envelope: what was found twice is kept once, and what differs is kept
+    unique (found_in, log, seq, event_id, digest)
 ) strict;
+
+-- Events whose answers by a reaction came home with the log before the reaction itself had come so far again: it passes
+-- them by, once.
+create table relay_answered (
+    consumer text    not null,
+    seq      integer not null,
+    event_id text    not null,
+    primary key (consumer, seq)
+) strict, without rowid;
 
 -- What was done to this database other than by its service: marks, imports, replaced streams, people's decisions.
 create table relay_audit (

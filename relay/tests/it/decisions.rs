@@ -11,9 +11,9 @@ use relay::{
 };
 
 use crate::support::{
-    Front, Image, Mortal, Scratch, assert_one_log, audited, clone_of, follow, found_in, kill, meet,
-    options, origin, outbox_rows, report, set_aside, settle, tables, totals, weigh_again,
-    weigh_many,
+    Front, Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, follow,
+    found_in, kill, meet, options, origin, outbox_rows, set_aside, settle, totals, unmarked,
+    weigh_again, weigh_many,
 };
 
 /// Two lives of one file, both gone on from event 2: the stream holds the rival's line.
@@ -42,7 +42,15 @@ impl Fork {
         assert_eq!(meet(&db, &broker).await, [Case::Forked]);
         db.close().await;
         let db = scratch.producer().await;
-        Self { scratch, broker, common, ours, db, theirs, rival }
+        Self {
+            scratch,
+            broker,
+            common,
+            ours,
+            db,
+            theirs,
+            rival,
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -97,16 +105,28 @@ async fn following_the_streams_line_sets_the_own_events_aside_and_takes_over_the
         let done = adopt_stream(&fork.db, &fork.broker).await.unwrap();
         assert_eq!(done, plan);
         assert_eq!(outbox_rows(&fork.db).await, fork.common);
-        assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Outbox, &fork.ours));
+        assert_eq!(
+            set_aside(&fork.db).await,
+            found_in(FoundIn::Outbox, &fork.ours)
+        );
         let refused = weigh_again(&fork.db, "a", 1).await;
-        assert!(refused.is_err(), "a write now would fork again: {refused:?}");
+        assert!(
+            refused.is_err(),
+            "a write now would fork again: {refused:?}"
+        );
 
         meet(&fork.db, &fork.broker).await;
         assert_eq!(fork.broker.store(), store, "the stream is only read");
         assert_one_log(&fork.db, &fork.broker, &fork.their_line()).await;
-        assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Outbox, &fork.ours));
+        assert_eq!(
+            set_aside(&fork.db).await,
+            found_in(FoundIn::Outbox, &fork.ours)
+        );
         let said = audited(&fork.db).await;
-        assert_eq!(said, ["marked", "stream adopted", "imported", "mark cleared"]);
+        assert_eq!(
+            said,
+            ["marked", "stream adopted", "imported", "mark cleared"]
+        );
     }
 }
 
@@ -117,27 +137,41 @@ async fn keeping_the_files_line_sets_the_streams_events_aside_and_makes_the_stre
         let (before, store) = (content(&fork.db).await, fork.broker.store());
         let plan = plan_new_epoch(&fork.db, &fork.broker).await.unwrap();
         assert_eq!(content(&fork.db).await, before, "a plan changes nothing");
-        assert_eq!((plan.common, plan.set_aside, plan.origin.epoch), (2, theirs, 2));
+        assert_eq!(
+            (plan.common, plan.set_aside, plan.origin.epoch),
+            (2, theirs, 2)
+        );
 
         let done = new_epoch(&fork.db, &fork.broker).await.unwrap();
         assert_eq!(done, plan);
         assert_eq!(fork.broker.store(), store, "the relay carries it out");
-        assert_eq!(meet(&fork.db, &fork.broker).await, [Case::OlderEpoch, Case::Equal]);
-        assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Stream, &fork.theirs));
+        assert_eq!(
+            meet(&fork.db, &fork.broker).await,
+            [Case::OlderEpoch, Case::Equal]
+        );
+        assert_eq!(
+            set_aside(&fork.db).await,
+            found_in(FoundIn::Stream, &fork.theirs)
+        );
         let next = weigh_many(&fork.db, 1).await;
         meet(&fork.db, &fork.broker).await;
         let line = [fork.our_line(), next.clone()].concat();
         assert_one_log(&fork.db, &fork.broker, &line).await;
         let json: serde_json::Value = serde_json::from_slice(&next[0].bytes).unwrap();
         assert_eq!(json["epoch"], 2, "what is emitted from now on says so");
-        assert_eq!(audited(&fork.db).await, ["new epoch", "stream replaced"]);
+        assert_eq!(
+            audited(&fork.db).await,
+            ["marked", "new epoch", "stream replaced", "mark cleared"]
+        );
     }
 }
 
 /// More than one read hands out at a time.
 #[tokio::test(start_paused = true)]
 async fn a_long_line_is_set_aside_whole() {
-    let fork = Fork::with(1, 1).await;
+    let mut fork = Fork::with(1, 1).await;
+    fork.db.close().await;
+    fork.db = Database::open(fork.path(), unmarked()).await.unwrap();
     let mut ours = fork.ours.clone();
     for _ in 0..20 {
         let parcel = "long ".repeat(90_000);
@@ -157,7 +191,10 @@ async fn the_plan_counts_everything_that_a_new_epoch_will_set_aside() {
     let plan = new_epoch(&fork.db, &fork.broker).await.unwrap();
     meet(&fork.db, &fork.broker).await;
     let theirs = [&fork.common[..1], &fork.theirs].concat();
-    assert_eq!(set_aside(&fork.db).await, found_in(FoundIn::Stream, &theirs));
+    assert_eq!(
+        set_aside(&fork.db).await,
+        found_in(FoundIn::Stream, &theirs)
+    );
     assert_eq!((plan.common, plan.set_aside), (2, 4));
 }
 
@@ -185,8 +222,20 @@ async fn tables_that_cannot_be_taken_back_refuse_the_adoption() {
     prune_to(&fork.db, 4).await; // event 2 is kept, what came before is not
     let refused = adopt_stream(&fork.db, &fork.broker).await.unwrap_err();
     let words = refused.to_string();
-    assert!(matches!(refused, DecisionError::NoWayBack { common: 2, first: 2 }), "{words}");
-    assert!(words.contains("restore a backup from before the fork"), "{words}");
+    assert!(
+        matches!(
+            refused,
+            DecisionError::NoWayBack {
+                common: 2,
+                first: 2
+            }
+        ),
+        "{words}"
+    );
+    assert!(
+        words.contains("restore a backup from before the fork"),
+        "{words}"
+    );
     assert_ne!(content(&fork.db).await, before);
     assert_eq!(outbox_rows(&fork.db).await.len(), 4, "nothing was changed");
 }
@@ -212,7 +261,10 @@ async fn lines_that_nothing_joins_are_not_joined() {
         let before = content(&db).await;
         let refused = adopt_stream(&db, &broker).await.unwrap_err();
         let words = refused.to_string();
-        assert!(matches!(refused, DecisionError::Unjoinable { .. }), "{words}");
+        assert!(
+            matches!(refused, DecisionError::Unjoinable { .. }),
+            "{words}"
+        );
         assert!(words.contains("this file keeps events 1 to 2"), "{words}");
         assert_eq!(content(&db).await, before);
     }
@@ -232,6 +284,35 @@ async fn a_stream_with_holes_is_not_adopted() {
     assert_eq!(content(&fork.db).await, before);
 }
 
+/// The winner closed the stream and died with its file, before it had made its own.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_a_lost_epoch_has_closed_is_taken_by_a_new_epoch_only() {
+    let fork = Fork::with(1, 3).await;
+    close_stream(&fork.broker, 2).await;
+    let refused = adopt_stream(&fork.db, &fork.broker).await.unwrap_err();
+    assert!(matches!(refused, DecisionError::Closed(2)), "{refused}");
+    assert!(
+        refused.to_string().contains("decide with new-epoch"),
+        "{refused}"
+    );
+    assert_eq!(outbox_rows(&fork.db).await, fork.our_line());
+    new_epoch(&fork.db, &fork.broker).await.unwrap();
+    assert_eq!(
+        meet(&fork.db, &fork.broker).await,
+        [Case::OlderEpoch, Case::Equal]
+    );
+    assert_eq!(
+        origin(&fork.db).await.epoch,
+        3,
+        "that of the lost one is not used again"
+    );
+    assert_one_log(&fork.db, &fork.broker, &fork.our_line()).await;
+    assert_eq!(
+        set_aside(&fork.db).await,
+        found_in(FoundIn::Stream, &fork.theirs)
+    );
+}
+
 /// Rule S5: the process that lost needs no second decision.
 #[tokio::test(start_paused = true)]
 async fn the_process_that_lost_halts_by_itself_and_changes_nothing() {
@@ -244,11 +325,15 @@ async fn the_process_that_lost_halts_by_itself_and_changes_nothing() {
     publishing.await.unwrap();
 
     new_epoch(&fork.db, &fork.broker).await.unwrap();
-    meet(&fork.db, &fork.broker).await;
+    let cases = meet(&fork.db, &fork.broker).await;
+    assert_eq!(fork.db.gate(), Gate::Open, "{cases:?}");
     let halted = status.wait_for(|status| matches!(status.state, RelayState::Halted(_)));
     halted.await.unwrap();
     let why = fork.rival.gate().reason().unwrap().to_owned();
-    assert!(why.contains("it is in epoch 2, this file in epoch 1"), "{why}");
+    assert!(
+        why.contains("it is in epoch 2, this file in epoch 1"),
+        "{why}"
+    );
     assert_one_log(&fork.db, &fork.broker, &fork.our_line()).await;
     stop.cancel();
     running.await.unwrap().unwrap();
@@ -265,7 +350,10 @@ async fn the_process_that_lost_halts_by_itself_and_changes_nothing() {
     let rival = rival.unwrap();
     meet(&rival, &fork.broker).await;
     assert_one_log(&rival, &fork.broker, &fork.our_line()).await;
-    assert_eq!(set_aside(&rival).await, found_in(FoundIn::Outbox, &fork.theirs));
+    assert_eq!(
+        set_aside(&rival).await,
+        found_in(FoundIn::Outbox, &fork.theirs)
+    );
     assert_eq!(origin(&rival).await.epoch, 2);
 }
 
@@ -274,14 +362,22 @@ async fn totals_of(db: &Database) -> Vec<String> {
     let read = db.read(|rows| {
         let sql = "select parcel || ' ' || times || ' ' || total_g from totals order by parcel";
         let mut totals = rows.prepare(sql)?;
-        totals.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
+        totals
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<Vec<String>, _>>()
     });
     read.await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn consumers_on_the_lost_line_begin_anew_and_others_do_not_notice() {
-    let fork = Fork::with(2, 3).await;
+    for ours in [2, 3, 4] {
+        println!("{ours} against 3"); // shorter, as long, longer
+        consumers_after(Fork::with(ours, 3).await).await;
+    }
+}
+
+async fn consumers_after(fork: Fork) {
     let front = Front::of(&fork.db);
     let (on_lost, on_common) = (Scratch::new(), Scratch::new());
     let (lost, common) = (on_lost.reader().await, on_common.reader().await);
@@ -298,11 +394,20 @@ async fn consumers_on_the_lost_line_begin_anew_and_others_do_not_notice() {
         follow(consumer, db, &fork.broker).await;
         assert_eq!(totals_of(db).await, totals_of(&fork.db).await);
     }
-    assert_eq!((reads_on.status().borrow().rebuilt, waits.status().borrow().rebuilt), (1, 0));
+    assert_eq!(
+        (
+            reads_on.status().borrow().rebuilt,
+            waits.status().borrow().rebuilt
+        ),
+        (1, 0)
+    );
     let orphans = lost.set_aside().await.unwrap();
     let orphan = fork.theirs.last().unwrap();
     assert_eq!(orphans.len(), 1);
-    assert_eq!((orphans[0].found_in, orphans[0].seq), (FoundIn::Consumer, orphan.seq));
+    assert_eq!(
+        (orphans[0].found_in, orphans[0].seq),
+        (FoundIn::Consumer, orphan.seq)
+    );
     assert_eq!(orphans[0].event_id, orphan.event_id().unwrap().to_string());
     assert!(common.set_aside().await.unwrap().is_empty());
 }
@@ -371,29 +476,74 @@ async fn ahead_only(theirs: u64) -> Fork {
     image.copy_to(&scratch.path("parcels.db"));
     let db = scratch.producer().await;
     let (rival, ours) = (db.clone(), Vec::new());
-    Fork { scratch, broker, common, ours, db, theirs, rival }
+    Fork {
+        scratch,
+        broker,
+        common,
+        ours,
+        db,
+        theirs,
+        rival,
+    }
 }
 
 /// Two people, or one in a hurry.
 #[tokio::test(start_paused = true)]
 async fn contradicting_decisions_on_both_files_lose_nothing_and_ask_again() {
     let fork = Fork::with(1, 2).await;
+    let rival_path = fork.rival.path().to_owned();
     fork.rival.close().await;
-    let rival = Database::open(fork.scratch.path("rival.db"), options()).await;
-    let rival = rival.unwrap();
     new_epoch(&fork.db, &fork.broker).await.unwrap();
-    new_epoch(&rival, &fork.broker).await.unwrap();
     meet(&fork.db, &fork.broker).await;
-    assert_eq!(meet(&rival, &fork.broker).await, [Case::Forked], "both are epoch 2 now");
-    assert_eq!(fork.db.gate(), Gate::Open);
-    assert_eq!(outbox_rows(&rival).await, fork.their_line());
-    rival.close().await;
-    let rival = Database::open(fork.scratch.path("rival.db"), options()).await;
-    let rival = rival.unwrap();
-    adopt_stream(&rival, &fork.broker).await.unwrap();
+    let rival = Database::open(&rival_path, options()).await.unwrap();
+    new_epoch(&rival, &fork.broker).await.unwrap();
     meet(&rival, &fork.broker).await;
-    assert_one_log(&rival, &fork.broker, &fork.our_line()).await;
-    assert_eq!(set_aside(&rival).await, found_in(FoundIn::Outbox, &fork.theirs));
-    assert_eq!(report(&rival).await.origin.epoch, 2);
-    assert_eq!(tables(&rival).await, tables(&fork.db).await);
+    assert_one_log(&rival, &fork.broker, &fork.their_line()).await;
+    assert_eq!(
+        set_aside(&rival).await,
+        found_in(FoundIn::Stream, &fork.ours)
+    );
+    assert_eq!(origin(&rival).await.epoch, 3);
+
+    let path = fork.path();
+    fork.db.close().await;
+    let db = Database::open(&path, options()).await.unwrap();
+    assert_eq!(meet(&db, &fork.broker).await, [Case::LaterEpoch]);
+    let refused = db.write(|_| Ok::<_, ()>(())).await;
+    assert!(refused.is_err(), "of two that wrote one is halted");
+    db.close().await;
+    let db = Database::open(&path, options()).await.unwrap();
+    adopt_stream(&db, &fork.broker).await.unwrap();
+    meet(&db, &fork.broker).await;
+    assert_one_log(&db, &fork.broker, &fork.their_line()).await;
+    let aside = set_aside(&db).await;
+    let everything = [
+        found_in(FoundIn::Stream, &fork.theirs),
+        found_in(FoundIn::Outbox, &fork.ours),
+    ];
+    assert_eq!(
+        aside,
+        everything.concat(),
+        "each decision saved what it dropped"
+    );
+}
+
+/// A decision that nothing calls for is refused: it would only cost.
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_forked_there_is_nothing_to_decide() {
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    let before = content(&db).await;
+    for refused in [
+        adopt_stream(&db, &broker).await.unwrap_err(),
+        new_epoch(&db, &broker).await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(refused, DecisionError::NothingForked(_)),
+            "{refused}"
+        );
+    }
+    assert_eq!(content(&db).await, before);
 }

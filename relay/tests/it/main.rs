@@ -6,13 +6,19 @@
     reason = "a test fails by panicking and prints its seed"
 )]
 
+mod backups;
 mod conformance;
 mod consumer;
 mod database;
 mod dead_letters;
 mod decisions;
+mod marks;
 mod outbox;
 mod publishing;
+mod reactions;
 mod reconciliation;
 mod restores;
+mod retention;
+mod sealed;
+mod snapshots;
 mod support;

@@ -14,8 +14,9 @@ use relay::{
 };
 
 use crate::support::{
-    Image, Scratch, assert_one_log, audited, clone_of, decode, found_in, meet, options, origin, outbox_rows,
-    report, set_aside, settle, store, tables, tables_from, unmarked, weigh_again, weigh_many,
+    Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, decode, found_in,
+    kill, meet, options, origin, outbox_rows, report, set_aside, settle, store, tables,
+    tables_from, unmarked, weigh_again, weigh_many,
 };
 
 /// The last line of defence for this list: a case without a test is seen here.
@@ -46,7 +47,12 @@ impl World {
         let log = weigh_many(&db, events).await;
         meet(&db, &broker).await;
         assert_one_log(&db, &broker, &log).await;
-        Self { scratch, broker, db, log }
+        Self {
+            scratch,
+            broker,
+            db,
+            log,
+        }
     }
 
     async fn write(&mut self, events: u64) {
@@ -117,7 +123,11 @@ async fn stream_missing() {
 
     assert_eq!(world.meet().await, [Case::Missing, Case::Equal]);
     world.assert_all_is_well().await;
-    assert_ne!(world.door().await, before, "a stream made anew has a new door");
+    assert_ne!(
+        world.door().await,
+        before,
+        "a stream made anew has a new door"
+    );
     assert!(set_aside(&world.db).await.is_empty());
     assert!(audited(&world.db).await.is_empty());
 
@@ -126,7 +136,10 @@ async fn stream_missing() {
     world.broker.delete();
     world.restore(&backup).await;
     let refused = weigh_again(&world.db, "a", 1).await;
-    assert!(matches!(refused, Err(WriteError::MustImport(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(WriteError::MustImport(_))),
+        "{refused:?}"
+    );
     assert_eq!(world.meet().await, [Case::Missing, Case::Equal]);
     world.assert_all_is_well().await;
     assert_eq!(audited(&world.db).await, ["marked", "mark cleared"]);
@@ -172,10 +185,20 @@ async fn stream_behind_the_outbox() {
     assert_eq!(outbox_rows(&world.db).await, pruned);
     world.broker.restore(older);
 
-    assert_eq!(settle(&mut relay).await, [Case::BehindTheOutbox, Case::Equal]);
-    assert_eq!(world.broker.records(), pruned, "numbers and bytes are the outbox's");
+    assert_eq!(
+        settle(&mut relay).await,
+        [Case::BehindTheOutbox, Case::Equal]
+    );
+    assert_eq!(
+        world.broker.records(),
+        pruned,
+        "numbers and bytes are the outbox's"
+    );
     assert_eq!(outbox_rows(&world.db).await, pruned);
-    assert_eq!(set_aside(&world.db).await, found_in(FoundIn::Stream, &world.log[..3]));
+    assert_eq!(
+        set_aside(&world.db).await,
+        found_in(FoundIn::Stream, &world.log[..3])
+    );
     assert_eq!(audited(&world.db).await, ["stream replaced"]);
     assert_eq!(world.db.gate(), Gate::Open);
 }
@@ -200,12 +223,21 @@ async fn stream_emptied() {
     let mut world = World::with(3).await;
     let door = world.door().await;
     world.broker.trim(3);
-    assert_eq!((head(&world.broker).await.first, head(&world.broker).await.seq), (4, 3));
+    assert_eq!(
+        (
+            head(&world.broker).await.first,
+            head(&world.broker).await.seq
+        ),
+        (4, 3)
+    );
     world.restart().await;
     assert_eq!(world.meet().await, [Case::Emptied, Case::Equal]);
     world.assert_all_is_well().await;
     assert_ne!(world.door().await, door);
-    assert!(set_aside(&world.db).await.is_empty(), "the outbox holds it all");
+    assert!(
+        set_aside(&world.db).await.is_empty(),
+        "the outbox holds it all"
+    );
     assert_eq!(audited(&world.db).await, ["stream replaced"]);
 }
 
@@ -226,7 +258,10 @@ async fn stream_holed() {
                 assert_eq!(audited(&world.db).await, ["stream replaced"]);
             }
         }
-        assert!(set_aside(&world.db).await.is_empty(), "the outbox holds it all");
+        assert!(
+            set_aside(&world.db).await.is_empty(),
+            "the outbox holds it all"
+        );
     }
 }
 
@@ -242,7 +277,11 @@ async fn stream_ahead_at_first_contact() {
         let (store, state) = (world.broker.store(), tables(&world.db).await);
         world.broker.trim(trimmed_to); // from 3 on it still joins: 3 names 2
         world.restore(&backup).await;
-        assert_eq!(tables(&world.db).await, tables_from(&world.log[..2]).await, "reads go on");
+        assert_eq!(
+            tables(&world.db).await,
+            tables_from(&world.log[..2]).await,
+            "reads go on"
+        );
         let refused = weigh_again(&world.db, "a", 1).await;
         let Err(WriteError::MustImport(why)) = refused else {
             panic!("{refused:?}");
@@ -255,7 +294,10 @@ async fn stream_ahead_at_first_contact() {
         assert_eq!(tables(&world.db).await, state);
         assert_eq!(origin(&world.db).await, before);
         assert_eq!(report(&world.db).await.must_import, None);
-        assert_eq!(audited(&world.db).await, ["marked", "imported", "mark cleared"]);
+        assert_eq!(
+            audited(&world.db).await,
+            ["marked", "imported", "mark cleared"]
+        );
         assert!(set_aside(&world.db).await.is_empty());
         if trimmed_to == 0 {
             assert_eq!(world.broker.store(), store, "the stream is only read");
@@ -274,7 +316,10 @@ async fn stream_ahead_at_first_contact() {
     assert_eq!(cases, [Case::AheadAtFirstContact, Case::Equal]);
     world.assert_all_is_well().await;
     let said = audited(&world.db).await;
-    assert!(said.iter().any(|line| line.starts_with("ALARM")), "{said:?}");
+    assert!(
+        said.iter().any(|line| line.starts_with("ALARM")),
+        "{said:?}"
+    );
 }
 
 /// This process has published; whatever grows from then on is somebody else's.
@@ -292,7 +337,7 @@ async fn stream_ahead_later() {
     world.is_refused_as_halted("another relay publishes").await;
     assert_eq!(world.broker.store(), store, "nothing is touched");
     assert_eq!(outbox_rows(&world.db).await, world.log[..2]);
-    assert!(audited(&world.db).await.is_empty());
+    assert_eq!(audited(&world.db).await, ["marked"]);
     drop(relay);
 
     // The cure it names: stop the other, restart this one.
@@ -314,7 +359,9 @@ async fn stream_ahead_and_trimmed() {
     world.restore(&backup).await;
 
     assert_eq!(world.meet().await, [Case::AheadAndTrimmed]);
-    world.is_refused_as_halted("older than the stream keeps").await;
+    world
+        .is_refused_as_halted("older than the stream keeps")
+        .await;
     assert_eq!(world.broker.store(), store, "nothing is touched");
     assert_eq!(outbox_rows(&world.db).await, world.log[..2]);
     assert!(report(&world.db).await.must_import.is_some());
@@ -323,7 +370,10 @@ async fn stream_ahead_and_trimmed() {
     world.restart().await;
     new_epoch(&world.db, &world.broker).await.unwrap();
     assert_eq!(world.meet().await, [Case::OlderEpoch, Case::Equal]);
-    assert_eq!(set_aside(&world.db).await, found_in(FoundIn::Stream, &world.log[3..]));
+    assert_eq!(
+        set_aside(&world.db).await,
+        found_in(FoundIn::Stream, &world.log[3..])
+    );
     world.log.truncate(2);
     world.assert_all_is_well().await;
 }
@@ -342,10 +392,18 @@ async fn stream_forked() {
         world.is_refused_as_halted("both lived on").await;
         assert_eq!(world.broker.store(), store, "nothing is touched");
         assert_eq!(outbox_rows(&world.db).await, world.log);
-        assert!(audited(&world.db).await.is_empty());
         assert!(set_aside(&world.db).await.is_empty());
         world.restart().await;
-        assert_eq!(world.meet().await, [Case::Forked], "a restart decides nothing");
+        let refused = weigh_again(&world.db, "a", 1).await;
+        let Err(WriteError::MustImport(why)) = refused else {
+            panic!("a restart is no way around a halt: {refused:?}");
+        };
+        assert!(why.contains("it had halted"), "{why}");
+        assert_eq!(
+            world.meet().await,
+            [Case::Forked],
+            "a restart decides nothing"
+        );
     }
 }
 
@@ -367,12 +425,42 @@ async fn stream_older_epoch() {
         world.assert_all_is_well().await;
         assert_eq!(head(&world.broker).await.origin, origin(&world.db).await);
         assert_eq!(origin(&world.db).await.epoch, 2);
-        assert_eq!(set_aside(&world.db).await, found_in(FoundIn::Stream, &lost), "saved, and once");
+        assert_eq!(
+            set_aside(&world.db).await,
+            found_in(FoundIn::Stream, &lost),
+            "saved, and once"
+        );
         world.write(1).await;
         world.meet().await;
         world.broker.restore(older.clone());
         world.restart().await;
     }
+}
+
+/// A replacement that was killed half-way, by this life of the file: it is begun again.
+#[tokio::test(start_paused = true)]
+async fn stream_closed() {
+    for written in [0, 2] {
+        let mut world = World::with(3).await;
+        close_stream(&world.broker, 1).await;
+        let door = world.door().await;
+        world.restart().await;
+        world.write(written).await;
+        assert_eq!(world.meet().await, [Case::Closed, Case::Equal]);
+        world.assert_all_is_well().await;
+        assert_ne!(world.door().await, door);
+        assert!(set_aside(&world.db).await.is_empty());
+        assert_eq!(audited(&world.db).await, ["stream replaced"]);
+    }
+    // By a later life: it is not ours to replace, and nothing can be appended to it.
+    let world = World::with(3).await;
+    close_stream(&world.broker, 2).await;
+    let store = world.broker.store();
+    assert_eq!(world.meet().await, [Case::LaterEpoch]);
+    assert_eq!(world.broker.store(), store);
+    world
+        .is_refused_as_halted("it is in epoch 2, this file in epoch 1")
+        .await;
 }
 
 /// The file that lost, started once more.
@@ -388,7 +476,9 @@ async fn stream_later_epoch() {
     world.write(1).await;
 
     assert_eq!(world.meet().await, [Case::LaterEpoch]);
-    world.is_refused_as_halted("it is in epoch 2, this file in epoch 1").await;
+    world
+        .is_refused_as_halted("it is in epoch 2, this file in epoch 1")
+        .await;
     assert_eq!(world.broker.store(), store, "nothing is touched");
     assert_eq!(outbox_rows(&world.db).await, world.log);
 }
@@ -424,7 +514,10 @@ async fn stream_foreign_replaced() {
 
     assert_eq!(world.meet().await, [Case::ForeignReplaced, Case::Equal]);
     world.assert_all_is_well().await;
-    assert_eq!(set_aside(&world.db).await, found_in(FoundIn::Stream, &elsewhere.log));
+    assert_eq!(
+        set_aside(&world.db).await,
+        found_in(FoundIn::Stream, &elsewhere.log)
+    );
     assert_eq!(audited(&world.db).await, ["new epoch", "stream replaced"]);
 
     // The decision was about that stream and no other.
@@ -443,7 +536,10 @@ async fn stream_database_lost() {
     std::fs::remove_file(world.db.path()).unwrap();
     world.db = world.scratch.producer().await;
     let refused = weigh_again(&world.db, "a", 1).await;
-    assert!(matches!(refused, Err(WriteError::MustImport(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(WriteError::MustImport(_))),
+        "{refused:?}"
+    );
 
     let cases = world.meet().await;
     let expected = [Case::DatabaseLost, Case::AheadAtFirstContact, Case::Equal];
@@ -453,7 +549,10 @@ async fn stream_database_lost() {
     assert_eq!(tables(&world.db).await, state);
     world.assert_all_is_well().await;
     let said = audited(&world.db).await;
-    assert_eq!(said, ["marked", "identity taken over", "imported", "mark cleared"]);
+    assert_eq!(
+        said,
+        ["marked", "identity taken over", "imported", "mark cleared"]
+    );
 
     // Where the stream does not begin at 1 there is nothing to make a whole database from.
     world.db.close().await;
@@ -476,12 +575,71 @@ async fn a_program_that_cannot_fold_its_log_halts_instead_of_importing() {
     foldless.fold = None;
     world.db = Database::open(world.db.path(), foldless).await.unwrap();
     assert_eq!(world.meet().await, [Case::AheadAtFirstContact]);
-    world.is_refused_as_halted("does not say how its tables follow").await;
+    world
+        .is_refused_as_halted("does not say how its tables follow")
+        .await;
     assert_eq!(outbox_rows(&world.db).await, world.log[..2]);
 
     world.restart().await;
     world.meet().await;
     world.assert_all_is_well().await;
+}
+
+/// Half a log is worse than an old one: whoever starts such a file takes over the rest before it writes.
+#[tokio::test(start_paused = true)]
+async fn an_import_that_is_killed_half_way_leaves_a_marked_file() {
+    let mut world = World::with(2).await;
+    let image = Image::take(world.db.path());
+    world.write(4).await;
+    world.meet().await;
+    world.roll_back(&image).await; // unmarked
+    let mortal = Mortal::after(6, &world.broker);
+    let mut relay = Relay::new(&world.db, mortal);
+    relay.import_one_by_one();
+    relay.step().await.expect_err("it is killed");
+    let half = outbox_rows(&world.db).await.len();
+    assert!((3..6).contains(&half), "not half-way: {half}");
+    drop(relay);
+    kill(world.db.clone()).await;
+
+    world.db = world.scratch.producer().await;
+    let refused = weigh_again(&world.db, "a", 1).await;
+    assert!(
+        matches!(refused, Err(WriteError::MustImport(_))),
+        "{refused:?}"
+    );
+    world.meet().await;
+    world.assert_all_is_well().await;
+}
+
+/// What a damaged broker has lost cannot come home, be it in the middle or at the end: a person decides.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_lost_what_this_file_lacks_is_not_taken_over() {
+    for lost in [4, 5] {
+        let mut world = World::with(2).await;
+        let backup = world.backup();
+        world.write(3).await;
+        world.meet().await;
+        world.restore(&backup).await;
+        world.broker.lose(lost);
+        let store = world.broker.store();
+        assert_eq!(world.meet().await, [Case::AheadAtFirstContact]);
+        world
+            .is_refused_as_halted(&format!("the stream has lost event {lost}"))
+            .await;
+        assert_eq!(world.broker.store(), store, "nothing is touched");
+
+        world.restart().await;
+        new_epoch(&world.db, &world.broker).await.unwrap();
+        assert_eq!(world.meet().await, [Case::OlderEpoch, Case::Equal]);
+        let log = outbox_rows(&world.db).await;
+        assert_one_log(&world.db, &world.broker, &log).await;
+        let mut kept = found_in(FoundIn::Stream, &log); // one list of all that can be found
+        kept.extend(set_aside(&world.db).await);
+        kept.sort_by_key(|(_, seq, _)| *seq);
+        world.log.retain(|event| event.seq != lost);
+        assert_eq!(kept, found_in(FoundIn::Stream, &world.log));
+    }
 }
 
 /// What another moment may mend, a full disk for one, does not halt a service for good.
@@ -495,21 +653,33 @@ async fn an_import_that_fails_for_the_moment_is_tried_again() {
     image.roll_back(world.db.path());
     let full = Arc::new(AtomicBool::new(true));
     let known = full.clone();
-    let fold = Fold::new(&["parcels", "totals"], decode, move |rows, event| {
-        match known.load(Ordering::Relaxed) {
+    let fold = Fold::new(
+        &["parcels", "totals"],
+        decode,
+        move |rows, event| match known.load(Ordering::Relaxed) {
             true => Err(ApplyError::Transient("the disk is full".to_owned())),
             false => Ok(store(rows, &event.event)?),
-        }
-    });
+        },
+    );
     let options = options().fold(fold);
     world.db = Database::open(world.db.path(), options).await.unwrap();
     let mut relay = Relay::new(&world.db, world.broker.clone());
     for _ in 0..3 {
         let error = relay.step().await.expect_err("there is no room");
-        assert!(relay::chain(&error).contains("the disk is full"), "{error:?}");
-        assert!(matches!(world.db.gate(), Gate::MustImport(_)), "{:?}", world.db.gate());
+        assert!(
+            relay::chain(&error).contains("the disk is full"),
+            "{error:?}"
+        );
+        assert!(
+            matches!(world.db.gate(), Gate::MustImport(_)),
+            "{:?}",
+            world.db.gate()
+        );
     }
     full.store(false, Ordering::Relaxed);
-    assert_eq!(settle(&mut relay).await, [Case::AheadAtFirstContact, Case::Equal]);
+    assert_eq!(
+        settle(&mut relay).await,
+        [Case::AheadAtFirstContact, Case::Equal]
+    );
     world.assert_all_is_well().await;
 }

@@ -1,20 +1,22 @@
 //! A service small enough to test with: parcels that are weighed, in a file of their own.
 
+mod faults;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Answers, AppendLog, ApplyError, Case, Connect, Consumer, Database, Fold, FoundIn, Head, Holds, Lines,
-    Log, LogError, NewEvent, OpenError, Options, Origin, Position, Producer, ReadOnly, Received,
-    Record, Relay, Report, Rows, Sink, Step, Stream, Tx, WriteError, row,
+    Answers, AppendLog, ApplyError, Case, Consumer, Database, Fold, FoundIn, Holds, Lines, Log,
+    LogError, NewEvent, Options, Position, Producer, ReadOnly, Received, Record, Relay, Report,
+    Rows, Sink, Step, Tx, WriteError, row,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+
+pub use faults::{Image, Mortal, beside, close_stream, kill, reopen};
 
 pub const MIGRATIONS: &[&str] = &[
     "create table parcels (id text primary key, weight_g integer not null check (weight_g > 0)) strict;
@@ -48,6 +50,16 @@ impl Scratch {
         Self {
             dir: tempfile::tempdir().unwrap(),
         }
+    }
+
+    /// In memory, where the system has a folder for that: for tests that open many files and never lose power.
+    pub fn quick() -> Self {
+        let folder = Path::new("/dev/shm");
+        let dir = match folder.is_dir() {
+            true => tempfile::tempdir_in(folder),
+            false => tempfile::tempdir(),
+        };
+        Self { dir: dir.unwrap() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -260,21 +272,29 @@ pub fn read_totals(rows: &Connection) -> rusqlite::Result<Vec<Total>> {
 
 /// Adds up what the parcels weighed; a version that is not the next makes a dead letter.
 pub fn totals(producer: impl Producer) -> Consumer {
-    Consumer::projection("parcel-totals", "PARCELS", decode, |rows, event: &Received<Weighed>| {
-        let event = &event.event;
-        let sql = "select coalesce(max(version), 0) from totals where parcel = ?1";
-        let known: u64 = rows.query_row(sql, [&event.parcel], |row| row.get(0))?;
-        if event.version != known + 1 {
-            let why = format!("version {} after {known}", event.version);
-            return Err(ApplyError::Rejected(why));
-        }
-        Ok(add(rows, event)?)
-    })
+    Consumer::projection(
+        "parcel-totals",
+        "PARCELS",
+        decode,
+        |rows, event: &Received<Weighed>| {
+            let event = &event.event;
+            let sql = "select coalesce(max(version), 0) from totals where parcel = ?1";
+            let known: u64 = rows.query_row(sql, [&event.parcel], |row| row.get(0))?;
+            if event.version != known + 1 {
+                let why = format!("version {} after {known}", event.version);
+                return Err(ApplyError::Rejected(why));
+            }
+            Ok(add(rows, event)?)
+        },
+    )
     .loads(
         &["totals"],
         |rows, total: &Total| {
             let sql = "insert into totals values (?1, ?2, ?3, ?4)";
-            rows.execute(sql, (&total.parcel, total.version, total.times, total.total_g))?;
+            rows.execute(
+                sql,
+                (&total.parcel, total.version, total.times, total.total_g),
+            )?;
             Ok(())
         },
         share,
@@ -317,79 +337,12 @@ impl Producer for Front {
     }
 }
 
-/// What lies on the disk, WAL and lock included: as a kill would leave it, or a snapshot of the volume keep it.
-#[derive(Clone)]
-pub struct Image {
-    file: Vec<u8>,
-    wal: Option<Vec<u8>>,
-    lock: Vec<u8>,
-}
-
-impl Image {
-    /// Nobody may be writing.
-    pub fn take(path: &Path) -> Self {
-        Self {
-            file: std::fs::read(path).unwrap(),
-            wal: std::fs::read(beside(path, "-wal")).ok(),
-            lock: std::fs::read(beside(path, ".lock")).unwrap(),
-        }
-    }
-
-    /// The volume as it was: the same files with older bytes. Nothing local can see it.
-    pub fn roll_back(&self, path: &Path) {
-        self.write_over(path);
-        std::fs::write(beside(path, ".lock"), &self.lock).unwrap();
-    }
-
-    /// The bytes written into the file that is there. Its lock file stays as it is.
-    pub fn write_over(&self, path: &Path) {
-        std::fs::write(path, &self.file).unwrap();
-        for stray in ["-wal", "-shm"] {
-            let _none = std::fs::remove_file(beside(path, stray));
-        }
-        if let Some(wal) = &self.wal {
-            std::fs::write(beside(path, "-wal"), wal).unwrap();
-        }
-    }
-
-    /// A copy in the file's place, as `cp` makes one where nothing is.
-    pub fn copy_to(&self, path: &Path) {
-        let _none = std::fs::remove_file(path);
-        self.write_over(path);
-    }
-}
-
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Ends a process as `kill -9` does: the file and its WAL stay as they lie.
-pub async fn kill(db: Database) {
-    let path = db.path().to_owned();
-    let image = Image::take(&path);
-    db.close().await;
-    image.roll_back(&path);
-}
-
-/// Opens a file whose last owner was dropped and may just be ending.
-pub async fn reopen(path: &Path, options: Options) -> Database {
-    for _ in 0..5_000 {
-        match Database::open(path, options.clone()).await {
-            Err(OpenError::InUse { .. }) => {}
-            opened => return opened.unwrap(),
-        }
-        let a_moment = || std::thread::sleep(Duration::from_millis(1)); // of real time, whatever the clock says
-        tokio::task::spawn_blocking(a_moment).await.unwrap();
-    }
-    panic!("{} is still in use", path.display());
-}
-
 /// How the file stands, seen from beside it.
 pub async fn report(db: &Database) -> Report {
     let beside = ReadOnly::open(db.path(), &options()).await.unwrap();
-    beside.report().await.unwrap()
+    let report = beside.report().await.unwrap();
+    beside.close().await;
+    report
 }
 
 /// What was done to the file, oldest first.
@@ -447,7 +400,7 @@ pub async fn tables(db: &Database) -> Vec<String> {
 
 /// The service's own tables, as a new file makes them from these events.
 pub async fn tables_from(events: &[Record]) -> Vec<String> {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     let mut outbox = db.outbox();
     let head = outbox.head().await.unwrap().unwrap();
@@ -480,7 +433,10 @@ pub async fn assert_same_log(db: &Database, broker: &MemoryBroker, log: &[Record
     let stream = broker.records();
     let end = &log[log.len() - stream.len().min(log.len())..];
     assert_eq!(stream, end, "the stream is not the log");
-    assert!(!stream.is_empty() || log.is_empty(), "the stream never loses its head");
+    assert!(
+        !stream.is_empty() || log.is_empty(),
+        "the stream never loses its head"
+    );
     assert_eq!(tables(db).await, tables_from(log).await);
     assert_eq!(db.gate(), relay::Gate::Open);
     assert_eq!(report(db).await.must_import, None);
@@ -491,7 +447,10 @@ pub async fn follow(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
     let mut follower = consumer.follow(db, broker.clone());
     for _ in 0..1_000 {
         let _retried = follower.step().await;
-        let (end, status) = (broker.records().last().map(|last| last.seq), consumer.status());
+        let (end, status) = (
+            broker.records().last().map(|last| last.seq),
+            consumer.status(),
+        );
         if Some(status.borrow().offset) == end && status.borrow().trouble.is_none() {
             return;
         }
@@ -531,110 +490,4 @@ pub async fn applied(db: &Database) -> Vec<(u64, String)> {
             .collect::<Result<Vec<_>, _>>()
     });
     read.await.unwrap()
-}
-
-/// A broker that is gone for good after so many operations: the last of them is done, and its answer never comes. So it
-/// looks to a process that is killed there.
-#[derive(Clone)]
-pub struct Mortal {
-    broker: MemoryBroker,
-    left: Arc<AtomicU64>,
-}
-
-pub struct MortalSession {
-    session: <MemoryBroker as Connect>::Session,
-    left: Arc<AtomicU64>,
-}
-
-impl Mortal {
-    pub fn after(operations: u64, broker: &MemoryBroker) -> Self {
-        Self {
-            broker: broker.clone(),
-            left: Arc::new(AtomicU64::new(operations)),
-        }
-    }
-
-    pub fn is_gone(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// Does the operation, if there is one left; the last one answers no more.
-async fn until_gone<T>(
-    left: &AtomicU64,
-    operation: impl Future<Output = Result<T, LogError>>,
-) -> Result<T, LogError> {
-    let gone = || LogError::Lost("killed here".to_owned(), None);
-    let before = left.load(Ordering::Relaxed);
-    if before == 0 {
-        return Err(gone());
-    }
-    left.store(before - 1, Ordering::Relaxed);
-    let done = operation.await;
-    match before {
-        1 => Err(gone()),
-        _ => done,
-    }
-}
-
-impl Connect for Mortal {
-    type Session = MortalSession;
-
-    async fn connect(&self) -> Result<MortalSession, LogError> {
-        let session = until_gone(&self.left, self.broker.connect()).await?;
-        let left = self.left.clone();
-        Ok(MortalSession { session, left })
-    }
-
-    fn stream(&self) -> &str {
-        self.broker.stream()
-    }
-}
-
-impl Log for MortalSession {
-    async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        until_gone(&self.left, self.session.head()).await
-    }
-
-    async fn read_after(
-        &mut self,
-        after: u64,
-        limit: usize,
-        wait: Duration,
-    ) -> Result<Vec<Record>, LogError> {
-        until_gone(&self.left, self.session.read_after(after, limit, wait)).await
-    }
-}
-
-impl AppendLog for MortalSession {
-    async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
-        until_gone(&self.left, self.session.append_after(head, records)).await
-    }
-}
-
-impl Stream for MortalSession {
-    async fn create(
-        &mut self,
-        first: u64,
-        origin: &Origin,
-        incarnation: &str,
-    ) -> Result<Head, LogError> {
-        until_gone(&self.left, self.session.create(first, origin, incarnation)).await
-    }
-
-    async fn close(&mut self, epoch: u32) -> Result<Head, LogError> {
-        until_gone(&self.left, self.session.close(epoch)).await
-    }
-
-    async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
-        until_gone(&self.left, self.session.delete(incarnation)).await
-    }
-
-    async fn trim(&mut self, first: u64) -> Result<(), LogError> {
-        until_gone(&self.left, self.session.trim(first)).await
-    }
-
-    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
-        until_gone(&self.left, self.session.slowest_reader()).await
-    }
 }

@@ -167,6 +167,7 @@ impl WorldBuilder {
             members: self.members,
             final_check: FinalCheck::Due,
             dead_letters_expected: false,
+            trimmed_streams_expected: false,
             folder,
         }
     }

@@ -33,6 +33,7 @@ pub struct World {
     members: Members,
     final_check: FinalCheck,
     dead_letters_expected: bool,
+    trimmed_streams_expected: bool,
     folder: TempDir,
 }
 
@@ -124,6 +125,11 @@ impl World {
     /// The final check will not mind dead letters.
     pub fn expect_dead_letters(&mut self) {
         self.dead_letters_expected = true;
+    }
+
+    /// The final check will not mind events that an outbox keeps and its stream does not any more, from the oldest on.
+    pub fn expect_trimmed_streams(&mut self) {
+        self.trimmed_streams_expected = true;
     }
 
     /// Leaves the final check out. Say why at the call: it is what finds the faults nobody looked for.

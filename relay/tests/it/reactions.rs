@@ -1,0 +1,260 @@
+//! Reactions that were put back: what they have answered once they do not answer again, and nothing stays unanswered.
+
+use relay::memory::MemoryBroker;
+use relay::{
+    ApplyError, Case, Consumer, Database, Fold, NewEvent, Options, Received, adopt_stream, backup,
+    restore,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::support::{
+    Image, Scratch, Weighed, count, decode, meet, outbox_rows, weigh_again, weigh_many,
+};
+
+const MIGRATIONS: &[&str] = &["create table notices (parcel_event integer primary key) strict"];
+
+/// A parcel was noticed.
+#[derive(Serialize, Deserialize)]
+struct Noticed {
+    parcel_event: u64,
+}
+
+fn options() -> Options {
+    Options::new("scale-service", "SCALES", MIGRATIONS).fold(Fold::new(
+        &["notices"],
+        decode_noticed,
+        |rows, event: &Received<Noticed>| {
+            rows.execute(
+                "insert into notices values (?1)",
+                [event.event.parcel_event],
+            )?;
+            Ok(())
+        },
+    ))
+}
+
+fn decode_noticed(_: &str, data: &[u8]) -> Result<Option<Noticed>, serde_json::Error> {
+    serde_json::from_slice(data).map(Some)
+}
+
+/// Answers every second event.
+fn notices() -> Consumer {
+    Consumer::reaction(
+        "notices",
+        "PARCELS",
+        decode,
+        |tx, event: &Received<Weighed>| {
+            if event.seq % 2 == 0 {
+                return Ok(());
+            }
+            if event.event.weight_g == 13 {
+                return Err(ApplyError::Rejected("unlucky".to_owned()));
+            }
+            let noticed = Noticed {
+                parcel_event: event.seq,
+            };
+            tx.execute("insert into notices values (?1)", [event.seq])?;
+            tx.emit(NewEvent {
+                event_type: "scales.noticed.v1",
+                aggregate: event.aggregate.clone(),
+                data: &noticed,
+                sealed: None,
+                decode: decode_noticed,
+            })?;
+            Ok(())
+        },
+    )
+}
+
+/// What was answered, in order.
+async fn answered(db: &Database) -> Vec<u64> {
+    let rows = outbox_rows(db).await;
+    let of = |bytes: &[u8]| {
+        let envelope = relay::Envelope::parse(bytes).unwrap();
+        serde_json::from_str::<Noticed>(envelope.data.get())
+            .unwrap()
+            .parcel_event
+    };
+    rows.iter().map(|row| of(&row.bytes)).collect()
+}
+
+/// The parcels' stream with so many events, and the scales' own, to which nobody has published yet.
+struct World {
+    scratch: Scratch,
+    parcels: MemoryBroker,
+    producer: Database,
+    scales: MemoryBroker,
+    db: Database,
+}
+
+impl World {
+    async fn with(events: u64) -> Self {
+        let scratch = Scratch::new();
+        let (parcels, scales) = (MemoryBroker::new(1), MemoryBroker::new(2));
+        let producer = scratch.producer().await;
+        weigh_many(&producer, events).await;
+        meet(&producer, &parcels).await;
+        let db = Database::open(scratch.path("scales.db"), options())
+            .await
+            .unwrap();
+        Self {
+            scratch,
+            parcels,
+            producer,
+            scales,
+            db,
+        }
+    }
+
+    async fn weigh(&self, events: u64) {
+        weigh_many(&self.producer, events).await;
+        meet(&self.producer, &self.parcels).await;
+    }
+
+    /// Reacts to everything there is, and publishes.
+    async fn react(&self) {
+        react(&self.db, &self.parcels).await;
+        meet(&self.db, &self.scales).await;
+    }
+
+    async fn open(&mut self) {
+        self.db = Database::open(self.scratch.path("scales.db"), options())
+            .await
+            .unwrap();
+    }
+}
+
+async fn react(db: &Database, parcels: &MemoryBroker) {
+    let consumer = notices();
+    let mut follower = consumer.follow(db, parcels.clone());
+    for _ in 0..50 {
+        let _retried = follower.step().await;
+        if consumer.status().borrow().offset == parcels.records().len() as u64 {
+            return;
+        }
+    }
+    panic!("stuck: {:?}", consumer.status().borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_reaction_answers_nothing_twice_and_leaves_nothing_out() {
+    let mut world = World::with(3).await;
+    world.react().await;
+    let copy = world.scratch.path("backup.db");
+    backup(world.db.path(), &options(), &copy).unwrap();
+    world.weigh(4).await;
+    world.react().await;
+    assert_eq!(answered(&world.db).await, [1, 3, 5, 7]);
+    world.db.close().await;
+    restore(&copy, &options(), &world.scratch.path("scales.db")).unwrap();
+    world.open().await;
+
+    // Marked, it does not answer: it does not know yet what it has said.
+    let mut early = notices().follow(&world.db, world.parcels.clone());
+    early.step().await.unwrap();
+    let error = early.step().await.unwrap_err().to_string();
+    assert!(
+        error.contains("until this database has met its stream"),
+        "{error}"
+    );
+    drop(early);
+    assert_eq!(answered(&world.db).await, [1, 3]);
+
+    world.weigh(3).await;
+    let cases = meet(&world.db, &world.scales).await;
+    assert_eq!(cases, [Case::AheadAtFirstContact, Case::Equal]);
+    world.react().await;
+    assert_eq!(answered(&world.db).await, [1, 3, 5, 7, 9]);
+    assert_eq!(count(&world.db, "notices").await, 5);
+    assert_eq!(count(&world.db, "relay_dead_letter").await, 0);
+}
+
+/// It was rejected, and later, after a retry, answered. The copy is from between the two.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
+    let mut world = World::with(0).await;
+    weigh_again(&world.producer, "a", 13).await.unwrap();
+    meet(&world.producer, &world.parcels).await;
+    react(&world.db, &world.parcels).await;
+    assert_eq!(count(&world.db, "relay_dead_letter").await, 1);
+    let image = Image::take(world.db.path());
+    let cured = Consumer::reaction(
+        "notices",
+        "PARCELS",
+        decode,
+        |tx, event: &Received<Weighed>| {
+            let noticed = Noticed {
+                parcel_event: event.seq,
+            };
+            tx.execute("insert into notices values (?1)", [event.seq])?;
+            tx.emit(NewEvent {
+                event_type: "scales.noticed.v1",
+                aggregate: event.aggregate.clone(),
+                data: &noticed,
+                sealed: None,
+                decode: decode_noticed,
+            })?;
+            Ok(())
+        },
+    );
+    assert_eq!(
+        cured
+            .dead_letters(&world.db)
+            .retry("a")
+            .await
+            .unwrap()
+            .applied,
+        1
+    );
+    meet(&world.db, &world.scales).await;
+    world.db.close().await;
+    image.roll_back(&world.scratch.path("scales.db"));
+    world.open().await;
+    assert_eq!(count(&world.db, "relay_dead_letter").await, 1);
+    meet(&world.db, &world.scales).await;
+    assert_eq!(count(&world.db, "relay_dead_letter").await, 0);
+    assert_eq!(
+        cured
+            .dead_letters(&world.db)
+            .retry("a")
+            .await
+            .unwrap()
+            .applied,
+        0
+    );
+    assert_eq!(answered(&world.db).await, [1]);
+}
+
+/// Answers that were set aside are in no log: the events they were given to are unanswered.
+#[tokio::test(start_paused = true)]
+async fn answers_that_an_adoption_sets_aside_are_given_again() {
+    let mut world = World::with(3).await;
+    world.react().await;
+    let image = Image::take(world.db.path());
+    image.copy_to(&world.scratch.path("rival.db"));
+    let mut unmarked = options();
+    unmarked.open_without_stream = true;
+    let rival = Database::open(world.scratch.path("rival.db"), unmarked)
+        .await
+        .unwrap();
+    world.weigh(2).await;
+    // The rival answers 5 and is the one that publishes; here 5 and 9 are answered while the broker is away, and 7 is dead.
+    react(&rival, &world.parcels).await;
+    meet(&rival, &world.scales).await;
+    world.weigh(1).await;
+    weigh_again(&world.producer, "a", 13).await.unwrap();
+    world.weigh(2).await;
+    react(&world.db, &world.parcels).await;
+    assert_eq!(meet(&world.db, &world.scales).await, [Case::Forked]);
+    world.db.close().await;
+    world.open().await;
+    adopt_stream(&world.db, &world.scales).await.unwrap();
+    meet(&world.db, &world.scales).await;
+    world.react().await;
+    assert_eq!(answered(&world.db).await, [1, 3, 5, 9]);
+    let letters = notices().dead_letters(&world.db).list(10).await.unwrap();
+    assert_eq!(
+        letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
+        [7]
+    );
+}

@@ -1,0 +1,248 @@
+//! Sealed parts on their way: into the outbox, through the stream, and home; and what a lost key costs.
+
+use std::path::Path;
+
+use relay::memory::MemoryBroker;
+use relay::{
+    ApplyError, Case, Database, EmitError, Fold, Gate, Keys, NewEvent, OpenError, Options,
+    Received, Rows, WriteError,
+};
+
+use crate::support::{
+    Front, Image, Scratch, Weighed, decode, follow, meet, outbox_rows, totals, weighed,
+};
+
+const ADDRESSES: &[&str] = &[
+    "create table addresses (parcel text primary key, address text not null) strict;
+     create table totals (
+       parcel text primary key, version integer not null, times integer not null, total_g integer not null
+     ) strict;",
+];
+
+/// The parcel service, and where each parcel goes: nobody else's business.
+fn options(keys: Option<Keys>) -> Options {
+    let fold = Fold::new(&["addresses"], decode, |rows, event: &Received<Weighed>| {
+        let Some(sealed) = &event.sealed else {
+            return Err(ApplyError::Fatal("no address".to_owned()));
+        };
+        let address = String::from_utf8_lossy(sealed);
+        Ok(store(rows, &event.event.parcel, &address)?)
+    });
+    Options {
+        keys,
+        ..Options::new("parcel-service", "PARCELS", ADDRESSES).fold(fold)
+    }
+}
+
+fn store(rows: &Rows<'_>, parcel: &str, address: &str) -> relay::rusqlite::Result<()> {
+    let sql = "insert or replace into addresses values (?1, ?2)";
+    rows.execute(sql, (parcel, address)).map(drop)
+}
+
+async fn send(
+    db: &Database,
+    parcel: &'static str,
+    address: &'static str,
+) -> Result<u64, WriteError<EmitError>> {
+    db.write(move |tx| {
+        store(tx.rows(), parcel, address)?;
+        tx.emit(NewEvent {
+            event_type: "parcels.weighed.v1",
+            aggregate: parcel.to_owned(),
+            data: &weighed(parcel, 1, 1),
+            sealed: Some(address.as_bytes().to_vec()),
+            decode,
+        })
+    })
+    .await
+}
+
+async fn addresses(db: &Database) -> Vec<String> {
+    let read = db.read(|rows| {
+        let mut all =
+            rows.prepare("select parcel || ': ' || address from addresses order by parcel")?;
+        all.query_map([], |row| row.get(0))?
+            .collect::<Result<Vec<String>, _>>()
+    });
+    read.await.unwrap()
+}
+
+const SENT: [(&str, &str); 3] = [("a", "12 Elm Street"), ("b", ""), ("c", "Nørrebrogade 7")];
+
+/// A service that has sealed three addresses and published them. The image is of before that.
+struct World {
+    scratch: Scratch,
+    broker: MemoryBroker,
+    db: Database,
+    before: Image,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+        let keys = Keys::open_or_create(&scratch.path("parcels.keys")).unwrap();
+        let db = Database::open(scratch.path("parcels.db"), options(Some(keys)))
+            .await
+            .unwrap();
+        let before = Image::take(db.path());
+        for (parcel, address) in SENT {
+            send(&db, parcel, address).await.unwrap();
+        }
+        meet(&db, &broker).await;
+        Self {
+            scratch,
+            broker,
+            db,
+            before,
+        }
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::open(&self.scratch.path("parcels.keys")).unwrap()
+    }
+
+    async fn reopen(&mut self, keys: Option<Keys>) {
+        self.db.close().await;
+        self.db = Database::open(self.scratch.path("parcels.db"), options(keys))
+            .await
+            .unwrap();
+    }
+
+    async fn assert_home(&self) {
+        assert_eq!(
+            addresses(&self.db).await,
+            SENT.map(|(parcel, address)| format!("{parcel}: {address}"))
+        );
+        assert_eq!(outbox_rows(&self.db).await, self.broker.records());
+        assert_eq!(self.db.gate(), Gate::Open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sealed_parts_come_home_with_the_log() {
+    let mut world = World::new().await;
+    let keys = world.scratch.path("parcels.keys");
+    Keys::rotate(&keys).unwrap(); // every key ever used still opens
+    world.db.close().await;
+    std::fs::remove_file(world.db.path()).unwrap();
+    world.db = Database::open(
+        world.scratch.path("parcels.db"),
+        options(Some(world.keys())),
+    )
+    .await
+    .unwrap();
+    let cases = meet(&world.db, &world.broker).await;
+    assert_eq!(
+        cases,
+        [Case::DatabaseLost, Case::AheadAtFirstContact, Case::Equal]
+    );
+    world.assert_home().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_right_key_nothing_is_taken_over_and_with_it_everything_is() {
+    let another =
+        |world: &World| Some(Keys::open_or_create(&world.scratch.path("other.keys")).unwrap());
+    let cures: [(fn(&World) -> Option<Keys>, &str); 2] = [
+        (|_| None, "has no key file"),
+        (another, "put the old key file back"),
+    ];
+    for (keys, cure) in cures {
+        let mut world = World::new().await;
+        world.db.close().await;
+        world.before.roll_back(&world.scratch.path("parcels.db"));
+        let (stream, keys) = (world.broker.store(), keys(&world));
+        world.db = Database::open(world.scratch.path("parcels.db"), options(keys))
+            .await
+            .unwrap();
+        assert_eq!(
+            meet(&world.db, &world.broker).await,
+            [Case::AheadAtFirstContact]
+        );
+        let refused = send(&world.db, "d", "1 Oak Lane").await;
+        assert!(
+            matches!(&refused, Err(WriteError::Halted(why)) if why.contains(cure)),
+            "{refused:?}"
+        );
+        assert_eq!(world.broker.store(), stream, "nothing is touched");
+        assert!(outbox_rows(&world.db).await.is_empty());
+        assert!(addresses(&world.db).await.is_empty());
+
+        world.reopen(Some(world.keys())).await;
+        meet(&world.db, &world.broker).await;
+        world.assert_home().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_key_file_is_noticed_before_anything_is_sealed_with_a_new_one() {
+    let world = World::new().await;
+    world.db.close().await;
+    let path = world.scratch.path("parcels.db");
+    let new = Keys::open_or_create(&world.scratch.path("new.keys")).unwrap();
+    let refused = Database::open(&path, options(Some(new)))
+        .await
+        .err()
+        .unwrap();
+    let old = world.keys().ids().next().unwrap().to_owned();
+    assert!(
+        matches!(&refused, OpenError::KeyLost { key, .. } if *key == old),
+        "{refused}"
+    );
+    assert!(
+        refused.to_string().contains("put the old key file back"),
+        "{refused}"
+    );
+    let db = Database::open(&path, options(Some(world.keys())))
+        .await
+        .unwrap();
+    send(&db, "d", "1 Oak Lane").await.unwrap();
+}
+
+#[tokio::test]
+async fn without_keys_nothing_is_sealed_and_nothing_is_said() {
+    let scratch = Scratch::new();
+    let db = Database::open(scratch.path("parcels.db"), options(None))
+        .await
+        .unwrap();
+    let refused = send(&db, "a", "12 Elm Street").await;
+    assert!(
+        matches!(refused, Err(WriteError::Work(EmitError::NoKeys { .. }))),
+        "{refused:?}"
+    );
+    assert!(outbox_rows(&db).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_byte_of_it_is_told_to_anybody_else() {
+    let world = World::new().await;
+    let reader = world.scratch.reader().await;
+    follow(&totals(Front::of(&world.db)), &reader, &world.broker).await;
+    let (front, snapshot) = (Front::of(&world.db), totals(Front::of(&world.db)));
+    drop(front);
+    snapshot.rebuild();
+    let _rebuilt = snapshot.follow(&reader, world.broker.clone()).step().await;
+    reader.close().await;
+    let mut places: Vec<(&str, Vec<u8>)> = vec![(
+        "the consumer's file",
+        read(&world.scratch.path("scales.db")),
+    )];
+    for event in world.broker.records() {
+        places.push(("the stream", event.bytes.to_vec()));
+    }
+    for event in outbox_rows(&world.db).await {
+        places.push(("the outbox", event.bytes.to_vec()));
+    }
+    for (_, address) in SENT.iter().filter(|(_, address)| !address.is_empty()) {
+        for (place, bytes) in &places {
+            let told = bytes
+                .windows(address.len())
+                .any(|some| some == address.as_bytes());
+            assert!(!told, "{place} tells {address}");
+        }
+    }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}

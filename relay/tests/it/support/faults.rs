@@ -1,0 +1,197 @@
+//! What can happen to files and brokers: copies, kills, and a broker that goes away at a chosen moment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use relay::memory::MemoryBroker;
+use relay::{
+    AppendLog, Connect, Database, Head, Log, LogError, OpenError, Options, Origin, Record, Stream,
+};
+
+/// What lies on the disk, WAL and lock included: as a kill would leave it, or a snapshot of the volume keep it.
+#[derive(Clone)]
+pub struct Image {
+    file: Vec<u8>,
+    wal: Option<Vec<u8>>,
+    lock: Vec<u8>,
+}
+
+impl Image {
+    /// Nobody may be writing.
+    pub fn take(path: &Path) -> Self {
+        Self {
+            file: std::fs::read(path).unwrap(),
+            wal: std::fs::read(beside(path, "-wal")).ok(),
+            lock: std::fs::read(beside(path, ".lock")).unwrap(),
+        }
+    }
+
+    pub fn lock(&self) -> &[u8] {
+        &self.lock
+    }
+
+    /// The volume as it was: the same files with older bytes. Nothing local can see it.
+    pub fn roll_back(&self, path: &Path) {
+        self.write_over(path);
+        std::fs::write(beside(path, ".lock"), &self.lock).unwrap();
+    }
+
+    /// The bytes written into the file that is there. Its lock file stays as it is.
+    pub fn write_over(&self, path: &Path) {
+        std::fs::write(path, &self.file).unwrap();
+        for stray in ["-wal", "-shm"] {
+            let _none = std::fs::remove_file(beside(path, stray));
+        }
+        if let Some(wal) = &self.wal {
+            std::fs::write(beside(path, "-wal"), wal).unwrap();
+        }
+    }
+
+    /// A copy in the file's place, as `cp` makes one where nothing is.
+    pub fn copy_to(&self, path: &Path) {
+        let _none = std::fs::remove_file(path);
+        self.write_over(path);
+    }
+}
+
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Ends a process as `kill -9` does: the file and its WAL stay as they lie.
+pub async fn kill(db: Database) {
+    let path = db.path().to_owned();
+    let image = Image::take(&path);
+    db.close().await;
+    image.roll_back(&path);
+}
+
+/// Opens a file whose last owner was dropped and may just be ending.
+pub async fn reopen(path: &Path, options: Options) -> Database {
+    for _ in 0..5_000 {
+        match Database::open(path, options.clone()).await {
+            Err(OpenError::InUse { .. }) => {}
+            opened => return opened.unwrap(),
+        }
+        let a_moment = || std::thread::sleep(Duration::from_millis(1)); // of real time, whatever the clock says
+        tokio::task::spawn_blocking(a_moment).await.unwrap();
+    }
+    panic!("{} is still in use", path.display());
+}
+
+/// A broker that is gone for good after so many operations: the last of them is done, and its answer never comes. So it
+/// looks to a process that is killed there.
+#[derive(Clone)]
+pub struct Mortal {
+    broker: MemoryBroker,
+    left: Arc<AtomicU64>,
+}
+
+pub struct MortalSession {
+    session: <MemoryBroker as Connect>::Session,
+    left: Arc<AtomicU64>,
+}
+
+impl Mortal {
+    pub fn after(operations: u64, broker: &MemoryBroker) -> Self {
+        Self {
+            broker: broker.clone(),
+            left: Arc::new(AtomicU64::new(operations)),
+        }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Does the operation, if there is one left; the last one answers no more.
+async fn until_gone<T>(
+    left: &AtomicU64,
+    operation: impl Future<Output = Result<T, LogError>>,
+) -> Result<T, LogError> {
+    let gone = || LogError::Lost("killed here".to_owned(), None);
+    let before = left.load(Ordering::Relaxed);
+    if before == 0 {
+        return Err(gone());
+    }
+    left.store(before - 1, Ordering::Relaxed);
+    let done = operation.await;
+    match before {
+        1 => Err(gone()),
+        _ => done,
+    }
+}
+
+impl Connect for Mortal {
+    type Session = MortalSession;
+
+    async fn connect(&self) -> Result<MortalSession, LogError> {
+        let session = until_gone(&self.left, self.broker.connect()).await?;
+        let left = self.left.clone();
+        Ok(MortalSession { session, left })
+    }
+
+    fn stream(&self) -> &str {
+        self.broker.stream()
+    }
+}
+
+impl Log for MortalSession {
+    async fn head(&mut self) -> Result<Option<Head>, LogError> {
+        until_gone(&self.left, self.session.head()).await
+    }
+
+    async fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, LogError> {
+        until_gone(&self.left, self.session.read_after(after, limit, wait)).await
+    }
+}
+
+impl AppendLog for MortalSession {
+    async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
+        until_gone(&self.left, self.session.append_after(head, records)).await
+    }
+}
+
+impl Stream for MortalSession {
+    async fn create(
+        &mut self,
+        first: u64,
+        origin: &Origin,
+        incarnation: &str,
+    ) -> Result<Head, LogError> {
+        until_gone(&self.left, self.session.create(first, origin, incarnation)).await
+    }
+
+    async fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
+        until_gone(&self.left, self.session.close(epoch, incarnation)).await
+    }
+
+    async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
+        until_gone(&self.left, self.session.delete(incarnation)).await
+    }
+
+    async fn trim(&mut self, first: u64) -> Result<(), LogError> {
+        until_gone(&self.left, self.session.trim(first)).await
+    }
+
+    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
+        until_gone(&self.left, self.session.slowest_reader()).await
+    }
+}
+
+/// Somebody began to replace the stream, and came no further.
+pub async fn close_stream(broker: &MemoryBroker, epoch: u32) {
+    let mut session = broker.connect().await.unwrap();
+    let door = session.head().await.unwrap().unwrap().incarnation;
+    session.close(epoch, &door).await.unwrap();
+}

@@ -1,0 +1,139 @@
+//! How a service stands, seen from outside: ready, halted and why, what it logged, what it keeps, what it has set aside.
+
+use std::path::Path;
+
+use freehold_tests::http::Api;
+use freehold_tests::outbox::{self, Users, users_in};
+use freehold_tests::{Part, Service, World, eventually, seconds};
+use rusqlite::types::Value;
+
+/// It has met its stream and takes writes.
+pub(crate) async fn is_ready(service: &Service) {
+    let api = Api::new(service.url());
+    eventually("it takes writes", seconds(60), async || {
+        api.is_ready().await
+    })
+    .await;
+}
+
+/// Its first contact is over.
+pub(crate) async fn is_publishing(service: &Service) {
+    let api = Api::new(service.url());
+    eventually("it publishes", seconds(60), async || {
+        let metrics = api.metrics().await.map_err(|error| format!("{error:#}"))?;
+        let publishing = metrics.get("freehold_relay_publishing");
+        (publishing == Some(1.0))
+            .then_some(())
+            .ok_or_else(|| format!("{publishing:?}"))
+    })
+    .await;
+}
+
+/// Waits until a query answers a number between these two; false once it is beyond. For faults that must hit amid something.
+pub(crate) async fn is_between(database: &Path, sql: &str, low: i64, high: i64) -> bool {
+    eventually("it has begun", seconds(60), async || {
+        let found = outbox::rows(database, sql).map_err(|error| format!("{error:#}"))?;
+        match found[0][0] {
+            Value::Integer(count) if count > low => Ok(count < high),
+            ref other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+/// Waits until a person must decide; answers what /readyz gives as the reason.
+pub(crate) async fn is_halted(service: &Service) -> String {
+    let api = Api::new(service.url());
+    eventually("it is halted", seconds(60), async || {
+        match api.is_ready().await {
+            Err(said) if said.contains("writes are halted") => Ok(said),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+/// Waits until it has logged this since its start.
+pub(crate) async fn says(service: &Service, words: &str) {
+    eventually("it says so in its log", seconds(60), async || {
+        let logged = logged(service);
+        let last = || logged.lines().last().unwrap_or_default().to_owned();
+        logged.contains(words).then_some(()).ok_or_else(last)
+    })
+    .await;
+}
+
+/// All it has logged since its start.
+pub(crate) fn logged(service: &Service) -> String {
+    service.process().expect("it runs").logs().stderr()
+}
+
+/// Rows and log, each value as it is kept.
+#[derive(PartialEq)]
+pub(crate) struct Kept {
+    users: Vec<Vec<Value>>,
+    log: Vec<Vec<Value>>,
+}
+
+/// What user-service keeps.
+pub(crate) fn kept(database: &Path) -> Kept {
+    let rows = |sql| outbox::rows(database, sql).expect("read");
+    Kept {
+        users: rows("select * from users order by id"),
+        log: rows("select seq, event_id, subject, envelope from relay_outbox order by seq"),
+    }
+}
+
+/// Log, number and place of each event set aside, as the command tells it, with its bytes.
+pub(crate) async fn set_aside(service: &Service) -> Vec<(String, u64, String)> {
+    let said = service
+        .command(&["set-aside", "--json"])
+        .await
+        .expect_code(0)
+        .json();
+    let events = said["set_aside"].as_array().expect("a list").iter();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let events = events.map(|event| {
+        let seq = event["seq"].as_u64().expect("a number");
+        (text(&event["found_in"]), seq, text(&event["envelope"]))
+    });
+    events.collect()
+}
+
+/// The events of a log after this place, as a list of those set aside shows them.
+pub(crate) fn tail(found_in: &str, database: &Path, after: u64) -> Vec<(String, u64, String)> {
+    let events = outbox::read_all(database).expect("read").into_iter();
+    let events = events.filter(|event| event.seq > after);
+    let text = |bytes| String::from_utf8(bytes).expect("JSON");
+    events
+        .map(|event| (found_in.to_owned(), event.seq, text(event.bytes)))
+        .collect()
+}
+
+/// How often orders-service has loaded its cache anew since its start.
+pub(crate) async fn rebuilt(world: &World) -> u64 {
+    let metrics = world.orders().metrics().await.expect("metrics");
+    metrics
+        .get("freehold_consumer_rebuilt_total")
+        .unwrap_or(0.0) as u64
+}
+
+/// The cache is its owner's users, row for row.
+pub(crate) async fn cache_is_its_owners(world: &World) {
+    let read = |database: &Path, table| -> Result<Users, String> {
+        users_in(database, table).map_err(|error| format!("{error:#}"))
+    };
+    eventually("the cache is its owner's users", seconds(60), async || {
+        let owned = read(&world.user_service.database, "users")?;
+        let cached = read(&world.orders_service.database, "user_cache")?;
+        let why = || {
+            format!(
+                "{} rows, and the owner has {}, or others",
+                cached.len(),
+                owned.len()
+            )
+        };
+        (cached == owned).then_some(()).ok_or_else(why)
+    })
+    .await;
+}
