@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// One of at most two processes that write with the same identity: 0 or 1.
 pub type Who = u8;
 
+/// One of at most two consumers: 0 or 1.
+pub type Reader = u8;
+
 /// A step of the protocol, of the world around it, or of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
@@ -20,34 +23,35 @@ pub enum Action {
     Prune(Who),
 
     // The relay.
-    /// Is the stream a copy of this outbox? At a new connection, or on the timer.
+    /// Looks at the stream, at a new connection or on the timer, and does the next thing that is to be done: opens, makes the
+    /// stream, takes over one row, or replaces a stream (close, save, delete, make: one contact each).
     Contact(Who),
     /// The next row, by a verified connection.
     Publish(Who),
     /// A publish of a connection that is gone arrives after all (only without rule S3).
     Land(Who),
 
-    // The consumer.
+    // A consumer.
     /// Connects, or repeats the check on a timer.
-    KConn,
+    KConn(Reader),
     /// Reads and applies one event.
-    KApply,
+    KApply(Reader),
     /// Stores the position apart from the effect (only without rule K1).
-    KSave,
+    KSave(Reader),
     /// Asks a producer whether its log holds the position.
-    KAsk(Who),
+    KAsk(Reader, Who),
     /// Reports a fork and loads a snapshot.
-    KFork(Who),
+    KFork(Reader, Who),
     /// Loads a snapshot because the stream is trimmed.
-    KSnap(Who),
+    KSnap(Reader, Who),
 
     // Copies that a fault may bring back later.
     /// Backs up a writer's outbox file.
     PBak(Who),
     /// Copies the broker's store.
     SBak,
-    /// Backs up the consumer's file.
-    KBak,
+    /// Backs up a consumer's file.
+    KBak(Reader),
 
     // Faults.
     /// W: the broker loses its disk.
@@ -68,21 +72,24 @@ pub enum Action {
     Stale,
     /// C: the machine is cloned; the clone starts from a copy of the file.
     Clone,
-    /// c: the consumer's file is replaced by its backup.
+    /// c: the file of the consumer that was backed up is replaced by the backup.
     RestoreConsumer,
     /// R: a service process restarts.
     Restart(Who),
+    /// x: a relay's connection is lost, and what its session knew. Right after a publish: it was stored, but its sender heard
+    /// nothing. As common as it is, it is not counted among the faults.
+    Cut(Who),
 
     // The operator.
-    /// `adopt-stream`: the local tail is set aside, the stream's takes its place.
+    /// `adopt-stream`, one transaction: the local tail is set aside; the next contacts take over the stream's.
     Adopt(Who),
-    /// `new-epoch`: the stream's foreign tail is set aside, the stream is made anew from this outbox.
+    /// `new-epoch`, one transaction: a higher epoch; the next contacts set the stream's foreign tail aside and make it anew.
     New(Who),
-    /// The other writer is stopped for good.
+    /// A writer is stopped for good; what only it holds is handed to the other.
     Kill(Who),
 }
 
-/// The kinds of faults, named by the letters of the first model.
+/// The kinds of faults, named by the letters of the first model; `x` is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Wipe,
@@ -96,6 +103,7 @@ pub enum Fault {
     Clone,
     RestoreConsumer,
     Restart,
+    Cut,
 }
 
 impl Fault {
@@ -113,6 +121,7 @@ impl Fault {
             b'C' => Self::Clone,
             b'c' => Self::RestoreConsumer,
             b'R' => Self::Restart,
+            b'x' => Self::Cut,
             _ => panic!("no fault has this letter"),
         }
     }
@@ -132,14 +141,16 @@ impl Action {
             Self::Clone => Fault::Clone,
             Self::RestoreConsumer => Fault::RestoreConsumer,
             Self::Restart(_) => Fault::Restart,
+            Self::Cut(_) => Fault::Cut,
             _ => return None,
         })
     }
 }
 
 impl fmt::Display for Action {
+    /// `Contact(1)`, `KAsk(0:1)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        f.write_str(&format!("{self:?}").replace(", ", ":"))
     }
 }
 
@@ -154,27 +165,32 @@ impl FromStr for Action {
     fn from_str(text: &str) -> Result<Self, UnknownAction> {
         let text = text.trim();
         let unknown = || UnknownAction(text.to_owned());
-        let (name, number) = match text.strip_suffix(')').map(|rest| rest.split_once('(')) {
-            None => (text, None),
-            Some(Some((name, number))) => (name, number.parse().ok()),
-            Some(None) => return Err(unknown()),
+        let (name, numbers) = match text.strip_suffix(')') {
+            None => (text, ""),
+            Some(text) => text.split_once('(').ok_or_else(unknown)?,
         };
-        let action = match number {
-            None => Self::plain(name),
-            Some(number) => Self::numbered(name, number),
+        let numbers: Result<Vec<u8>, _> = match numbers {
+            "" => Ok(Vec::new()),
+            some => some.split(':').map(str::parse).collect(),
         };
-        action.ok_or_else(unknown)
+        let numbers = numbers.map_err(|_| unknown())?;
+        Self::named(name, &numbers).ok_or_else(unknown)
     }
 }
 
 impl Action {
+    fn named(name: &str, numbers: &[u8]) -> Option<Self> {
+        match *numbers {
+            [] => Self::plain(name),
+            [number] => Self::numbered(name, number),
+            [reader, who] => Self::between(name, reader, who),
+            _ => None,
+        }
+    }
+
     fn plain(name: &str) -> Option<Self> {
         let plain = [
-            Self::KConn,
-            Self::KApply,
-            Self::KSave,
             Self::SBak,
-            Self::KBak,
             Self::Wipe,
             Self::OldBroker,
             Self::Delete,
@@ -192,11 +208,13 @@ impl Action {
             "Prune" => Self::Prune,
             "Contact" => Self::Contact,
             "Publish" => Self::Publish,
+            "Cut" => Self::Cut,
             "Land" => Self::Land,
-            "KAsk" => Self::KAsk,
-            "KFork" => Self::KFork,
-            "KSnap" => Self::KSnap,
+            "KConn" => Self::KConn,
+            "KApply" => Self::KApply,
+            "KSave" => Self::KSave,
             "PBak" => Self::PBak,
+            "KBak" => Self::KBak,
             "LoseTail" => Self::LoseTail,
             "Trim" => Self::Trim,
             "Restore" => Self::Restore,
@@ -208,6 +226,16 @@ impl Action {
             _ => return None,
         };
         Some(make(number))
+    }
+
+    fn between(name: &str, reader: Reader, who: Who) -> Option<Self> {
+        let make: fn(Reader, Who) -> Self = match name {
+            "KAsk" => Self::KAsk,
+            "KFork" => Self::KFork,
+            "KSnap" => Self::KSnap,
+            _ => return None,
+        };
+        Some(make(reader, who))
     }
 }
 

@@ -9,12 +9,14 @@ use crate::actions::Fault;
 pub struct Bounds {
     /// Events written, over all writers.
     pub commits: u8,
-    /// Faults, of any kind allowed, in any order.
+    /// Faults, of any kind allowed, in any order; `x` is not counted.
     pub faults: u8,
-    /// Which kinds, by their letters: `W T S D t P u K C c R`.
+    /// Which kinds, by their letters: `W T S D t P u K C c R x`.
     pub kinds: Kinds,
     pub doctrine: Doctrine,
     pub early: Early,
+    /// One or two readers of the stream.
+    pub consumers: u8,
 }
 
 /// How the operator chooses.
@@ -39,8 +41,10 @@ pub enum Early {
 
 /// Every fault that leaves one writer.
 pub const ONE_WRITER: &str = "WTSDtPucR";
-/// Every fault.
+/// Every fault that counts.
 pub const TWO_WRITERS: &str = "WTSDtPuKCcR";
+/// Every fault, and connections are lost.
+pub const ANYTHING: &str = "WTSDtPuKCcRx";
 
 impl Bounds {
     pub const fn new(commits: u8, faults: u8, kinds: &str) -> Self {
@@ -50,6 +54,7 @@ impl Bounds {
             kinds: Kinds::of(kinds),
             doctrine: Doctrine::StopFirst,
             early: Early::Unmarked,
+            consumers: 1,
         }
     }
 
@@ -60,6 +65,11 @@ impl Bounds {
 
     pub const fn early(mut self, early: Early) -> Self {
         self.early = early;
+        self
+    }
+
+    pub const fn consumers(mut self, consumers: u8) -> Self {
+        self.consumers = consumers;
         self
     }
 }
@@ -85,7 +95,7 @@ impl Kinds {
 
 impl fmt::Debug for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letters = TWO_WRITERS.chars();
+        let letters = ANYTHING.chars();
         letters
             .filter(|letter| self.has(Fault::from_letter(*letter as u8)))
             .try_for_each(|letter| write!(f, "{letter}"))

@@ -1,25 +1,28 @@
 //! The consumer: does what comes next really follow what was applied?
 
-use crate::actions::Who;
+use crate::actions::{Reader, Who};
+use crate::ids::{Id, Ids};
 use crate::rules::Rule;
-use crate::state::{Link, Mode, State, Stream, Table};
-use crate::step::Protocol;
+use crate::state::{Consumer, Link, Mode, State, Stream, Table};
+use crate::step::{Protocol, reader};
 
 /// Connects, or repeats the check on a timer.
-pub(crate) fn connect(protocol: &Protocol, state: &mut State) -> Option<()> {
-    let consumer = &state.consumer;
+pub(crate) fn connect(protocol: &Protocol, state: &mut State, k: Reader) -> Option<()> {
+    let consumer = *reader(state, k)?;
     let reads_on = matches!(consumer.link, Link::Open(_)) && !protocol.has(Rule::OneIncarnation);
     if reads_on && !consumer.unsaved {
         return None;
     }
-    state.consumer.link = look(protocol, state);
-    state.consumer.unsaved = false;
+    let link = look(protocol, state, consumer.table);
+    let consumer = reader(state, k)?;
+    consumer.link = link;
+    consumer.unsaved = false;
     Some(())
 }
 
 /// The check at the offset (K2, K4, K5).
-fn look(protocol: &Protocol, state: &State) -> Link {
-    let Table { seq, id, .. } = state.consumer.table;
+fn look(protocol: &Protocol, state: &State, table: Table) -> Link {
+    let Table { seq, id, .. } = table;
     let Some(stream) = &state.stream else {
         return Link::Waiting;
     };
@@ -33,7 +36,7 @@ fn look(protocol: &Protocol, state: &State) -> Link {
         return Link::Open(stream.token);
     }
     if stream.first == seq + 1 {
-        return look_at_edge(protocol, state, stream);
+        return look_at_edge(protocol, state, stream, id);
     }
     match stream.at(seq) == Some(id) || !protocol.has(Rule::OffsetItself) {
         true => Link::Open(stream.token),
@@ -41,8 +44,8 @@ fn look(protocol: &Protocol, state: &State) -> Link {
     }
 }
 
-/// The stream is trimmed exactly up to the offset.
-fn look_at_edge(protocol: &Protocol, state: &State, stream: &Stream) -> Link {
+/// The stream is trimmed exactly up to the offset, where `id` was applied.
+fn look_at_edge(protocol: &Protocol, state: &State, stream: &Stream, id: Id) -> Link {
     let Some(first) = stream.messages.at(1) else {
         return match protocol.has(Rule::NothingThere) {
             true => Link::Waiting,
@@ -55,49 +58,52 @@ fn look_at_edge(protocol: &Protocol, state: &State, stream: &Stream) -> Link {
     if !protocol.has(Rule::Prev) {
         return Link::Trimmed;
     }
-    match state.prev[usize::from(first)] == state.consumer.table.id {
+    match state.prev[usize::from(first)] == id {
         true => Link::Open(stream.token),
         false => Link::Forked,
     }
 }
 
 /// Reads and applies one event (K1, K3, K6).
-pub(crate) fn apply(protocol: &Protocol, state: &mut State) -> Option<()> {
-    let Link::Open(token) = state.consumer.link else {
+pub(crate) fn apply(protocol: &Protocol, state: &mut State, k: Reader) -> Option<()> {
+    let Consumer {
+        link,
+        table,
+        unsaved,
+        ..
+    } = *reader(state, k)?;
+    let Link::Open(token) = link else {
         return None;
     };
-    let stream = state.stream;
-    let alive = stream.is_some_and(|stream| stream.token == token);
+    let alive = state.stream.is_some_and(|stream| stream.token == token);
     if protocol.has(Rule::OneIncarnation) && !alive {
-        state.consumer.link = Link::Down;
+        reader(state, k)?.link = Link::Down;
         return Some(());
     }
-    let (stream, table) = (stream?, state.consumer.table);
-    if state.consumer.unsaved {
+    let stream = state.stream?;
+    if unsaved {
         return None;
     }
     if stream.first > table.seq + 1 && protocol.has(Rule::NextNumber) {
-        state.consumer.link = Link::Trimmed;
+        reader(state, k)?.link = Link::Trimmed;
         return Some(());
     }
     let seq = stream.first.max(table.seq + 1);
     let id = stream.at(seq)?;
-    let follows = state.prev[usize::from(id)] == table.id;
+    let before = state.prev[usize::from(id)];
     let at_edge = seq == stream.first && seq > 1;
     let unchecked = !protocol.has(Rule::Prev) || (at_edge && !protocol.has(Rule::Edge));
-    if !follows && !unchecked {
-        state.consumer.link = Link::Forked;
+    if before != table.id && !unchecked {
+        reader(state, k)?.link = Link::Forked;
         return Some(());
     }
-    take(protocol, state, seq, id);
+    let on_its_prefix = table.applied.last().unwrap_or_default() == before;
+    state.misapplied |= table.applied.set().contains(id) || !on_its_prefix;
+    take(protocol, reader(state, k)?, seq, id);
     Some(())
 }
 
-fn take(protocol: &Protocol, state: &mut State, seq: u8, id: u8) {
-    let consumer = &mut state.consumer;
-    let applied = consumer.table.applied;
-    let on_its_prefix = applied.last().unwrap_or_default() == state.prev[usize::from(id)];
-    state.misapplied |= applied.set().contains(id) || !on_its_prefix;
+fn take(protocol: &Protocol, consumer: &mut Consumer, seq: u8, id: Id) {
     consumer.table.applied.push(id);
     match protocol.has(Rule::OneTransaction) {
         true => (consumer.table.seq, consumer.table.id) = (seq, id),
@@ -106,8 +112,8 @@ fn take(protocol: &Protocol, state: &mut State, seq: u8, id: u8) {
 }
 
 /// Stores the position in a transaction of its own.
-pub(crate) fn save(state: &mut State) -> Option<()> {
-    let consumer = &mut state.consumer;
+pub(crate) fn save(state: &mut State, k: Reader) -> Option<()> {
+    let consumer = reader(state, k)?;
     if !consumer.unsaved {
         return None;
     }
@@ -118,48 +124,50 @@ pub(crate) fn save(state: &mut State) -> Option<()> {
 }
 
 /// "Is (n, id) in your log?" No means fork; yes means that the stream will be filled again (K4).
-pub(crate) fn ask(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+pub(crate) fn ask(protocol: &Protocol, state: &mut State, k: Reader, who: Who) -> Option<()> {
     let log = answers(state, who)?;
-    let Table { seq, id, .. } = state.consumer.table;
-    let waits = state.consumer.link == Link::Waiting && protocol.has(Rule::Ask);
+    let consumer = reader(state, k)?;
+    let Table { seq, id, .. } = consumer.table;
+    let waits = consumer.link == Link::Waiting && protocol.has(Rule::Ask);
     if !waits || seq == 0 || log.at(seq) == Some(id) {
         return None;
     }
-    state.consumer.link = Link::Forked;
+    consumer.link = Link::Forked;
     Some(())
 }
 
 /// Reports by id what was applied and is not in the producer's log, and loads its snapshot.
-pub(crate) fn fork(state: &mut State, who: Who) -> Option<()> {
+pub(crate) fn fork(state: &mut State, k: Reader, who: Who) -> Option<()> {
     let log = answers(state, who)?;
-    if state.consumer.link != Link::Forked {
+    let consumer = reader(state, k)?;
+    if consumer.link != Link::Forked {
         return None;
     }
-    load(state, log, true);
+    load(consumer, log, true);
     Some(())
 }
 
 /// A snapshot because the stream begins after the next event (K5).
-pub(crate) fn snapshot(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+pub(crate) fn snapshot(protocol: &Protocol, state: &mut State, k: Reader, who: Who) -> Option<()> {
     let log = answers(state, who)?;
-    if state.consumer.link != Link::Trimmed || !protocol.has(Rule::Snapshot) {
+    let consumer = reader(state, k)?;
+    if consumer.link != Link::Trimmed || !protocol.has(Rule::Snapshot) {
         return None;
     }
-    load(state, log, protocol.has(Rule::PositionTold));
+    load(consumer, log, protocol.has(Rule::PositionTold));
     Some(())
 }
 
 /// Only a service that is open answers for its log.
-fn answers(state: &State, who: Who) -> Option<crate::ids::Ids> {
+fn answers(state: &State, who: Who) -> Option<Ids> {
     let writer = state.writers[usize::from(who)].as_ref()?;
     (writer.mode == Mode::Open).then_some(writer.file.rows)
 }
 
-fn load(state: &mut State, log: crate::ids::Ids, report: bool) {
-    let consumer = &mut state.consumer;
+fn load(consumer: &mut Consumer, log: Ids, report: bool) {
     if report {
         let missing = consumer.table.applied.set().without(log.set());
-        state.reported = state.reported.and(missing);
+        consumer.reported = consumer.reported.and(missing);
     }
     consumer.table = Table {
         applied: log,

@@ -1,9 +1,11 @@
 //! What goes wrong: lost disks, older copies, deleted streams, second writers, restarts.
 
 use crate::actions::{Action, Fault, Who};
+use crate::ids::IdSet;
+use crate::operator;
 use crate::rules::Rule;
 use crate::state::{Link, Queue, State, Writer};
-use crate::step::{Protocol, writer};
+use crate::step::{Protocol, reader, writer};
 
 /// A copy that a later fault may bring back. It costs no fault.
 pub(crate) fn back_up(protocol: &Protocol, state: &mut State, action: Action) -> Option<()> {
@@ -17,20 +19,22 @@ pub(crate) fn back_up(protocol: &Protocol, state: &mut State, action: Action) ->
             state.backups.file = Some(writer(state, who)?.file);
         }
         Action::SBak if any(&[Fault::OldBroker]) => state.backups.stream = Some(state.stream?),
-        Action::KBak if any(&[Fault::RestoreConsumer]) && !state.consumer.unsaved => {
-            state.backups.consumer = Some(state.consumer.table);
+        Action::KBak(k) if any(&[Fault::RestoreConsumer]) && !reader(state, k)?.unsaved => {
+            state.backups.consumer = Some((k, reader(state, k)?.table));
         }
         _ => return None,
     }
     Some(())
 }
 
-/// One fault, if its kind is among those looked at and there is one left.
+/// One fault, if its kind is among those looked at and, unless it is free, there is one left.
 pub(crate) fn strike(protocol: &Protocol, state: &mut State, action: Action) -> Option<()> {
     if !protocol.bounds.kinds.has(action.fault()?) {
         return None;
     }
-    state.faults_left = state.faults_left.checked_sub(1)?;
+    if !matches!(action, Action::Cut(_)) {
+        state.faults_left = state.faults_left.checked_sub(1)?;
+    }
     match action {
         Action::Wipe => {
             state.stream?;
@@ -56,18 +60,18 @@ pub(crate) fn strike(protocol: &Protocol, state: &mut State, action: Action) -> 
         Action::Stale => return stale(state),
         Action::Clone => return clone(state),
         Action::RestoreConsumer => {
-            state.consumer.table = state.backups.consumer?;
-            state.consumer.link = Link::Down;
-            state.consumer.unsaved = false;
+            let (k, table) = state.backups.consumer?;
+            let consumer = reader(state, k)?;
+            consumer.table = table;
+            consumer.link = Link::Down;
+            consumer.unsaved = false;
+            consumer.seen = IdSet::default();
         }
         Action::Restart(who) => {
             let writer = writer(state, who)?;
-            *writer = Writer {
-                acknowledged: writer.acknowledged,
-                alarmed: writer.alarmed,
-                ..Writer::start(writer.file)
-            };
+            operator::restart(writer, writer.file);
         }
+        Action::Cut(who) => hang_up(protocol, writer(state, who)?),
         _ => return None,
     }
     Some(())
@@ -76,21 +80,27 @@ pub(crate) fn strike(protocol: &Protocol, state: &mut State, action: Action) -> 
 /// The broker went away and came back: every connection is gone, and with rule S3 everything sent on it.
 fn cut_all(protocol: &Protocol, state: &mut State) {
     for writer in state.writers.iter_mut().flatten() {
-        let view = writer.view.take();
-        let last = writer.file.rows.len();
-        if let Some(view) = view
-            && view.head < last
-            && !protocol.has(Rule::NothingQueued)
-        {
-            writer.queue = Some(Queue {
-                token: view.token,
-                next: view.head + 1,
-                last,
-            });
-        }
+        hang_up(protocol, writer);
     }
-    state.consumer.link = Link::Down;
-    state.consumer.unsaved = false;
+    for consumer in state.consumers.iter_mut().flatten() {
+        consumer.link = Link::Down;
+        consumer.unsaved = false;
+    }
+}
+
+fn hang_up(protocol: &Protocol, writer: &mut Writer) {
+    writer.doomed = None;
+    let last = writer.file.rows.len();
+    if let Some(view) = writer.view.take()
+        && view.head < last
+        && !protocol.has(Rule::NothingQueued)
+    {
+        writer.queue = Some(Queue {
+            token: view.token,
+            next: view.head + 1,
+            last,
+        });
+    }
 }
 
 fn trim(protocol: &Protocol, state: &mut State, first: u8) -> Option<()> {

@@ -91,6 +91,11 @@ impl IdSet {
         self.0 == 0
     }
 
+    /// Ascending.
+    pub fn iter(self) -> impl Iterator<Item = Id> {
+        (1..=FORGOTTEN).filter(move |id| self.contains(*id))
+    }
+
     pub fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -120,8 +125,7 @@ impl fmt::Debug for Ids {
 
 impl fmt::Debug for IdSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids = (1..=FORGOTTEN).filter(|id| self.contains(*id));
-        f.debug_set().entries(ids).finish()
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 

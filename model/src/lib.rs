@@ -15,11 +15,12 @@ mod state;
 mod step;
 mod table;
 mod walk;
+pub mod world;
 
-pub use actions::{Action, Fault, UnknownAction, Who};
-pub use bounds::{Bounds, Doctrine, Early, Kinds, ONE_WRITER, TWO_WRITERS};
+pub use actions::{Action, Fault, Reader, UnknownAction, Who};
+pub use bounds::{ANYTHING, Bounds, Doctrine, Early, Kinds, ONE_WRITER, TWO_WRITERS};
 pub use ids::{Id, IdSet, Ids};
-pub use properties::{Property, SAFETY};
+pub use properties::{DECIDED, Property, SAFETY};
 pub use rules::{Rule, Rules};
 pub use search::{
     Effort, Liveness, Outcome, broken_at_end, counterexample, rest_is_reachable, search,

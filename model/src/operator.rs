@@ -1,62 +1,66 @@
 //! The operator: adopts the stream's tail, begins a new epoch, or stops a writer for good.
+//!
+//! Each command is one transaction of one outbox file. What follows from it is done by the contacts of the process
+//! that then starts on the file.
 
 use crate::actions::Who;
 use crate::bounds::Doctrine;
 use crate::ids::IdSet;
-use crate::relay::{create, joins};
+use crate::relay::joins;
 use crate::rules::Rule;
-use crate::state::{Mode, State, View};
-use crate::step::{Protocol, set_aside, writer};
+use crate::state::{File, Mode, State, Stream, Writer};
+use crate::step::{Protocol, writer};
 
-/// The local tail is set aside, and the stream's is taken over. Refused without evidence where to join.
+/// The local tail is set aside, and the file is marked: its next contacts take over the stream's. Refused without
+/// evidence where to join, and when a later epoch is about to replace the stream.
 pub(crate) fn adopt(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     may_choose(protocol, state, who)?;
     if protocol.bounds.doctrine == Doctrine::SurvivorLives {
         return None;
     }
-    let stream = state.stream?;
-    let file = writer(state, who)?.file;
+    let stream = state.stream.filter(|it| it.latest() == it.epoch)?;
+    let mut file = writer(state, who)?.file;
     let must_prove = protocol.has(Rule::AdoptEvidence);
     let place = (stream.first - 1..=stream.head().min(file.rows.len()))
         .rev()
         .find(|place| joins(&stream, &file, *place, &state.prev, must_prove))?;
 
-    let mut rows = file.rows;
-    rows.truncate(place);
-    set_aside(state, file.rows, rows.set(), protocol.has(Rule::SaveFirst));
-    for next in place + 1..=stream.head() {
-        rows.push(stream.at(next)?);
+    let all = file.rows.set();
+    file.rows.truncate(place);
+    if protocol.has(Rule::SaveFirst) {
+        file.aside = file.aside.and(all.without(file.rows.set()));
     }
-    let writer = writer(state, who)?;
-    writer.file.rows = rows;
-    writer.file.epoch = stream.epoch;
-    writer.file.oldest = file.oldest.min(place + 1);
-    writer.file.must_import = false;
-    writer.mode = Mode::Open;
-    writer.queue = None;
-    writer.view = Some(View {
-        token: stream.token,
-        head: stream.head(),
-    });
+    file.epoch = stream.epoch;
+    file.oldest = file.oldest.min(place + 1);
+    file.must_import = true;
+    restart(writer(state, who)?, file);
     Some(())
 }
 
-/// The stream's foreign tail is set aside, and the stream is made anew: the numbers and the bytes stay.
+/// A higher epoch than any seen: the next contact finds a stream of a lower one, and replaces it.
 pub(crate) fn new_epoch(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     may_choose(protocol, state, who)?;
-    let own = writer(state, who)?.file;
-    let theirs = state.stream;
-    if let Some(stream) = theirs {
-        let save = protocol.has(Rule::SaveFirst);
-        set_aside(state, stream.messages, own.rows.set(), save);
-    }
+    let theirs = match protocol.has(Rule::NewIsAbove) {
+        true => state.stream.map_or(0, |stream| stream.latest()),
+        false => 0,
+    };
     let writer = writer(state, who)?;
-    writer.file.epoch = own.epoch.max(theirs.map_or(0, |stream| stream.epoch)) + 1;
-    writer.queue = None;
+    let mut file = writer.file;
+    file.epoch = file.epoch.max(theirs) + 1;
+    restart(writer, file);
     if protocol.bounds.doctrine == Doctrine::SurvivorLives {
         state.survivor = Some(who);
     }
-    create(protocol, state, who)
+    Some(())
+}
+
+/// A process starts on this file.
+pub(crate) fn restart(writer: &mut Writer, file: File) {
+    *writer = Writer {
+        acknowledged: writer.acknowledged,
+        alarmed: writer.alarmed,
+        ..Writer::start(file)
+    };
 }
 
 /// Only a halted writer asks for a decision, and only as the doctrine allows.
@@ -72,29 +76,42 @@ fn may_choose(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     may.then_some(())
 }
 
-/// One of two writers is stopped for good, once either has halted; what only its outbox holds is set aside.
+/// One of two writers is stopped for good, once either has halted or was chosen; what only its file holds is handed to
+/// the other's.
 pub(crate) fn kill(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     let halted = state.live().any(|writer| writer.mode == Mode::Halted);
+    let needed = halted || state.decisions > 0;
     let loses = match protocol.bounds.doctrine {
         Doctrine::SurvivorLives => state.survivor.is_some_and(|survivor| survivor != who),
         _ => true,
     };
-    if !state.both_live() || !halted || !loses {
+    if !state.both_live() || !needed || !loses {
         return None;
     }
-    let rows = writer(state, who)?.file.rows;
-    let readable: IdSet = match (state.stream, protocol.has(Rule::SaveByMessages)) {
-        (Some(stream), true) => stream.messages.iter().collect(),
-        (Some(stream), false) => {
-            // What the stream has trimmed counts as published.
-            let mut trimmed = rows;
-            trimmed.truncate(stream.first - 1);
-            let either = stream.messages.iter().chain(trimmed.iter());
-            either.collect()
-        }
-        (None, _) => IdSet::default(),
-    };
-    set_aside(state, rows, readable, protocol.has(Rule::SaveFirst));
-    state.writers[usize::from(who)] = None;
+    let stopped = state.writers[usize::from(who)].take()?.file;
+    let left = state.writers.iter_mut().flatten().next()?;
+    let safe = published(protocol, state.stream.as_ref(), &stopped);
+    if protocol.has(Rule::SaveFirst) {
+        let rows = stopped.rows.set().without(safe);
+        left.file.aside = left.file.aside.and(rows);
+    }
+    if protocol.has(Rule::HandOver) {
+        left.file.aside = left.file.aside.and(stopped.aside);
+    }
     Some(())
+}
+
+/// What a stopped writer held and the stream holds as well.
+fn published(protocol: &Protocol, stream: Option<&Stream>, stopped: &File) -> IdSet {
+    let Some(stream) = stream else {
+        return IdSet::default();
+    };
+    let readable = stream.messages.set();
+    if protocol.has(Rule::SaveByMessages) {
+        return readable;
+    }
+    // What the stream has trimmed counts as published.
+    let mut trimmed = stopped.rows;
+    trimmed.truncate(stream.first - 1);
+    readable.and(trimmed.set())
 }

@@ -2,28 +2,28 @@
 
 use std::fmt;
 
-use crate::state::{Mode, State, Stream, Writer};
+use crate::state::{Consumer, Mode, State, Stream, Writer};
 use crate::step::Protocol;
 
 /// One property, by its letter in the first model; `F` is ours.
 ///
 /// C and E are about the writers, the stream and the operator, so they are judged as soon as those are at rest; B, D
-/// and H when the consumer is, too.
+/// and H when the consumers are, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Property {
     /// Each event is applied once, and only on the very prefix it was written after.
     A,
-    /// At rest the consumer holds the producer's log, and two live writers hold the same.
+    /// At rest each consumer holds the producer's log, and two live writers hold the same.
     B,
     /// At rest each acknowledged write is in the log, in a set-aside list, or destroyed by a fault.
     C,
-    /// At rest whatever the consumer held and the log lacks was reported by id.
+    /// At rest whatever a consumer held and the log lacks was reported by id.
     D,
     /// At rest stream and outbox agree on every number both keep, and on the head.
     E,
     /// Nobody halts: what the broker alone does, or a restored file that is marked, needs no decision.
     F,
-    /// One fault needs at most one decision.
+    /// No fault needs more than one decision.
     G,
     /// Two writers that both acknowledged writes are never both unalarmed at rest.
     H,
@@ -39,6 +39,17 @@ pub const SAFETY: [Property; 6] = [
     Property::C,
     Property::D,
     Property::E,
+    Property::H,
+];
+
+/// The same where the loser of a decision runs on, and that no fault needs a second one.
+pub const DECIDED: [Property; 7] = [
+    Property::A,
+    Property::B,
+    Property::C,
+    Property::D,
+    Property::E,
+    Property::G,
     Property::H,
 ];
 
@@ -76,7 +87,7 @@ impl Property {
         match self {
             Self::A => !state.misapplied,
             Self::F => state.live().all(|writer| writer.mode != Mode::Halted),
-            Self::G => state.decisions <= 1,
+            Self::G => state.decisions <= protocol.bounds.faults - state.faults_left,
             Self::L => true,
             Self::B => converged(state) || !protocol.at_rest(state),
             Self::C => accounted(state) || !protocol.writers_rest(state),
@@ -94,18 +105,19 @@ impl fmt::Display for Property {
 }
 
 pub(crate) fn converged(state: &State) -> bool {
-    let applied = state.consumer.table.applied;
-    state.live().all(|writer| writer.file.rows == applied)
+    let mut logs = state.live().map(|writer| writer.file.rows);
+    logs.all(|log| state.readers().all(|it| it.table.applied == log))
 }
 
 fn accounted(state: &State) -> bool {
-    let answered = state.logged().and(state.saved).and(state.destroyed);
+    let answered = state.logged().and(state.aside()).and(state.destroyed);
     (1..=state.known).all(|id| answered.contains(id))
 }
 
 fn reported(state: &State) -> bool {
-    let lacking = state.seen.without(state.logged());
-    lacking.without(state.reported).is_empty()
+    let logged = state.logged();
+    let answered = |it: &Consumer| it.seen.without(logged).without(it.reported).is_empty();
+    state.readers().all(answered)
 }
 
 fn agreed(state: &State) -> bool {

@@ -4,17 +4,19 @@ use crate::actions::Who;
 use crate::ids::{Id, Ids, MOST, NONE};
 use crate::rules::Rule;
 use crate::state::{File, Mode, State, Stream, View};
-use crate::step::{Protocol, set_aside, writer};
+use crate::step::{Protocol, writer};
 
 /// What a contact finds.
 enum Verdict {
     /// The stream holds the outbox's rows up to here: go on after it.
     Continue(u8),
-    /// There is none, or one that proves nothing: make it anew from the oldest kept row.
+    /// There is none: make it, from the oldest kept row on.
     Create,
-    /// The same, over one that must be saved first.
+    /// There is one of a life that is over, or one that proves nothing: remove it, after what it alone holds is saved.
     Replace,
-    /// This file is an older copy: take over the tail.
+    /// The same, with nothing saved (only without a rule).
+    Discard,
+    /// This file is an older copy: take over the next row.
     Import,
     /// A rival, a fork, a later epoch, or a copy too old to join: the operator decides.
     Halt,
@@ -22,6 +24,14 @@ enum Verdict {
 
 /// At a new connection, or on the timer.
 pub(crate) fn contact(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let known = writer(state, who)?;
+    if let Some(token) = known.doomed.take()
+        && let Some(stream) = state.stream
+        && (stream.token == token || !protocol.has(Rule::DeleteSame))
+    {
+        state.stream = None;
+        return Some(());
+    }
     let known = writer(state, who)?;
     let (file, mode, view) = (known.file, known.mode, known.view);
     let reconnects = mode == Mode::Open && view.is_none();
@@ -38,12 +48,8 @@ pub(crate) fn contact(protocol: &Protocol, state: &mut State, who: Who) -> Optio
     match decide(protocol, state.stream.as_ref(), &own) {
         Verdict::Continue(head) => open(protocol, state, who, head),
         Verdict::Create => create(protocol, state, who),
-        Verdict::Replace => {
-            let messages = state.stream?.messages;
-            let save = protocol.has(Rule::SaveFirst);
-            set_aside(state, messages, file.rows.set(), save);
-            create(protocol, state, who)
-        }
+        Verdict::Replace => replace(protocol, state, who, protocol.has(Rule::SaveFirst)),
+        Verdict::Discard => replace(protocol, state, who, false),
         Verdict::Import => import(protocol, state, who),
         Verdict::Halt => {
             writer(state, who)?.halt();
@@ -63,16 +69,25 @@ struct Own<'a> {
 }
 
 fn decide(protocol: &Protocol, stream: Option<&Stream>, own: &Own<'_>) -> Verdict {
-    let file = own.file;
     let Some(stream) = stream else {
         return Verdict::Create;
     };
-    if protocol.has(Rule::Epoch) && stream.epoch != file.epoch {
-        return match stream.epoch > file.epoch {
-            true => Verdict::Halt,
-            false => Verdict::Replace,
-        };
+    if protocol.has(Rule::Superseded) && stream.latest() > own.file.epoch {
+        return Verdict::Halt;
     }
+    if protocol.has(Rule::Outdated) && stream.epoch < own.file.epoch {
+        return Verdict::Replace;
+    }
+    match compare(protocol, stream, own) {
+        // Somebody of the same epoch began to replace it and did not finish.
+        Verdict::Continue(_) if stream.closed_by.is_some() => Verdict::Replace,
+        verdict => verdict,
+    }
+}
+
+/// Two logs of one epoch.
+fn compare(protocol: &Protocol, stream: &Stream, own: &Own<'_>) -> Verdict {
+    let file = own.file;
     if let Some(head) = own.memory {
         return Verdict::Continue(head);
     }
@@ -83,7 +98,7 @@ fn decide(protocol: &Protocol, stream: Option<&Stream>, own: &Own<'_>) -> Verdic
     if head < file.oldest {
         return match protocol.has(Rule::SaveBehind) {
             true => Verdict::Replace,
-            false => Verdict::Create,
+            false => Verdict::Discard,
         };
     }
     if head > length {
@@ -102,7 +117,7 @@ fn empty(protocol: &Protocol, stream: &Stream, file: &File) -> Verdict {
         return Verdict::Continue(head);
     }
     if protocol.has(Rule::EmptyProvesNothing) {
-        return Verdict::Create;
+        return Verdict::Replace;
     }
     match head <= file.rows.len() && head + 1 >= file.oldest {
         true => Verdict::Continue(head),
@@ -157,29 +172,56 @@ fn open(protocol: &Protocol, state: &mut State, who: Who, head: u8) -> Option<()
 }
 
 /// A new stream from this outbox, with a fresh token.
-pub(crate) fn create(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
-    let token = state.fresh_token();
+fn create(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    state.tokens += 1;
+    let token = state.tokens;
     let file = writer(state, who)?.file;
     let (first, epoch) = (file.oldest, file.epoch);
     state.stream = Some(Stream {
         token,
         epoch,
         first,
+        closed_by: None,
         messages: Ids::default(),
     });
     open(protocol, state, who, first - 1)
 }
 
+/// The next step of a replacement: close the write door; save what this log lacks, which dooms the stream; the next contact
+/// deletes it, and the one after makes it anew. Whoever comes to a closed stream goes on from there, unless its epoch is
+/// lower than the closer's.
+fn replace(protocol: &Protocol, state: &mut State, who: Who, save: bool) -> Option<()> {
+    let known = writer(state, who)?;
+    known.view = None;
+    let epoch = known.file.epoch;
+    let stream = state.stream.as_mut()?;
+    if protocol.has(Rule::CloseFirst) && stream.closed_by.is_none_or(|by| by < epoch) {
+        stream.closed_by = Some(epoch);
+        return Some(());
+    }
+    let (token, messages) = (stream.token, stream.messages.set());
+    let known = writer(state, who)?;
+    if save {
+        let foreign = messages.without(known.file.rows.set());
+        known.file.aside = known.file.aside.and(foreign);
+    }
+    known.doomed = Some(token);
+    Some(())
+}
+
+/// Takes over one row. The file counts as a copy until a contact finds nothing more to take, so that a process killed
+/// half-way does not write onto half a log.
 fn import(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     let stream = state.stream?;
     let known = writer(state, who)?;
-    for place in known.file.rows.len() + 1..=stream.head() {
-        known.file.rows.push(stream.at(place)?);
-    }
     let quiet = known.file.must_import || !protocol.has(Rule::ImportAlarm);
     // "Neither halt nor alarm": what is imported later than at the first contact is not noticed either.
     known.alarmed |= !quiet;
-    open(protocol, state, who, stream.head())
+    known.file.rows.push(stream.at(known.file.rows.len() + 1)?);
+    known.file.must_import = true;
+    known.mode = Mode::Started;
+    known.view = None;
+    Some(())
 }
 
 /// The next row. Refused: the session is over, and the next contact looks again.
@@ -218,7 +260,7 @@ fn append(protocol: &Protocol, state: &mut State, token: u8, place: u8, row: u8)
     let Some(stream) = &mut state.stream else {
         return false;
     };
-    let door = stream.token == token || !protocol.has(Rule::Token);
+    let door = stream.closed_by.is_none() && (stream.token == token || !protocol.has(Rule::Token));
     let fits = stream.head() + 1 == place;
     let full = stream.messages.len() == MOST;
     if door && !full && (fits || !protocol.has(Rule::ExpectedSequence)) {

@@ -17,8 +17,12 @@ pub enum Rule {
     NothingQueued,
     /// S4. Each creation of the stream draws a token that opens its write subject, so that who has not seen the new stream cannot write to it.
     Token,
-    /// S5. The stream carries the epoch, so that the loser of a decision, and an older copy, are recognised even with a common prefix.
-    Epoch,
+    /// S5. A stream of a lower epoch is replaced: an older copy of it came back, or a new epoch has begun.
+    Outdated,
+    /// S5. A stream of a higher epoch means halt: the loser of a decision is recognised even on a common prefix.
+    Superseded,
+    /// S5. A new epoch is above the stream's, too, because an equal one does not replace it.
+    NewIsAbove,
     /// S6. The contact is repeated on a timer, because a relay with nothing to publish would never learn of a rival or of a missing stream.
     Timer,
     /// S7. A process imports a longer stream at its first contact, because a restored file is the common reason for one.
@@ -29,7 +33,7 @@ pub enum Rule {
     RivalHalts,
     /// S8. An empty stream that does not begin at the oldest kept row is made anew, because "nothing there" matches any log.
     EmptyProvesNothing,
-    /// S8. Trimming never removes the head, because the head's id is the only evidence whose log it is.
+    /// S8. Trimming and pruning never remove the head, because the head's id is the only evidence whose log it is.
     HeadIsKept,
     /// S9. An import joins only on evidence: the id at the common number, or `prev` of the first kept message.
     ImportEvidence,
@@ -59,19 +63,25 @@ pub enum Rule {
     SaveFirst,
     /// O1. What only a decommissioned outbox holds is found by readable messages: a number that was trimmed proves nothing.
     SaveByMessages,
+    /// O1. What a decommissioned file had set aside is saved as well: it may be the only copy.
+    HandOver,
+    /// O1. A stream is closed before its tail is saved, so that nothing comes after what was saved.
+    CloseFirst,
+    /// O1. Only the incarnation that was saved is deleted, because another relay may have replaced it meanwhile.
+    DeleteSame,
     /// O1. A stream behind the oldest kept row is saved too before it is made anew.
     SaveBehind,
 }
 
 /// Which rules hold.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Rules(u32);
+pub struct Rules(u64);
 
 impl Rules {
-    pub const ALL: Self = Self(u32::MAX);
+    pub const ALL: Self = Self(u64::MAX);
 
     pub const fn without(self, rule: Rule) -> Self {
-        Self(self.0 & !(1 << rule as u32))
+        Self(self.0 & !(1 << rule as u64))
     }
 
     pub fn without_all(rules: &[Rule]) -> Self {
@@ -81,7 +91,7 @@ impl Rules {
     }
 
     pub const fn has(self, rule: Rule) -> bool {
-        self.0 & (1 << rule as u32) != 0
+        self.0 & (1 << rule as u64) != 0
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::actions::{Fault, Who};
 use crate::bounds::Early;
 use crate::ids::{MOST, NONE};
+use crate::rules::Rule;
 use crate::state::{Mode, State, View};
 use crate::step::{Protocol, writer};
 
@@ -49,7 +50,13 @@ pub(crate) fn prune(protocol: &Protocol, state: &mut State, who: Who) -> Option<
         head: stream.head(),
     });
     let may = protocol.bounds.kinds.has(Fault::Trim) && writer.view == seen;
-    let oldest = stream.first.min(writer.file.rows.len());
+    let head = writer.file.rows.len();
+    let most = if protocol.has(Rule::HeadIsKept) {
+        head
+    } else {
+        head + 1
+    };
+    let oldest = stream.first.min(most);
     if !may || oldest <= writer.file.oldest {
         return None;
     }

@@ -1,5 +1,8 @@
-//! The world at one moment: two writers at most, one stream, one consumer, and what the operator has set aside.
+//! The world at one moment: two writers at most, one stream, two consumers at most.
 
+use serde::{Deserialize, Serialize};
+
+use crate::actions::Reader;
 use crate::bounds::Bounds;
 use crate::ids::{FORGOTTEN, Id, IdSet, Ids, MOST, NONE};
 
@@ -8,19 +11,15 @@ use crate::ids::{FORGOTTEN, Id, IdSet, Ids, MOST, NONE};
 pub struct State {
     pub writers: [Option<Writer>; 2],
     pub stream: Option<Stream>,
-    pub consumer: Consumer,
+    pub consumers: [Option<Consumer>; 2],
     /// For each id the event it was written after.
     pub(crate) prev: [Id; MOST as usize + 1],
     /// Ids 1 to `known` are in use.
     pub(crate) known: u8,
-    /// In a set-aside list.
-    pub saved: IdSet,
+    /// Tokens 1 to this one have been drawn.
+    pub(crate) tokens: u8,
     /// A fault took the last file or readable message that held it.
     pub destroyed: IdSet,
-    /// The consumer has held it since its own last restore.
-    pub seen: IdSet,
-    /// The consumer has reported it as missing from the producer's log.
-    pub reported: IdSet,
     pub backups: Backups,
     pub commits_left: u8,
     pub faults_left: u8,
@@ -39,6 +38,8 @@ pub struct Writer {
     pub mode: Mode,
     /// What the last contact on this connection verified; nothing without a connection.
     pub view: Option<View>,
+    /// The stream that this process has closed and saved, and deletes next.
+    pub doomed: Option<u8>,
     /// How far this process has published, as it remembers (only without rule S2).
     pub(crate) memory: u8,
     /// Publishes of an earlier connection that may still arrive (only without rule S3).
@@ -49,7 +50,7 @@ pub struct Writer {
     pub alarmed: bool,
 }
 
-/// A database file: the outbox and its identity row.
+/// A database file: the outbox, its identity row, and what was set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct File {
     /// The log. Rows before `oldest` are pruned: their effects are in the tables, their bytes and ids are gone.
@@ -57,9 +58,11 @@ pub struct File {
     pub oldest: u8,
     pub epoch: u8,
     pub must_import: bool,
+    /// Set aside: dropped from this log or from a stream that it replaced, and kept for a person.
+    pub aside: IdSet,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mode {
     /// Running, before its first contact, not writing.
     Started,
@@ -92,16 +95,22 @@ pub struct Stream {
     pub token: u8,
     pub epoch: u8,
     pub first: u8,
+    /// The epoch of the writer that is about to replace it: it takes no more messages.
+    pub closed_by: Option<u8>,
     pub messages: Ids,
 }
 
-/// The consumer's database and its connection.
+/// A consumer's database and its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Consumer {
     pub table: Table,
     pub link: Link,
     /// An effect whose position is not stored yet (only without rule K1).
     pub(crate) unsaved: bool,
+    /// Applied at any time since this consumer's own last restore.
+    pub seen: IdSet,
+    /// Reported as missing from the producer's log.
+    pub reported: IdSet,
 }
 
 /// What the consumer has applied, in order, and its position.
@@ -130,11 +139,11 @@ pub enum Link {
 pub struct Backups {
     pub file: Option<File>,
     pub stream: Option<Stream>,
-    pub consumer: Option<Table>,
+    pub consumer: Option<(Reader, Table)>,
 }
 
 impl State {
-    /// One open writer with an empty outbox, an empty stream it has seen, a consumer connected to it.
+    /// One open writer with an empty outbox, an empty stream it has seen, consumers connected to it.
     pub fn first(bounds: &Bounds) -> Self {
         let (token, epoch) = (1, 1);
         let file = File {
@@ -142,29 +151,32 @@ impl State {
             oldest: 1,
             epoch,
             must_import: false,
+            aside: IdSet::default(),
         };
         let mut writer = Writer::start(file);
         writer.mode = Mode::Open;
         writer.view = Some(View { token, head: 0 });
+        let consumer = Consumer {
+            table: Table::default(),
+            link: Link::Open(token),
+            unsaved: false,
+            seen: IdSet::default(),
+            reported: IdSet::default(),
+        };
         Self {
             writers: [Some(writer), None],
             stream: Some(Stream {
                 token,
                 epoch,
                 first: 1,
+                closed_by: None,
                 messages: Ids::default(),
             }),
-            consumer: Consumer {
-                table: Table::default(),
-                link: Link::Open(token),
-                unsaved: false,
-            },
+            consumers: [Some(consumer), (bounds.consumers > 1).then_some(consumer)],
             prev: [NONE; MOST as usize + 1],
             known: 0,
-            saved: IdSet::default(),
+            tokens: token,
             destroyed: IdSet::default(),
-            seen: IdSet::default(),
-            reported: IdSet::default(),
             backups: Backups::default(),
             commits_left: bounds.commits,
             faults_left: bounds.faults,
@@ -182,28 +194,29 @@ impl State {
         self.writers.iter().all(Option::is_some)
     }
 
+    pub fn readers(&self) -> impl Iterator<Item = &Consumer> {
+        self.consumers.iter().flatten()
+    }
+
+    /// What the live writers have set aside.
+    pub(crate) fn aside(&self) -> IdSet {
+        let asides = self.live().map(|writer| writer.file.aside);
+        asides.fold(IdSet::default(), IdSet::and)
+    }
+
     /// What some file or some readable message holds.
     pub(crate) fn held(&self) -> IdSet {
         let messages = self.stream.map(|stream| stream.messages.set());
         self.live()
             .map(|writer| writer.file.rows.set())
             .chain(messages)
-            .fold(IdSet::default(), IdSet::and)
+            .fold(self.aside(), IdSet::and)
     }
 
     /// What is in the log: in that of every live writer, because at rest they must be one.
     pub(crate) fn logged(&self) -> IdSet {
         let logs = self.live().map(|writer| writer.file.rows.set());
         logs.reduce(IdSet::both).unwrap_or_default()
-    }
-
-    /// A token no one has seen.
-    pub(crate) fn fresh_token(&self) -> u8 {
-        let mut tokens = 0;
-        self.clone().each_token(|token| {
-            tokens = tokens.max(*token);
-        });
-        tokens + 1
     }
 
     /// Equal worlds get equal states: copies that no fault can bring back are dropped, tokens and ids are named in
@@ -223,7 +236,7 @@ impl State {
     }
 
     fn rename_tokens(&mut self) {
-        let (mut names, mut count) = ([0u8; 32], 0);
+        let (mut names, mut count) = ([0u8; 256], 0);
         self.each_token(|token| {
             let name = &mut names[usize::from(*token)];
             if *name == 0 {
@@ -232,27 +245,23 @@ impl State {
             }
             *token = *name;
         });
+        self.tokens = count;
     }
 
     fn each_token(&mut self, mut visit: impl FnMut(&mut u8)) {
-        for stream in [&mut self.stream, &mut self.backups.stream]
-            .into_iter()
-            .flatten()
-        {
+        let streams = [&mut self.stream, &mut self.backups.stream];
+        for stream in streams.into_iter().flatten() {
             visit(&mut stream.token);
         }
         for writer in self.writers.iter_mut().flatten() {
-            writer
-                .view
-                .iter_mut()
-                .for_each(|view| visit(&mut view.token));
-            writer
-                .queue
-                .iter_mut()
-                .for_each(|queue| visit(&mut queue.token));
+            writer.view.iter_mut().for_each(|it| visit(&mut it.token));
+            writer.doomed.iter_mut().for_each(&mut visit);
+            writer.queue.iter_mut().for_each(|it| visit(&mut it.token));
         }
-        if let Link::Open(token) = &mut self.consumer.link {
-            visit(token);
+        for consumer in self.consumers.iter_mut().flatten() {
+            if let Link::Open(token) = &mut consumer.link {
+                visit(token);
+            }
         }
     }
 
@@ -265,52 +274,76 @@ impl State {
         for id in self.unsettled(&names) {
             names.of(id);
         }
-        self.consumer.table.id = names.get(self.consumer.table.id);
-        if let Some(table) = &mut self.backups.consumer {
-            table.id = names.get(table.id);
-        }
-        for set in [
-            &mut self.saved,
-            &mut self.destroyed,
-            &mut self.seen,
-            &mut self.reported,
-        ] {
-            *set = names.renamed(*set);
-        }
+        self.each_table(|table| table.id = names.get(table.id));
+        self.each_set(|set| *set = names.renamed(*set));
         self.prev = self.prev_renamed(&names, listed);
         self.known = names.count;
     }
 
     fn each_list(&mut self, mut visit: impl FnMut(&mut Ids)) {
-        self.stream
-            .iter_mut()
-            .for_each(|it| visit(&mut it.messages));
-        let writers = self.writers.iter_mut().flatten();
-        writers.for_each(|it| visit(&mut it.file.rows));
-        visit(&mut self.consumer.table.applied);
-        let Backups {
-            file,
-            stream,
-            consumer,
-        } = &mut self.backups;
-        file.iter_mut().for_each(|it| visit(&mut it.rows));
-        stream.iter_mut().for_each(|it| visit(&mut it.messages));
-        consumer.iter_mut().for_each(|it| visit(&mut it.applied));
+        if let Some(stream) = &mut self.stream {
+            visit(&mut stream.messages);
+        }
+        for writer in self.writers.iter_mut().flatten() {
+            visit(&mut writer.file.rows);
+        }
+        self.each_table(|table| visit(&mut table.applied));
+        if let Some(file) = &mut self.backups.file {
+            visit(&mut file.rows);
+        }
+        if let Some(stream) = &mut self.backups.stream {
+            visit(&mut stream.messages);
+        }
     }
 
-    /// Events in no list for which something is still to be answered: lost without a trace, or seen and not reported.
-    fn unsettled(&self, names: &Names) -> Vec<Id> {
-        let accounted = self.saved.and(self.destroyed);
-        let unsettled = |id: Id| !accounted.contains(id) || self.unreported(id);
-        let mut ids: Vec<Id> = (1..=self.known)
-            .filter(|id| names.get(*id) == NONE && unsettled(*id))
-            .collect();
-        ids.sort_by_key(|id| (accounted.contains(*id), self.unreported(*id)));
-        ids
+    fn each_table(&mut self, mut visit: impl FnMut(&mut Table)) {
+        for consumer in self.consumers.iter_mut().flatten() {
+            visit(&mut consumer.table);
+        }
+        if let Some((_, table)) = &mut self.backups.consumer {
+            visit(table);
+        }
     }
 
-    fn unreported(&self, id: Id) -> bool {
-        self.seen.contains(id) && !self.reported.contains(id)
+    fn each_set(&mut self, mut visit: impl FnMut(&mut IdSet)) {
+        for writer in self.writers.iter_mut().flatten() {
+            visit(&mut writer.file.aside);
+        }
+        if let Some(file) = &mut self.backups.file {
+            visit(&mut file.aside);
+        }
+        visit(&mut self.destroyed);
+        for consumer in self.consumers.iter_mut().flatten() {
+            visit(&mut consumer.seen);
+            visit(&mut consumer.reported);
+        }
+    }
+
+    /// Events in no list for which something is still to be answered: set aside, lost without a trace, or seen and not
+    /// reported. In an order that depends only on the sets they are in.
+    fn unsettled(&mut self, names: &Names) -> Vec<Id> {
+        let unlisted = (1..=self.known).filter(|id| names.get(*id) == NONE);
+        let mut ids: Vec<(u16, Id)> = unlisted.map(|id| (0, id)).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let aside = self
+            .backups
+            .file
+            .map_or(self.aside(), |file| file.aside.and(self.aside()));
+        let unreported = self.readers().map(|it| it.seen.without(it.reported));
+        let unreported = unreported.fold(IdSet::default(), IdSet::and);
+        let destroyed = self.destroyed;
+        ids.retain(|(_, id)| {
+            aside.contains(*id) || unreported.contains(*id) || !destroyed.contains(*id)
+        });
+        self.each_set(|set| {
+            for (sets, id) in &mut ids {
+                *sets = *sets << 1 | u16::from(set.contains(*id));
+            }
+        });
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
     }
 
     fn prev_renamed(&self, names: &Names, listed: u8) -> [Id; MOST as usize + 1] {
@@ -358,7 +391,7 @@ impl Names {
     /// The same set under the new names; ids without one drop out.
     fn renamed(&self, set: IdSet) -> IdSet {
         let mut renamed = IdSet::default();
-        let named = (1..FORGOTTEN).filter(|id| set.contains(*id) && self.get(*id) != NONE);
+        let named = set.iter().filter(|id| self.get(*id) != NONE);
         named.for_each(|id| renamed.insert(self.get(id)));
         renamed
     }
@@ -371,6 +404,7 @@ impl Writer {
             file,
             mode: Mode::Started,
             view: None,
+            doomed: None,
             memory: 0,
             queue: None,
             acknowledged: false,
@@ -381,6 +415,7 @@ impl Writer {
     pub(crate) fn halt(&mut self) {
         self.mode = Mode::Halted;
         self.view = None;
+        self.doomed = None;
         self.alarmed = true;
     }
 }
@@ -396,6 +431,11 @@ impl File {
 }
 
 impl Stream {
+    /// The epoch that has the last word here.
+    pub(crate) fn latest(&self) -> u8 {
+        self.epoch.max(self.closed_by.unwrap_or(0))
+    }
+
     pub fn head(&self) -> u8 {
         self.first - 1 + self.messages.len()
     }

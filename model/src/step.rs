@@ -1,10 +1,9 @@
 //! One step: which actions are possible, and what the world is after one.
 
-use crate::actions::{Action, Who};
+use crate::actions::{Action, Fault, Reader, Who};
 use crate::bounds::{Bounds, Doctrine};
-use crate::ids::{IdSet, Ids};
 use crate::rules::{Rule, Rules};
-use crate::state::{Link, Mode, State};
+use crate::state::{Consumer, Link, Mode, State, Writer};
 use crate::{consumer, faults, operator, relay, service};
 
 /// The protocol under some rules and bounds: all that a step depends on.
@@ -25,11 +24,16 @@ impl Protocol {
 
     /// The world after an action; nothing if it is not possible now or changes nothing.
     pub fn step(&self, before: &State, action: Action) -> Option<State> {
+        let after = self.untidied(before, action)?.tidy();
+        (after != *before).then_some(after)
+    }
+
+    /// The same, with every id and token as it was named first.
+    pub(crate) fn untidied(&self, before: &State, action: Action) -> Option<State> {
         let mut after = before.clone();
         self.act(&mut after, action)?;
         self.account(before, &mut after, action);
-        let after = after.tidy();
-        (after != *before).then_some(after)
+        Some(after)
     }
 
     /// All that may happen next: the protocol's and the operator's steps first, then what the world does.
@@ -48,7 +52,7 @@ impl Protocol {
         own.iter().all(|action| self.step(state, *action).is_none())
     }
 
-    /// Nothing is left to do for the writers, the stream and the operator; the consumer cannot change them.
+    /// Nothing is left to do for the writers, the stream and the operator; no consumer can change them.
     pub fn writers_rest(&self, state: &State) -> bool {
         if state.live().any(|writer| writer.mode == Mode::Halted) {
             return false;
@@ -61,17 +65,23 @@ impl Protocol {
     /// Steps of the protocol and of the operator.
     pub(crate) fn own_actions(&self, state: &State, found: &mut Vec<Action>) {
         self.writer_actions(state, found);
-        found.push(Action::KConn);
-        match state.consumer.link {
-            Link::Open(_) => found.extend([Action::KApply, Action::KSave]),
-            Link::Waiting => found.extend([Action::KAsk(0), Action::KAsk(1)]),
-            Link::Forked => found.extend([Action::KFork(0), Action::KFork(1)]),
-            Link::Trimmed => found.extend([Action::KSnap(0), Action::KSnap(1)]),
-            Link::Down => {}
+        for (k, consumer) in (0..).zip(&state.consumers) {
+            let Some(consumer) = consumer else { continue };
+            found.push(Action::KConn(k));
+            match consumer.link {
+                Link::Open(_) => found.extend([Action::KApply(k), Action::KSave(k)]),
+                Link::Waiting => found.extend([Action::KAsk(k, 0), Action::KAsk(k, 1)]),
+                Link::Forked => found.extend([Action::KFork(k, 0), Action::KFork(k, 1)]),
+                Link::Trimmed => found.extend([Action::KSnap(k, 0), Action::KSnap(k, 1)]),
+                Link::Down => {}
+            }
         }
     }
 
     fn writer_actions(&self, state: &State, found: &mut Vec<Action>) {
+        if state.live().any(|writer| writer.mode == Mode::Halted) {
+            found.extend([Action::Kill(0), Action::Kill(1)]);
+        }
         for (who, writer) in (0..).zip(&state.writers) {
             let Some(writer) = writer else { continue };
             if writer.view.is_some() {
@@ -84,14 +94,14 @@ impl Protocol {
                 Mode::Halted => found.extend([Action::Adopt(who), Action::New(who)]),
                 _ => found.push(Action::Contact(who)),
             }
-            if state.both_live() {
-                found.push(Action::Kill(who));
-            }
         }
     }
 
-    /// Writes, copies, faults: what may happen but need not.
+    /// Writes, copies, faults: what may happen but need not. So may stopping a writer that nobody waits for.
     pub(crate) fn world_actions(&self, state: &State, found: &mut Vec<Action>) {
+        if state.decisions > 0 {
+            found.extend([Action::Kill(0), Action::Kill(1)]);
+        }
         for (who, writer) in (0..).zip(&state.writers) {
             let Some(writer) = writer else { continue };
             match writer.mode {
@@ -100,6 +110,9 @@ impl Protocol {
                 Mode::Halted => {}
             }
             found.push(Action::Prune(who));
+            if self.bounds.kinds.has(Fault::Cut) {
+                found.push(Action::Cut(who));
+            }
         }
         if state.faults_left > 0 {
             self.faults(state, found);
@@ -115,7 +128,7 @@ impl Protocol {
                 Action::Restart(who),
             ]);
         }
-        found.extend([Action::SBak, Action::KBak]);
+        found.extend([Action::SBak, Action::KBak(0), Action::KBak(1)]);
         found.extend([Action::Wipe, Action::OldBroker, Action::Delete]);
         found.extend([Action::Stale, Action::Clone, Action::RestoreConsumer]);
         if let Some(stream) = &state.stream {
@@ -133,16 +146,18 @@ impl Protocol {
             Action::Contact(who) => relay::contact(self, state, who),
             Action::Publish(who) => relay::publish(self, state, who),
             Action::Land(who) => relay::land(self, state, who),
-            Action::KConn => consumer::connect(self, state),
-            Action::KApply => consumer::apply(self, state),
-            Action::KSave => consumer::save(state),
-            Action::KAsk(who) => consumer::ask(self, state, who),
-            Action::KFork(who) => consumer::fork(state, who),
-            Action::KSnap(who) => consumer::snapshot(self, state, who),
+            Action::KConn(k) => consumer::connect(self, state, k),
+            Action::KApply(k) => consumer::apply(self, state, k),
+            Action::KSave(k) => consumer::save(state, k),
+            Action::KAsk(k, who) => consumer::ask(self, state, k, who),
+            Action::KFork(k, who) => consumer::fork(state, k, who),
+            Action::KSnap(k, who) => consumer::snapshot(self, state, k, who),
             Action::Adopt(who) => operator::adopt(self, state, who),
             Action::New(who) => operator::new_epoch(self, state, who),
             Action::Kill(who) => operator::kill(self, state, who),
-            Action::PBak(_) | Action::SBak | Action::KBak => faults::back_up(self, state, action),
+            Action::PBak(_) | Action::SBak | Action::KBak(_) => {
+                faults::back_up(self, state, action)
+            }
             _ => faults::strike(self, state, action),
         }
     }
@@ -155,11 +170,9 @@ impl Protocol {
             after.destroyed = after.destroyed.and(gone);
         }
         after.destroyed = after.destroyed.without(held);
-        let applied = after.consumer.table.applied.set();
-        after.seen = match action {
-            Action::RestoreConsumer => applied,
-            _ => after.seen.and(applied),
-        };
+        for consumer in after.consumers.iter_mut().flatten() {
+            consumer.seen = consumer.seen.and(consumer.table.applied.set());
+        }
         let counts = self.bounds.doctrine != Doctrine::StopFirst;
         if counts && matches!(action, Action::Adopt(_) | Action::New(_)) {
             after.decisions += 1;
@@ -167,14 +180,12 @@ impl Protocol {
     }
 }
 
-/// Sets aside what `list` holds and `log` lacks, if the rule that asks for it holds.
-pub(crate) fn set_aside(state: &mut State, list: Ids, log: IdSet, holds: bool) {
-    if holds {
-        state.saved = state.saved.and(list.set().without(log));
-    }
+/// A live writer, to be changed.
+pub(crate) fn writer(state: &mut State, who: Who) -> Option<&mut Writer> {
+    state.writers.get_mut(usize::from(who))?.as_mut()
 }
 
-/// A live writer, to be changed.
-pub(crate) fn writer(state: &mut State, who: Who) -> Option<&mut crate::state::Writer> {
-    state.writers.get_mut(usize::from(who))?.as_mut()
+/// A consumer, to be changed.
+pub(crate) fn reader(state: &mut State, k: Reader) -> Option<&mut Consumer> {
+    state.consumers.get_mut(usize::from(k))?.as_mut()
 }

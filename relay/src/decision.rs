@@ -132,8 +132,8 @@ where
         epoch: own.origin.epoch.max(theirs) + 1,
         ..own.origin.clone()
     };
-    let whole = head.closed_by.is_none() && head.holes == 0;
-    if compared.common == Some(own.seq) && head.origin == own.origin && whole {
+    let comes_home = compared.common == Some(own.seq) && head.seq > own.seq && head.holes == 0;
+    if comes_home && head.origin == own.origin && head.closed_by.is_none() {
         let cure = "this file holds nothing that the stream lacks; start the service, and it takes over the rest";
         return Err(DecisionError::NothingForked(cure));
     }

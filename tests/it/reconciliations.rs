@@ -123,7 +123,7 @@ async fn a_stream_that_is_ahead_later_halts_whoever_did_not_publish_it() {
     world.user_service.stop().await.expect("it stops");
     clone.stop().await.expect("it stops");
     clone.start().await.expect("it starts");
-    says(&clone, "ALARM").await;
+    says(&clone, "taking over what the stream holds more").await;
     is_publishing(&clone).await;
     let events = |database| outbox::read_all(database).expect("read");
     assert!(events(&clone.database) == events(&world.user_service.database));
@@ -208,7 +208,7 @@ async fn a_stream_ahead_at_first_contact_of_an_unmarked_file_comes_home_with_an_
     assert!(
         status
             .stdout
-            .contains("ALARM: imported into a file that was not known to be a copy"),
+            .contains("ALARM: import: up to event 30"),
         "{}",
         status.stdout
     );

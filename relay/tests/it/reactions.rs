@@ -44,7 +44,7 @@ fn notices() -> Consumer {
         "PARCELS",
         decode,
         |tx, event: &Received<Weighed>| {
-            if event.seq % 2 == 0 {
+            if event.seq.is_multiple_of(2) {
                 return Ok(());
             }
             if event.event.weight_g == 13 {

@@ -67,6 +67,9 @@ async fn addresses(db: &Database) -> Vec<String> {
     read.await.unwrap()
 }
 
+/// What somebody starts the service with.
+type FindKeys = fn(&World) -> Option<Keys>;
+
 const SENT: [(&str, &str); 3] = [("a", "12 Elm Street"), ("b", ""), ("c", "Nørrebrogade 7")];
 
 /// A service that has sealed three addresses and published them. The image is of before that.
@@ -143,7 +146,7 @@ async fn sealed_parts_come_home_with_the_log() {
 async fn without_the_right_key_nothing_is_taken_over_and_with_it_everything_is() {
     let another =
         |world: &World| Some(Keys::open_or_create(&world.scratch.path("other.keys")).unwrap());
-    let cures: [(fn(&World) -> Option<Keys>, &str); 2] = [
+    let cures: [(FindKeys, &str); 2] = [
         (|_| None, "has no key file"),
         (another, "put the old key file back"),
     ];

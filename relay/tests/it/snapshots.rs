@@ -270,7 +270,9 @@ async fn a_snapshot_that_is_cut_off_changes_nothing() {
 }
 
 /// A producer whose snapshots are not what they should be.
-struct Wrong(Front, fn(Line) -> Option<Line>);
+struct Wrong(Front, Spoil);
+
+type Spoil = fn(Line) -> Option<Line>;
 
 impl Producer for Wrong {
     fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
@@ -293,7 +295,7 @@ impl Producer for Wrong {
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_that_is_not_whole_or_of_another_stream_is_refused() {
-    let wrongs: [(fn(Line) -> Option<Line>, &str); 3] = [
+    let wrongs: [(Spoil, &str); 3] = [
         (
             |line| (!matches!(line, Line::Position { .. })).then_some(line),
             "its position",
