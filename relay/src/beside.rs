@@ -68,7 +68,8 @@ impl ReadOnly {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError<rusqlite::Error>> {
         let read = self.rows.call_raw(move |rows| work(rows)).await;
-        read.map_err(|_| ReadError::Closed)?.map_err(ReadError::Work)
+        read.map_err(|_| ReadError::Closed)?
+            .map_err(ReadError::Work)
     }
 
     /// The event at a place in the outbox; `None` when none is kept there.
@@ -92,7 +93,9 @@ fn report(rows: &Connection) -> rusqlite::Result<Report> {
     let ends = outbox::ends(rows)?;
     let count = |sql: &str| rows.query_row(sql, [], |row| row.get(0));
     Ok(Report {
-        must_import: rows.query_row("select must_import from relay_identity", [], |row| row.get(0))?,
+        must_import: rows.query_row("select must_import from relay_identity", [], |row| {
+            row.get(0)
+        })?,
         first: ends.first,
         last: ends.last.map(|id| Position { seq: ends.seq, id }),
         origin: ends.origin,
@@ -104,19 +107,21 @@ fn report(rows: &Connection) -> rusqlite::Result<Report> {
 }
 
 fn offsets(rows: &Connection) -> rusqlite::Result<Vec<Offset>> {
-    rows.prepare("select consumer, stream, seq, event_id, epoch from relay_offset order by consumer")?
-        .query_map([], |row| {
-            Ok(Offset {
-                consumer: row.get(0)?,
-                stream: row.get(1)?,
-                at: Position {
-                    seq: row.get(2)?,
-                    id: row.get(3)?,
-                },
-                epoch: row.get(4)?,
-            })
-        })?
-        .collect()
+    rows.prepare(
+        "select consumer, stream, seq, event_id, epoch from relay_offset order by consumer",
+    )?
+    .query_map([], |row| {
+        Ok(Offset {
+            consumer: row.get(0)?,
+            stream: row.get(1)?,
+            at: Position {
+                seq: row.get(2)?,
+                id: row.get(3)?,
+            },
+            epoch: row.get(4)?,
+        })
+    })?
+    .collect()
 }
 
 fn audit(rows: &Connection) -> rusqlite::Result<Vec<Audited>> {

@@ -26,7 +26,9 @@ use writer::Writer;
 
 pub use backup::{BackupError, Manifest, Restored, backup, check_backup, restore};
 pub use gate::Gate;
-pub(crate) use identity::{audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces};
+pub(crate) use identity::{
+    audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
+};
 pub(crate) use open::open_read_only;
 pub use tx::{Rows, Tx};
 

@@ -82,7 +82,11 @@ where
     if compared.head.holes > 0 {
         return Err(DecisionError::Holed(compared.head.holes));
     }
-    if let Some(by) = compared.head.closed_by.filter(|by| *by > compared.head.origin.epoch) {
+    if let Some(by) = compared
+        .head
+        .closed_by
+        .filter(|by| *by > compared.head.origin.epoch)
+    {
         return Err(DecisionError::Closed(by));
     }
     let Some(common) = compared.common else {
@@ -172,7 +176,13 @@ fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
         let mut unanswered = BTreeSet::new();
         each_after(tx, plan.common, |record| {
             unanswered.extend(consumer::Cause::of(record).map(|cause| cause.consumer().to_owned()));
-            Ok(set_aside::record(tx, FoundIn::Outbox, tx.context().stream, record, reason)?)
+            Ok(set_aside::record(
+                tx,
+                FoundIn::Outbox,
+                tx.context().stream,
+                record,
+                reason,
+            )?)
         })?;
         outbox::cut_after(tx, plan.common)?;
         fold_again(tx)?;
@@ -207,7 +217,9 @@ fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), 
     let mut last = BTreeMap::new();
     if !consumers.is_empty() {
         each_after(tx, 0, |record| {
-            last.extend(consumer::Cause::of(record).map(|cause| (cause.consumer().to_owned(), cause)));
+            last.extend(
+                consumer::Cause::of(record).map(|cause| (cause.consumer().to_owned(), cause)),
+            );
             Ok(())
         })?;
     }

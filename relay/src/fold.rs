@@ -65,6 +65,8 @@ impl Fold {
 
 impl fmt::Debug for Fold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fold").field("tables", &self.tables).finish()
+        f.debug_struct("Fold")
+            .field("tables", &self.tables)
+            .finish()
     }
 }

@@ -29,24 +29,23 @@ pub use consumer::{
     Retried,
 };
 pub use database::{
-    BackupError, Database, Gate, Manifest, Options, Restored, Rows, Tx, backup, check_backup, restore,
+    BackupError, Database, Gate, Manifest, Options, Restored, Rows, Tx, backup, check_backup,
+    restore,
 };
+pub use decision::{DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
 pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};
+pub use environment::{Environment, System};
 pub use error::{
     ApplyError, Cause, EmitError, Fatal, LogError, OpenError, ReadError, WriteError, chain,
 };
-pub use decision::{
-    DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch,
-};
-pub use environment::{Environment, System};
 pub use fold::Fold;
 pub use log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 pub use nats::{Nats, NatsReader, NatsStream, ReaderSession, StreamSession};
 pub use outbox::Outbox;
 pub use relay::{Case, Relay, RelayState, RelayStatus, Retention, Step};
+pub use rusqlite;
 pub use sealed::{Keys, KeysError};
 pub use set_aside::{FoundIn, SetAside};
 pub use snapshot::{Answers, Holds, Line, Lines, Position, Producer, Share, Sink, row};
-pub use rusqlite;
-pub use verify::{Verified, verify_cache, verify_stream};
 pub use tokio_util::sync::CancellationToken as Stop;
+pub use verify::{Verified, verify_cache, verify_stream};

@@ -39,7 +39,9 @@ impl Tx<'_> {
         let now = context.environment.now();
         let id = EventId::draw(&*context.environment);
         let sealed = self.seal(&event, id)?;
-        let (sealedkey, sealed) = sealed.map(|sealed| (sealed.key.into(), sealed.text.into())).unzip();
+        let (sealedkey, sealed) = sealed
+            .map(|sealed| (sealed.key.into(), sealed.text.into()))
+            .unzip();
         let bytes = Envelope {
             specversion: "1.0".into(),
             id,
@@ -341,7 +343,11 @@ fn emitted_at_ms_of(rows: &Connection, seq: u64) -> rusqlite::Result<Option<u64>
         .optional()
 }
 
-pub(crate) fn rows_after(rows: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Record>> {
+pub(crate) fn rows_after(
+    rows: &Connection,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Record>> {
     let mut statement = rows.prepare_cached(
         "select seq, subject, envelope from relay_outbox where seq > ?1 order by seq limit ?2",
     )?;

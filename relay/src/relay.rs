@@ -278,14 +278,21 @@ where
             (Verdict::Publish(head), _) => Settled::Ready(head),
             (Verdict::Replace(why), Some(theirs)) => {
                 let name = self.to.stream();
-                tracing::error!(stream = name, why, "the stream is no copy of the outbox any more: making it anew");
+                tracing::error!(
+                    stream = name,
+                    why,
+                    "the stream is no copy of the outbox any more: making it anew"
+                );
                 let epoch = seen.own.ends.origin.epoch;
                 recover::replace(&self.db, stream, &theirs.head, epoch, why).await?;
                 Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
             }
             (Verdict::Create | Verdict::Replace(_), _) => {
                 if seen.own.successor {
-                    tracing::error!(stream = self.to.stream(), "ALARM: the database was gone, and so is its stream");
+                    tracing::error!(
+                        stream = self.to.stream(),
+                        "ALARM: the database was gone, and so is its stream"
+                    );
                     recover::all_is_gone(&self.db).await?;
                 }
                 Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
@@ -307,9 +314,19 @@ where
     ) -> Result<Settled, LogError> {
         let (name, from, to) = (self.to.stream(), seen.own.ends.seq, theirs.seq);
         match seen.own.marked {
-            true => tracing::warn!(stream = name, from, to, "this file is an older copy: taking over what the stream holds more"),
+            true => tracing::warn!(
+                stream = name,
+                from,
+                to,
+                "this file is an older copy: taking over what the stream holds more"
+            ),
             // Nothing said that the file was put back. Either that went unseen, or somebody else publishes.
-            false => tracing::error!(stream = name, from, to, "ALARM: the stream holds events of this log that this file never had: taking them over; make sure that no second instance runs"),
+            false => tracing::error!(
+                stream = name,
+                from,
+                to,
+                "ALARM: the stream holds events of this log that this file never had: taking them over; make sure that no second instance runs"
+            ),
         }
         self.status.send_modify(|status| {
             status.state = RelayState::Importing;

@@ -56,7 +56,10 @@ pub async fn verify_stream<C: Connect>(db: &ReadOnly, to: &C) -> Result<Verified
         return Ok(Verified::Differs(why));
     }
     if first > last && own.seq > 0 {
-        let why = format!("there is no event that both keep: the outbox ends at {}, the stream at {}", own.seq, head.seq);
+        let why = format!(
+            "there is no event that both keep: the outbox ends at {}, the stream at {}",
+            own.seq, head.seq
+        );
         return Ok(Verified::NotYet(why));
     }
     Ok(Verified::Equal {
@@ -72,7 +75,11 @@ fn rows_between(rows: &Connection, from: u64, to: u64) -> rusqlite::Result<Recor
         let some = outbox::rows_after(rows, after, BATCH as usize)?;
         let Some(last) = some.last() else { break };
         after = last.seq;
-        found.extend(some.into_iter().filter(|row| row.seq <= to).map(|row| (row.seq, row)));
+        found.extend(
+            some.into_iter()
+                .filter(|row| row.seq <= to)
+                .map(|row| (row.seq, row)),
+        );
         if after >= to {
             break;
         }
@@ -87,7 +94,11 @@ async fn read_between(stream: &mut impl Log, from: u64, to: u64) -> Result<Recor
         let some = stream.read_after(after, limit, Duration::ZERO).await?;
         let Some(last) = some.last() else { break };
         after = last.seq;
-        found.extend(some.into_iter().filter(|record| record.seq <= to).map(|record| (record.seq, record)));
+        found.extend(
+            some.into_iter()
+                .filter(|record| record.seq <= to)
+                .map(|record| (record.seq, record)),
+        );
     }
     Ok(found)
 }
@@ -95,30 +106,40 @@ async fn read_between(stream: &mut impl Log, from: u64, to: u64) -> Result<Recor
 fn compare(seq: u64, ours: &Records, theirs: &Records) -> Option<String> {
     match (ours.get(&seq), theirs.get(&seq)) {
         (Some(own), Some(their)) if own == their => None,
-        (Some(own), Some(their)) if own.event_id() == their.event_id() => {
-            Some(format!("event {seq} has other bytes in the stream than in the outbox"))
-        }
+        (Some(own), Some(their)) if own.event_id() == their.event_id() => Some(format!(
+            "event {seq} has other bytes in the stream than in the outbox"
+        )),
         (Some(own), Some(their)) => {
             let (own, their) = (id(own), id(their));
-            Some(format!("event {seq} is {own} in the outbox and {their} in the stream"))
+            Some(format!(
+                "event {seq} is {own} in the outbox and {their} in the stream"
+            ))
         }
-        (Some(own), None) => Some(format!("event {seq} ({}) is missing in the stream", id(own))),
-        (None, Some(their)) => {
-            Some(format!("event {seq} ({}) is missing in the outbox", id(their)))
-        }
+        (Some(own), None) => Some(format!(
+            "event {seq} ({}) is missing in the stream",
+            id(own)
+        )),
+        (None, Some(their)) => Some(format!(
+            "event {seq} ({}) is missing in the outbox",
+            id(their)
+        )),
         (None, None) => Some(format!("event {seq} is missing on both sides")),
     }
 }
 
 fn id(record: &Record) -> String {
-    record.event_id().map_or("no event of ours".to_owned(), |id| id.to_string())
+    record
+        .event_id()
+        .map_or("no event of ours".to_owned(), |id| id.to_string())
 }
 
 /// Compares a cache with a snapshot of its producer, row by row. It must have been read at the same event: a cache that
 /// moves on meanwhile is not compared, and whoever asks may ask again.
 pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified, LogError> {
     let (Some(share), Some(producer)) = (consumer.share(), consumer.producer()) else {
-        return Ok(Verified::NotYet("it has no producer to compare with".to_owned()));
+        return Ok(Verified::NotYet(
+            "it has no producer to compare with".to_owned(),
+        ));
     };
     let mut lines = producer.snapshot(None).await?;
     let (mut theirs, mut at) = (Vec::new(), None);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract;
 use axum::routing::{get, post};
-use relay::{Consumer, RelayState, Retried};
+use relay::{Case, Consumer, RelayState, Retried};
 use serde::{Deserialize, Serialize};
 
 use crate::bearer::Guard;
@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub(crate) refuses_writes: Option<String>,
     /// What the relay does, in words.
     pub(crate) relay: Option<String>,
+    /// What its last contact found: a case of docs/reconciliation.md.
+    pub(crate) case: Option<String>,
     pub(crate) consumers: Vec<ConsumerState>,
 }
 
@@ -136,7 +138,9 @@ impl Service {
 
     fn state(&self) -> State {
         let relay = self.monitor.relay();
+        let case = relay.as_ref().and_then(|relay| relay.case);
         State {
+            case: case.map(Case::name),
             refuses_writes: self.monitor.db().gate().reason().map(str::to_owned),
             relay: relay.map(|relay| in_words(relay.state)),
             consumers: self.consumers.iter().map(ConsumerState::of).collect(),

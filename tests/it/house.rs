@@ -133,7 +133,9 @@ fn the_pages_name_files_that_exist() {
 #[test]
 fn the_page_on_reconciliation_has_a_row_and_a_test_for_each_case_of_the_code() {
     let page = read(&workspace().join("docs/reconciliation.md"));
-    let (_, table) = page.split_once("## The service and its stream").expect("its table");
+    let (_, table) = page
+        .split_once("## The service and its stream")
+        .expect("its table");
     let (table, _) = table.split_once("\n## ").expect("another part follows");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     let mut rows: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();

@@ -206,9 +206,7 @@ async fn a_stream_ahead_at_first_contact_of_an_unmarked_file_comes_home_with_an_
     everything_arrived_once(&mut world).await;
     let status = world.user_service.command(&["status"]).await.expect_code(0);
     assert!(
-        status
-            .stdout
-            .contains("ALARM: import: up to event 30"),
+        status.stdout.contains("ALARM: import: up to event 30"),
         "{}",
         status.stdout
     );

@@ -84,7 +84,11 @@ pub(super) fn answered(
 }
 
 /// What the reaction has passed needs no second look.
-pub(super) fn forget_answered(rows: &Connection, consumer: &str, upto: u64) -> rusqlite::Result<()> {
+pub(super) fn forget_answered(
+    rows: &Connection,
+    consumer: &str,
+    upto: u64,
+) -> rusqlite::Result<()> {
     rows.prepare_cached("delete from relay_answered where consumer = ?1 and seq <= ?2")?
         .execute((consumer, upto))?;
     Ok(())

@@ -183,7 +183,13 @@ fn discard(
 /// An event that turned out to be answered already is no dead letter any more.
 pub(super) fn answered(tx: &Tx<'_>, consumer: &str, seq: u64) -> rusqlite::Result<()> {
     match find(tx, consumer, seq)? {
-        Some(letter) => remove(tx, consumer, &letter, "retried", "its answer came home with the log"),
+        Some(letter) => remove(
+            tx,
+            consumer,
+            &letter,
+            "retried",
+            "its answer came home with the log",
+        ),
         None => Ok(()),
     }
 }
@@ -191,7 +197,13 @@ pub(super) fn answered(tx: &Tx<'_>, consumer: &str, seq: u64) -> rusqlite::Resul
 /// A snapshot holds what these events would have done: they move to the audit table.
 pub(super) fn superseded(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
     for letter in list(tx, consumer, MAX_DEAD_LETTERS as usize)? {
-        remove(tx, consumer, &letter, "discarded", "a snapshot took its place")?;
+        remove(
+            tx,
+            consumer,
+            &letter,
+            "discarded",
+            "a snapshot took its place",
+        )?;
     }
     Ok(())
 }
@@ -200,7 +212,13 @@ pub(super) fn superseded(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
 pub(super) fn read_again(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
     let letters = list(tx, consumer, MAX_DEAD_LETTERS as usize)?;
     for letter in letters.iter().filter(|letter| letter.seq > after) {
-        remove(tx, consumer, letter, "discarded", "its consumer was taken back and reads it again")?;
+        remove(
+            tx,
+            consumer,
+            letter,
+            "discarded",
+            "its consumer was taken back and reads it again",
+        )?;
     }
     Ok(())
 }
@@ -309,8 +327,7 @@ fn of_key(rows: &Connection, consumer: &str, key: &str) -> rusqlite::Result<Vec<
 }
 
 fn find(rows: &Connection, consumer: &str, seq: u64) -> rusqlite::Result<Option<DeadLetter>> {
-    let sql =
-        format!("select {COLUMNS} from relay_dead_letter where consumer = ?1 and seq = ?2");
+    let sql = format!("select {COLUMNS} from relay_dead_letter where consumer = ?1 and seq = ?2");
     rows.prepare_cached(&sql)?
         .query_row((consumer, seq), letter)
         .optional()

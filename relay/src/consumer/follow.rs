@@ -173,7 +173,12 @@ impl<C: Connect> Follower<C> {
         let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
         status.send_modify(|status| status.rebuilding = None);
         let rebuilt = rebuilt.map_err(of_producer)?;
-        tracing::warn!(consumer = name, rows = rebuilt.rows, offset = rebuilt.offset, "the cache is loaded");
+        tracing::warn!(
+            consumer = name,
+            rows = rebuilt.rows,
+            offset = rebuilt.offset,
+            "the cache is loaded"
+        );
         status.send_modify(|status| {
             status.rebuilt += 1;
             status.offset = rebuilt.offset;

@@ -72,8 +72,14 @@ pub(super) async fn rebuild(
             let why = format!("the snapshot is of stream {stream}");
             return Err(LogError::Misconfigured(why));
         }
-        Line::Position { at, epoch, holds, .. } => Head { at, epoch, holds },
-        _ => return Err(LogError::lost("the snapshot does not begin with its position")),
+        Line::Position {
+            at, epoch, holds, ..
+        } => Head { at, epoch, holds },
+        _ => {
+            return Err(LogError::lost(
+                "the snapshot does not begin with its position",
+            ));
+        }
     };
     let rows = store(db, consumer, &mut lines).await?;
     let (consumer, cache, why) = (consumer.clone(), cache.clone(), why.to_owned());
@@ -138,7 +144,8 @@ fn swap(
     for table in cache.tables.iter().rev() {
         tx.execute(&format!("delete from {table}"), [])?;
     }
-    let mut staged = tx.prepare("select line from relay_snapshot where consumer = ?1 order by n")?;
+    let mut staged =
+        tx.prepare("select line from relay_snapshot where consumer = ?1 order by n")?;
     let mut lines = staged.query([consumer.name])?;
     while let Some(line) = lines.next()? {
         let line: Vec<u8> = line.get(0)?;
@@ -162,7 +169,10 @@ fn swap(
     let detail = format!(
         "{}: from {} to {offset}, because {why}",
         consumer.name,
-        here.map_or("nothing".to_owned(), |here| format!("{} ({})", here.seq, here.id)),
+        here.map_or("nothing".to_owned(), |here| format!(
+            "{} ({})",
+            here.seq, here.id
+        )),
     );
     database::audit(tx, tx.now_ms(), "snapshot loaded", &detail)?;
     Ok(offset)

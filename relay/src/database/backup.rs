@@ -76,7 +76,11 @@ pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest,
     let _old = fs::remove_file(&partial);
     let made = copy(database, &partial).and_then(|()| {
         let now = options.environment.now();
-        mark_copy(&partial, options, &format!("it is a backup, taken at {now}"))?;
+        mark_copy(
+            &partial,
+            options,
+            &format!("it is a backup, taken at {now}"),
+        )?;
         let manifest = describe(&partial, now.to_string())?;
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is JSON");
         fs::write(manifest_path(to), text).map_err(failed("the manifest cannot be written"))?;
@@ -117,11 +121,7 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
 
 /// Puts a backup in the place of `database`, which nobody may have open. What was there is kept beside it; the next start
 /// imports what the stream holds more. Blocks; give it a thread.
-pub fn restore(
-    backup: &Path,
-    options: &Options,
-    database: &Path,
-) -> Result<Restored, BackupError> {
+pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Restored, BackupError> {
     let manifest = check_backup(backup, options)?;
     let _ours = Ownership::take(database)?;
     let now = options.environment.now();
@@ -186,13 +186,19 @@ fn describe(path: &Path, taken_at: String) -> Result<Manifest, BackupError> {
         return Err(damaged(pages));
     }
     let sql = "select count(*) from pragma_foreign_key_check";
-    let dangling: u64 = rows.query_row(sql, [], |row| row.get(0)).map_err(unreadable)?;
+    let dangling: u64 = rows
+        .query_row(sql, [], |row| row.get(0))
+        .map_err(unreadable)?;
     if dangling > 0 {
-        return Err(damaged(format!("{dangling} rows refer to rows that are not there")));
+        return Err(damaged(format!(
+            "{dangling} rows refer to rows that are not there"
+        )));
     }
     let ends = outbox::ends(&rows).map_err(unreadable)?;
     let sql = "select count(*) from relay_outbox";
-    let count: u64 = rows.query_row(sql, [], |row| row.get(0)).map_err(unreadable)?;
+    let count: u64 = rows
+        .query_row(sql, [], |row| row.get(0))
+        .map_err(unreadable)?;
     if count != ends.seq + 1 - ends.first {
         return Err(damaged("its log has holes".to_owned()));
     }
@@ -223,7 +229,10 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
         bytes += read as u64;
     }
     let digest = hasher.finalize();
-    Ok((bytes, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((
+        bytes,
+        digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    ))
 }
 
 fn last_event(database: &Path) -> rusqlite::Result<u64> {

@@ -76,7 +76,11 @@ pub(crate) fn set_replaces(rows: &Connection, incarnation: &str) -> rusqlite::Re
 /// This database was made where another one had been. It waits for that one's stream.
 pub(super) fn succeed(rows: &Connection, at_ms: u64) -> rusqlite::Result<()> {
     rows.execute("update relay_identity set successor = 1", [])?;
-    mark(rows, at_ms, "the database that was here is gone and this one is new")
+    mark(
+        rows,
+        at_ms,
+        "the database that was here is gone and this one is new",
+    )
 }
 
 pub(crate) fn is_successor(rows: &Connection) -> rusqlite::Result<bool> {
@@ -99,7 +103,8 @@ pub(crate) fn mark(rows: &Connection, at_ms: u64, reason: &str) -> rusqlite::Res
 }
 
 pub(crate) fn clear_mark(rows: &Connection, at_ms: u64, why: &str) -> rusqlite::Result<()> {
-    let sql = "update relay_identity set must_import = null, successor = 0 where must_import is not null";
+    let sql =
+        "update relay_identity set must_import = null, successor = 0 where must_import is not null";
     if rows.execute(sql, [])? > 0 {
         audit(rows, at_ms, "mark cleared", why)?;
     }
@@ -152,7 +157,12 @@ pub(super) fn recognise(
     .map_err(sql)?;
     ownership.only(&nonce)?;
     if options.open_without_stream {
-        clear_mark(rows, at_ms, "opened without its stream, as a person decided").map_err(sql)?;
+        clear_mark(
+            rows,
+            at_ms,
+            "opened without its stream, as a person decided",
+        )
+        .map_err(sql)?;
     }
     Ok(())
 }

@@ -332,8 +332,7 @@ fn prepare(
     install(&mut rows, options, ownership.knows_any()).map_err(failed)?;
     migrate(&mut rows, options).map_err(|error| unusable(path, error))?;
     check_keys(&rows, path, options)?;
-    identity::recognise(&rows, path, ownership, options)
-        .map_err(|error| unusable(path, error))?;
+    identity::recognise(&rows, path, ownership, options).map_err(|error| unusable(path, error))?;
     let gate = identity::gate(&rows).map_err(failed)?;
     let head = crate::outbox::head_seq(&rows).map_err(failed)?;
     Ok((rows, gate, head))
@@ -359,14 +358,21 @@ pub(super) fn install(
         return Ok(());
     }
     let tx = rows.transaction()?;
-    for (step, version) in SCHEMA.iter().zip(1..).filter(|(_, version)| *version > found) {
+    for (step, version) in SCHEMA
+        .iter()
+        .zip(1..)
+        .filter(|(_, version)| *version > found)
+    {
         tx.execute_batch(step)?;
         if version == 1 {
             identity::create(&tx, options)?;
             tx.execute("insert into relay_head (one, seq) values (1, 0)", [])?;
         }
     }
-    tx.execute("update relay_identity set schema_version = ?1", [SCHEMA_VERSION])?;
+    tx.execute(
+        "update relay_identity set schema_version = ?1",
+        [SCHEMA_VERSION],
+    )?;
     if found == 0 && had_one {
         identity::succeed(&tx, options.environment.now_ms())?;
     }
@@ -395,7 +401,8 @@ fn sealed_with(rows: &Connection, order: &str) -> rusqlite::Result<Option<String
         r#"select envelope from relay_outbox where instr(envelope, cast('"sealedkey":' as blob)) order by seq {order} limit 1"#
     );
     let envelope: Option<Vec<u8>> = rows.query_row(&sql, [], |row| row.get(0)).optional()?;
-    let key = envelope.and_then(|bytes| Some(Envelope::parse(&bytes).ok()?.sealedkey?.into_owned()));
+    let key =
+        envelope.and_then(|bytes| Some(Envelope::parse(&bytes).ok()?.sealedkey?.into_owned()));
     Ok(key)
 }
 

@@ -61,13 +61,19 @@ impl<'a> Tx<'a> {
         let (key, sealed) = match (&envelope.sealedkey, &envelope.sealed) {
             (None, None) => return Ok(None),
             (Some(key), Some(sealed)) => (key, sealed),
-            _ => return Err(ApplyError::Fatal("half of its sealed part is missing".to_owned())),
+            _ => {
+                return Err(ApplyError::Fatal(
+                    "half of its sealed part is missing".to_owned(),
+                ));
+            }
         };
         let keys = self.context.keys.as_ref().ok_or_else(|| {
             ApplyError::Fatal("it has a sealed part, and this program has no key file".to_owned())
         })?;
         let opened = keys.open_sealed(envelope.id, key, sealed);
-        opened.map(Some).map_err(|error| ApplyError::Fatal(error.to_string()))
+        opened
+            .map(Some)
+            .map_err(|error| ApplyError::Fatal(error.to_string()))
     }
 
     /// Runs `work` in a savepoint: what it did is kept together or not at all.

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::publish::Publisher;
 use super::{
-    CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, ask, context, direct, head_of, stream_info,
+    CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, ask, context, direct, head_of,
+    stream_info,
 };
 use crate::error::LogError;
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
@@ -136,7 +137,9 @@ impl Stream for StreamSession {
         self.check_same(&head_of(&info), incarnation)?;
         let mut config = info.config;
         config.sealed = true;
-        config.metadata.insert(CLOSED_BY.to_owned(), epoch.to_string());
+        config
+            .metadata
+            .insert(CLOSED_BY.to_owned(), epoch.to_string());
         let failed = format!("stream {stream} cannot be closed");
         let subject = format!("STREAM.UPDATE.{stream}");
         let closed: Option<Info> = ask(&self.js, subject, json!(config), failed).await?;
@@ -193,7 +196,9 @@ impl StreamSession {
             true => Ok(()),
             false => {
                 let stream = &self.way.stream;
-                Err(LogError::lost(format!("stream {stream} was made anew meanwhile")))
+                Err(LogError::lost(format!(
+                    "stream {stream} was made anew meanwhile"
+                )))
             }
         }
     }

@@ -160,11 +160,7 @@ pub(super) async fn look(outbox: &Outbox, stream: &mut impl Stream) -> Result<Se
     Ok(Seen { theirs, own })
 }
 
-async fn look_at(
-    stream: &mut impl Stream,
-    head: Head,
-    own: &Ends,
-) -> Result<Theirs, LogError> {
+async fn look_at(stream: &mut impl Stream, head: Head, own: &Ends) -> Result<Theirs, LogError> {
     let last = match head.seq {
         seq if seq < head.first => None,
         seq => at(stream, seq).await?.map(|record| record.event_id()),
@@ -172,7 +168,9 @@ async fn look_at(
     let joint = match own.seq {
         _ if head.seq <= own.seq => None,
         seq if seq >= head.first => at(stream, seq).await?.and_then(|record| record.event_id()),
-        seq if seq + 1 == head.first => at(stream, head.first).await?.and_then(|record| prev(&record)),
+        seq if seq + 1 == head.first => at(stream, head.first)
+            .await?
+            .and_then(|record| prev(&record)),
         _ => None,
     };
     Ok(Theirs { head, last, joint })
@@ -225,7 +223,10 @@ fn compare(seen: &Seen, first_contact: bool) -> (Case, Verdict) {
     }
     if head.seq > outbox && !first_contact {
         let stream = head.seq;
-        return (Case::AheadLater, Verdict::Halt(Halt::Rival { stream, outbox }));
+        return (
+            Case::AheadLater,
+            Verdict::Halt(Halt::Rival { stream, outbox }),
+        );
     }
     if head.seq > outbox {
         return ahead(head, *joint, own);
@@ -270,7 +271,10 @@ fn ahead(head: &Head, joint: Option<EventId>, own: &Own) -> (Case, Verdict) {
 }
 
 fn forked(seq: u64, theirs: Option<EventId>, ours: Option<EventId>) -> (Case, Verdict) {
-    (Case::Forked, Verdict::Halt(Halt::Forked { seq, theirs, ours }))
+    (
+        Case::Forked,
+        Verdict::Halt(Halt::Forked { seq, theirs, ours }),
+    )
 }
 
 impl fmt::Display for Halt {

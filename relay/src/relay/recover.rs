@@ -52,7 +52,10 @@ pub(super) async fn import(
         let limit = usize::try_from(to - head.seq).map_or(batch, |left| left.min(batch));
         let mut records = stream.read_after(head.seq, limit, WAIT).await?;
         let wanted = head.seq + 1;
-        let whole = records.iter().zip(wanted..).take_while(|(record, seq)| record.seq == *seq);
+        let whole = records
+            .iter()
+            .zip(wanted..)
+            .take_while(|(record, seq)| record.seq == *seq);
         let whole = whole.count();
         records.truncate(whole);
         if records.is_empty() {
@@ -64,10 +67,17 @@ pub(super) async fn import(
             });
         }
         head = outbox.append_after(&head, &records).await?;
-        tracing::info!(place = head.seq, of = to, "taking over this log's events from the stream");
+        tracing::info!(
+            place = head.seq,
+            of = to,
+            "taking over this log's events from the stream"
+        );
     }
     let detail = format!("{} events after {from}, from the stream", head.seq - from);
-    transact(db, move |tx| database::audit(tx, tx.now_ms(), "imported", &detail)).await?;
+    transact(db, move |tx| {
+        database::audit(tx, tx.now_ms(), "imported", &detail)
+    })
+    .await?;
     Ok(())
 }
 
@@ -113,7 +123,10 @@ pub(super) async fn replace(
         )));
     }
     let detail = format!("{reason}; {saved} events that only it held were set aside");
-    transact(db, move |tx| database::audit(tx, tx.now_ms(), "stream replaced", &detail)).await?;
+    transact(db, move |tx| {
+        database::audit(tx, tx.now_ms(), "stream replaced", &detail)
+    })
+    .await?;
     stream.delete(&head.incarnation).await
 }
 
@@ -169,15 +182,20 @@ pub(super) async fn mark_halted(db: &Database, reason: &str) -> Result<(), LogEr
 
 /// A successor that finds no stream either: what its predecessor held is gone.
 pub(super) async fn all_is_gone(db: &Database) -> Result<(), LogError> {
-    let detail = "this database and its stream are both new; what the one before held is in neither";
-    transact(db, move |tx| database::audit(tx, tx.now_ms(), "ALARM: all is gone", detail)).await
+    let detail =
+        "this database and its stream are both new; what the one before held is in neither";
+    transact(db, move |tx| {
+        database::audit(tx, tx.now_ms(), "ALARM: all is gone", detail)
+    })
+    .await
 }
 
 /// The file has met its stream: it is no older copy, or not any more.
 pub(super) async fn open(db: &Database) -> Result<(), LogError> {
     db.met_its_stream();
     if matches!(db.gate(), Gate::MustImport(_)) {
-        let cleared = |tx: &database::Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
+        let cleared =
+            |tx: &database::Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
         transact(db, cleared).await?;
         db.set_gate(Gate::Open);
     }

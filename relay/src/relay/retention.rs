@@ -46,9 +46,12 @@ impl Retention {
             stream.trim(first).await?;
         }
         for _ in 0..WRITES {
-            let write = outbox.database().apply(move |tx| outbox::prune(tx, first, ROWS));
+            let write = outbox
+                .database()
+                .apply(move |tx| outbox::prune(tx, first, ROWS));
             let rows = write.await;
-            let rows = rows.map_err(|error| LogError::lost_because("the outbox cannot be pruned", error))?;
+            let rows =
+                rows.map_err(|error| LogError::lost_because("the outbox cannot be pruned", error))?;
             if rows < ROWS {
                 break;
             }
@@ -61,15 +64,25 @@ impl Retention {
         let by_number = self
             .max_events
             .map(|most| (outbox.committed() + 1).saturating_sub(most.max(1)));
-        let by_age = match self.max_age {
-            None => None,
-            Some(age) => {
-                let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-                let since = outbox.database().environment().now_ms().saturating_sub(age_ms);
-                let read = outbox.database().read(move |rows| first_since(rows, since)).await;
-                Some(read.map_err(|error| LogError::lost_because("the outbox cannot be read", error))?)
-            }
-        };
+        let by_age =
+            match self.max_age {
+                None => None,
+                Some(age) => {
+                    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                    let since = outbox
+                        .database()
+                        .environment()
+                        .now_ms()
+                        .saturating_sub(age_ms);
+                    let read = outbox
+                        .database()
+                        .read(move |rows| first_since(rows, since))
+                        .await;
+                    Some(read.map_err(|error| {
+                        LogError::lost_because("the outbox cannot be read", error)
+                    })?)
+                }
+            };
         Ok(by_number.max(by_age))
     }
 }
@@ -77,6 +90,8 @@ impl Retention {
 /// The first event since then; the head, when all are older.
 fn first_since(rows: &Connection, since_ms: u64) -> rusqlite::Result<u64> {
     let sql = "select seq from relay_outbox where emitted_at_ms >= ?1 order by seq limit 1";
-    let found = rows.query_row(sql, [since_ms], |row| row.get(0)).optional()?;
+    let found = rows
+        .query_row(sql, [since_ms], |row| row.get(0))
+        .optional()?;
     found.map_or_else(|| outbox::head_seq(rows), Ok)
 }

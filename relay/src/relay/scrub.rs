@@ -31,7 +31,9 @@ impl Scrub {
             self.after = 0;
         }
         self.after = self.after.max(head.first.saturating_sub(1));
-        let mut ours = outbox.read_after(self.after, EVENTS, Duration::ZERO).await?;
+        let mut ours = outbox
+            .read_after(self.after, EVENTS, Duration::ZERO)
+            .await?;
         ours.retain(|record| record.seq <= head.seq);
         let Some(first) = ours.first() else {
             return Ok(true);

@@ -160,7 +160,9 @@ async fn an_idle_relay_notices_a_rival_by_the_timer() {
 
     eventually(|| db.gate() != Gate::Open).await;
     assert!(
-        db.gate().reason().unwrap()
+        db.gate()
+            .reason()
+            .unwrap()
             .contains("ends at 2, this database at 1"),
         "{:?}",
         db.gate()
@@ -180,7 +182,13 @@ async fn another_databases_stream_is_left_alone() {
     let stream = broker.records();
     let mut relay = Relay::new(&stranger, broker.clone());
     assert_eq!(relay.step().await.unwrap(), Step::Halted);
-    assert!(stranger.gate().reason().unwrap().contains("was made by database"));
+    assert!(
+        stranger
+            .gate()
+            .reason()
+            .unwrap()
+            .contains("was made by database")
+    );
     assert_eq!(broker.records(), stream);
 }
 

@@ -147,7 +147,8 @@ impl Up {
         console: &Arc<Console>,
         mut signals: signals::Signals,
     ) -> Result<ExitCode> {
-        let traffic = (!self.no_traffic && self.without.is_empty()).then(|| Traffic::start(self.rate, &system.urls()));
+        let traffic = (!self.no_traffic && self.without.is_empty())
+            .then(|| Traffic::start(self.rate, &system.urls()));
         let status = status::start(
             console,
             &system.urls(),

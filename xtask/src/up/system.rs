@@ -111,7 +111,10 @@ impl System {
 impl SupervisedSystem {
     /// Services first: they publish what they still have while the broker listens. False when one had to be killed.
     pub(super) async fn stop(self, console: &Console) -> bool {
-        let services = self.services.into_iter().map(|service| service.stop(console));
+        let services = self
+            .services
+            .into_iter()
+            .map(|service| service.stop(console));
         let services = futures::future::join_all(services).await;
         let broker = self.broker.stop(console).await;
         services.into_iter().all(|clean| clean) && broker
