@@ -29,6 +29,7 @@ pub use gate::Gate;
 pub(crate) use identity::{
     audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
 };
+pub use open::key_in_use;
 pub(crate) use open::open_read_only;
 pub use tx::{Rows, Tx};
 

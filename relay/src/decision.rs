@@ -137,8 +137,16 @@ where
         ..own.origin.clone()
     };
     let comes_home = compared.common == Some(own.seq) && head.seq > own.seq && head.holes == 0;
-    if comes_home && head.origin == own.origin && head.closed_by.is_none() {
-        let cure = "this file holds nothing that the stream lacks; start the service, and it takes over the rest";
+    let one_database = head.origin.database_id == own.origin.database_id;
+    if comes_home && one_database && head.closed_by.is_none() {
+        let cure = match head.origin.epoch == own.origin.epoch {
+            true => {
+                "this file holds nothing that the stream lacks; start the service, and it takes over the rest"
+            }
+            false => {
+                "this file holds nothing that the stream lacks; adopt-stream loses nothing, and takes over the rest"
+            }
+        };
         return Err(DecisionError::NothingForked(cure));
     }
     let common = compared.common.unwrap_or(0);

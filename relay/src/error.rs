@@ -37,7 +37,7 @@ pub enum OpenError {
     )]
     OldSqlite(&'static str),
     #[error(
-        "{path} holds events sealed with key {key}, which is not in the key file: put the old key file back, or add its line to the new one"
+        "{path} holds events sealed with key {key}, which is not in the key file: put the copy of the key file back that has this key; docs/operating.md says what is left without one"
     )]
     KeyLost { path: PathBuf, key: String },
     #[error("cannot open {path}: it must be a file in a directory that exists and can be written")]

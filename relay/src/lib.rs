@@ -30,7 +30,7 @@ pub use consumer::{
 };
 pub use database::{
     BackupError, Database, Gate, Manifest, Options, Restored, Rows, Tx, backup, check_backup,
-    restore,
+    key_in_use, restore,
 };
 pub use decision::{DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
 pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::Stop;
 use crate::backoff::Backoff;
-use crate::database::Database;
+use crate::database::{Database, Gate};
 use crate::error::{Fatal, LogError, chain};
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 use crate::outbox::Outbox;
@@ -132,6 +132,14 @@ where
     #[cfg(feature = "testing")]
     pub fn import_one_by_one(&mut self) {
         self.import_batch = 1;
+    }
+
+    /// Lets the next step look at the stream, even if rows wait, so that a test need not wait for the timer.
+    #[cfg(feature = "testing")]
+    pub fn look_next(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.contact_due = Instant::now();
+        }
     }
 
     /// Publishes until stopped. What is in flight at the stop is finished. An error means that trying again cannot
@@ -385,7 +393,14 @@ where
         let state = RelayState::Connecting(line.clone());
         let news = self.status.borrow().state != state;
         if news {
-            tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
+            match self.db.gate() {
+                Gate::Open => {
+                    tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
+                }
+                Gate::MustImport(reason) | Gate::Halted(reason) => {
+                    tracing::warn!(stream = self.to.stream(), error = %line, reason, "not publishing, and writes are refused until this file has met its stream");
+                }
+            }
             self.status.send_modify(|status| status.state = state);
         }
         Ok(())

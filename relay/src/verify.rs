@@ -183,11 +183,15 @@ fn compare_rows(ours: &[String], theirs: &[String]) -> Verified {
     let (here, there) = (count(ours), count(theirs));
     for (row, times) in &there {
         if here.get(row) != Some(times) {
-            return Verified::Differs(format!("the producer has {row}, and the cache does not"));
+            return Verified::Differs(format!(
+                "the producer shares {row}, and the cache has no such row; a rebuild loads it anew"
+            ));
         }
     }
     match here.keys().find(|row| !there.contains_key(*row)) {
-        Some(row) => Verified::Differs(format!("the cache has {row}, and the producer does not")),
+        Some(row) => Verified::Differs(format!(
+            "the cache has {row}, and the producer shares no such row; a rebuild loads it anew"
+        )),
         None => Verified::Equal {
             compared: ours.len() as u64,
         },

@@ -75,7 +75,7 @@ pub struct CommonArgs {
     pub open_without_stream: bool,
 
     /// Remove events from stream and outbox once there are more than this many. Without this and the next, nothing is
-    /// ever removed
+    /// ever removed; and 5000 events are kept behind the slowest reader in any case, or until --prune-past-readers
     #[arg(
         long,
         env = "FREEHOLD_KEEP_EVENTS",

@@ -126,15 +126,18 @@ impl Parts {
         Ok(reader_of(consumer, &self.nats()?))
     }
 
-    /// The keys, made when there are none.
-    fn make_keys(&self) -> Result<Option<Keys>, KeysError> {
+    /// The keys, made when there are none and nothing is sealed yet.
+    fn make_keys(&self) -> anyhow::Result<Option<Keys>> {
         let Some(path) = &self.keys else {
             return Ok(None);
         };
-        if self.database().exists() && !path.exists() {
-            tracing::warn!(path = %path.display(), "making a key file for a database that is already there; if there was one before, stop and put its copy back: nothing else opens what it sealed");
+        if !path.exists()
+            && let Some(key) = relay::key_in_use(self.database(), &self.options)?
+        {
+            let path = self.database().to_owned();
+            return Err(OpenError::KeyLost { path, key }.into());
         }
-        Keys::open_or_create(path).map(Some)
+        Ok(Some(Keys::open_or_create(path)?))
     }
 
     /// What the database is for, to a command that opens it: the keys must be there.

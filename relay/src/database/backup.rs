@@ -48,6 +48,16 @@ pub enum BackupError {
     Exists(PathBuf),
     #[error("there is no database {0} to take a backup of")]
     NoDatabase(PathBuf),
+    #[error("there is no backup {0}")]
+    NoBackup(PathBuf),
+    #[error("{0} is empty: it is no backup")]
+    Empty(PathBuf),
+    #[error("{path} is no backup of this service's that can be put back")]
+    Unfit {
+        path: PathBuf,
+        #[source]
+        cause: OpenError,
+    },
     #[error(transparent)]
     Refused(#[from] OpenError),
     #[error("the backup {path} is damaged ({detail}): use another one")]
@@ -98,10 +108,13 @@ pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest,
 
 /// Reads a backup and its manifest, if it has one, and checks everything that can be checked.
 pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, BackupError> {
-    if !backup.is_file() {
-        return Err(BackupError::NoDatabase(backup.to_owned()));
+    let path = backup.to_owned();
+    match fs::metadata(backup) {
+        Ok(file) if file.is_file() && file.len() == 0 => return Err(BackupError::Empty(path)),
+        Ok(file) if file.is_file() => {}
+        _ => return Err(BackupError::NoBackup(path)),
     }
-    inspect(backup, options)?;
+    inspect(backup, options).map_err(|cause| BackupError::Unfit { path, cause })?;
     let found = describe(backup, String::new())?;
     let Ok(text) = fs::read(manifest_path(backup)) else {
         return Ok(found); // a plain copy will do, if it is whole
@@ -133,6 +146,7 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
         options,
         &format!("it was restored from a backup at {now}"),
     )?;
+    carry_over(database, &incoming, options, &manifest)?;
     flush(&incoming)?;
     let previous_seq = last_event(database).ok();
     let previous = put_aside(database, &now.strftime("%Y%m%dT%H%M%S%fZ").to_string())?;
@@ -143,6 +157,46 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
         previous,
         previous_seq,
     })
+}
+
+/// What was set aside in the file that is replaced, and what was done to it, goes on in the one that comes.
+fn carry_over(
+    from: &Path,
+    to: &Path,
+    options: &Options,
+    manifest: &Manifest,
+) -> Result<(), BackupError> {
+    let failed = failed("what the present file has set aside cannot be carried over");
+    let mut rows = Connection::open(to).map_err(&failed)?;
+    let now_ms = options.environment.now_ms();
+    // A file that cannot be read is kept beside, and says nothing here.
+    let readable = from.is_file() && inspect(from, options).is_ok() && last_event(from).is_ok();
+    if readable {
+        let from = from.to_str().ok_or("its name is no UTF-8");
+        let from = from.map_err(|why| BackupError::Failed {
+            what: "the present file cannot be named".to_owned(),
+            cause: why.into(),
+        })?;
+        rows.execute("attach ?1 as present", [from])
+            .map_err(&failed)?;
+    }
+    let tx = rows.transaction().map_err(&failed)?;
+    if readable {
+        tx.execute_batch(
+            "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest)
+               select at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest
+               from present.relay_set_aside order by id;
+             insert into relay_audit (at_ms, action, detail)
+               select at_ms, action, detail from present.relay_audit as theirs
+               where not exists (select 1 from relay_audit as ours
+                 where ours.at_ms = theirs.at_ms and ours.action = theirs.action and ours.detail = theirs.detail)
+               order by id;",
+        )
+        .map_err(&failed)?;
+    }
+    let detail = format!("a backup that ends at event {}", manifest.seq);
+    identity::audit(&tx, now_ms, "restored", &detail).map_err(&failed)?;
+    tx.commit().map_err(failed)
 }
 
 /// Everything that is committed, in one read transaction, without a WAL of its own.

@@ -145,6 +145,7 @@ pub(super) fn recognise(
     };
     let at_ms = options.environment.now_ms();
     if let Some(reason) = reason {
+        tracing::warn!(path = %path.display(), reason, "no write before this file has met its stream");
         mark(rows, at_ms, reason).map_err(sql)?;
         succeed_nobody(rows).map_err(sql)?;
     }

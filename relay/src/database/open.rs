@@ -380,6 +380,16 @@ pub(super) fn install(
     tx.commit()
 }
 
+/// The key of the last sealed part in a database, if there is any: without it, no new key file should be made.
+pub fn key_in_use(path: &Path, options: &Options) -> Result<Option<String>, OpenError> {
+    if find(path)? == Found::Nothing {
+        return Ok(None);
+    }
+    inspect(path, options)?;
+    let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
+    sealed_with(&rows, "desc").map_err(|error| refusal(path, error))
+}
+
 /// A lost key file is answered with a fresh one, which would seal what comes and open nothing that is there: so the
 /// keys of the first and the last sealed part must be known.
 fn check_keys(rows: &Connection, path: &Path, options: &Options) -> Result<(), OpenError> {

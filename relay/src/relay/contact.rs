@@ -86,7 +86,11 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Halt {
     /// It was made by another database.
-    Foreign { theirs: Origin, ours: Origin },
+    Foreign {
+        theirs: Origin,
+        ours: Origin,
+        empty: bool,
+    },
     /// It is a later epoch of this database: this file is from before it.
     Superseded { theirs: u32, ours: u32 },
     /// It grew by events that this process did not publish.
@@ -253,7 +257,13 @@ fn foreign(head: &Head, own: &Own) -> (Case, Verdict) {
         return (Case::DatabaseLost, Verdict::TakeOver(head.origin.clone()));
     }
     let (theirs, ours) = (head.origin.clone(), own.ends.origin.clone());
-    (Case::Foreign, Verdict::Halt(Halt::Foreign { theirs, ours }))
+    let empty = own.ends.seq == 0;
+    let halt = Halt::Foreign {
+        theirs,
+        ours,
+        empty,
+    };
+    (Case::Foreign, Verdict::Halt(halt))
 }
 
 /// The stream holds more. It is taken over only on evidence that it goes on from where this file ends.
@@ -280,10 +290,23 @@ fn forked(seq: u64, theirs: Option<EventId>, ours: Option<EventId>) -> (Case, Ve
 impl fmt::Display for Halt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign { theirs, ours } => write!(
+            Self::Foreign {
+                theirs,
+                ours,
+                empty,
+            } => write!(
                 f,
-                "it was made by database {} (epoch {}), this is {} (epoch {}); start the service on the database that made it, or decide with adopt-stream or new-epoch",
-                theirs.database_id, theirs.epoch, ours.database_id, ours.epoch
+                "it was made by database {} (epoch {}), this is {} (epoch {}); {}",
+                theirs.database_id,
+                theirs.epoch,
+                ours.database_id,
+                ours.epoch,
+                match empty {
+                    true =>
+                        "this one is empty: adopt-stream makes it that one's successor, with all its events",
+                    false =>
+                        "start the service on the database that made it, or decide with adopt-stream or new-epoch",
+                }
             ),
             Self::Superseded { theirs, ours } => write!(
                 f,

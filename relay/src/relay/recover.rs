@@ -198,6 +198,7 @@ pub(super) async fn open(db: &Database) -> Result<(), LogError> {
             |tx: &database::Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
         transact(db, cleared).await?;
         db.set_gate(Gate::Open);
+        tracing::info!("this file has met its stream: writes are taken");
     }
     Ok(())
 }

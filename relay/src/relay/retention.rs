@@ -44,6 +44,7 @@ impl Retention {
         first = first.min(head.seq); // neither what is not published nor the head
         if first > head.first {
             stream.trim(first).await?;
+            tracing::info!(first, "older events are removed, as the retention says");
         }
         for _ in 0..WRITES {
             let write = outbox

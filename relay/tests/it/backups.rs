@@ -175,7 +175,12 @@ async fn another_services_backup_is_refused() {
         check_backup(&to, &other).map(drop),
         backup(&to, &other, &scratch.path("b.db")).map(drop),
     ] {
-        let Err(BackupError::Refused(OpenError::OtherService { owner, .. })) = refused else {
+        let (Err(BackupError::Refused(OpenError::OtherService { owner, .. }))
+        | Err(BackupError::Unfit {
+            cause: OpenError::OtherService { owner, .. },
+            ..
+        })) = refused
+        else {
             panic!("{refused:?}");
         };
         assert_eq!(owner, "parcel-service");

@@ -17,6 +17,7 @@ mod outbox;
 mod publishing;
 mod reactions;
 mod reconciliation;
+mod replay;
 mod restores;
 mod retention;
 mod sealed;

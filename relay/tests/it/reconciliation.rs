@@ -142,7 +142,10 @@ async fn stream_missing() {
     );
     assert_eq!(world.meet().await, [Case::Missing, Case::Equal]);
     world.assert_all_is_well().await;
-    assert_eq!(audited(&world.db).await, ["marked", "mark cleared"]);
+    assert_eq!(
+        audited(&world.db).await,
+        ["marked", "restored", "mark cleared"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,7 +299,7 @@ async fn stream_ahead_at_first_contact() {
         assert_eq!(report(&world.db).await.must_import, None);
         assert_eq!(
             audited(&world.db).await,
-            ["marked", "imported", "mark cleared"]
+            ["marked", "restored", "imported", "mark cleared"]
         );
         assert!(set_aside(&world.db).await.is_empty());
         if trimmed_to == 0 {

@@ -193,7 +193,9 @@ async fn a_lost_key_file_is_noticed_before_anything_is_sealed_with_a_new_one() {
         "{refused}"
     );
     assert!(
-        refused.to_string().contains("put the old key file back"),
+        refused
+            .to_string()
+            .contains("put the copy of the key file back"),
         "{refused}"
     );
     let db = Database::open(&path, options(Some(world.keys())))

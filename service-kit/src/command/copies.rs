@@ -134,7 +134,7 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
         ),
         Met::Halted(why) => (format!("halted: {why}"), Outcome::Differs),
     };
-    let unknown = unknown(head, *previous_seq, kept.as_deref());
+    let unknown = unknown(met, head, *previous_seq, kept.as_deref());
     let json = json!({
         "done": true,
         "database": database,
@@ -170,24 +170,25 @@ fn taken_over(from: u64, head: u64) -> String {
 }
 
 /// What nobody can know of the lost file, as exactly as it can be said.
-fn unknown(head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
+fn unknown(met: &Met, head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
     let all = format!(
         "writes after event {head} that were neither in the backup nor in the stream are not in this database"
     );
-    match (previous_seq, kept) {
-        (Some(last), Some(kept)) if last > head => {
-            format!(
-                "{all}: events {} to {last} are in {kept} and nowhere else",
-                head + 1
-            )
-        }
-        (Some(last), Some(_)) => {
+    match (met, previous_seq, kept) {
+        (Met::Yes, Some(last), Some(kept)) if last > head => format!(
+            "{all}: the file that was here ended at {last}; its events {} to {last} are in {kept} and nowhere else",
+            head + 1
+        ),
+        (Met::Yes, Some(last), Some(_)) => {
             format!("nothing, if the file that was here held these very events: it ended at {last}")
         }
-        (None, Some(kept)) => {
+        (_, Some(last), Some(kept)) => format!(
+            "whether the stream holds what the file that was here had more; it ended at {last}, and is kept at {kept}"
+        ),
+        (_, None, Some(kept)) => {
             format!("{all}; the file that was here cannot be read, and is kept at {kept}")
         }
-        (_, None) => format!("{all}; there was no file here"),
+        (_, _, None) => format!("{all}; there was no file here"),
     }
 }
 
@@ -197,11 +198,12 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_said_as_exactly_as_it_is_known() {
-        assert!(
-            unknown(8, Some(10), Some("x")).ends_with("events 9 to 10 are in x and nowhere else")
-        );
-        assert!(unknown(8, None, Some("x")).contains("cannot be read, and is kept at x"));
-        assert!(unknown(8, Some(8), Some("x")).starts_with("nothing"));
-        assert!(unknown(8, None, None).ends_with("there was no file here"));
+        let met = |last, kept| unknown(&Met::Yes, 8, last, kept);
+        assert!(met(Some(10), Some("x")).ends_with("events 9 to 10 are in x and nowhere else"));
+        assert!(met(None, Some("x")).contains("cannot be read, and is kept at x"));
+        assert!(met(Some(8), Some("x")).starts_with("nothing"));
+        assert!(met(None, None).ends_with("there was no file here"));
+        let not_met = unknown(&Met::NotYet(String::new()), 8, Some(10), Some("x"));
+        assert!(not_met.starts_with("whether the stream holds"), "{not_met}");
     }
 }

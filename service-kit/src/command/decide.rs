@@ -83,10 +83,10 @@ async fn answer(
             ),
         )
         .line(
-            if dry_run {
-                "would set aside"
-            } else {
-                "set aside"
+            match (dry_run, loser) {
+                (true, _) => "would set aside",
+                (false, "outbox") => "set aside",
+                (false, _) => "to set aside", // by the next start
             },
             set_aside,
         )

@@ -57,7 +57,8 @@ impl Service {
         match self {
             Self::Runs(state) => {
                 let fares = |consumer: &ConsumerState| consumer.trouble.is_none();
-                state.refuses_writes.is_none() && state.consumers.iter().all(fares)
+                let publishes = state.relay.as_deref() == Some("publishing");
+                publishes && state.refuses_writes.is_none() && state.consumers.iter().all(fares)
             }
             Self::Silent(_) => false,
             Self::Stopped => true,
@@ -114,9 +115,10 @@ impl Seen {
             );
             answer = answer.line("audit", text);
         }
-        answer.ends(match self.is_well() {
-            true => Outcome::Done,
-            false => Outcome::Differs,
+        answer.ends(match (self.is_well(), self.stream.is_known()) {
+            (false, _) => Outcome::Differs,
+            (true, false) => Outcome::Unknown,
+            (true, true) => Outcome::Done,
         })
     }
 
@@ -175,7 +177,7 @@ impl Seen {
             Service::Stopped => (json!(false), Value::Null),
         };
         json!({
-            "healthy": self.is_well(),
+            "healthy": self.is_well() && self.stream.is_known(),
             "service": about.name,
             "file": self.path,
             "database_id": report.origin.database_id.to_string(),

@@ -42,6 +42,10 @@ impl StreamSeen {
         Self::new("unknown", why, None)
     }
 
+    pub(super) fn is_known(&self) -> bool {
+        self.state != "unknown"
+    }
+
     /// The broker may be away: the service goes on without it.
     pub(super) fn is_well(&self) -> bool {
         !["foreign", "forked", "ahead"].contains(&self.state)

@@ -51,10 +51,10 @@ fn the_key_file_lies_beside_the_database_or_where_it_is_told_to() {
     let keys = std::fs::read(&beside).unwrap();
     assert!(!said.log.contains("key file"), "{}", said.log);
 
+    // Nothing is sealed yet, so another file will do.
     let elsewhere = folder.path().join("safe.keys");
-    let said = start_and_kill(program(&database).arg("--keys").arg(&elsewhere));
+    start_and_kill(program(&database).arg("--keys").arg(&elsewhere));
     assert_ne!(std::fs::read(&elsewhere).unwrap(), keys);
-    assert!(said.log.contains("making a key file"), "{}", said.log);
 
     let said = start_and_kill(program(&database).env("FREEHOLD_USERS_KEYS", beside));
     assert!(!said.log.contains("key file"), "{}", said.log);
