@@ -47,7 +47,7 @@ async fn a_foreign_stream_is_replaced_once_a_person_has_decided_so() {
     world.user_service.start().await.expect("it starts");
     let said = is_halted(&world.user_service).await;
     assert!(
-        said.contains("it was made by database") && said.contains("new-epoch"),
+        said.contains("it was made by database") && said.contains("adopt-stream"),
         "{said}"
     );
     let left = world.observer().read_all("USERS").await.expect("read");

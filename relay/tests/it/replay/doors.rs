@@ -39,6 +39,8 @@ struct Now {
     /// The contact has changed the stream.
     done: bool,
     doomed: Option<oneshot::Sender<()>>,
+    /// The next row is stored, and its sender never hears of it.
+    loses_answer: bool,
     /// Sessions of an older one are cut.
     generation: u64,
 }
@@ -66,6 +68,10 @@ impl Door {
     pub fn has_changed(&self) -> bool {
         let now = self.orders.now.lock().unwrap();
         now.done || self.db.outbox().committed() > now.head
+    }
+
+    pub fn lose_answer(&self) {
+        self.orders.now.lock().unwrap().loses_answer = true;
     }
 
     pub fn cut(&self) {
@@ -151,7 +157,11 @@ impl AppendLog for DoorSession {
         if self.generation != self.door.orders.now.lock().unwrap().generation {
             return Err(lost("cut"));
         }
-        self.session.append_after(head, &records[..1]).await
+        let appended = self.session.append_after(head, &records[..1]).await?;
+        match std::mem::take(&mut self.door.orders.now.lock().unwrap().loses_answer) {
+            true => Err(lost("stored, and gone")),
+            false => Ok(appended),
+        }
     }
 }
 
