@@ -236,10 +236,11 @@ where
             Some(session) => (session.stream, Step::Checked),
             None => (self.to.connect().await?, Step::Connected),
         };
+        let mut first_contact = !self.open;
         let head = loop {
             let seen = contact::look(&self.outbox, &mut stream).await?;
             self.met = true;
-            let (mut case, mut verdict) = contact::decide(&seen, !self.open);
+            let (mut case, mut verdict) = contact::decide(&seen, first_contact);
             if let (Verdict::Publish(head), Step::Checked) = (&verdict, &step)
                 && !self.scrub.step(&mut self.outbox, &mut stream, head).await?
             {
@@ -249,6 +250,7 @@ where
             match self.settle(&mut stream, &seen, verdict).await? {
                 Settled::Ready(head) => break head,
                 Settled::LookAgain => {}
+                Settled::Imported => first_contact = false, // what comes more is a rival's
                 Settled::Halted => return Ok(Step::Halted),
             }
         };
@@ -341,10 +343,7 @@ where
             status.stream_head = Some(to);
         });
         match recover::import(&self.db, stream, theirs, self.import_batch).await {
-            Ok(()) => {
-                self.open = true; // what comes more is a rival's
-                Ok(Settled::LookAgain)
-            }
+            Ok(()) => Ok(Settled::Imported),
             Err(Stopped::Lost(error)) => Err(error),
             Err(Stopped::Unfit(why)) => {
                 let why = format!("its events cannot be taken over into this file: {why}");
@@ -412,6 +411,8 @@ enum Settled {
     /// The stream is a copy of the outbox up to here.
     Ready(Head),
     LookAgain,
+    /// This log's events have come home.
+    Imported,
     Halted,
 }
 

@@ -1,10 +1,17 @@
-//! The model's walks, led along the product: real files, relay and consumer over the broker in memory, and after each action
-//! both must show the same world. What the words of the model are in the product, and where it differs by design, stands
-//! beside the action in `Lead::act` and in `Lead::differs`; such an action is not drawn.
+//! The model's walks, led along the product: real files, relay and consumers over the broker in memory. After each action
+//! both must show the same world.
 //!
-//! Compared are, for each writer, rows by event, oldest row, epoch, mark, set-aside ids and mode; of the stream creation, epoch, closer, first
-//! place and messages; for each consumer what it applied, in order, and its position. Not compared: connections, and alarms.
-//! `FREEHOLD_SEED=7` leads one walk, `FREEHOLD_WALK="Clone, Commit(1)"` the one that is given.
+//! Compared are: of each writer the rows by event, the oldest of them, epoch, mark, ids set aside, and mode; of the stream
+//! its creation, epoch, closer, first place and messages; of each consumer what it has applied, in order, and its position.
+//! Not compared: connections, alarms, and which ids a consumer reports beside its position (the product knows only that one).
+//!
+//! `Lead::act` says which call an action is; `doors.rs` lets one thing happen at each. Where the product differs by design,
+//! `Lead::differs` says how, and the action is not drawn. One more difference: a file that has halted is marked, and writes
+//! nothing before it has met its stream; here a person's word opens it (`Lead::start`). Stopping a writer for good has no tool
+//! yet (`Action::Kill`).
+//!
+//! `FREEHOLD_SEED=7` leads one walk, `FREEHOLD_WALKS=1000` so many, `FREEHOLD_WALK="Clone, Commit(1)"` the one given, also where
+//! the product differs by design; with `FREEHOLD_SHORTEN=1` a walk that fails is told as short as leaving out makes it.
 
 mod doors;
 
@@ -36,6 +43,32 @@ const TO_REST: usize = 60;
 
 const ENTRIES: &[&str] =
     &["create table entries (seq integer primary key, id text not null) strict;"];
+
+/// What walks of one writer must have come to, whatever else.
+const ONE_WRITER: [&str; 20] = [
+    "Commit",
+    "Open",
+    "Prune",
+    "Contact",
+    "Publish",
+    "KConn",
+    "KApply",
+    "KAsk",
+    "KFork",
+    "KSnap",
+    "Wipe",
+    "LoseTail",
+    "OldBroker",
+    "Delete",
+    "Trim",
+    "Restore",
+    "RestoreUnknown",
+    "RestoreConsumer",
+    "Restart",
+    "Cut",
+];
+/// What walks of two writers must have come to besides.
+const MORE_OF_TWO: [&str; 5] = ["Stale", "Clone", "Kill", "Adopt", "New"];
 
 /// Rules whose absence shows within few walks.
 const TOLD: [Rule; 8] = [
@@ -107,16 +140,17 @@ fn texts(rows: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
+/// Who took a step, and what came of it.
+type Ended<A, T, E> = (A, Result<T, E>);
+
 /// A process with its file.
 struct Writer {
     db: Database,
     door: Door,
     /// `None` while its step waits before a delete, or has halted.
     relay: Option<Relay<Door>>,
-    waiting: Option<JoinHandle<(Relay<Door>, Result<Step, LogError>)>>,
+    waiting: Option<JoinHandle<Ended<Relay<Door>, Step, LogError>>>,
     handed: BTreeSet<u8>,
-    /// It has imported up to the stream's end, and has not opened since.
-    has_imported: bool,
 }
 
 struct Reader {
@@ -125,7 +159,7 @@ struct Reader {
     asked: Asked,
     consumer: Consumer,
     follower: Option<relay::Follower<Pipe>>,
-    waiting: Option<JoinHandle<(relay::Follower<Pipe>, Result<Progress, Fatal>)>>,
+    waiting: Option<JoinHandle<Ended<relay::Follower<Pipe>, Progress, Fatal>>>,
     /// What the last step said, if it failed.
     trouble: String,
 }
@@ -213,7 +247,6 @@ impl Lead {
             relay: Some(relay),
             waiting: None,
             handed,
-            has_imported: false,
         });
     }
 
@@ -256,16 +289,6 @@ impl Lead {
                     }
                     _ => None,
                 }
-            }
-            Action::Contact(who) => {
-                let writer = self.writers[usize::from(who)].as_ref()?;
-                let rows = writer.db.outbox().committed();
-                let grew = self
-                    .broker
-                    .records()
-                    .last()
-                    .is_some_and(|last| last.seq > rows);
-                (writer.has_imported && grew).then_some("after an import a longer stream is a rival's: it halts, where the model imports on")
             }
             Action::KAsk(k, who) => {
                 let reader = &self.readers[usize::from(k)];
@@ -331,14 +354,7 @@ impl Lead {
                 self.prune(who, after.stream.as_ref().map_or(1, |it| it.first))
                     .await?
             }
-            Action::Contact(who) => {
-                let rows = self.writer(who).db.outbox().committed();
-                self.contact(who).await?;
-                let end = self.broker.records().last().map_or(0, |last| last.seq);
-                let writer = self.writer(who);
-                let now = writer.db.outbox().committed();
-                writer.has_imported = now > rows && now == end;
-            }
+            Action::Contact(who) => self.contact(who).await?,
             Action::Publish(who) => self.publish(who).await?,
             Action::Land(_) | Action::KSave(_) => return Err("not under all rules".to_owned()),
             Action::KConn(k) => {
@@ -602,14 +618,14 @@ impl Lead {
         None
     }
 
-    /// Of twenty steps fifteen are the protocol's or the operator's, two are writes, one is a copy, two are faults.
+    /// Of twenty steps two are writes, one is a copy, up to four are faults, and the rest is the protocol's or the operator's.
     async fn wander(&mut self, random: &mut SmallRng) -> Result<(), String> {
         while self.walk.0.len() < ACTIONS {
             let kind = match random.random_range(0..20) {
-                0 | 1 => is_fault,
-                2 | 3 => is_commit,
-                4 => is_copy,
-                5..12 => is_of_writers,
+                roll if roll < self.protocol.bounds.faults / 2 => is_fault,
+                16 | 17 => is_commit,
+                18 => is_copy,
+                9..16 => is_of_writers,
                 _ => is_own,
             };
             let mut drawn = self.draw(kind, random).await;
@@ -914,7 +930,7 @@ async fn shortened(mut walk: Walk, protocol: Protocol) -> (Walk, String) {
     }
 }
 
-async fn lead_all(count: u64, bounds: Bounds) {
+async fn lead_all(count: u64, bounds: Bounds, must: &[&str]) {
     let protocol = Protocol::new(Rules::ALL, bounds);
     if let Ok(walk) = std::env::var("FREEHOLD_WALK") {
         let told = follow(&walk.parse().unwrap(), protocol, false).await;
@@ -928,6 +944,8 @@ async fn lead_all(count: u64, bounds: Bounds) {
     let mut disagreements = Vec::new();
     let count = std::env::var("FREEHOLD_WALKS").map_or(count, |count| count.parse().unwrap());
     for seed in seeds(count) {
+        let faults = 3 + small(seed % 6); // some walks meet few, some many
+        let protocol = Protocol::new(Rules::ALL, Bounds { faults, ..bounds });
         let mut lead = Lead::new(protocol).await;
         let mut random = SmallRng::seed_from_u64(seed);
         let told = lead.wander(&mut random).await;
@@ -957,27 +975,37 @@ async fn lead_all(count: u64, bounds: Bounds) {
     );
     assert!(
         disagreements.is_empty(),
-        "{} walks: {}",
+        "{} of the walks:\n{}",
         disagreements.len(),
         disagreements.join("\n\n")
     );
+    if std::env::var_os("FREEHOLD_SEED").is_none() {
+        let never = |name: &&&str| !actions.contains_key(**name);
+        let never: Vec<_> = must.iter().filter(never).collect();
+        assert!(
+            never.is_empty(),
+            "hardly walks: these were never drawn: {never:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_writer_walks_as_the_model_does() {
-    lead_all(100, Bounds::new(8, 5, "WTSDtPucRx")).await;
+    lead_all(100, Bounds::new(10, 8, "WTSDtPucRx"), &ONE_WRITER).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_writers_walk_as_the_model_does() {
-    lead_all(60, Bounds::new(8, 5, "WTSDtPuKCcRx").consumers(2)).await;
+    let bounds = Bounds::new(10, 8, "WTSDtPuKCcRx").consumers(2);
+    let must = [&ONE_WRITER[..], &MORE_OF_TWO].concat();
+    lead_all(80, bounds, &must).await;
 }
 
 /// The comparison sees what it should: a model that leaves a rule out is soon at odds with the product.
 #[tokio::test(start_paused = true)]
 async fn a_model_without_a_rule_is_told_from_the_product() {
     for rule in TOLD {
-        let protocol = Protocol::new(Rules::ALL.without(rule), Bounds::new(8, 5, "WTSDtPuKCcRx"));
+        let protocol = Protocol::new(Rules::ALL.without(rule), Bounds::new(10, 8, "WTSDtPuKCcRx"));
         let mut told = false;
         for seed in 1..=60 {
             let mut lead = Lead::new(protocol).await;
