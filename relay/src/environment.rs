@@ -10,7 +10,7 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
 
     /// Unix time in milliseconds.
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.now().as_millisecond()).unwrap_or(0)
+        unix_ms(self.now())
     }
 
     /// A word nobody has drawn before: sixteen hex digits.
@@ -19,6 +19,10 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
         self.fill_random(&mut random);
         random.iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+pub(crate) fn unix_ms(at: jiff::Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
 /// The operating system's. Bytes are asked of it each time: a generator in memory would be copied with its virtual

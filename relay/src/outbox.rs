@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::consumer::Cause;
 use crate::database::{self, Database, Tx};
 use crate::envelope::{Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, is_event_type, subject_of};
+use crate::environment::unix_ms;
 use crate::error::{ApplyError, EmitError, LogError, ReadError, WriteError, chain};
 use crate::log::{AppendLog, Head, Log, Origin, Record, check_next};
 use crate::sealed::Sealed;
@@ -233,10 +234,6 @@ pub(crate) fn fold(tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyErro
         Some(fold) => fold.apply(tx, envelope),
         None => Ok(()),
     }
-}
-
-fn unix_ms(at: jiff::Timestamp) -> u64 {
-    u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
 /// An event that comes home is as old as it is.
