@@ -4,13 +4,12 @@
 //! between kills nothing for good: the next contact carries on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::consumer;
 use crate::database::{self, Database, Gate, Tx};
 use crate::envelope::{Envelope, EventId};
 use crate::error::{ApplyError, Cause, LogError, ReadError, WriteError};
-use crate::log::{Connect, Head, Log, Origin, Record, Stream};
+use crate::log::{Connect, Head, Log, Origin, Record, Stream, record_at};
 use crate::outbox::{self, Ends};
 use crate::set_aside::{self, FoundIn};
 
@@ -285,7 +284,10 @@ where
     let after = common.map_or(own.first.max(head.first), |common| common + 1);
     Ok(Compared {
         ours: own_id(db, after).await?,
-        theirs: id_at(&mut stream, after).await?,
+        theirs: match after <= head.seq {
+            true => id_at(&mut stream, after).await?,
+            false => None,
+        },
         own,
         head,
         common,
@@ -314,7 +316,12 @@ async fn common(
         return Ok(Some(same));
     }
     // Nothing that both keep is the same: the first event that one of them keeps may name the other's last.
-    let named = prev_at(stream, first).await?;
+    let named = match first <= head.seq {
+        true => record_at(stream, first)
+            .await?
+            .and_then(|record| record.prev()),
+        false => None,
+    };
     let joined = match own.seq == same {
         true => named == own.last,
         false => head.first == first && named == own_id(db, same).await?,
@@ -328,15 +335,9 @@ async fn own_id(db: &Database, seq: u64) -> Result<Option<EventId>, DecisionErro
 }
 
 async fn id_at(stream: &mut impl Log, seq: u64) -> Result<Option<EventId>, LogError> {
-    let found = stream.read_after(seq - 1, 1, Duration::ZERO).await?;
-    let found = found.first().filter(|record| record.seq == seq);
-    Ok(found.and_then(|record| record.event_id()))
-}
-
-async fn prev_at(stream: &mut impl Log, seq: u64) -> Result<Option<EventId>, LogError> {
-    let found = stream.read_after(seq - 1, 1, Duration::ZERO).await?;
-    let found = found.first().filter(|record| record.seq == seq);
-    Ok(found.and_then(|record| Envelope::parse(&record.bytes).ok()?.prev))
+    Ok(record_at(stream, seq)
+        .await?
+        .and_then(|record| record.event_id()))
 }
 
 impl Compared {

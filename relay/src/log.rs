@@ -92,6 +92,20 @@ impl Record {
     pub fn event_id(&self) -> Option<EventId> {
         Envelope::parse(&self.bytes).ok().map(|e| e.id)
     }
+
+    /// The id of the event before it, if it names one.
+    pub(crate) fn prev(&self) -> Option<EventId> {
+        Envelope::parse(&self.bytes).ok()?.prev
+    }
+}
+
+/// How long an event that the stream has counted may take to arrive: of several nodes, one may lag behind.
+pub(crate) const WAIT: Duration = Duration::from_secs(5);
+
+/// The event at this very place, if the log has counted to it and can hand it out.
+pub(crate) async fn record_at(log: &mut impl Log, seq: u64) -> Result<Option<Record>, LogError> {
+    let found = log.read_after(seq - 1, 1, WAIT).await?;
+    Ok(found.into_iter().next().filter(|record| record.seq == seq))
 }
 
 /// An append is refused before anything is sent when its records are not the very next ones.

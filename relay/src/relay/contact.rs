@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use super::recover::WAIT;
 use crate::database;
-use crate::envelope::{Envelope, EventId};
+use crate::envelope::EventId;
 use crate::error::LogError;
-use crate::log::{Head, Log, Origin, Record, Stream};
+use crate::log::{Head, Origin, Stream, record_at};
 use crate::outbox::{Ends, Outbox, event_id};
 
 /// How the stream and this file stand to each other. Each is a row of docs/reconciliation.md and a test of that name.
@@ -167,26 +166,21 @@ pub(super) async fn look(outbox: &Outbox, stream: &mut impl Stream) -> Result<Se
 async fn look_at(stream: &mut impl Stream, head: Head, own: &Ends) -> Result<Theirs, LogError> {
     let last = match head.seq {
         seq if seq < head.first => None,
-        seq => at(stream, seq).await?.map(|record| record.event_id()),
+        seq => record_at(stream, seq)
+            .await?
+            .map(|record| record.event_id()),
     };
     let joint = match own.seq {
         _ if head.seq <= own.seq => None,
-        seq if seq >= head.first => at(stream, seq).await?.and_then(|record| record.event_id()),
-        seq if seq + 1 == head.first => at(stream, head.first)
+        seq if seq >= head.first => record_at(stream, seq)
             .await?
-            .and_then(|record| prev(&record)),
+            .and_then(|record| record.event_id()),
+        seq if seq + 1 == head.first => record_at(stream, head.first)
+            .await?
+            .and_then(|record| record.prev()),
         _ => None,
     };
     Ok(Theirs { head, last, joint })
-}
-
-async fn at(stream: &mut impl Log, seq: u64) -> Result<Option<Record>, LogError> {
-    let found = stream.read_after(seq - 1, 1, WAIT).await?;
-    Ok(found.into_iter().next().filter(|record| record.seq == seq))
-}
-
-fn prev(record: &Record) -> Option<EventId> {
-    Envelope::parse(&record.bytes).ok()?.prev
 }
 
 /// The table of cases; docs/reconciliation.md says the same in prose.

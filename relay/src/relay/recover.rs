@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use crate::database::{self, Database, Gate};
 use crate::error::{LogError, WriteError};
-use crate::log::{AppendLog, Head, Log, Origin, Record, Stream};
+use crate::log::{AppendLog, Head, Log, Origin, Record, Stream, WAIT};
 use crate::outbox;
 use crate::set_aside::{self, FoundIn};
 
 /// Events one transaction takes over, at most.
 pub(super) const IMPORT_BATCH: usize = 500;
-/// How long an event that the stream has counted may take to arrive: of several nodes, one may lag behind.
-pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// Why a log did not come home.
 pub(super) enum Stopped {

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use super::recover::WAIT;
 use crate::error::LogError;
-use crate::log::{Head, Log};
+use crate::log::{Head, Log, WAIT};
 use crate::outbox::Outbox;
 
 /// Events one contact compares, at most.
