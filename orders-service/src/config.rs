@@ -21,7 +21,7 @@ pub const ABOUT: About = About {
     read_token_env: "FREEHOLD_ORDERS_READ_TOKEN",
     stream: OrderEvent::STREAM,
     readers: &[], // nobody yet
-    share: store::share,
+    share: store::orders::share,
     has_keys: false,
 };
 

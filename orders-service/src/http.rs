@@ -9,6 +9,7 @@ use relay::{Database, chain};
 use service_kit::Problem;
 
 use crate::domain::{InvalidAmount, InvalidCurrency};
+use crate::events::MakeError;
 use crate::user_api::{Unavailable, UserApi};
 
 /// What the handlers work with.
@@ -28,6 +29,12 @@ pub fn routes(db: Database, user_api: UserApi) -> Router {
 impl From<InvalidAmount> for Problem {
     fn from(error: InvalidAmount) -> Self {
         Self::field(codes::INVALID_AMOUNT, "amount_minor", error.to_string())
+    }
+}
+
+impl From<MakeError> for Problem {
+    fn from(error: MakeError) -> Self {
+        Self::internal(&error)
     }
 }
 

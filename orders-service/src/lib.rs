@@ -5,8 +5,13 @@ pub mod config;
 pub mod domain;
 pub mod events;
 pub mod http;
+pub mod reactions;
 pub mod store;
+pub mod sync;
 pub mod user_api;
 
 /// The tables of this service. Numbered, and final once released.
-pub const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_orders.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_orders.sql"),
+    include_str!("../migrations/0003_deliveries.sql"),
+];

@@ -199,7 +199,7 @@ impl Database {
         self.shared.writer.write(work).await
     }
 
-    /// Runs `work` on a connection that cannot write. The writer never makes it wait.
+    /// Runs `work` on a connection that cannot write. The writer never makes it wait, and all it reads is of one moment.
     pub async fn read<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,

@@ -15,7 +15,7 @@ mod log;
 #[cfg(feature = "testing")]
 pub mod memory;
 mod nats;
-mod outbox;
+pub mod outbox;
 mod panics;
 mod relay;
 mod sealed;

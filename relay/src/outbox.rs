@@ -119,6 +119,12 @@ impl Outbox {
         *self.committed.borrow()
     }
 
+    /// Waits until an event after `seq` is committed, or until the service stops.
+    pub async fn wait_past(&self, seq: u64) {
+        let mut committed = self.committed.clone();
+        let _closed = committed.wait_for(|head| *head > seq).await;
+    }
+
     pub(crate) fn database(&self) -> &Database {
         &self.db
     }
@@ -268,6 +274,18 @@ pub(crate) struct Ends {
     pub(crate) origin: Origin,
 }
 
+/// The last event's place and id, as of what `rows` sees; 0 and none while the log is empty.
+pub fn head(rows: &Connection) -> rusqlite::Result<(u64, Option<EventId>)> {
+    head_row(rows).map(|(seq, id, _)| (seq, id))
+}
+
+/// The event at this place as it lies in the log, if it is kept.
+pub fn event_at(rows: &Connection, seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
+    rows.prepare_cached("select envelope from relay_outbox where seq = ?1")?
+        .query_row([seq], |row| row.get(0))
+        .optional()
+}
+
 pub(crate) fn ends(rows: &Connection) -> rusqlite::Result<Ends> {
     let (seq, last, _) = head_row(rows)?;
     let sql = "select min(seq) from relay_outbox";
@@ -328,7 +346,8 @@ pub(crate) fn prune(rows: &Connection, first: u64, limit: usize) -> rusqlite::Re
     .execute((first, limit))
 }
 
-pub(crate) fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>> {
+/// Which event is at this place, if it is kept.
+pub fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>> {
     rows.prepare_cached("select event_id from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
         .optional()

@@ -79,6 +79,19 @@ fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The user's orders are being cancelled, and no more will be taken.
+pub fn remember_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<()> {
+    rows.prepare_cached("insert or ignore into deleted_users (id) values (?1)")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+/// Whether the user's orders were cancelled because they are gone.
+pub fn is_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<bool> {
+    rows.prepare_cached("select 1 from deleted_users where id = ?1")?
+        .exists([id.to_string()])
+}
+
 pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<CachedUser>> {
     rows.prepare_cached("select id, name, version from user_cache where id = ?1")?
         .query_row([id.to_string()], cached_user)

@@ -13,8 +13,9 @@ use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
 use super::{App, codes};
 use crate::cache::users::{self, CachedUser};
 use crate::domain::{Amount, Order};
+use crate::events;
+use crate::store::orders::{self, Filter};
 use crate::user_api::KnownUser;
-use crate::{events, store};
 
 /// An order as its owner shows it.
 #[derive(Serialize)]
@@ -69,8 +70,7 @@ pub(super) async fn place(
     let id = OrderId::new();
     let placed = Order::place(id, user_id, amount, currency, now_ms);
     let write = app.db.write(move |tx| {
-        store::apply(tx, &placed, now_ms)?;
-        events::emit(tx, &placed)?;
+        events::make(tx, placed)?;
         known(tx, id)
     });
     let order = write.await?;
@@ -102,10 +102,11 @@ pub(super) async fn list(
 ) -> Result<impl IntoResponse, Problem> {
     let after = cursor.map(|Cursor(id)| id);
     let read = app.db.read(move |rows| {
-        let orders = match user_id {
-            Some(user_id) => store::list_of_user(rows, user_id, after, limit)?,
-            None => store::list(rows, after, limit)?,
+        let filter = Filter {
+            user_id,
+            ..Filter::default()
         };
+        let orders = orders::list(rows, filter, after, limit)?;
         let each = orders.into_iter().map(|order| with_user(rows, order));
         each.collect::<rusqlite::Result<Vec<_>>>()
     });
@@ -134,7 +135,7 @@ fn with_user(rows: &Connection, order: Order) -> rusqlite::Result<(Order, Option
 }
 
 fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
-    store::find(rows, id)?.ok_or_else(|| {
+    orders::find(rows, id)?.ok_or_else(|| {
         let detail = format!("there is no order {id}");
         Problem::new(codes::ORDER_NOT_FOUND, detail)
     })

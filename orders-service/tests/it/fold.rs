@@ -3,48 +3,196 @@
 use std::fs;
 use std::path::Path;
 
-use event_schema::UserId;
+use event_schema::sync::{Intent, Upload};
+use event_schema::{
+    CancelReason, DecidedBy, Decision, DeviceId, DriverId, IncarnationId, IntentId, OrderEvent,
+    OrderId, ReleaseReason, UserId, Version,
+};
 use orders_service::config;
+use orders_service::domain::{Amount, Driver, Order, Refusal};
+use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::store::{drivers, intents, orders};
+use orders_service::sync::receive;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use relay::rusqlite::types::Value;
-use relay::{AppendLog, Database, Log, Record};
+use relay::{AppendLog, Database, Keys, Log, Record, Tx};
+use serde_json::json;
 use service_kit::testing::{come_home, rows};
 
-use crate::world::{FakeUsers, World};
-
-const ORDERS: &str = "select * from orders order by id";
+/// All that follows from the log.
+const TABLES: [&str; 6] = [
+    "select * from orders order by id",
+    "select * from history order by aggregate, version",
+    "select * from drivers order by id",
+    "select * from devices order by id",
+    "select * from scopes order by driver_id, order_id",
+    "select * from intents order by id",
+];
 
 #[tokio::test]
-async fn the_log_makes_the_same_orders_again() {
+async fn the_log_makes_the_same_rows_again() {
     for seed in 0..4 {
         println!("seed {seed}");
-        let world = World::start(FakeUsers::Answer(404)).await;
-        live(&world, &mut SmallRng::seed_from_u64(seed)).await;
-        let lived = rows(&world.db, ORDERS).await;
-        assert!(!lived.is_empty());
-
-        let (home, _folder) = empty().await;
-        come_home(&world.db, &home).await.unwrap();
-        assert_eq!(rows(&home, ORDERS).await, lived, "seed {seed}");
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (office, folder) = empty().await;
+        let mut life = Life::begin(&office).await;
+        for _ in 0..200 {
+            life.step(&office, &mut random).await;
+        }
+        let (home, _folder) = empty_with_keys_of(&folder).await;
+        come_home(&office, &home).await.unwrap();
+        for table in TABLES {
+            let lived = rows(&office, table).await;
+            assert!(!lived.is_empty(), "{table}");
+            assert_eq!(rows(&home, table).await, lived, "seed {seed}: {table}");
+        }
     }
 }
 
-/// Users order through the API; some orders are refused, as in life.
-async fn live(world: &World, random: &mut SmallRng) {
-    let users = [
-        world.cached_user("Ada").await,
-        world.cached_user("Eve").await,
-        UserId::new(),
-    ];
-    for _ in 0..50 {
-        let user = *users.choose(random).unwrap();
-        let amount = random.random_range(-1..=1_000_000_000_001);
-        let currency = ["EUR", "JPY", "eur"].choose(random).unwrap();
-        let placed = world.place(user, amount, currency).await;
-        assert!([201, 422].contains(&placed.status), "{placed:?}");
+/// Orders, drivers and devices, and whatever they do next.
+struct Life {
+    orders: Vec<OrderId>,
+    drivers: Vec<(DriverId, DeviceId)>,
+    incarnation: IncarnationId,
+    intents: Vec<IntentId>,
+}
+
+impl Life {
+    async fn begin(office: &Database) -> Self {
+        let mut drivers = Vec::new();
+        for name in ["Mia", "Noor", "Ивáн"] {
+            let (driver, device) = (DriverId::new(), DeviceId::new());
+            write(office, move |tx| {
+                make(tx, Driver::enrol(driver, name.parse().unwrap(), 5))?;
+                let enrolled = drivers::find(tx, driver).unwrap().unwrap();
+                let event = enrolled.enrol_device(device, 99, 6).unwrap();
+                let token_hash = Some(format!("hash of {device}"));
+                make(tx, OwnEvent { event, token_hash })
+            })
+            .await;
+            drivers.push((driver, device));
+        }
+        Self {
+            orders: Vec::new(),
+            drivers,
+            incarnation: IncarnationId::new(),
+            intents: Vec::new(),
+        }
     }
+
+    /// Many steps are refused, as in life.
+    async fn step(&mut self, office: &Database, random: &mut SmallRng) {
+        let now = random.random_range(10..1_000_000);
+        let (driver, device) = *self.drivers.choose(random).unwrap();
+        let Some(order) = self.orders.choose(random).copied() else {
+            return self.place(office, now).await;
+        };
+        match random.random_range(0..20) {
+            0..3 => self.place(office, now).await,
+            3..8 => change(office, order, move |order| order.assign(driver, now)).await,
+            8 => {
+                let reason = ReleaseReason::Unassigned;
+                change(office, order, move |order| order.release(reason, now)).await;
+            }
+            9 => {
+                let note = Some("sold out".parse().unwrap());
+                let reason = CancelReason::OutOfStock;
+                change(office, order, move |order| order.cancel(reason, note, now)).await;
+            }
+            10 => self.decide(office, random, now).await,
+            _ => {
+                let upload = self.upload(order, random);
+                write(office, move |tx| {
+                    let verdicts = receive(tx, device, driver, upload, now).unwrap();
+                    assert!(verdicts.verdicts[0].outcome.is_final(), "{verdicts:?}");
+                    Ok(0)
+                })
+                .await;
+            }
+        }
+    }
+
+    async fn place(&mut self, office: &Database, now: i64) {
+        let (id, amount) = (OrderId::new(), Amount::try_from(1999).unwrap());
+        let placed = Order::place(id, UserId::new(), amount, "EUR".parse().unwrap(), now);
+        write(office, move |tx| make(tx, placed)).await;
+        self.orders.push(id);
+    }
+
+    fn upload(&mut self, order: OrderId, random: &mut SmallRng) -> Upload {
+        let of_old = self.intents.choose(random).copied();
+        let (kind, arguments) = match (random.random_range(0..8), of_old) {
+            (0..3, _) => ("pick_up", json!({})),
+            (3, _) => ("deliver", json!({"note": "at the door"})),
+            (4, _) => ("deliver", json!({})),
+            (5, _) => ("report_problem", json!({"problem": "nobody_home"})),
+            (6, Some(intent_id)) => {
+                let decision = ["accepted", "insisted"].choose(random).unwrap();
+                let arguments = json!({"intent_id": intent_id, "decision": decision});
+                ("decide_conflict", arguments)
+            }
+            _ => ("fly", json!({"height_m": 3})),
+        };
+        let intent_id = IntentId::new();
+        self.intents.push(intent_id);
+        Upload {
+            incarnation: self.incarnation,
+            intents: vec![Intent {
+                intent_id,
+                seq: self.intents.len() as u64,
+                after_seq: None,
+                order_id: order.to_string(),
+                kind: kind.to_owned(),
+                schema_version: if kind == "deliver" { 2 } else { 1 },
+                arguments,
+                base_version: Version::FIRST,
+                seen: None,
+                device_time_ms: -7,
+            }],
+        }
+    }
+
+    /// As an operator does.
+    async fn decide(&self, office: &Database, random: &mut SmallRng, now: i64) {
+        let Some(intent_id) = self.intents.choose(random).copied() else {
+            return;
+        };
+        write(office, move |tx| {
+            let Some(conflict) = intents::conflict(tx, intent_id).unwrap() else {
+                return Ok(0);
+            };
+            let order = orders::find(tx, conflict.order_id).unwrap().unwrap();
+            let (by, version) = (DecidedBy::Operator, order.version.next());
+            let event = conflict.decide(&order, Decision::Dismissed, by, None, version, now);
+            make(tx, event)
+        })
+        .await;
+    }
+}
+
+async fn change(
+    office: &Database,
+    id: OrderId,
+    change: impl FnOnce(Order) -> Result<OrderEvent, Refusal> + Send + 'static,
+) {
+    write(office, move |tx| {
+        let order = orders::find(tx, id).unwrap().unwrap();
+        match change(order) {
+            Ok(event) => make(tx, event),
+            Err(_) => Ok(0),
+        }
+    })
+    .await;
+}
+
+async fn write(
+    office: &Database,
+    work: impl FnOnce(&Tx<'_>) -> Result<u64, MakeError> + Send + 'static,
+) {
+    let written = office.write(work).await;
+    written.map_err(|error| error.to_string()).unwrap();
 }
 
 #[tokio::test]
@@ -63,11 +211,20 @@ async fn an_order_whose_event_does_not_say_when_is_as_old_as_the_event() {
 
 async fn empty() -> (Database, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
+    (open(&folder, &folder).await, folder)
+}
+
+/// A lost file and its keys, which are kept elsewhere.
+async fn empty_with_keys_of(other: &tempfile::TempDir) -> (Database, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (open(&folder, other).await, folder)
+}
+
+async fn open(folder: &tempfile::TempDir, keys: &tempfile::TempDir) -> Database {
+    let keys = Keys::open_or_create(&keys.path().join("orders.db.keys")).unwrap();
     let path = folder.path().join("orders.db");
-    (
-        Database::open(path, config::database()).await.unwrap(),
-        folder,
-    )
+    let opened = Database::open(path, config::database().keys(keys)).await;
+    opened.unwrap()
 }
 
 /// Appends the next event of the log as it was recorded.

@@ -40,7 +40,8 @@ impl Readers {
         let connection = lent.connection.clone();
         // A panic would kill the connection's thread for good, so it is caught on that thread.
         let call = move |rows: &mut Connection| {
-            let result = catch_unwind(AssertUnwindSafe(|| work(rows)));
+            let result = catch_unwind(AssertUnwindSafe(|| of_one_moment(rows, work)));
+            end(rows);
             drop(lent);
             result
         };
@@ -64,6 +65,25 @@ impl Readers {
                 tracing::warn!(%error, "a reader did not close cleanly");
             }
         }
+    }
+}
+
+/// All that is read belongs together, however many statements ask for it.
+fn of_one_moment<T, E>(
+    rows: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    // Reads nothing yet, so it has nothing to fail with but a connection on which `work` fails, too, and says why.
+    let _begun = rows.execute_batch("begin");
+    work(rows)
+}
+
+/// A read that stays open would keep the WAL from ever shrinking.
+fn end(rows: &Connection) {
+    if !rows.is_autocommit()
+        && let Err(error) = rows.execute_batch("rollback")
+    {
+        tracing::warn!(%error, "a read did not end cleanly");
     }
 }
 

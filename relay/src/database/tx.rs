@@ -76,8 +76,8 @@ impl<'a> Tx<'a> {
             .map_err(|error| ApplyError::Fatal(error.to_string()))
     }
 
-    /// Runs `work` in a savepoint: what it did is kept together or not at all.
-    pub(crate) fn savepoint<T, E: From<rusqlite::Error>>(
+    /// Runs `work` in a savepoint: what it did, emitted events included, is kept together or not at all.
+    pub fn savepoint<T, E: From<rusqlite::Error>>(
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {

@@ -1,0 +1,422 @@
+//! An order's life: placed → assigned → picked_up → delivered, or cancelled on the way.
+
+use std::fmt;
+use std::str::FromStr;
+
+use event_schema::{
+    CancelReason, DriverId, IntentStamp, OrderAssigned, OrderCancelled, OrderDelivered, OrderEvent,
+    OrderId, OrderPickedUp, OrderPlaced, OrderProblemReported, OrderReleased, ProblemKind,
+    ReleaseReason, UserId, Version,
+};
+
+use super::{Amount, Currency, Note};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub id: OrderId,
+    pub user_id: UserId,
+    pub amount: Amount,
+    pub currency: Currency,
+    pub status: Status,
+    /// Who is to deliver it, or has.
+    pub driver_id: Option<DriverId>,
+    /// What the driver or the office wrote when it ended.
+    pub note: Option<String>,
+    pub cancel_reason: Option<String>,
+    /// Problems reported on the way.
+    pub problems: u32,
+    pub version: Version,
+    /// The last change that no device asked for: a driver who has not seen it may be in conflict with it.
+    pub office_version: Version,
+    /// Unix time in milliseconds.
+    pub created_at_ms: i64,
+    pub changed_at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Placed,
+    Assigned,
+    PickedUp,
+    Delivered,
+    Cancelled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no order has the status {0:?}")]
+pub struct UnknownStatus(String);
+
+/// Why an order does not change as wished. It stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the order has been delivered")]
+    Delivered,
+    #[error("the order has been cancelled")]
+    Cancelled,
+    #[error("this driver has the order already")]
+    AlreadyAssigned,
+    #[error("no driver has the order")]
+    NotAssigned,
+    #[error("another driver has the order")]
+    AnotherDriver,
+    #[error("the order has been picked up already")]
+    AlreadyPickedUp,
+    #[error("the order has not been picked up")]
+    NotPickedUp,
+}
+
+impl Order {
+    /// Whether the user exists is the caller's to know: it takes a look at the cache, or a call.
+    pub fn place(
+        id: OrderId,
+        user_id: UserId,
+        amount: Amount,
+        currency: Currency,
+        at_ms: i64,
+    ) -> OrderEvent {
+        OrderEvent::Placed(OrderPlaced {
+            order_id: id,
+            user_id,
+            amount_minor: amount.minor(),
+            currency: currency.to_string(),
+            version: Version::FIRST,
+            created_at_ms: Some(at_ms),
+        })
+    }
+
+    /// To a driver, or from one to another. Whether that driver may deliver is the caller's to know.
+    pub fn assign(&self, driver_id: DriverId, at_ms: i64) -> Result<OrderEvent, Refusal> {
+        self.open()?;
+        if self.driver_id == Some(driver_id) {
+            return Err(Refusal::AlreadyAssigned);
+        }
+        Ok(OrderEvent::Assigned(OrderAssigned {
+            order_id: self.id,
+            driver_id,
+            previous_driver_id: self.driver_id,
+            version: self.version.next(),
+            at_ms,
+        }))
+    }
+
+    /// From its driver back to those that wait for one.
+    pub fn release(&self, reason: ReleaseReason, at_ms: i64) -> Result<OrderEvent, Refusal> {
+        self.open()?;
+        Ok(OrderEvent::Released(OrderReleased {
+            order_id: self.id,
+            driver_id: self.driver_id.ok_or(Refusal::NotAssigned)?,
+            reason,
+            version: self.version.next(),
+            at_ms,
+        }))
+    }
+
+    pub fn cancel(
+        &self,
+        reason: CancelReason,
+        note: Option<Note>,
+        at_ms: i64,
+    ) -> Result<OrderEvent, Refusal> {
+        self.open()?;
+        Ok(OrderEvent::Cancelled(OrderCancelled {
+            order_id: self.id,
+            reason,
+            note: note.map(Note::into),
+            version: self.version.next(),
+            at_ms,
+        }))
+    }
+
+    pub fn pick_up(
+        &self,
+        driver_id: DriverId,
+        intent: IntentStamp,
+        at_ms: i64,
+    ) -> Result<OrderEvent, Refusal> {
+        self.with(driver_id)?;
+        if self.status == Status::PickedUp {
+            return Err(Refusal::AlreadyPickedUp);
+        }
+        Ok(OrderEvent::PickedUp(OrderPickedUp {
+            order_id: self.id,
+            driver_id,
+            version: self.version.next(),
+            intent,
+            at_ms,
+        }))
+    }
+
+    pub fn deliver(
+        &self,
+        driver_id: DriverId,
+        note: Option<Note>,
+        intent: IntentStamp,
+        at_ms: i64,
+    ) -> Result<OrderEvent, Refusal> {
+        self.with(driver_id)?;
+        if self.status != Status::PickedUp {
+            return Err(Refusal::NotPickedUp);
+        }
+        Ok(self.delivered(driver_id, note.map(Note::into), intent, false, at_ms))
+    }
+
+    /// Lets a delivery count that was in conflict with what else happened to the order: a person has decided so.
+    pub fn uphold(
+        &self,
+        driver_id: DriverId,
+        note: Option<String>,
+        intent: IntentStamp,
+        at_ms: i64,
+    ) -> Result<OrderEvent, Refusal> {
+        match self.status {
+            Status::Delivered => Err(Refusal::Delivered),
+            _ => Ok(self.delivered(driver_id, note, intent, true, at_ms)),
+        }
+    }
+
+    /// The order goes on as it was.
+    pub fn report_problem(
+        &self,
+        driver_id: DriverId,
+        problem: ProblemKind,
+        note: Option<Note>,
+        intent: IntentStamp,
+        at_ms: i64,
+    ) -> Result<OrderEvent, Refusal> {
+        self.with(driver_id)?;
+        Ok(OrderEvent::ProblemReported(OrderProblemReported {
+            order_id: self.id,
+            driver_id,
+            problem,
+            note: note.map(Note::into),
+            version: self.version.next(),
+            intent,
+            at_ms,
+        }))
+    }
+
+    fn delivered(
+        &self,
+        driver_id: DriverId,
+        note: Option<String>,
+        intent: IntentStamp,
+        upheld: bool,
+        at_ms: i64,
+    ) -> OrderEvent {
+        OrderEvent::Delivered(OrderDelivered {
+            order_id: self.id,
+            driver_id,
+            note,
+            version: self.version.next(),
+            intent,
+            upheld,
+            at_ms,
+        })
+    }
+
+    fn open(&self) -> Result<(), Refusal> {
+        match self.status {
+            Status::Delivered => Err(Refusal::Delivered),
+            Status::Cancelled => Err(Refusal::Cancelled),
+            Status::Placed | Status::Assigned | Status::PickedUp => Ok(()),
+        }
+    }
+
+    /// Open, and in this driver's hands.
+    fn with(&self, driver_id: DriverId) -> Result<(), Refusal> {
+        self.open()?;
+        match self.driver_id {
+            Some(other) if other == driver_id => Ok(()),
+            Some(_) => Err(Refusal::AnotherDriver),
+            None => Err(Refusal::NotAssigned),
+        }
+    }
+}
+
+impl Refusal {
+    /// Its name for programs; it never changes its meaning.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Delivered => "order_delivered",
+            Self::Cancelled => "order_cancelled",
+            Self::AlreadyAssigned => "already_assigned",
+            Self::NotAssigned => "not_assigned",
+            Self::AnotherDriver => "another_driver",
+            Self::AlreadyPickedUp => "already_picked_up",
+            Self::NotPickedUp => "not_picked_up",
+        }
+    }
+}
+
+impl Status {
+    pub const ALL: [Self; 5] = [
+        Self::Placed,
+        Self::Assigned,
+        Self::PickedUp,
+        Self::Delivered,
+        Self::Cancelled,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Assigned => "assigned",
+            Self::PickedUp => "picked_up",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Something is still to happen to the order.
+    pub fn is_open(self) -> bool {
+        !matches!(self, Self::Delivered | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| UnknownStatus(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use event_schema::{DeviceId, IncarnationId, IntentId};
+
+    use super::*;
+
+    pub(in crate::domain) fn order(status: Status, driver_id: Option<DriverId>) -> Order {
+        let version = Version::FIRST.next();
+        Order {
+            id: OrderId::new(),
+            user_id: UserId::new(),
+            amount: Amount::try_from(1999).unwrap(),
+            currency: "EUR".parse().unwrap(),
+            status,
+            driver_id,
+            note: None,
+            cancel_reason: None,
+            problems: 0,
+            version,
+            office_version: version,
+            created_at_ms: 7,
+            changed_at_ms: 8,
+        }
+    }
+
+    pub(in crate::domain) fn stamp() -> IntentStamp {
+        IntentStamp {
+            intent_id: IntentId::new(),
+            device_id: DeviceId::new(),
+            incarnation: IncarnationId::new(),
+            seq: 1,
+            device_time_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_placed_order_is_told_in_full() {
+        let (id, user_id) = (OrderId::new(), UserId::new());
+        let amount = Amount::try_from(1999).unwrap();
+        let event = Order::place(id, user_id, amount, "EUR".parse().unwrap(), 7);
+        let told = OrderPlaced {
+            order_id: id,
+            user_id,
+            amount_minor: 1999,
+            currency: "EUR".to_owned(),
+            version: Version::FIRST,
+            created_at_ms: Some(7),
+        };
+        assert_eq!(event, OrderEvent::Placed(told));
+    }
+
+    /// Every status against every wish: what is possible, and why the rest is not.
+    #[test]
+    fn an_order_takes_no_step_that_is_not_on_its_way() {
+        use Refusal as R;
+        use Status as S;
+        let mia = DriverId::new();
+        let refusals = |status: S| {
+            let driver = (status != S::Placed).then_some(mia);
+            let order = order(status, driver);
+            [
+                order.assign(mia, 9).err(),
+                order.assign(DriverId::new(), 9).err(),
+                order.release(ReleaseReason::Unassigned, 9).err(),
+                order.cancel(CancelReason::OutOfStock, None, 9).err(),
+                order.pick_up(mia, stamp(), 9).err(),
+                order.deliver(mia, None, stamp(), 9).err(),
+                order
+                    .report_problem(mia, ProblemKind::Damaged, None, stamp(), 9)
+                    .err(),
+            ]
+        };
+        let no = Some(R::NotAssigned);
+        assert_eq!(
+            refusals(S::Placed),
+            [None, None, no, None, no, no, no],
+            "placed"
+        );
+        let mine = Some(R::AlreadyAssigned);
+        assert_eq!(
+            refusals(S::Assigned),
+            [mine, None, None, None, None, Some(R::NotPickedUp), None]
+        );
+        assert_eq!(
+            refusals(S::PickedUp),
+            [mine, None, None, None, Some(R::AlreadyPickedUp), None, None]
+        );
+        assert_eq!(refusals(S::Delivered), [Some(R::Delivered); 7]);
+        assert_eq!(refusals(S::Cancelled), [Some(R::Cancelled); 7]);
+    }
+
+    #[test]
+    fn another_drivers_order_is_not_ones_own() {
+        let (mia, noor) = (DriverId::new(), DriverId::new());
+        for status in [Status::Assigned, Status::PickedUp] {
+            let order = order(status, Some(mia));
+            assert_eq!(
+                order.deliver(noor, None, stamp(), 9),
+                Err(Refusal::AnotherDriver)
+            );
+            assert_eq!(order.pick_up(noor, stamp(), 9), Err(Refusal::AnotherDriver));
+        }
+    }
+
+    #[test]
+    fn every_step_is_one_version_and_says_who_had_it_before() {
+        let (mia, noor) = (DriverId::new(), DriverId::new());
+        let order = order(Status::PickedUp, Some(mia));
+        let Ok(OrderEvent::Assigned(assigned)) = order.assign(noor, 9) else {
+            panic!("a driver may hand an order on");
+        };
+        assert_eq!(assigned.previous_driver_id, Some(mia));
+        assert_eq!(assigned.version, order.version.next());
+    }
+
+    #[test]
+    fn only_what_is_not_delivered_can_be_upheld() {
+        let mia = DriverId::new();
+        for status in Status::ALL {
+            let upheld = order(status, Some(mia)).uphold(mia, None, stamp(), 9);
+            assert_eq!(upheld.is_ok(), status != Status::Delivered, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_its_text() {
+        for status in Status::ALL {
+            assert_eq!(status.to_string().parse(), Ok(status));
+        }
+        assert!("lost".parse::<Status>().is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! What people write: a driver's name, a note. Kept byte for byte.
+
+use std::str::FromStr;
+
+use event_schema::sync::MAX_NOTE_CHARACTERS;
+
+/// 1 to 200 characters, one of them at least to be seen, and none that breaks the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverName(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a driver's name has 1 to {} characters on one line",
+    DriverName::MAX_CHARACTERS
+)]
+pub struct InvalidDriverName;
+
+/// 1 to 500 characters, in as many lines as one likes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a note has 1 to {MAX_NOTE_CHARACTERS} characters, and no control characters but line breaks"
+)]
+pub struct InvalidNote;
+
+impl DriverName {
+    const MAX_CHARACTERS: usize = 200;
+}
+
+impl FromStr for DriverName {
+    type Err = InvalidDriverName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDriverName> {
+        let fits = text.chars().count() <= Self::MAX_CHARACTERS;
+        let one_line = !text.chars().any(char::is_control);
+        match fits && one_line && !text.trim().is_empty() {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidDriverName),
+        }
+    }
+}
+
+impl FromStr for Note {
+    type Err = InvalidNote;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNote> {
+        let fits = text.chars().count() <= MAX_NOTE_CHARACTERS;
+        let readable = !text
+            .chars()
+            .any(|sign| sign.is_control() && sign != '\n' && sign != '\r' && sign != '\t');
+        match fits && readable && !text.trim().is_empty() {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidNote),
+        }
+    }
+}
+
+impl From<DriverName> for String {
+    fn from(DriverName(name): DriverName) -> Self {
+        name
+    }
+}
+
+impl From<Note> for String {
+    fn from(Note(note): Note) -> Self {
+        note
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_line_that_can_be_seen() {
+        for good in ["Mia", "Nguyễn Văn An", "محمد", &"語".repeat(200)] {
+            assert!(good.parse::<DriverName>().is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a\nb", "a\0", &"語".repeat(201)] {
+            assert!(bad.parse::<DriverName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_may_have_lines_and_has_an_end() {
+        for good in ["left with neighbour\nsecond floor", &"語".repeat(500)] {
+            assert!(good.parse::<Note>().is_ok(), "{good}");
+        }
+        for bad in ["", " \n ", "a\0", "\u{1b}[2J", &"a".repeat(501)] {
+            assert!(bad.parse::<Note>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! A user is gone: their open orders are cancelled. Exactly once, since what is emitted commits with the offset.
+
+use event_schema::{CancelReason, UserDeleted, UserEvent};
+use jiff::Timestamp;
+use relay::{ApplyError, Consumer, Received, Tx};
+
+use crate::cache::users;
+use crate::domain::Refusal;
+use crate::events::make;
+use crate::store::orders::{self, Filter};
+
+/// The consumer's name, here and at the broker.
+pub const CONSUMER: &str = "orders-of-deleted-users";
+
+pub fn consumer() -> Consumer {
+    Consumer::reaction(CONSUMER, UserEvent::STREAM, UserEvent::decode, react)
+}
+
+/// Decides from the orders as they are: what was cancelled before is left alone, so that a reaction that must look at an
+/// event again does the rest of it and nothing twice.
+pub fn react(tx: &Tx<'_>, received: &Received<UserEvent>) -> Result<(), ApplyError> {
+    let UserEvent::Deleted(UserDeleted { user_id, .. }) = &received.event else {
+        return Ok(());
+    };
+    users::remember_deleted(tx, *user_id)?;
+    let of_user = Filter {
+        user_id: Some(*user_id),
+        ..Filter::default()
+    };
+    let now_ms = Timestamp::now().as_millisecond();
+    for order in orders::open_of(tx, of_user)? {
+        let cancelled = order.cancel(CancelReason::UserDeleted, None, now_ms);
+        make(tx, cancelled.map_err(refused)?)?;
+    }
+    Ok(())
+}
+
+fn refused(refusal: Refusal) -> ApplyError {
+    ApplyError::Fatal(format!("an open order cannot be cancelled: {refusal}"))
+}

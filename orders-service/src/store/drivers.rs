@@ -1,0 +1,163 @@
+//! Drivers, their devices, and the codes with which a device becomes theirs.
+
+use std::num::NonZeroU64;
+
+use event_schema::{DeviceEnrolled, DeviceId, DriverEnrolled, DriverId, DriverRevoked, Version};
+use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use service_kit::{Limit, parsed};
+
+use crate::domain::{Device, Driver};
+
+pub(super) fn insert(rows: &Connection, event: &DriverEnrolled) -> rusqlite::Result<usize> {
+    rows.prepare_cached(
+        "insert into drivers (id, name, version, enrolled_at_ms) values (?1, ?2, ?3, ?4)",
+    )?
+    .execute((
+        event.driver_id.to_string(),
+        &event.name,
+        event.version.get(),
+        event.at_ms,
+    ))
+}
+
+pub(super) fn revoke(rows: &Connection, event: &DriverRevoked) -> rusqlite::Result<usize> {
+    rows.prepare_cached(
+        "update drivers set revoked_at_ms = ?3, version = ?2 where id = ?1 and version = ?2 - 1",
+    )?
+    .execute((
+        event.driver_id.to_string(),
+        event.version.get(),
+        event.at_ms,
+    ))
+}
+
+pub(super) fn touch(
+    rows: &Connection,
+    driver_id: DriverId,
+    version: Version,
+) -> rusqlite::Result<usize> {
+    rows.prepare_cached("update drivers set version = ?2 where id = ?1 and version = ?2 - 1")?
+        .execute((driver_id.to_string(), version.get()))
+}
+
+/// A device that enrols again is the same device with another token.
+pub(super) fn put_device(
+    rows: &Connection,
+    event: &DeviceEnrolled,
+    token_hash: &str,
+) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "insert into devices (id, driver_id, token_hash, revoked, enrolled_at_ms, expires_at_ms)
+         values (?1, ?2, ?3, 0, ?4, ?5)
+         on conflict (id) do update set driver_id = excluded.driver_id, token_hash = excluded.token_hash, revoked = 0,
+           enrolled_at_ms = excluded.enrolled_at_ms, expires_at_ms = excluded.expires_at_ms",
+    )?
+    .execute((
+        event.device_id.to_string(),
+        event.driver_id.to_string(),
+        token_hash,
+        event.at_ms,
+        event.expires_at_ms,
+    ))?;
+    Ok(())
+}
+
+pub(super) fn revoke_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<()> {
+    rows.prepare_cached("update devices set revoked = 1 where id = ?1")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+pub fn find(rows: &Connection, id: DriverId) -> rusqlite::Result<Option<Driver>> {
+    rows.prepare_cached(
+        "select id, name, revoked_at_ms, version, enrolled_at_ms from drivers where id = ?1",
+    )?
+    .query_row([id.to_string()], driver)
+    .optional()
+}
+
+/// Drivers after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
+pub fn list(
+    rows: &Connection,
+    after: Option<DriverId>,
+    limit: Limit,
+) -> rusqlite::Result<Vec<Driver>> {
+    let after = after.map_or_else(String::new, |id| id.to_string()); // every id is greater than no text
+    rows.prepare_cached(
+        "select id, name, revoked_at_ms, version, enrolled_at_ms from drivers where id > ?1 order by id limit ?2",
+    )?
+    .query_map((after, limit.and_one_more()), driver)?
+    .collect()
+}
+
+/// Whose token this is the hash of.
+pub fn device_of_token(rows: &Connection, token_hash: &str) -> rusqlite::Result<Option<Device>> {
+    rows.prepare_cached(
+        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where token_hash = ?1",
+    )?
+    .query_row([token_hash], device)
+    .optional()
+}
+
+pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<Device>> {
+    rows.prepare_cached(
+        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where id = ?1",
+    )?
+    .query_row([id.to_string()], device)
+    .optional()
+}
+
+/// A driver has a few.
+pub fn devices_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Device>> {
+    rows.prepare_cached(
+        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where driver_id = ?1 order by id",
+    )?
+    .query_map([driver_id.to_string()], device)?
+    .collect()
+}
+
+pub fn put_code(
+    rows: &Connection,
+    code_hash: &str,
+    driver_id: DriverId,
+    expires_at_ms: i64,
+) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "insert into enrolment_codes (code_hash, driver_id, expires_at_ms) values (?1, ?2, ?3)",
+    )?
+    .execute((code_hash, driver_id.to_string(), expires_at_ms))?;
+    Ok(())
+}
+
+/// Uses the code up, and says for whom it was. One that has expired is as good as none, and all those go, too.
+pub fn take_code(
+    rows: &Connection,
+    code_hash: &str,
+    now_ms: i64,
+) -> rusqlite::Result<Option<DriverId>> {
+    rows.prepare_cached("delete from enrolment_codes where expires_at_ms <= ?1")?
+        .execute([now_ms])?;
+    rows.prepare_cached("delete from enrolment_codes where code_hash = ?1 returning driver_id")?
+        .query_row([code_hash], |row| parsed(row, 0))
+        .optional()
+}
+
+fn driver(row: &Row<'_>) -> rusqlite::Result<Driver> {
+    Ok(Driver {
+        id: parsed(row, 0)?,
+        name: row.get(1)?,
+        revoked_at_ms: row.get(2)?,
+        version: row.get::<_, NonZeroU64>(3)?.into(),
+        enrolled_at_ms: row.get(4)?,
+    })
+}
+
+fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
+    Ok(Device {
+        id: parsed(row, 0)?,
+        driver_id: parsed(row, 1)?,
+        revoked: row.get(2)?,
+        enrolled_at_ms: row.get(3)?,
+        expires_at_ms: row.get(4)?,
+    })
+}

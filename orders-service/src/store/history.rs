@@ -1,0 +1,50 @@
+//! Where in the log the changes of an order or a driver lie.
+
+use event_schema::Version;
+use relay::outbox;
+use relay::rusqlite::{self, Connection};
+use service_kit::Limit;
+
+/// A change and the event that tells of it, as it lies in the log. `None` when the log is not kept back to there.
+pub struct Change {
+    pub version: u64,
+    pub seq: u64,
+    pub event: Option<Vec<u8>>,
+}
+
+pub(super) fn add(
+    rows: &Connection,
+    aggregate: &str,
+    version: Version,
+    seq: u64,
+) -> rusqlite::Result<()> {
+    rows.prepare_cached("insert into history (aggregate, version, seq) values (?1, ?2, ?3)")?
+        .execute((aggregate, version.get(), seq))?;
+    Ok(())
+}
+
+/// The changes after version `after`; one more than the limit when there are more.
+pub fn list(
+    rows: &Connection,
+    aggregate: &str,
+    after: u64,
+    limit: Limit,
+) -> rusqlite::Result<Vec<Change>> {
+    let mut statement = rows.prepare_cached(
+        "select version, seq from history where aggregate = ?1 and version > ?2 order by version limit ?3",
+    )?;
+    let found = statement.query_map((aggregate, after, limit.and_one_more()), |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    found
+        .map(|place| {
+            let (version, seq) = place?;
+            let event = outbox::event_at(rows, seq)?;
+            Ok(Change {
+                version,
+                seq,
+                event,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,299 @@
+//! Intents that were judged: each once, with its verdict, and what was decided about it since.
+
+use event_schema::{
+    ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentMisdirected,
+    IntentStamp, OrderEvent, Wanted,
+};
+use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use service_kit::{Limit, parsed};
+
+use crate::domain::Conflict;
+
+/// An intent and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub id: IntentId,
+    pub device_id: DeviceId,
+    pub driver_id: DriverId,
+    pub incarnation: IncarnationId,
+    pub place: u64,
+    /// The order, or what the device took for one.
+    pub lane: String,
+    pub kind: String,
+    /// What a refused one wanted, as the device said it.
+    pub wanted: Option<Wanted>,
+    pub verdict: String,
+    /// Why it was refused.
+    pub code: Option<String>,
+    /// The order's, when it was refused.
+    pub status: Option<String>,
+    /// The place of the event that says so.
+    pub seq: u64,
+    pub device_time_ms: i64,
+    pub judged_at_ms: i64,
+    pub decision: Option<String>,
+    pub decided_by: Option<String>,
+    pub decided_at_ms: Option<i64>,
+}
+
+/// Which intents a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub verdict: Option<String>,
+    pub driver_id: Option<DriverId>,
+    /// Conflicts that still wait for a decision.
+    pub open: bool,
+}
+
+/// What the answer to an intent is made of.
+struct Answer<'a> {
+    stamp: &'a IntentStamp,
+    driver_id: DriverId,
+    lane: &'a str,
+    kind: &'a str,
+    wanted: Option<&'a Wanted>,
+    verdict: &'a str,
+    code: Option<&'a str>,
+    status: Option<&'a str>,
+    at_ms: i64,
+}
+
+const COLUMNS: &str =
+    "id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
+    device_time_ms, judged_at_ms, decision, decided_by, decided_at_ms";
+
+/// The event at `seq` answers an intent, or decides about one, or neither.
+pub(super) fn answer(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Result<()> {
+    let lane = event.aggregate();
+    let applied = |stamp, driver_id, kind: &'static str, at_ms| {
+        let answer = Answer {
+            stamp,
+            driver_id,
+            lane: &lane,
+            kind,
+            wanted: None,
+            verdict: "applied",
+            code: None,
+            status: None,
+            at_ms,
+        };
+        insert(rows, &answer, seq)
+    };
+    match event {
+        OrderEvent::PickedUp(of) => applied(&of.intent, of.driver_id, "pick_up", of.at_ms),
+        // The intent was answered when it came; what is upheld is the same one.
+        OrderEvent::Delivered(of) if of.upheld => Ok(()),
+        OrderEvent::Delivered(of) => applied(&of.intent, of.driver_id, "deliver", of.at_ms),
+        OrderEvent::ProblemReported(of) => {
+            let kind = "report_problem";
+            applied(&of.intent, of.driver_id, kind, of.at_ms)
+        }
+        OrderEvent::IntentRefused(of) => {
+            let answer = Answer {
+                stamp: &of.intent,
+                driver_id: of.driver_id,
+                lane: &lane,
+                kind: &of.wanted.kind,
+                wanted: Some(&of.wanted),
+                verdict: of.verdict.as_str(),
+                code: Some(&of.code),
+                status: Some(&of.status),
+                at_ms: of.at_ms,
+            };
+            insert(rows, &answer, seq)
+        }
+        OrderEvent::ConflictDecided(of) => {
+            let driver_id = decide(rows, of, seq)?;
+            match (&of.intent, driver_id) {
+                (Some(stamp), Some(driver_id)) => {
+                    let kind = "decide_conflict";
+                    applied(stamp, driver_id, kind, of.at_ms)
+                }
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn misdirected(
+    rows: &Connection,
+    event: &IntentMisdirected,
+    seq: u64,
+) -> rusqlite::Result<()> {
+    let answer = Answer {
+        stamp: &event.intent,
+        driver_id: event.driver_id,
+        lane: &event.lane,
+        kind: &event.wanted.kind,
+        wanted: Some(&event.wanted),
+        verdict: event.verdict.as_str(),
+        code: Some(&event.code),
+        status: None,
+        at_ms: event.at_ms,
+    };
+    insert(rows, &answer, seq)
+}
+
+fn insert(rows: &Connection, answer: &Answer<'_>, seq: u64) -> rusqlite::Result<()> {
+    let Answer {
+        stamp,
+        driver_id,
+        lane,
+        kind,
+        wanted,
+        verdict,
+        code,
+        status,
+        at_ms,
+    } = answer;
+    let wanted = wanted.map(|wanted| serde_json::to_string(wanted).expect("plain values are JSON"));
+    rows.prepare_cached(
+        "insert into intents (id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
+           device_time_ms, judged_at_ms)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?
+    .execute(rusqlite::params![
+        stamp.intent_id.to_string(),
+        stamp.device_id.to_string(),
+        driver_id.to_string(),
+        stamp.incarnation.to_string(),
+        stamp.seq,
+        lane,
+        kind,
+        wanted,
+        verdict,
+        code,
+        status,
+        seq,
+        stamp.device_time_ms,
+        at_ms,
+    ])?;
+    Ok(())
+}
+
+/// Answers whose intent it was.
+fn decide(
+    rows: &Connection,
+    event: &ConflictDecided,
+    seq: u64,
+) -> rusqlite::Result<Option<DriverId>> {
+    rows.prepare_cached(
+        "update intents set decision = ?2, decided_by = ?3, decided_seq = ?4, decided_at_ms = ?5 where id = ?1
+         returning driver_id",
+    )?
+    .query_row(
+        (
+            event.intent_id.to_string(),
+            event.decision.as_str(),
+            event.by.as_str(),
+            seq,
+            event.at_ms,
+        ),
+        |row| parsed(row, 0),
+    )
+    .optional()
+}
+
+pub fn find(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Judged>> {
+    rows.prepare_cached(&format!("select {COLUMNS} from intents where id = ?1"))?
+        .query_row([id.to_string()], judged)
+        .optional()
+}
+
+/// Which intent of the incarnation is known at this place.
+pub fn at(
+    rows: &Connection,
+    device_id: DeviceId,
+    incarnation: IncarnationId,
+    place: u64,
+) -> rusqlite::Result<Option<IntentId>> {
+    rows.prepare_cached(
+        "select id from intents where device_id = ?1 and incarnation = ?2 and place = ?3",
+    )?
+    .query_row(
+        (device_id.to_string(), incarnation.to_string(), place),
+        |row| parsed(row, 0),
+    )
+    .optional()
+}
+
+pub fn conflict(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Conflict>> {
+    let found = find(rows, id)?.filter(|judged| judged.verdict == "conflict");
+    Ok(found.and_then(|judged| {
+        Some(Conflict {
+            intent_id: judged.id,
+            order_id: judged.lane.parse().ok()?,
+            driver_id: judged.driver_id,
+            decision: judged.decision.as_deref().map(Decision::of),
+        })
+    }))
+}
+
+/// In the order of their ids, after `after`; one more than the limit when there are more.
+pub fn list(
+    rows: &Connection,
+    filter: &Filter,
+    after: Option<IntentId>,
+    limit: Limit,
+) -> rusqlite::Result<Vec<Judged>> {
+    let after = after.map_or_else(String::new, |id| id.to_string());
+    let verdict = match filter.open {
+        true => Some("conflict"),
+        false => filter.verdict.as_deref(),
+    };
+    rows.prepare_cached(&format!(
+        "select {COLUMNS} from intents
+         where id > ?1 and (?2 is null or verdict = ?2) and (?3 is null or driver_id = ?3)
+           and (not ?4 or decision is null or decision = 'insisted')
+         order by id limit ?5"
+    ))?
+    .query_map(
+        (
+            after,
+            verdict,
+            filter.driver_id.map(|id| id.to_string()),
+            filter.open,
+            limit.and_one_more(),
+        ),
+        judged,
+    )?
+    .collect()
+}
+
+/// What was decided about a driver's intents after this place, at most `limit`.
+pub fn decided_after(
+    rows: &Connection,
+    driver_id: DriverId,
+    seq: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Judged>> {
+    rows.prepare_cached(&format!(
+        "select {COLUMNS} from intents where driver_id = ?1 and decided_seq > ?2 order by decided_seq limit ?3"
+    ))?
+    .query_map((driver_id.to_string(), seq, limit), judged)?
+    .collect()
+}
+
+fn judged(row: &Row<'_>) -> rusqlite::Result<Judged> {
+    let wanted: Option<String> = row.get(7)?;
+    Ok(Judged {
+        id: parsed(row, 0)?,
+        device_id: parsed(row, 1)?,
+        driver_id: parsed(row, 2)?,
+        incarnation: parsed(row, 3)?,
+        place: row.get(4)?,
+        lane: row.get(5)?,
+        kind: row.get(6)?,
+        wanted: wanted.and_then(|wanted| serde_json::from_str(&wanted).ok()),
+        verdict: row.get(8)?,
+        code: row.get(9)?,
+        status: row.get(10)?,
+        seq: row.get(11)?,
+        device_time_ms: row.get(12)?,
+        judged_at_ms: row.get(13)?,
+        decision: row.get(14)?,
+        decided_by: row.get(15)?,
+        decided_at_ms: row.get(16)?,
+    })
+}
