@@ -82,6 +82,7 @@ create index intents_decided on intents (driver_id, decided_seq) where decided_s
 create table enrolment_codes (
     code_hash     text    primary key,                                 -- SHA-256; the code is nowhere
     driver_id     text    not null,
+    device_id     text,                                                -- who has used it; only that device may use it again, its answer may have got lost
     expires_at_ms integer not null
 ) strict, without rowid;
 

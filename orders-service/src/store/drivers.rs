@@ -129,17 +129,22 @@ pub fn put_code(
     Ok(())
 }
 
-/// Uses the code up, and says for whom it was. One that has expired is as good as none, and all those go, too.
-pub fn take_code(
+/// Whose device this code makes the device. It is for one device only, which may send it again while it lasts: the answer
+/// may have got lost. One that has expired is as good as none, and all those go, too.
+pub fn use_code(
     rows: &Connection,
     code_hash: &str,
+    device_id: DeviceId,
     now_ms: i64,
 ) -> rusqlite::Result<Option<DriverId>> {
     rows.prepare_cached("delete from enrolment_codes where expires_at_ms <= ?1")?
         .execute([now_ms])?;
-    rows.prepare_cached("delete from enrolment_codes where code_hash = ?1 returning driver_id")?
-        .query_row([code_hash], |row| parsed(row, 0))
-        .optional()
+    rows.prepare_cached(
+        "update enrolment_codes set device_id = ?2 where code_hash = ?1 and coalesce(device_id, ?2) = ?2
+         returning driver_id",
+    )?
+    .query_row((code_hash, device_id.to_string()), |row| parsed(row, 0))
+    .optional()
 }
 
 fn driver(row: &Row<'_>) -> rusqlite::Result<Driver> {

@@ -25,8 +25,6 @@ pub enum UploadError {
     Forked { place: u64 },
     #[error("the places of its intents do not ascend")]
     OutOfOrder,
-    #[error("there is no such driver any more")]
-    NoDriver,
     #[error("the orders cannot be read")]
     Database(#[from] rusqlite::Error),
 }

@@ -1,0 +1,349 @@
+//! `/drivers` and `/devices`: who delivers, and which devices speak for them.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use event_schema::sync::{Enrolled, Enrolment};
+use event_schema::{DeviceId, DriverId, ReleaseReason};
+use jiff::Timestamp;
+use relay::Tx;
+use relay::rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service_kit::{
+    Cursor, ETag, Idempotent, Json, Limit, MustMatch, NewToken, Operator, Page, Path, Problem,
+    Query, Reply, TokenHash,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{App, Nothing, codes, rfc3339};
+use crate::codes as enrolment;
+use crate::domain::{Device, Driver};
+use crate::events::{OwnEvent, make};
+use crate::store::drivers;
+use crate::store::orders::{self, Filter};
+
+/// A driver as this service shows one.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Driver)]
+pub(super) struct DriverView {
+    id: DriverId,
+    #[schema(example = "Mia Santos")]
+    name: String,
+    /// They may deliver no more.
+    revoked: bool,
+    /// Counts the driver's changes, from 1. It is the `ETag` too.
+    #[schema(minimum = 1, example = 2)]
+    version: u64,
+    /// RFC 3339, UTC.
+    enrolled_at: String,
+    revoked_at: Option<String>,
+    /// Only where one driver is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<Vec<DeviceView>>,
+}
+
+/// A device that speaks, or spoke, for a driver.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Device)]
+pub(super) struct DeviceView {
+    id: DeviceId,
+    revoked: bool,
+    enrolled_at: String,
+    /// Until when its token is good.
+    expires_at: String,
+}
+
+/// Somebody who is not a driver yet.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewDriver {
+    /// 1 to 200 characters on one line, of any script.
+    #[schema(example = "Mia Santos")]
+    name: String,
+}
+
+/// What the operator reads out to the driver.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EnrolmentCode {
+    /// For one device. Case and dashes do not matter.
+    #[schema(example = "K7QM-2XWD-9RTA")]
+    code: String,
+    expires_at: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// Where the page begins: the `next_cursor` of the one before.
+    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
+    cursor: Option<Cursor<DriverId>>,
+    /// How many items, at most.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    limit: Limit,
+}
+
+/// How long a device's token is good.
+const TOKEN_DAYS: i64 = 90;
+const DAY_MS: i64 = 86_400_000;
+
+/// Enrol a driver
+#[utoipa::path(
+    post, path = "/drivers", tag = "drivers", security(("operator" = [])), request_body = NewDriver,
+    responses((
+        status = 201, description = "Enrolled", body = DriverView,
+        headers(
+            ("Location" = String, description = "The driver's path"),
+            ("ETag" = String, description = "Its version, in quotes"),
+        ),
+    )),
+    extensions(("x-problems" = json!([codes::INVALID_NAME.name()])))
+)]
+pub(super) async fn enrol(
+    _: Operator,
+    Idempotent(new, once): Idempotent<NewDriver>,
+) -> Result<Reply, Problem> {
+    let id = DriverId::new();
+    let enrolled = Driver::enrol(id, new.name.parse()?, now_ms());
+    let write = once.write(move |tx| {
+        make(tx, enrolled)?;
+        let driver = known(tx, id)?;
+        let tag = ETag(driver.version.get());
+        let location = format!("/drivers/{id}");
+        Ok(Reply::created(&location, tag, &DriverView::from(driver)))
+    });
+    write.await
+}
+
+/// List drivers
+#[utoipa::path(
+    get, path = "/drivers", tag = "drivers", security(("operator" = [])), params(ListQuery),
+    responses((status = 200, description = "A page of drivers, in the order of enrolment", body = Page<DriverView>))
+)]
+pub(super) async fn list(
+    _: Operator,
+    State(app): State<App>,
+    Query(ListQuery { cursor, limit }): Query<ListQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    let after = cursor.map(|Cursor(id)| id);
+    let read = app.db.read(move |rows| drivers::list(rows, after, limit));
+    let page = Page::new(read.await?, limit, |driver| driver.id);
+    Ok(Json(page.map(DriverView::from)))
+}
+
+/// Read a driver, with their devices
+#[utoipa::path(
+    get, path = "/drivers/{id}", tag = "drivers", security(("operator" = [])),
+    params(("id" = DriverId, Path, description = "The driver's id")),
+    responses((
+        status = 200, description = "The driver", body = DriverView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name()])))
+)]
+pub(super) async fn read(
+    _: Operator,
+    State(app): State<App>,
+    Path(id): Path<DriverId>,
+) -> Result<impl IntoResponse, Problem> {
+    let read = app.db.read(move |rows| {
+        let driver = known(rows, id)?;
+        Ok::<_, Problem>((driver, drivers::devices_of(rows, id)?))
+    });
+    let (driver, devices) = read.await?;
+    let tag = ETag(driver.version.get());
+    let devices = devices.into_iter().map(DeviceView::from).collect();
+    let view = DriverView {
+        devices: Some(devices),
+        ..DriverView::from(driver)
+    };
+    Ok((tag, Json(view)))
+}
+
+/// Revoke a driver
+///
+/// Their devices are let in no more, and their open orders wait for another driver, all in one transaction.
+#[utoipa::path(
+    post, path = "/drivers/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
+    params(
+        ("id" = DriverId, Path, description = "The driver's id"),
+        ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"1\""),
+    ),
+    responses((
+        status = 200, description = "The driver as they are now", body = DriverView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name()])))
+)]
+pub(super) async fn revoke(
+    _: Operator,
+    Path(id): Path<DriverId>,
+    must_match: MustMatch,
+    Idempotent(Nothing {}, once): Idempotent<Nothing>,
+) -> Result<Reply, Problem> {
+    let now_ms = now_ms();
+    let write = once.write(move |tx| {
+        let driver = known(tx, id)?;
+        must_match.check(driver.version.get())?;
+        make(tx, driver.revoke(now_ms)?)?;
+        release_all(tx, id, now_ms)?;
+        let driver = known(tx, id)?;
+        let tag = ETag(driver.version.get());
+        Ok(Reply::ok(tag, &DriverView::from(driver)))
+    });
+    write.await
+}
+
+/// Draw a one-time code with which a device becomes this driver's
+///
+/// Sent again it draws another one; both are good until they expire, after 15 minutes.
+#[utoipa::path(
+    post, path = "/drivers/{id}/codes", tag = "drivers", security(("operator" = [])), request_body = Nothing,
+    params(("id" = DriverId, Path, description = "The driver's id")),
+    responses((status = 201, description = "Read it out to the driver", body = EnrolmentCode)),
+    extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name()])))
+)]
+pub(super) async fn draw_code(
+    _: Operator,
+    State(app): State<App>,
+    Path(id): Path<DriverId>,
+    Json(Nothing {}): Json<Nothing>,
+) -> Result<impl IntoResponse, Problem> {
+    // No key and no kept reply: the code is a secret, which lies nowhere in the clear.
+    let (code, expires_at_ms) = (enrolment::draw(), now_ms() + enrolment::LIFE_MS);
+    let hash = enrolment::hash(&code);
+    let write = app.db.write(move |tx| {
+        known(tx, id)?.at_work()?;
+        Ok::<_, Problem>(drivers::put_code(tx, &hash, id, expires_at_ms)?)
+    });
+    write.await?;
+    let expires_at = rfc3339(expires_at_ms);
+    Ok((StatusCode::CREATED, Json(EnrolmentCode { code, expires_at })))
+}
+
+/// Revoke a device
+///
+/// Its token is good no more. Enrolled again, it goes on with what it has not sent yet.
+#[utoipa::path(
+    post, path = "/devices/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
+    params(("id" = DeviceId, Path, description = "The device's id")),
+    responses((status = 200, description = "The device as it is now", body = DeviceView)),
+    extensions(("x-problems" = json!([codes::DEVICE_NOT_FOUND.name()])))
+)]
+pub(super) async fn revoke_device(
+    _: Operator,
+    Path(id): Path<DeviceId>,
+    Idempotent(Nothing {}, once): Idempotent<Nothing>,
+) -> Result<Reply, Problem> {
+    let now_ms = now_ms();
+    let write = once.write(move |tx| {
+        let device = known_device(tx, id)?;
+        if !device.revoked {
+            make(tx, known(tx, device.driver_id)?.revoke_device(id, now_ms))?;
+        }
+        let view = DeviceView::from(known_device(tx, id)?);
+        Ok(Reply::json(StatusCode::OK, &view))
+    });
+    write.await
+}
+
+/// Enrol a device with a one-time code
+///
+/// The token is shown this once. A device whose answer got lost sends the same code again and gets another token.
+#[utoipa::path(
+    post, path = "/devices", tag = "devices", request_body = Enrolment,
+    responses((status = 201, description = "Enrolled", body = Enrolled)),
+    extensions(("x-problems" = json!([codes::INVALID_CODE.name(), codes::DRIVER_REVOKED.name()])))
+)]
+pub(super) async fn enrol_device(
+    State(app): State<App>,
+    Json(Enrolment { code, device_id }): Json<Enrolment>,
+) -> Result<impl IntoResponse, Problem> {
+    let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd"));
+    let write = app
+        .db
+        .write(move |tx| redeem(tx, &enrolment::hash(&code), device_id, &hash, now_ms));
+    let (driver, expires_at_ms) = write.await?;
+    let enrolled = Enrolled {
+        device_id,
+        driver_id: driver.id,
+        driver_name: driver.name,
+        token: plain.reveal().to_owned(),
+        expires_at_ms,
+    };
+    Ok((StatusCode::CREATED, Json(enrolled)))
+}
+
+fn redeem(
+    tx: &Tx<'_>,
+    code_hash: &str,
+    device_id: DeviceId,
+    token: &TokenHash,
+    now_ms: i64,
+) -> Result<(Driver, i64), Problem> {
+    let driver_id = drivers::use_code(tx, code_hash, device_id, now_ms)?.ok_or_else(|| {
+        let detail = "this code is wrong, was used by another device, or has expired; ask for another one";
+        Problem::field(codes::INVALID_CODE, "code", detail)
+    })?;
+    let (driver, expires_at_ms) = (known(tx, driver_id)?, now_ms + TOKEN_DAYS * DAY_MS);
+    let event = driver.enrol_device(device_id, expires_at_ms, now_ms)?;
+    let token_hash = Some(token.to_string());
+    make(tx, OwnEvent { event, token_hash })?;
+    Ok((driver, expires_at_ms))
+}
+
+fn release_all(tx: &Tx<'_>, driver_id: DriverId, now_ms: i64) -> Result<(), Problem> {
+    let theirs = Filter {
+        driver_id: Some(driver_id),
+        ..Filter::default()
+    };
+    for order in orders::open_of(tx, theirs)? {
+        make(tx, order.release(ReleaseReason::DriverRevoked, now_ms)?)?;
+    }
+    Ok(())
+}
+
+pub(super) fn known(rows: &Connection, id: DriverId) -> Result<Driver, Problem> {
+    drivers::find(rows, id)?.ok_or_else(|| {
+        let detail = format!("there is no driver {id}");
+        Problem::new(codes::DRIVER_NOT_FOUND, detail)
+    })
+}
+
+fn known_device(rows: &Connection, id: DeviceId) -> Result<Device, Problem> {
+    drivers::find_device(rows, id)?.ok_or_else(|| {
+        let detail = format!("there is no device {id}");
+        Problem::new(codes::DEVICE_NOT_FOUND, detail)
+    })
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+impl From<Driver> for DriverView {
+    fn from(driver: Driver) -> Self {
+        Self {
+            id: driver.id,
+            name: driver.name,
+            revoked: driver.revoked_at_ms.is_some(),
+            version: driver.version.get(),
+            enrolled_at: rfc3339(driver.enrolled_at_ms),
+            revoked_at: driver.revoked_at_ms.map(rfc3339),
+            devices: None,
+        }
+    }
+}
+
+impl From<Device> for DeviceView {
+    fn from(device: Device) -> Self {
+        Self {
+            id: device.id,
+            revoked: device.revoked,
+            enrolled_at: rfc3339(device.enrolled_at_ms),
+            expires_at: rfc3339(device.expires_at_ms),
+        }
+    }
+}
