@@ -76,6 +76,11 @@ pub fn list_of_user(
     .collect()
 }
 
+pub fn has_orders(rows: &Connection, user_id: UserId) -> rusqlite::Result<bool> {
+    rows.prepare_cached("select exists (select 1 from orders where user_id = ?1)")?
+        .query_row([user_id.to_string()], |row| row.get(0))
+}
+
 /// Every order as others may know one, in the order of their ids.
 pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     let mut orders = rows.prepare(
