@@ -146,7 +146,7 @@ async fn an_owner_that_is_left_alone_costs_an_answer_no_time_and_is_tried_again_
     for _ in 0..3 {
         assert_eq!(
             world.users_of("/orders?include=user").await,
-            [missing.clone()]
+            std::slice::from_ref(&missing)
         );
         assert_eq!(world.asked(), 2);
         world.clock.tick(1);
