@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::Router;
 use clap::Parser;
 use event_schema::OrderEvent;
-use relay::{Consumer, Database, Options, Producer};
+use relay::{Consumer, Database, Options, Producer, System};
 use service_kit::{About, BaseUrl, CommonArgs, HttpProducer, Program, Token, Veiled};
 
 use crate::cache::users;
-use crate::user_api::UserApi;
+use crate::user_api::{Limits, UserApi};
 use crate::{MIGRATIONS, events, http, store};
 
 pub const ABOUT: About = About {
@@ -25,7 +26,7 @@ pub const ABOUT: About = About {
     has_keys: false,
 };
 
-/// The token that user-service wants for its snapshots.
+/// The token that user-service wants for its snapshots, and is shown with every question.
 const USERS_READ_TOKEN: &str = "FREEHOLD_USERS_READ_TOKEN";
 
 /// Owns orders: places and shows them over HTTP, tells the other services through stream ORDERS, and keeps a cache of
@@ -36,8 +37,8 @@ pub struct Config {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Where user-service answers HTTP. Asked once, for at most 2 s, when an order names a user who is not in the cache; and
-    /// for a snapshot, when the cache cannot follow the stream any more, with the token in FREEHOLD_USERS_READ_TOKEN
+    /// Where user-service answers HTTP. Asked, for at most 2 s, about users who are not in the cache, when one orders or an order is
+    /// to be shown with its user; and for a snapshot, when the cache cannot follow the stream any more. Shown the token in FREEHOLD_USERS_READ_TOKEN
     #[arg(
         long,
         env = "FREEHOLD_USERS_URL",
@@ -63,15 +64,25 @@ impl Program for Config {
         Ok(vec![users::consumer(self.users()?)])
     }
 
-    fn routes(&self, db: &Database) -> anyhow::Result<Router> {
-        let user_api = UserApi::new(self.users_url()?)?;
-        Ok(http::routes(db.clone(), user_api))
+    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Router> {
+        let cache = consumers
+            .iter()
+            .find(|known| known.name() == users::CONSUMER);
+        let cache = cache.context("the consumer that keeps the cache of users is missing")?;
+        Ok(http::routes(db.clone(), self.user_api()?, cache.clone()))
     }
 }
 
 impl Config {
     fn users_url(&self) -> anyhow::Result<BaseUrl> {
         self.users_url.read("--users-url")
+    }
+
+    /// user-service as an API. Without a token it is asked without.
+    fn user_api(&self) -> anyhow::Result<UserApi> {
+        let token = Token::from_env(USERS_READ_TOKEN).ok();
+        let (limits, clock) = (Limits::default(), Arc::new(System));
+        Ok(UserApi::new(self.users_url()?, token, limits, clock)?)
     }
 
     /// user-service as a producer. Without a token the cache goes on as long as the stream does.

@@ -1,14 +1,16 @@
 //! The routes of this service, and how its own refusals are told to clients.
 
 mod codes;
+mod composed;
 mod orders;
 
 use axum::Router;
 use axum::routing::{get, post};
-use relay::{Database, chain};
+use relay::{Consumer, Database, chain};
 use service_kit::Problem;
 
-use crate::domain::{InvalidAmount, InvalidCurrency};
+use crate::composition::Composer;
+use crate::domain::{InvalidAmount, InvalidCurrency, UnknownStatus};
 use crate::events::MakeError;
 use crate::user_api::{Unavailable, UserApi};
 
@@ -17,13 +19,21 @@ use crate::user_api::{Unavailable, UserApi};
 struct App {
     db: Database,
     user_api: UserApi,
+    composer: Composer,
 }
 
-pub fn routes(db: Database, user_api: UserApi) -> Router {
+/// `cache` is the consumer that keeps the cache of users: it knows how new that is.
+pub fn routes(db: Database, user_api: UserApi, cache: Consumer) -> Router {
+    let composer = Composer::new(cache, user_api.clone());
     Router::new()
-        .route("/orders", post(orders::place).get(orders::list))
-        .route("/orders/{id}", get(orders::read))
-        .with_state(App { db, user_api })
+        .route("/orders", post(orders::place).get(composed::list))
+        .route("/orders/{id}", get(composed::read))
+        .route("/users/{id}/orders", get(composed::of_user))
+        .with_state(App {
+            db,
+            user_api,
+            composer,
+        })
 }
 
 impl From<InvalidAmount> for Problem {
@@ -35,6 +45,16 @@ impl From<InvalidAmount> for Problem {
 impl From<MakeError> for Problem {
     fn from(error: MakeError) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<UnknownStatus> for Problem {
+    fn from(error: UnknownStatus) -> Self {
+        Self::field(
+            service_kit::codes::INVALID_QUERY,
+            "status",
+            error.to_string(),
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod cache;
+pub mod composition;
 pub mod config;
 pub mod domain;
 pub mod events;

@@ -83,6 +83,9 @@ pub struct ConsumerStatus {
     pub rebuilding: Option<u64>,
     /// Snapshots loaded since the start.
     pub rebuilt: u64,
+    /// When the stream was last seen to hold nothing but what is applied by now, in Unix milliseconds: what is kept here
+    /// is at least as new as that. `None` until it is known for the first time since the start.
+    pub caught_up_at_ms: Option<u64>,
 }
 
 /// The consumer's function with its event type forgotten.

@@ -238,7 +238,8 @@ impl Database {
         self.shared.context.stream
     }
 
-    pub(crate) fn environment(&self) -> &dyn Environment {
+    /// The clock and the chance that everything in this file is stamped with.
+    pub fn environment(&self) -> &dyn Environment {
         &*self.shared.context.environment
     }
 

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use relay::{Environment, System};
+use reqwest::RequestBuilder;
 use subtle::ConstantTimeEq;
 
 use crate::{Problem, codes};
@@ -46,6 +47,11 @@ impl Token {
     /// 128 bits of the operating system's chance.
     pub(crate) fn draw() -> Self {
         Self(format!("{}{}", System.draw_word(), System.draw_word()).into())
+    }
+
+    /// A request that shows this token to another service.
+    pub fn on(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(self.reveal())
     }
 
     pub(crate) fn reveal(&self) -> &str {

@@ -36,7 +36,7 @@ const BUCKETS_S: [f64; 12] = [
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 13] = [
+const GAUGES: [(&str, &str); 14] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_writes_open",
@@ -65,6 +65,10 @@ const GAUGES: [(&str, &str); 13] = [
     (
         "freehold_consumer_lag",
         "Events in the stream that are not yet applied, as far as known.",
+    ),
+    (
+        "freehold_consumer_caught_up_seconds_ago",
+        "Time since the stream was last seen to hold nothing but what is applied; NaN while that is not known.",
     ),
     (
         "freehold_consumer_skipped",
@@ -140,8 +144,9 @@ impl Monitor {
         metrics::with_local_recorder(&*self.recorder, || {
             self.measure_log(relay.as_ref(), oldest_s);
             gauge!("freehold_set_aside").set(set_aside.map_or(f64::NAN, figure));
+            let now_ms = self.db.environment().now_ms();
             for (name, status) in &self.consumers {
-                measure_consumer(name, &status.borrow());
+                measure_consumer(name, &status.borrow(), now_ms);
             }
         });
         self.recorder.handle().render()
@@ -194,10 +199,13 @@ impl Seen<'_> {
     }
 }
 
-fn measure_consumer(name: &'static str, status: &ConsumerStatus) {
+fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
     let lag = status.stream_head.saturating_sub(status.offset);
     gauge!("freehold_consumer_offset", "consumer" => name).set(figure(status.offset));
     gauge!("freehold_consumer_lag", "consumer" => name).set(figure(lag));
+    let ago = status.caught_up_at_ms.map(|at| now_ms.saturating_sub(at));
+    let ago_s = ago.map_or(f64::NAN, |ms| Duration::from_millis(ms).as_secs_f64());
+    gauge!("freehold_consumer_caught_up_seconds_ago", "consumer" => name).set(ago_s);
     gauge!("freehold_dead_letters", "consumer" => name).set(figure(status.dead_letters));
     gauge!("freehold_consumer_skipped", "consumer" => name).set(figure(status.skipped));
     let rows = status.rebuilding.unwrap_or(0);

@@ -37,7 +37,8 @@ pub trait Program: Parser {
         Ok(Vec::new())
     }
 
-    fn routes(&self, db: &Database) -> anyhow::Result<Router>;
+    /// `consumers` are those above, at work: their status says how new it is what they have applied.
+    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Router>;
 }
 
 /// Serves until told to stop, or does what the command line asks for instead.
@@ -75,7 +76,9 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     for consumer in &parts.consumers {
         service = service.apply(consumer.clone(), reader_of(consumer, &nats));
     }
-    service.serve(program.routes(&db)?, listener, stop).await
+    service
+        .serve(program.routes(&db, &parts.consumers)?, listener, stop)
+        .await
 }
 
 fn reader_of(consumer: &Consumer, nats: &Nats) -> NatsReader {

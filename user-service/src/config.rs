@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use axum::Router;
 use clap::Parser;
 use event_schema::UserEvent;
-use relay::{Database, Options};
+use relay::{Consumer, Database, Options};
 use service_kit::{About, CommonArgs, Program};
 
 use crate::{MIGRATIONS, events, http, store};
@@ -52,7 +52,7 @@ impl Program for Config {
         Some(keys.unwrap_or_else(|| beside(&self.common.database)))
     }
 
-    fn routes(&self, db: &Database) -> anyhow::Result<Router> {
+    fn routes(&self, db: &Database, _consumers: &[Consumer]) -> anyhow::Result<Router> {
         Ok(http::routes(db.clone()))
     }
 }

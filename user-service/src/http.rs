@@ -1,5 +1,6 @@
 //! The routes of this service, and how its own refusals are told to clients.
 
+mod batch;
 mod codes;
 mod users;
 

@@ -63,17 +63,22 @@ pub fn list(rows: &Connection, after: Option<UserId>, limit: Limit) -> rusqlite:
     .collect()
 }
 
+/// Those of `ids` that exist, as others may know them, in the order of their ids. One statement, whatever their number.
+pub fn find_many(rows: &Connection, ids: &[UserId]) -> rusqlite::Result<Vec<UserSnapshot>> {
+    let ids = serde_json::json!(ids).to_string();
+    rows.prepare_cached(
+        "select id, name, version from users where id in (select value from json_each(?1)) order by id",
+    )?
+    .query_map([ids], shared)?
+    .collect()
+}
+
 /// Every user as others may know one, in the order of their ids.
 pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     let mut users = rows.prepare("select id, name, version from users order by id")?;
     let mut users = users.query([])?;
     while let Some(user) = users.next()? {
-        let user = UserSnapshot {
-            user_id: parsed(user, 0)?,
-            name: user.get(1)?,
-            version: user.get::<_, NonZeroU64>(2)?.into(),
-        };
-        if !to(relay::row(&user)) {
+        if !to(relay::row(&shared(user)?)) {
             break;
         }
     }
@@ -118,6 +123,14 @@ fn delete(rows: &Connection, event: &UserDeleted) -> rusqlite::Result<usize> {
     let UserDeleted { user_id, version } = event;
     rows.prepare_cached("delete from users where id = ?1 and version = ?2 - 1")?
         .execute((user_id.to_string(), version.get()))
+}
+
+fn shared(row: &Row<'_>) -> rusqlite::Result<UserSnapshot> {
+    Ok(UserSnapshot {
+        user_id: parsed(row, 0)?,
+        name: row.get(1)?,
+        version: row.get::<_, NonZeroU64>(2)?.into(),
+    })
 }
 
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {

@@ -1,6 +1,7 @@
 //! `user_cache`: the users of user-service as far as orders need them. A projection of stream USERS, and the only
 //! place with SQL about users.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -96,6 +97,16 @@ pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<CachedUser
     rows.prepare_cached("select id, name, version from user_cache where id = ?1")?
         .query_row([id.to_string()], cached_user)
         .optional()
+}
+
+/// Those of `ids` that are known here. One statement, whatever their number.
+pub fn find_many(rows: &Connection, ids: &BTreeSet<UserId>) -> rusqlite::Result<Vec<CachedUser>> {
+    let ids = serde_json::json!(ids).to_string();
+    rows.prepare_cached(
+        "select id, name, version from user_cache where id in (select value from json_each(?1))",
+    )?
+    .query_map([ids], cached_user)?
+    .collect()
 }
 
 fn put(rows: &Connection, id: UserId, name: &str, version: Version) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@ use service_kit::Code;
 
 pub const ORDER_NOT_FOUND: Code =
     Code::new(S::NOT_FOUND, "order_not_found", "There is no such order");
+pub const USER_NOT_FOUND: Code = Code::new(S::NOT_FOUND, "user_not_found", "There is no such user");
 pub const INVALID_AMOUNT: Code = Code::new(
     S::UNPROCESSABLE_ENTITY,
     "invalid_amount",

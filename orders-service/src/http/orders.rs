@@ -1,21 +1,20 @@
-//! `/orders`: place, read, list.
+//! `POST /orders`. How orders are shown is in `composed`.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
-use event_schema::{OrderId, UserId, Version};
+use event_schema::{OrderId, UserId};
 use jiff::Timestamp;
-use relay::rusqlite::{self, Connection};
+use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
+use service_kit::{ETag, Json, Problem};
 
 use super::{App, codes};
-use crate::cache::users::{self, CachedUser};
+use crate::cache::users;
 use crate::domain::{Amount, Order};
-use crate::events;
-use crate::store::orders::{self, Filter};
-use crate::user_api::KnownUser;
+use crate::events::make;
+use crate::store::orders;
 
 /// An order as its owner shows it.
 #[derive(Serialize)]
@@ -28,15 +27,6 @@ pub(super) struct OrderView {
     version: u64,
     /// RFC 3339, UTC.
     created_at: String,
-    user: UserView,
-}
-
-/// The order's user, as the cache or the owner has just told: null where this service does not know, yet or any more.
-#[derive(Serialize)]
-struct UserView {
-    id: UserId,
-    name: Option<String>,
-    version: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -45,15 +35,6 @@ pub(super) struct NewOrder {
     user_id: UserId,
     amount_minor: i64,
     currency: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    user_id: Option<UserId>,
-    cursor: Option<Cursor<OrderId>>,
-    #[serde(default)]
-    limit: Limit,
 }
 
 pub(super) async fn place(
@@ -65,89 +46,46 @@ pub(super) async fn place(
     }): Json<NewOrder>,
 ) -> Result<impl IntoResponse, Problem> {
     let (amount, currency) = (Amount::try_from(amount_minor)?, currency.parse()?);
-    let user = customer(&app, user_id).await?;
+    check_customer(&app, user_id).await?;
     let now_ms = Timestamp::now().as_millisecond();
     let id = OrderId::new();
     let placed = Order::place(id, user_id, amount, currency, now_ms);
     let write = app.db.write(move |tx| {
-        events::make(tx, placed)?;
+        make(tx, placed)?;
         known(tx, id)
     });
     let order = write.await?;
     let location = [(LOCATION, format!("/orders/{id}"))];
-    Ok((StatusCode::CREATED, location, shown(order, Some(user))))
+    let tag = ETag(order.version.get());
+    Ok((
+        StatusCode::CREATED,
+        location,
+        tag,
+        Json(OrderView::from(order)),
+    ))
 }
 
-pub(super) async fn read(
-    State(app): State<App>,
-    Path(id): Path<OrderId>,
-) -> Result<impl IntoResponse, Problem> {
-    let read = app.db.read(move |rows| {
-        let order = known(rows, id)?;
-        Ok::<_, Problem>(with_user(rows, order)?)
-    });
-    let (order, user) = read.await?;
-    Ok(shown(order, user))
-}
-
-/// In the order of placing. An order that is placed while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(ListQuery {
-        user_id,
-        cursor,
-        limit,
-    }): Query<ListQuery>,
-) -> Result<impl IntoResponse, Problem> {
-    let after = cursor.map(|Cursor(id)| id);
-    let read = app.db.read(move |rows| {
-        let filter = Filter {
-            user_id,
-            ..Filter::default()
-        };
-        let orders = orders::list(rows, filter, after, limit)?;
-        let each = orders.into_iter().map(|order| with_user(rows, order));
-        each.collect::<rusqlite::Result<Vec<_>>>()
-    });
-    let page = Page::new(read.await?, limit, |(order, _)| order.id);
-    Ok(Json(page.map(|(order, user)| OrderView::new(order, user))))
-}
-
-/// The user who orders, from the cache. A user it does not know may have registered a moment ago, so the owner is
-/// asked, once. Its answer decides and names this order's user and is not written to the cache: only events are, in
-/// their order. An answer may be older than an event that is already here, and would bring a deleted user back for ever.
-async fn customer(app: &App, id: UserId) -> Result<UserView, Problem> {
+/// Whether the user who orders exists. A user whom the cache does not know may have registered a moment ago, so the owner
+/// is asked. Its answer decides and is not written to the cache: only events are, in their order. An answer may be older
+/// than an event that is already here, and would bring a deleted user back for ever.
+async fn check_customer(app: &App, id: UserId) -> Result<(), Problem> {
     let cached = app.db.read(move |rows| users::find(rows, id)).await?;
-    if let Some(cached) = cached {
-        return Ok(cached.into());
+    if cached.is_some() || app.user_api.find(id).await?.is_some() {
+        return Ok(());
     }
-    let KnownUser { name, version } = app.user_api.find(id).await?.ok_or_else(|| {
-        let detail = format!("there is no user {id}");
-        Problem::field(codes::UNKNOWN_USER, "user_id", detail)
-    })?;
-    Ok(UserView::named(id, name, version))
+    let detail = format!("there is no user {id}");
+    Err(Problem::field(codes::UNKNOWN_USER, "user_id", detail))
 }
 
-fn with_user(rows: &Connection, order: Order) -> rusqlite::Result<(Order, Option<UserView>)> {
-    let user = users::find(rows, order.user_id)?;
-    Ok((order, user.map(UserView::from)))
-}
-
-fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
+pub(super) fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
     orders::find(rows, id)?.ok_or_else(|| {
         let detail = format!("there is no order {id}");
         Problem::new(codes::ORDER_NOT_FOUND, detail)
     })
 }
 
-/// The tag is the order's version: what can be changed here. The user's name beside it has its own.
-fn shown(order: Order, user: Option<UserView>) -> impl IntoResponse {
-    (ETag(order.version.get()), Json(OrderView::new(order, user)))
-}
-
-impl OrderView {
-    fn new(order: Order, user: Option<UserView>) -> Self {
+impl From<Order> for OrderView {
+    fn from(order: Order) -> Self {
         let created_at = Timestamp::from_millisecond(order.created_at_ms);
         Self {
             id: order.id,
@@ -157,31 +95,6 @@ impl OrderView {
             status: order.status.as_str(),
             version: order.version.get(),
             created_at: created_at.expect("stored from a clock").to_string(),
-            user: user.unwrap_or_else(|| UserView::unknown(order.user_id)),
         }
-    }
-}
-
-impl UserView {
-    fn named(id: UserId, name: String, version: Version) -> Self {
-        Self {
-            id,
-            name: Some(name),
-            version: Some(version.get()),
-        }
-    }
-
-    fn unknown(id: UserId) -> Self {
-        Self {
-            id,
-            name: None,
-            version: None,
-        }
-    }
-}
-
-impl From<CachedUser> for UserView {
-    fn from(CachedUser { id, name, version }: CachedUser) -> Self {
-        Self::named(id, name, version)
     }
 }

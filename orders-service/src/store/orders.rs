@@ -170,6 +170,12 @@ pub fn list(
         .collect()
 }
 
+/// Whether the user has ever ordered here.
+pub fn has_any(rows: &Connection, user_id: UserId) -> rusqlite::Result<bool> {
+    rows.prepare_cached("select 1 from orders where user_id = ?1 limit 1")?
+        .exists([user_id.to_string()])
+}
+
 /// What is open for a user, or in a driver's hands.
 pub fn open_of(rows: &Connection, filter: Filter) -> rusqlite::Result<Vec<Order>> {
     let (by, of) = filter.narrowest();

@@ -1,9 +1,12 @@
 //! The API: what it stores, what it emits, whom it asks, what it refuses.
 
-use crate::world::{FakeUsers, World};
+use std::time::Duration;
+
+use crate::world::{FakeUsers, PATIENT, World};
 use axum::body::Body;
 use event_schema::{OrderEvent, OrderId, UserId};
 use jiff::Timestamp;
+use orders_service::user_api::Limits;
 use serde_json::{Value, json};
 use service_kit::testing::request;
 
@@ -16,7 +19,7 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
     let order = placed.json();
     let expected = json!({
         "id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "status": "placed", "version": 1,
-        "created_at": order["created_at"], "user": {"id": user, "name": "Ada", "version": 1},
+        "created_at": order["created_at"],
     });
     assert_eq!(order, expected);
     assert!(order["created_at"].as_str().unwrap().ends_with('Z'));
@@ -42,32 +45,15 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
 }
 
 #[tokio::test]
-async fn a_user_whom_only_the_owner_knows_can_order_and_has_a_name_at_once() {
+async fn a_user_whom_only_the_owner_knows_can_order_at_once() {
     let owner = r#"{"id": "any", "name": "Ada K.", "email": "a@example.org", "version": 2}"#;
     let world = World::start(FakeUsers::Show(owner)).await;
-    let user = UserId::new();
-    let placed = world.place(user, 5, "JPY").await;
+    let placed = world.place(UserId::new(), 5, "JPY").await;
     assert_eq!((placed.status, world.asked()), (201, 1));
-    assert_eq!(
-        placed.json()["user"],
-        json!({"id": user, "name": "Ada K.", "version": 2})
-    );
-    assert_eq!(
-        world.api.get(placed.header("location")).await.json()["user"],
-        json!({"id": user, "name": null, "version": null})
-    );
-    assert_eq!(
-        world.cached_users().await,
-        0,
-        "the cache learns from events only"
-    );
-
-    world.register(user, "Ada").await;
-    let read = world.api.get(placed.header("location")).await.json();
-    assert_eq!(
-        read["user"],
-        json!({"id": user, "name": "Ada", "version": 1})
-    );
+    let sent = world.owner.asked().remove(0).authorization;
+    assert_eq!(sent.as_deref(), Some("Bearer 0123456789abcdef"));
+    let why = "the cache learns from events only";
+    assert_eq!(world.cached_users().await, 0, "{why}");
 }
 
 #[tokio::test]
@@ -101,21 +87,87 @@ async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
 }
 
 #[tokio::test]
-async fn an_owner_that_hangs_is_given_two_seconds() {
-    let world = World::start(FakeUsers::Hang).await;
-    let began = std::time::Instant::now();
-    assert_eq!(
-        world.place(UserId::new(), 1, "EUR").await.problem(),
-        "503 users_unavailable"
-    );
-    let took = began.elapsed().as_secs_f64();
-    assert!((1.9..4.0).contains(&took), "{took} s");
-    assert_eq!((world.asked(), world.state().await), (1, (0, 0)));
+async fn an_owner_that_hangs_is_not_waited_for_for_ever() {
+    let short = Limits {
+        call: Duration::from_millis(50),
+        overall: Duration::from_millis(120),
+        ..PATIENT
+    };
+    let world = World::with(FakeUsers::Hang, short).await;
+    let refused = world.place(UserId::new(), 1, "EUR").await;
+    assert_eq!(refused.problem(), "503 users_unavailable");
+    assert_eq!(world.state().await, (0, 0));
+}
+
+#[tokio::test]
+async fn an_owner_that_is_only_tired_is_asked_again() {
+    let world = World::start(FakeUsers::Know).await;
+    let ada = world.owner.knows("Ada");
+    let tired = [429, 502, 504].map(|status| FakeUsers::NotNow(status, "0"));
+    world.owner.first(tired);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
+    assert_eq!(world.asked(), 4);
+
+    world.owner.first([FakeUsers::NotNow(503, "3600")]);
+    let refused = world.place(UserId::new(), 1, "EUR").await;
+    assert_eq!(refused.problem(), "503 users_unavailable");
+    assert_eq!(world.asked(), 5, "it asked for an hour, which nobody waits");
+
+    world.owner.first([FakeUsers::Answer(403)]);
+    let refused = world.place(UserId::new(), 1, "EUR").await;
+    assert_eq!(refused.problem(), "503 users_unavailable");
+    assert_eq!(world.asked(), 6, "a no stays a no");
+}
+
+#[tokio::test]
+async fn an_owner_that_fails_again_and_again_is_left_alone_until_it_is_well() {
+    let strict = Limits {
+        failures: 3,
+        ..PATIENT
+    };
+    let world = World::with(FakeUsers::NotNow(503, "0"), strict).await;
+    let ada = world.owner.knows("Ada");
+    for _ in 0..3 {
+        let refused = world.place(ada, 1, "EUR").await;
+        assert_eq!(refused.problem(), "503 users_unavailable");
+        assert_eq!(refused.header("retry-after"), "1");
+        assert_eq!(world.asked(), 3, "the third failure in a row was the last");
+    }
+    world.clock.tick(5);
+    let tried = world.place(ada, 1, "EUR").await;
+    assert_eq!(tried.problem(), "503 users_unavailable");
+    assert_eq!(world.asked(), 4, "one call went out to try");
+    world.owner.usually(FakeUsers::Know);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 503);
+    assert_eq!(world.asked(), 4);
+    world.clock.tick(5);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
+    assert_eq!(world.asked(), 6);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_amid_the_try_does_not_shut_out_the_next() {
+    let strict = Limits {
+        failures: 1,
+        ..PATIENT
+    };
+    let world = World::with(FakeUsers::NotNow(503, "0"), strict).await;
+    let ada = world.owner.knows("Ada");
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 503);
+    world.clock.tick(5);
+    world.owner.usually(FakeUsers::Hang);
+    tokio::select! {
+        _ = world.place(ada, 1, "EUR") => panic!("nobody answered"),
+        () = world.owner.until_asked(2) => {}
+    }
+    world.owner.usually(FakeUsers::Know);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
 }
 
 #[tokio::test]
 async fn a_deleted_user_stays_deleted() {
-    let world = World::start(FakeUsers::Answer(404)).await;
+    let world = World::start(FakeUsers::Know).await;
     let user = world.cached_user("Ada").await;
     let placed = world.place(user, 1, "EUR").await;
     world.delete(user, 2).await;
@@ -123,10 +175,10 @@ async fn a_deleted_user_stays_deleted() {
         world.place(user, 1, "EUR").await.problem(),
         "422 unknown_user"
     );
-    let order = world.api.get(placed.header("location")).await.json();
+    let order = format!("{}?include=user", placed.header("location"));
     assert_eq!(
-        order["user"],
-        json!({"id": user, "name": null, "version": null})
+        world.api.get(&order).await.json()["user"]["missing"],
+        "deleted_or_never_known"
     );
 }
 
@@ -159,7 +211,9 @@ async fn the_list_shows_every_order_once_and_a_users_own_when_asked() {
         [0; 0]
     );
     let first = world.api.get("/orders?limit=1").await.json();
-    assert_eq!(first["items"][0]["user"]["name"], "Ada");
+    assert_eq!(first["items"][0]["user_id"], json!(ada));
+    assert_eq!(first["items"][0].get("user"), None);
+    assert_eq!(first.get("freshness"), None);
 }
 
 #[tokio::test]
@@ -218,6 +272,10 @@ async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
         ("GET", "/orders?user_id=7", "400 invalid_query"),
         ("GET", "/orders?limit=0", "400 invalid_query"),
         ("GET", "/orders?cursor=7", "400 invalid_query"),
+        ("GET", "/orders?include=driver", "400 invalid_query"),
+        ("GET", "/orders?include=", "400 invalid_query"),
+        ("GET", "/orders?includes=user", "400 invalid_query"),
+        ("GET", "/users/7/orders", "400 invalid_id"),
         ("GET", "/orders/", "404 unknown_route"),
         ("DELETE", &nobodys, "405 method_not_allowed"),
         ("PUT", "/orders", "405 method_not_allowed"),

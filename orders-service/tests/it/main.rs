@@ -8,8 +8,10 @@
 
 mod cache;
 mod command;
+mod composition;
 mod fold;
 mod http;
+mod owner;
 mod process;
 mod store;
 mod world;

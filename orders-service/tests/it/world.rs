@@ -1,54 +1,73 @@
 //! orders-service on a real file, beside a user-service that does as it is told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::StatusCode;
-use event_schema::{UserCreated, UserDeleted, UserEvent, UserId, Version};
+use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version};
+use jiff::Timestamp;
 use orders_service::cache::users;
-use orders_service::user_api::UserApi;
+use orders_service::domain::{Amount, Order};
+use orders_service::events::make;
+use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http};
-use relay::{ApplyError, Database, EventId, Log, Received, System, rusqlite};
+use relay::{
+    ApplyError, Consumer, Database, Environment, EventId, Log, Options, Received, System, rusqlite,
+};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
-use tokio::net::TcpListener;
+
+pub use crate::owner::{FakeUsers, Owner};
 
 pub struct World {
     pub api: TestApi,
     pub db: Database,
-    asked: Arc<AtomicUsize>,
+    pub owner: Owner,
+    pub clock: Arc<Clock>,
+    /// The consumer of the cache. Nobody runs it: a test steps it.
+    pub consumer: Consumer,
     _folder: tempfile::TempDir,
 }
 
-/// What user-service does when it is asked.
-#[derive(Clone, Copy, Debug)]
-pub enum FakeUsers {
-    Answer(u16),
-    /// 200, with this body.
-    Show(&'static str),
-    /// Takes the question and says nothing.
-    Hang,
-    /// Nobody listens.
-    Gone,
-}
+/// A clock that only a test moves.
+#[derive(Debug)]
+pub struct Clock(AtomicI64);
+
+/// Patient enough for a slow machine: none of these ends a test that goes well.
+pub const PATIENT: Limits = Limits {
+    call: Duration::from_secs(20),
+    overall: Duration::from_secs(40),
+    failures: u32::MAX,
+    open_for: Duration::from_secs(5),
+};
 
 impl World {
     pub async fn start(users: FakeUsers) -> Self {
+        Self::with(users, PATIENT).await
+    }
+
+    /// It is 2026-01-01T00:00:00Z, and stays so until the clock is moved.
+    pub async fn with(users: FakeUsers, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Database::open(folder.path().join("orders.db"), config::database())
-            .await
-            .unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let url = users.start(asked.clone()).await;
-        let user_api = UserApi::new(url.parse().unwrap()).unwrap();
-        let routes = http::routes(db.clone(), user_api);
+        let clock = Arc::new(Clock(AtomicI64::new(1_767_225_600)));
+        let options = Options {
+            environment: clock.clone(),
+            ..config::database()
+        };
+        let path = folder.path().join("orders.db");
+        let db = Database::open(path, options).await.unwrap();
+        let (owner, url) = Owner::start(users).await;
+        let token = "0123456789abcdef".parse().ok();
+        let user_api = UserApi::new(url.parse().unwrap(), token, limits, clock.clone()).unwrap();
+        let consumer = users::consumer(None);
+        let routes = http::routes(db.clone(), user_api, consumer.clone());
         Self {
             api: TestApi::new(service_kit::api(routes, Monitor::new(&db))),
             db,
-            asked,
+            owner,
+            clock,
+            consumer,
             _folder: folder,
         }
     }
@@ -60,7 +79,17 @@ impl World {
 
     /// How often user-service was asked.
     pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.owner.asked().len()
+    }
+
+    /// An order of each of these users.
+    pub async fn place_unchecked(&self, users: &[UserId]) {
+        for user_id in users.iter().copied() {
+            let (amount, currency) = (Amount::try_from(1).unwrap(), "EUR".parse().unwrap());
+            let placed = Order::place(OrderId::new(), user_id, amount, currency, 1);
+            let write = self.db.write(move |tx| make(tx, placed).map(drop));
+            write.await.unwrap();
+        }
     }
 
     /// A user whose registration has arrived here.
@@ -166,28 +195,18 @@ impl World {
     }
 }
 
-impl FakeUsers {
-    /// Answers its address.
-    async fn start(self, asked: Arc<AtomicUsize>) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let answer = move || {
-            asked.fetch_add(1, Ordering::Relaxed);
-            self.answer()
-        };
-        let routes = Router::new().route("/users/{id}", axum::routing::get(answer));
-        match self {
-            Self::Gone => drop(listener),
-            _ => drop(tokio::spawn(async { axum::serve(listener, routes).await })),
-        }
-        url
+impl Clock {
+    pub fn tick(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Environment for Clock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
     }
 
-    async fn answer(self) -> (StatusCode, &'static str) {
-        match self {
-            Self::Answer(status) => (StatusCode::from_u16(status).unwrap(), ""),
-            Self::Show(body) => (StatusCode::OK, body),
-            Self::Hang | Self::Gone => std::future::pending().await,
-        }
+    fn fill_random(&self, bytes: &mut [u8]) {
+        System.fill_random(bytes);
     }
 }

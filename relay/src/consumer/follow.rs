@@ -53,6 +53,8 @@ struct Session<L> {
     position: Option<Position>,
     /// The stream as it was at the last look: if it held more than was applied, some of it must come by the next.
     seen: Head,
+    /// When that was, in Unix milliseconds.
+    seen_at_ms: u64,
     /// Whether anything came since the last look.
     came: bool,
     look_due: Instant,
@@ -204,6 +206,7 @@ impl<C: Connect> Follower<C> {
     /// A new session. It exists only if the stream holds the applied event at the offset.
     async fn open(&mut self) -> Result<Session<C::Session>, Trouble> {
         let mut log = self.from.connect().await?;
+        let seen_at_ms = self.db.environment().now_ms();
         let Some(head) = log.head().await? else {
             return Err(Break::Missing.into());
         };
@@ -226,13 +229,16 @@ impl<C: Connect> Follower<C> {
             status.stream_head = head.seq;
             status.dead_letters = dead_letters;
         });
-        Ok(Session {
+        let session = Session {
             log,
             position,
             seen: head,
+            seen_at_ms,
             came: false,
             look_due: Instant::now() + LOOK_EVERY,
-        })
+        };
+        self.note_caught_up(&session);
+        Ok(session)
     }
 
     async fn advance(
@@ -251,6 +257,7 @@ impl<C: Connect> Follower<C> {
         if count > 0 {
             session.position = Some(self.apply(session.position, records).await?);
             session.came = true;
+            self.note_caught_up(&session);
         }
         match broken {
             Some(why) => Err(why.into()),
@@ -261,6 +268,7 @@ impl<C: Connect> Follower<C> {
 
     /// Is it still the same stream, and does it still come?
     async fn look(&self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
+        let seen_at_ms = self.db.environment().now_ms();
         let head = session.log.head().await?;
         let same = head.filter(|head| head.incarnation == session.seen.incarnation);
         let Some(head) = same else {
@@ -279,9 +287,26 @@ impl<C: Connect> Follower<C> {
             status.stream_head = head.seq.max(offset);
         });
         session.seen = head;
+        session.seen_at_ms = seen_at_ms;
         session.came = false;
         session.look_due = Instant::now() + LOOK_EVERY;
+        self.note_caught_up(session);
         Ok(())
+    }
+
+    /// Once all that the last look saw is applied, we are as new as that look. What came after it does not count: under
+    /// a steady flow a reader is never at the head, and still never far behind.
+    fn note_caught_up(&self, session: &Session<C::Session>) {
+        let offset = session.position.map_or(0, |position| position.seq);
+        if offset >= session.seen.seq {
+            let at = Some(session.seen_at_ms);
+            let status = &self.consumer.status;
+            status.send_if_modified(|status| {
+                let news = status.caught_up_at_ms != at;
+                status.caught_up_at_ms = at;
+                news
+            });
+        }
     }
 
     /// Applies records that follow `after`, in one transaction; answers the new position.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, Database, Progress, Received, Relay};
+use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay};
 
 use crate::support::{
-    Scratch, Weighed, applied, catch_up, count, decode, history, owned, publish, remember, weigh,
+    Clock, MIGRATIONS, Scratch, Weighed, applied, catch_up, count, decode, history, owned, publish,
+    remember, weigh,
 };
 
 #[tokio::test(start_paused = true)]
@@ -320,4 +321,50 @@ async fn publish_all(db: &Database, broker: &MemoryBroker) {
     while relay.status().borrow().stream_head != Some(db.outbox().committed()) {
         relay.step().await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_knows_when_it_last_had_everything() {
+    let scratch = Scratch::new();
+    let (producer, broker) = (scratch.producer().await, MemoryBroker::new(1));
+    let clock = Arc::new(Clock::at(1_000));
+    let options = Options {
+        environment: clock.clone(),
+        ..Options::new("scale-service", "SCALES", MIGRATIONS)
+    };
+    let path = scratch.path("scales.db");
+    let reader = Database::open(path, options).await.unwrap();
+    let consumer = history();
+    let mut follower = consumer.follow(&reader, broker.clone());
+    let at_s = || {
+        let at_ms = consumer.status().borrow().caught_up_at_ms;
+        at_ms.map(|ms| ms / 1000)
+    };
+    weigh(&producer, "a", 1, 1).await;
+    publish(&producer, &broker).await;
+    assert_eq!(follower.step().await.unwrap(), Progress::Connected);
+    assert_eq!(at_s(), None, "an event waits");
+    clock.tick(10);
+    assert_eq!(follower.step().await.unwrap(), Progress::Applied(1));
+    let why = "all that was there at the look, and who knows what has come since";
+    assert_eq!(at_s(), Some(1_000), "{why}");
+    assert_eq!(follower.step().await.unwrap(), Progress::Idle); // it waited, and then it looks
+    assert_eq!(follower.step().await.unwrap(), Progress::Idle);
+    assert_eq!(at_s(), Some(1_010), "nothing came, and that is news too");
+
+    clock.tick(10);
+    weigh(&producer, "a", 1, 2).await;
+    publish(&producer, &broker).await;
+    assert_eq!(follower.step().await.unwrap(), Progress::Applied(1));
+    assert_eq!(at_s(), Some(1_010));
+    broker.cut();
+    clock.tick(10);
+    follower.step().await.unwrap_err();
+    assert_eq!(
+        at_s(),
+        Some(1_010),
+        "a consumer without a stream knows nothing new"
+    );
+    assert_eq!(follower.step().await.unwrap(), Progress::Connected);
+    assert_eq!(at_s(), Some(1_030));
 }

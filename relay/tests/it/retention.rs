@@ -1,15 +1,14 @@
 //! Retention: what may go, what never goes, and in which order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{Database, Environment, Options, Relay, Retention, Step, System};
+use relay::{Database, Options, Relay, Retention, Step};
 
 use crate::support::{
-    Front, Mortal, Scratch, follow, kill, meet, options, outbox_rows, settle, store_and_emit,
-    totals, weigh_many, weighed,
+    Clock, Front, Mortal, Scratch, follow, kill, meet, options, outbox_rows, settle,
+    store_and_emit, totals, weigh_many, weighed,
 };
 
 fn newest(max_events: u64) -> Retention {
@@ -80,24 +79,10 @@ async fn what_is_not_published_stays() {
     assert_eq!(outbox_rows(&db).await.len(), 7);
 }
 
-/// A clock that only a person moves.
-#[derive(Debug)]
-struct Clock(AtomicI64);
-
-impl Environment for Clock {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
-    }
-
-    fn fill_random(&self, bytes: &mut [u8]) {
-        System.fill_random(bytes);
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn events_older_than_the_limit_go() {
     let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
-    let clock = Arc::new(Clock(AtomicI64::new(1_000_000)));
+    let clock = Arc::new(Clock::at(1_000_000));
     let options = Options {
         environment: clock.clone(),
         ..options()
@@ -105,7 +90,7 @@ async fn events_older_than_the_limit_go() {
     let db = Database::open(scratch.path("parcels.db"), options)
         .await
         .unwrap();
-    let tick = |seconds| clock.0.fetch_add(seconds, Ordering::Relaxed);
+    let tick = |seconds| clock.tick(seconds);
     for _ in 0..5 {
         weigh_many(&db, 2).await;
         tick(60);

@@ -3,15 +3,16 @@
 mod faults;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Answers, AppendLog, ApplyError, Case, Consumer, Database, Fold, FoundIn, Holds, Lines, Log,
-    LogError, NewEvent, Options, Position, Producer, ReadOnly, Received, Record, Relay, Report,
-    Rows, Sink, Step, Tx, WriteError, row,
+    Answers, AppendLog, ApplyError, Case, Consumer, Database, Environment, Fold, FoundIn, Holds,
+    Lines, Log, LogError, NewEvent, Options, Position, Producer, ReadOnly, Received, Record, Relay,
+    Report, Rows, Sink, Step, System, Tx, WriteError, row,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -78,6 +79,30 @@ impl Scratch {
         Database::open(self.path("scales.db"), options)
             .await
             .unwrap()
+    }
+}
+
+/// A clock that only a test moves.
+#[derive(Debug)]
+pub struct Clock(AtomicI64);
+
+impl Clock {
+    pub fn at(unix_s: i64) -> Self {
+        Self(AtomicI64::new(unix_s))
+    }
+
+    pub fn tick(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Environment for Clock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        System.fill_random(bytes);
     }
 }
 

@@ -230,6 +230,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
         "freehold_outbox_oldest_unpublished_seconds 0",
         "freehold_consumer_offset{consumer=\"kit-cache\"} 40",
         "freehold_consumer_lag{consumer=\"kit-cache\"} 2",
+        "freehold_consumer_caught_up_seconds_ago{consumer=\"kit-cache\"} NaN",
         "freehold_consumer_skipped{consumer=\"kit-cache\"} 3",
         "freehold_consumer_running{consumer=\"kit-cache\"} 1",
         "freehold_dead_letters{consumer=\"kit-cache\"} 1",
@@ -241,11 +242,18 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     }
 
     relay.send_modify(|status| status.state = RelayState::Connecting("no broker".to_owned()));
-    consumer.send_modify(|status| status.trouble = Some("no broker".to_owned()));
+    consumer.send_modify(|status| {
+        status.trouble = Some("no broker".to_owned());
+        status.caught_up_at_ms = Some(u64::MAX); // a clock that was set back makes nobody wait for less than nothing
+    });
     let metrics = api.get("/metrics").await.text;
     assert!(metrics.contains("freehold_relay_publishing 0"), "{metrics}");
     assert!(
         metrics.contains("freehold_consumer_running{consumer=\"kit-cache\"} 0"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("freehold_consumer_caught_up_seconds_ago{consumer=\"kit-cache\"} 0"),
         "{metrics}"
     );
 }

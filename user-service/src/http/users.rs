@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use event_schema::UserId;
 use relay::rusqlite::Connection;
 use relay::{Database, Tx};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{Cursor, ETag, IfMatch, Json, Limit, Page, Path, Problem, Query, present};
 
 use crate::domain::{Change, OwnEvent, User};
+use crate::http::batch::{self, Ids};
 use crate::http::codes;
 use crate::{events, store};
 
@@ -42,9 +43,9 @@ pub(super) struct ChangedUser {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    ids: Option<Ids>,
     cursor: Option<Cursor<UserId>>,
-    #[serde(default)]
-    limit: Limit,
+    limit: Option<Limit>,
 }
 
 pub(super) async fn register(
@@ -99,12 +100,34 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
+/// The users that `ids` names, or else a page of all.
 pub(super) async fn list(
     State(db): State<Database>,
-    Query(ListQuery { cursor, limit }): Query<ListQuery>,
-) -> Result<impl IntoResponse, Problem> {
+    Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    match (ids, cursor, limit) {
+        (Some(ids), None, None) => batch::read(&db, ids).await.map(Json::into_response),
+        (Some(_), ..) => {
+            let detail = "`ids` names the users to show; it goes without `cursor` and `limit`, which page through all";
+            Err(Problem::field(
+                service_kit::codes::INVALID_QUERY,
+                "ids",
+                detail,
+            ))
+        }
+        (None, cursor, limit) => page(&db, cursor, limit.unwrap_or_default())
+            .await
+            .map(Json::into_response),
+    }
+}
+
+/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
+/// commit, and two commits can swap.
+async fn page(
+    db: &Database,
+    cursor: Option<Cursor<UserId>>,
+    limit: Limit,
+) -> Result<Json<Page<UserView>>, Problem> {
     let after = cursor.map(|Cursor(id)| id);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
     let page = Page::new(users, limit, |user| user.id);

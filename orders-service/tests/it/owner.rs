@@ -1,0 +1,170 @@
+//! A user-service that does as it is told, and remembers what it was asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::extract::{Path, Query, State};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use event_schema::UserId;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// What user-service does when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum FakeUsers {
+    /// Answers as user-service does, about those it was told of.
+    Know,
+    Answer(u16),
+    /// 200, with this body.
+    Show(&'static str),
+    /// This status, with this `Retry-After`.
+    NotNow(u16, &'static str),
+    /// Takes the question and says nothing.
+    Hang,
+    /// Nobody listens.
+    Gone,
+}
+
+/// Clones are the same user-service.
+#[derive(Clone)]
+pub struct Owner(Arc<Mutex<Inner>>);
+
+struct Inner {
+    usually: FakeUsers,
+    /// What it does before that, once each.
+    first: VecDeque<FakeUsers>,
+    users: HashMap<UserId, &'static str>,
+    asked: Vec<Asked>,
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// So many users at once; `None` is a question about one, by its path.
+    pub batch: Option<usize>,
+    pub authorization: Option<String>,
+}
+
+impl Owner {
+    /// Answers its address too.
+    pub async fn start(usually: FakeUsers) -> (Self, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let owner = Self(Arc::new(Mutex::new(Inner {
+            usually,
+            first: VecDeque::new(),
+            users: HashMap::new(),
+            asked: Vec::new(),
+        })));
+        let routes = Router::new()
+            .route("/users/{id}", get(one))
+            .route("/users", get(many))
+            .with_state(owner.clone());
+        match usually {
+            FakeUsers::Gone => drop(listener),
+            _ => drop(tokio::spawn(async { axum::serve(listener, routes).await })),
+        }
+        (owner, url)
+    }
+
+    pub fn usually(&self, does: FakeUsers) {
+        self.lock().usually = does;
+    }
+
+    /// What it does next, once each, before it does the usual.
+    pub fn first(&self, does: impl IntoIterator<Item = FakeUsers>) {
+        self.lock().first.extend(does);
+    }
+
+    /// A user whom only the owner knows.
+    pub fn knows(&self, name: &'static str) -> UserId {
+        let id = UserId::new();
+        self.lock().users.insert(id, name);
+        id
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.lock().asked.clone()
+    }
+
+    /// Until it has been asked so often.
+    pub async fn until_asked(&self, times: usize) {
+        while self.lock().asked.len() < times {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many users each call asked for at once.
+    pub fn batches(&self) -> Vec<usize> {
+        let asked = self.asked();
+        asked.into_iter().filter_map(|asked| asked.batch).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// Remembers the call, and says what to do.
+    fn hear(&self, batch: Option<usize>, headers: &HeaderMap) -> FakeUsers {
+        let authorization = headers.get(AUTHORIZATION);
+        let authorization = authorization.map(|sent| sent.to_str().unwrap().to_owned());
+        let mut inner = self.lock();
+        inner.asked.push(Asked {
+            batch,
+            authorization,
+        });
+        inner.first.pop_front().unwrap_or(inner.usually)
+    }
+
+    fn view(&self, id: UserId) -> Option<Value> {
+        let name = *self.lock().users.get(&id)?;
+        Some(json!({"id": id, "name": name, "version": 1}))
+    }
+}
+
+async fn one(State(owner): State<Owner>, Path(id): Path<UserId>, headers: HeaderMap) -> Response {
+    let does = owner.hear(None, &headers);
+    match (does, owner.view(id)) {
+        (FakeUsers::Know, Some(user)) => Json(user).into_response(),
+        (FakeUsers::Know, None) => StatusCode::NOT_FOUND.into_response(),
+        (other, _) => other.answer().await,
+    }
+}
+
+async fn many(
+    State(owner): State<Owner>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let ids: Vec<UserId> = query["ids"]
+        .split(',')
+        .map(|id| id.parse().unwrap())
+        .collect();
+    match owner.hear(Some(ids.len()), &headers) {
+        FakeUsers::Know => {
+            let items: Vec<Value> = ids.iter().filter_map(|id| owner.view(*id)).collect();
+            let missing = ids.iter().filter(|id| owner.view(**id).is_none());
+            let missing: Vec<&UserId> = missing.collect();
+            Json(json!({"items": items, "missing": missing})).into_response()
+        }
+        other => other.answer().await,
+    }
+}
+
+impl FakeUsers {
+    async fn answer(self) -> Response {
+        match self {
+            Self::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
+            Self::Show(body) => body.into_response(),
+            Self::NotNow(status, when) => {
+                let when = [(RETRY_AFTER, HeaderValue::from_static(when))];
+                (StatusCode::from_u16(status).unwrap(), when).into_response()
+            }
+            Self::Know | Self::Hang | Self::Gone => std::future::pending().await,
+        }
+    }
+}
