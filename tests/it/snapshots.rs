@@ -133,8 +133,9 @@ async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_readers_never_m
     let (api, id, over) = (world.orders(), order.id().to_owned(), done.clone());
     let reading = tokio::spawn(async move {
         while !over.load(Ordering::Relaxed) {
-            let seen = api.order(&id).await.expect_status(200);
+            let seen = api.order_with_user(&id).await.expect_status(200);
             assert_eq!(seen.body["user"]["name"], "Ada", "{}", seen.body);
+            assert_eq!(seen.body["user"]["from"], "cache", "{}", seen.body);
         }
     });
     for round in 1..=3 {

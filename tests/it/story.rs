@@ -79,10 +79,10 @@ async fn without_a_broker_writes_are_answered_and_travel_later() {
         .place(user.id(), 99, "USD")
         .await
         .expect_status(201);
-    assert_eq!(
-        world.orders().order(order.id()).await.body["user"]["name"],
-        Value::Null
-    );
+    let view = world.orders().order_with_user(order.id()).await.body;
+    assert_eq!(view["user"]["name"], "Ada", "{view}");
+    assert_eq!(view["user"]["from"], "owner", "{view}");
+    assert_eq!(view["freshness"]["users"]["stale"], true, "{view}");
 
     world.broker.start().await.expect("it starts again");
     shows(&world, order.id(), "Ada", 1).await;
@@ -141,9 +141,10 @@ async fn a_deleted_user_leaves_the_cache() {
     shows(&world, order.id(), "Ada", 1).await;
     world.users().delete(user.id()).await.expect_status(204);
     eventually("the name is gone", seconds(10), async || {
-        match world.orders().order(order.id()).await.body["user"]["name"].clone() {
-            Value::Null => Ok(()),
-            name => Err(format!("it still shows {name}")),
+        let view = world.orders().order_with_user(order.id()).await.body;
+        match view["user"]["missing"] == "deleted_or_never_known" {
+            true => Ok(()),
+            false => Err(format!("it still shows {}", view["user"])),
         }
     })
     .await;
@@ -174,11 +175,12 @@ async fn a_graceful_stop_ends_with_zero_and_leaves_no_wal() {
     }
 }
 
-/// Waits until the order's view shows this name and version of its user.
+/// Waits until the order's view shows this name and version of its user, without asking user-service.
 async fn shows(world: &World, order_id: &str, name: &str, version: u64) -> Value {
     eventually("the order shows its user", seconds(20), async || {
-        let view = world.orders().order(order_id).await.body;
-        match view["user"]["name"] == name && view["user"]["version"] == version {
+        let view = world.orders().order_with_user(order_id).await.body;
+        let user = &view["user"];
+        match user["name"] == name && user["version"] == version && user["from"] == "cache" {
             true => Ok(view),
             false => Err(view.to_string()),
         }

@@ -54,7 +54,8 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
         .place(&users[7], 5, "EUR")
         .await
         .expect_status(201);
-    let view = world.orders().order(order.id()).await;
+    let view = world.orders().order_with_user(order.id()).await;
+    assert_eq!(view.body["user"]["from"], "cache");
     assert_eq!(view.body["user"]["name"], "Countess");
 }
 

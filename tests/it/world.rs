@@ -32,11 +32,12 @@ async fn a_user_arrives_in_the_order_view_though_every_part_is_killed_on_the_way
         .await
         .expect_status(201);
     eventually("the order shows the new name", seconds(20), async || {
-        let name = world.orders().order(order.id()).await.body["user"]["name"].clone();
-        if name == "Countess" {
+        let view = world.orders().order_with_user(order.id()).await.body;
+        let user = &view["user"];
+        if user["name"] == "Countess" && user["from"] == "cache" {
             Ok(())
         } else {
-            Err(format!("it shows {name}"))
+            Err(format!("it shows {user}"))
         }
     })
     .await;

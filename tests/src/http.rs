@@ -153,6 +153,11 @@ impl OrderApi {
         self.get(&format!("/orders/{id}")).await
     }
 
+    /// The same, and its user: from the cache, or from user-service when that does not know it.
+    pub async fn order_with_user(&self, id: &str) -> Reply {
+        self.get(&format!("/orders/{id}?include=user")).await
+    }
+
     pub async fn orders_of(&self, user_id: &str) -> Reply {
         self.get(&format!("/orders?user_id={user_id}")).await
     }

@@ -15,7 +15,7 @@
 //!
 //! let order = world.orders().place(user.id(), 1250, "EUR").await.expect_status(201);
 //! eventually("the order shows the new name", seconds(5), async || {
-//!     let name = world.orders().order(order.id()).await.body["user"]["name"].clone();
+//!     let name = world.orders().order_with_user(order.id()).await.body["user"]["name"].clone();
 //!     if name == "Countess" { Ok(()) } else { Err(format!("it shows {name}")) }
 //! })
 //! .await;

@@ -148,7 +148,7 @@ async fn an_owner_that_fails_again_and_again_is_left_alone_until_it_is_well() {
 
 #[tokio::test]
 async fn a_deleted_user_stays_deleted() {
-    let world = World::start(FakeUsers::Answer(404)).await;
+    let world = World::start(FakeUsers::Know).await;
     let user = world.cached_user("Ada").await;
     let placed = world.place(user, 1, "EUR").await;
     world.delete(user, 2).await;
@@ -159,8 +159,7 @@ async fn a_deleted_user_stays_deleted() {
     let order = format!("{}?include=user", placed.header("location"));
     assert_eq!(
         world.api.get(&order).await.json()["user"]["missing"],
-        "owner_unavailable",
-        "404 is no answer to a batch"
+        "deleted_or_never_known"
     );
 }
 

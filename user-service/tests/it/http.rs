@@ -309,7 +309,7 @@ async fn a_refusal_names_the_field_and_says_what_is_expected() {
         (
             "/users?page=2",
             "page",
-            "unknown field `page`, expected `cursor` or `limit`",
+            "unknown field `page`, expected one of `ids`, `cursor`, `limit`",
         ),
         ("/users?limit=1&limit=2", "limit", "duplicate field `limit`"),
         ("/users/%FF", "id", "not UTF-8 once percent-decoded"),
@@ -391,6 +391,72 @@ async fn the_list_shows_everybody_once_in_pages() {
             .len(),
         7
     );
+}
+
+#[tokio::test]
+async fn many_users_are_read_at_once_by_their_ids_without_their_addresses() {
+    let world = World::start().await;
+    let ids = |paths: &[&str]| paths.join(",").replace("/users/", "");
+    let ada = world.registered("Ada", "ada@example.org").await;
+    let eve = world.registered("Eve", "eve@example.org").await;
+    let gone = world.registered("Gone", "gone@example.org").await;
+    world
+        .registered("Nobody asked for", "other@example.org")
+        .await;
+    world.api.json("DELETE", &gone, "").await;
+    world.api.json("PATCH", &eve, json!({"name": "Eva"})).await;
+
+    let asked = format!("/users?ids={}", ids(&[&eve, &gone, &ada, &eve]));
+    let answer = world.api.get(&asked).await;
+    let expected = json!({
+        "items": [
+            {"id": ids(&[&ada]), "name": "Ada", "version": 1},
+            {"id": ids(&[&eve]), "name": "Eva", "version": 2},
+        ],
+        "missing": [ids(&[&gone])],
+    });
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    assert!(!answer.text.contains("example.org"), "{}", answer.text);
+
+    let many = vec![UserId::new().to_string(); 100];
+    let nobody = world
+        .api
+        .get(&format!("/users?ids={}", many.join(",")))
+        .await;
+    assert_eq!(nobody.json(), json!({"items": [], "missing": [many[0]]}));
+}
+
+#[tokio::test]
+async fn a_question_about_many_users_is_not_a_page_and_has_an_end() {
+    let world = World::start().await;
+    let id = UserId::new().to_string();
+    let too_many = vec![id.as_str(); 101].join(",");
+    for (query, says) in [
+        (
+            format!("ids={id}&limit=1"),
+            "`ids` names the users to show; it goes without",
+        ),
+        (
+            format!("ids={id}&cursor=c1.{id}"),
+            "`ids` names the users to show; it goes without",
+        ),
+        (format!("ids={too_many}"), "too many ids, expected 1 to 100"),
+        (
+            "ids=".to_owned(),
+            "an id that cannot be read, expected 1 to 100",
+        ),
+        (
+            format!("ids={id},seven"),
+            "an id that cannot be read, expected 1 to 100",
+        ),
+    ] {
+        let refused = world.api.get(&format!("/users?{query}")).await;
+        assert_eq!(refused.problem(), "400 invalid_query", "{query}");
+        let error = refused.json()["errors"][0].clone();
+        assert_eq!(error["field"], "ids", "{query}");
+        let detail = error["detail"].as_str().unwrap();
+        assert!(detail.starts_with(says), "{detail}");
+    }
 }
 
 #[tokio::test]
