@@ -81,6 +81,8 @@ pub enum Why {
     },
     #[error("user-service answered {0}, and nothing that says who the user is")]
     Unclear(StatusCode),
+    #[error("there was no time left to ask user-service")]
+    OutOfTime,
     #[error("user-service has failed too often in a row; it is left alone for a while")]
     LeftAlone,
 }
@@ -187,6 +189,9 @@ impl UserApi {
 
     /// One call, if the breaker lets it pass, and the breaker hears how it went.
     async fn attempt(&self, path: &str, left: Duration) -> Result<Answer, Why> {
+        if left < retry::MIN_CALL_TIME {
+            return Err(Why::OutOfTime);
+        }
         let attempt = Attempt::begin(self)?;
         let answer = self.call(path, left.min(self.limits.call)).await;
         attempt.end(match &answer {

@@ -20,6 +20,9 @@ pub(super) fn pauses() -> ExponentialBackoff {
         .build()
 }
 
+/// A call with less time than this would only be counted as a failure.
+pub(super) const MIN_CALL_TIME: Duration = Duration::from_millis(20);
+
 /// How long to wait before the next call: what was drawn, and not less than the owner asked for. `None` when nothing was
 /// drawn, or when no time would be left to call in.
 pub(super) fn pause(
@@ -28,7 +31,7 @@ pub(super) fn pause(
     left: Duration,
 ) -> Option<Duration> {
     let pause = drawn?.max(retry_after.unwrap_or_default());
-    (pause < left).then_some(pause)
+    (left.saturating_sub(pause) >= MIN_CALL_TIME).then_some(pause)
 }
 
 /// What `Retry-After` says: seconds, or a date (RFC 9110, section 10.2.3). What cannot be read says nothing.
@@ -62,7 +65,7 @@ impl Why {
         match self {
             Self::Silent(_) | Self::NotNow { .. } => true,
             Self::Unclear(status) => status.is_server_error(),
-            Self::LeftAlone => false,
+            Self::OutOfTime | Self::LeftAlone => false,
         }
     }
 
@@ -85,7 +88,8 @@ mod tests {
         assert_eq!(pause(Some(MS(50)), None, MS(100)), Some(MS(50)));
         assert_eq!(pause(Some(MS(50)), Some(MS(80)), MS(100)), Some(MS(80)));
         assert_eq!(pause(Some(MS(50)), Some(MS(0)), MS(100)), Some(MS(50)));
-        assert_eq!(pause(Some(MS(50)), Some(MS(100)), MS(100)), None);
+        assert_eq!(pause(Some(MS(50)), Some(MS(81)), MS(100)), None);
+        assert_eq!(pause(Some(MS(50)), Some(Duration::MAX), MS(100)), None);
         assert_eq!(pause(Some(MS(50)), None, MS(0)), None);
         assert_eq!(pause(None, Some(MS(0)), MS(100)), None);
     }

@@ -147,6 +147,25 @@ async fn an_owner_that_fails_again_and_again_is_left_alone_until_it_is_well() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_amid_the_try_does_not_shut_out_the_next() {
+    let strict = Limits {
+        failures: 1,
+        ..PATIENT
+    };
+    let world = World::with(FakeUsers::NotNow(503, "0"), strict).await;
+    let ada = world.owner.knows("Ada");
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 503);
+    world.clock.tick(5);
+    world.owner.usually(FakeUsers::Hang);
+    tokio::select! {
+        _ = world.place(ada, 1, "EUR") => panic!("nobody answered"),
+        () = world.owner.until_asked(2) => {}
+    }
+    world.owner.usually(FakeUsers::Know);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
+}
+
+#[tokio::test]
 async fn a_deleted_user_stays_deleted() {
     let world = World::start(FakeUsers::Know).await;
     let user = world.cached_user("Ada").await;

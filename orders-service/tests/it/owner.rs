@@ -44,7 +44,7 @@ struct Inner {
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// More than one, or one, in a batch; `None` is a question about one user.
+    /// So many users at once; `None` is a question about one, by its path.
     pub batch: Option<usize>,
     pub authorization: Option<String>,
 }
@@ -89,6 +89,13 @@ impl Owner {
 
     pub fn asked(&self) -> Vec<Asked> {
         self.lock().asked.clone()
+    }
+
+    /// Until it has been asked so often.
+    pub async fn until_asked(&self, times: usize) {
+        while self.lock().asked.len() < times {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How many users each call asked for at once.
