@@ -9,4 +9,7 @@ pub mod store;
 pub mod user_api;
 
 /// The tables of this service. Numbered, and final once released.
-pub const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_orders.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_orders.sql"),
+    service_kit::IDEMPOTENCY_MIGRATION, // 0002
+];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use event_schema::{UserId, Version};
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
-use service_kit::{BaseUrl, http_client};
+use service_kit::{BaseUrl, http_client, trace};
 
 /// A way to user-service. Clones share their connections.
 #[derive(Clone)]
@@ -44,6 +44,7 @@ impl UserApi {
         let response = self
             .client
             .get(format!("{}/users/{id}", self.url))
+            .headers(trace::headers())
             .send()
             .await;
         let response = response.map_err(silent)?;

@@ -256,6 +256,11 @@ impl Database {
         self.shared.context.fold.is_some()
     }
 
+    /// Unix time in milliseconds, of the database's own clock.
+    pub fn now_ms(&self) -> u64 {
+        self.environment().now_ms()
+    }
+
     pub fn path(&self) -> &Path {
         &self.shared.path
     }

@@ -1,14 +1,12 @@
 //! `/orders`: place, read, list.
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
 use event_schema::{OrderId, UserId, Version};
 use jiff::Timestamp;
 use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
-use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
+use service_kit::{Cursor, ETag, Idempotent, Json, Limit, Page, Path, Problem, Query, Reply};
 
 use super::{App, codes};
 use crate::cache::users::{self, CachedUser};
@@ -57,25 +55,27 @@ pub(super) struct ListQuery {
 
 pub(super) async fn place(
     State(app): State<App>,
-    Json(NewOrder {
+    Idempotent(new, once): Idempotent<NewOrder>,
+) -> Result<Reply, Problem> {
+    let NewOrder {
         user_id,
         amount_minor,
         currency,
-    }): Json<NewOrder>,
-) -> Result<impl IntoResponse, Problem> {
+    } = new;
     let (amount, currency) = (Amount::try_from(amount_minor)?, currency.parse()?);
     let user = customer(&app, user_id).await?;
     let now_ms = Timestamp::now().as_millisecond();
     let id = OrderId::new();
     let placed = Order::place(id, user_id, amount, currency, now_ms);
-    let write = app.db.write(move |tx| {
+    let write = once.write(move |tx| {
         store::apply(tx, &placed, now_ms)?;
         events::emit(tx, &placed)?;
-        known(tx, id)
+        let order = known(tx, id)?;
+        let (location, tag) = (format!("/orders/{id}"), ETag(order.version.get()));
+        let view = OrderView::new(order, Some(user));
+        Ok(Reply::created(&location, tag, &view))
     });
-    let order = write.await?;
-    let location = [(LOCATION, format!("/orders/{id}"))];
-    Ok((StatusCode::CREATED, location, shown(order, Some(user))))
+    write.await
 }
 
 pub(super) async fn read(
