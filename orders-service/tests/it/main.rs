@@ -11,5 +11,6 @@ mod command;
 mod fold;
 mod http;
 mod process;
+mod promises;
 mod store;
 mod world;

@@ -1,25 +1,34 @@
 //! orders-service on a real file, beside a user-service that does as it is told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use event_schema::{UserCreated, UserDeleted, UserEvent, UserId, Version};
 use orders_service::cache::users;
 use orders_service::user_api::UserApi;
 use orders_service::{config, http};
-use relay::{ApplyError, Database, EventId, Log, Received, System, rusqlite};
+use relay::{ApplyError, Consumer, Database, EventId, Log, Received, System, rusqlite};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 pub struct World {
     pub api: TestApi,
     pub db: Database,
+    /// The cache of users, which a test follows where it wants to.
+    pub users: Consumer,
     asked: Arc<AtomicUsize>,
+    /// Told when user-service has been asked.
+    pub was_asked: Arc<Notify>,
+    /// Lets a user-service go on that waits.
+    pub answer_now: Arc<Notify>,
+    /// The headers of the last question.
+    pub sent: Arc<Mutex<HeaderMap>>,
     _folder: tempfile::TempDir,
 }
 
@@ -31,6 +40,8 @@ pub enum FakeUsers {
     Show(&'static str),
     /// Takes the question and says nothing.
     Hang,
+    /// 200 with this body, once it is let.
+    Wait(&'static str),
     /// Nobody listens.
     Gone,
 }
@@ -42,13 +53,29 @@ impl World {
             .await
             .unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
-        let url = users.start(asked.clone()).await;
+        let [was_asked, answer_now] = [(); 2].map(|()| Arc::new(Notify::new()));
+        let sent = Arc::new(Mutex::default());
+        let fake = Fake {
+            does: users,
+            asked: asked.clone(),
+            was_asked: was_asked.clone(),
+            answer_now: answer_now.clone(),
+            sent: sent.clone(),
+        };
+        let url = fake.start().await;
         let user_api = UserApi::new(url.parse().unwrap()).unwrap();
         let routes = http::routes(db.clone(), user_api);
+        let users = users::consumer(None);
+        let mut monitor = Monitor::new(&db);
+        monitor.watch_consumer(users.name(), users.stream(), users.status());
         Self {
-            api: TestApi::new(service_kit::api(routes, Monitor::new(&db))),
+            api: TestApi::new(service_kit::api(routes, monitor)),
             db,
+            users,
             asked,
+            was_asked,
+            answer_now,
+            sent,
             _folder: folder,
         }
     }
@@ -166,28 +193,43 @@ impl World {
     }
 }
 
-impl FakeUsers {
+/// The user-service of a test.
+#[derive(Clone)]
+struct Fake {
+    does: FakeUsers,
+    asked: Arc<AtomicUsize>,
+    was_asked: Arc<Notify>,
+    answer_now: Arc<Notify>,
+    sent: Arc<Mutex<HeaderMap>>,
+}
+
+impl Fake {
     /// Answers its address.
-    async fn start(self, asked: Arc<AtomicUsize>) -> String {
+    async fn start(self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answer = move || {
-            asked.fetch_add(1, Ordering::Relaxed);
-            self.answer()
-        };
+        let does = self.does;
+        let answer = async move |headers: HeaderMap| self.answer(headers).await;
         let routes = Router::new().route("/users/{id}", axum::routing::get(answer));
-        match self {
-            Self::Gone => drop(listener),
+        match does {
+            FakeUsers::Gone => drop(listener),
             _ => drop(tokio::spawn(async { axum::serve(listener, routes).await })),
         }
         url
     }
 
-    async fn answer(self) -> (StatusCode, &'static str) {
-        match self {
-            Self::Answer(status) => (StatusCode::from_u16(status).unwrap(), ""),
-            Self::Show(body) => (StatusCode::OK, body),
-            Self::Hang | Self::Gone => std::future::pending().await,
+    async fn answer(&self, headers: HeaderMap) -> (StatusCode, &'static str) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        *self.sent.lock().unwrap() = headers;
+        self.was_asked.notify_one();
+        match self.does {
+            FakeUsers::Answer(status) => (StatusCode::from_u16(status).unwrap(), ""),
+            FakeUsers::Show(body) => (StatusCode::OK, body),
+            FakeUsers::Wait(body) => {
+                self.answer_now.notified().await;
+                (StatusCode::OK, body)
+            }
+            FakeUsers::Hang | FakeUsers::Gone => std::future::pending().await,
         }
     }
 }
