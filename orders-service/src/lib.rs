@@ -14,5 +14,6 @@ pub mod user_api;
 /// The tables of this service. Numbered, and final once released.
 pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_orders.sql"),
+    service_kit::IDEMPOTENCY_MIGRATION, // 0002
     include_str!("../migrations/0003_deliveries.sql"),
 ];

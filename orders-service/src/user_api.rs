@@ -15,7 +15,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use service_kit::{BaseUrl, Token, http_client};
+use service_kit::{BaseUrl, Token, http_client, trace};
 use tokio::time::Instant;
 
 use breaker::{Breaker, Outcome, Pass, Refused};
@@ -204,6 +204,7 @@ impl UserApi {
 
     async fn call(&self, path: &str, at_most: Duration) -> Result<Answer, Why> {
         let request = self.client.get(format!("{}{path}", self.url));
+        let request = request.headers(trace::headers());
         let request = match &self.token {
             Some(token) => token.on(request),
             None => request,

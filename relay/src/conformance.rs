@@ -384,6 +384,7 @@ pub fn chain(after: u64, prev: Option<EventId>, count: u64) -> Vec<Record> {
             datacontenttype: "application/json".into(),
             dataschema: "urn:freehold:schema:users.created.v1".into(),
             traceparent: None,
+            requestid: None,
             cause: None,
             sealedkey: None,
             sealed: None,

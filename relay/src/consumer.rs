@@ -112,6 +112,10 @@ impl Consumer {
     }
 
     /// A reaction may emit; what it emits commits together with the offset.
+    ///
+    /// An event is answered once its whole answer is in the service's log. Of several events that a reaction emits for one,
+    /// a log that comes home may hold only the first: then the reaction is given the event again. So a reaction that emits
+    /// several decides from the service's tables, which are folded from what did come home, what is still to be done.
     pub fn reaction<E: 'static>(
         name: &'static str,
         stream: &'static str,

@@ -21,6 +21,7 @@ use crate::error::{OpenError, ReadError, WriteError};
 use crate::fold::Fold;
 use crate::outbox::Outbox;
 use crate::sealed::Keys;
+use crate::trace::{self, Trace};
 use readers::Readers;
 use writer::Writer;
 
@@ -166,7 +167,8 @@ impl Database {
     }
 
     /// Runs `work` in a transaction and answers after it is on disk. It shares the commit with whatever else waits,
-    /// yet succeeds or fails alone. Dropping the future does not undo the write.
+    /// yet succeeds or fails alone. Dropping the future does not undo the write. What it emits carries the [`Trace`] of the
+    /// task that calls this.
     ///
     /// Two things `work` must not do, because they would reach its neighbours: end the transaction itself, and break a
     /// *deferred* constraint, which SQLite only notices at the common commit.
@@ -179,12 +181,20 @@ impl Database {
         E: Send + 'static,
     {
         let gate = self.shared.gate.subscribe();
-        // Asked when its turn comes: what waits in the queue when the gate closes stays outside.
-        let guarded = move |tx: &Tx<'_>| match gate.borrow().refusal() {
-            Some(refusal) => Ok(Err(refusal)),
-            None => work(tx).map(Ok),
+        let (trace, is_traced) = (Trace::current(), trace::is_traced());
+        let guarded = move |tx: &Tx<'_>| {
+            // Asked when its turn comes: what waits in the queue when the gate closes stays outside.
+            if let Some(refusal) = gate.borrow().refusal() {
+                return Ok(Err(refusal));
+            }
+            tx.set_trace(trace);
+            let done = work(tx)?;
+            let head = is_traced.then(|| tx.head().ok());
+            Ok(Ok((done, head.flatten())))
         };
-        self.shared.writer.write(guarded).await?
+        let (done, head) = self.shared.writer.write(guarded).await??;
+        head.into_iter().for_each(trace::note_written);
+        Ok(done)
     }
 
     /// What a projection uses: a halted database still applies what others tell it, it only says nothing new.
@@ -245,6 +255,11 @@ impl Database {
 
     pub(crate) fn has_fold(&self) -> bool {
         self.shared.context.fold.is_some()
+    }
+
+    /// Unix time in milliseconds, of the database's own clock.
+    pub fn now_ms(&self) -> u64 {
+        self.environment().now_ms()
     }
 
     pub fn path(&self) -> &Path {

@@ -224,9 +224,9 @@ fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), 
     let mut last = BTreeMap::new();
     if !consumers.is_empty() {
         each_after(tx, 0, |record| {
-            last.extend(
-                consumer::Cause::of(record).map(|cause| (cause.consumer().to_owned(), cause)),
-            );
+            // An answer that was cut in two is none: its event is read again.
+            let cause = consumer::Cause::of(record).filter(consumer::Cause::is_answered);
+            last.extend(cause.map(|cause| (cause.consumer().to_owned(), cause)));
             Ok(())
         })?;
     }

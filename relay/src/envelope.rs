@@ -100,8 +100,12 @@ pub struct Envelope<'a> {
     pub datacontenttype: Cow<'a, str>,
     #[serde(borrow)]
     pub dataschema: Cow<'a, str>,
+    /// W3C Trace Context: the request it came from, across services.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Cow<'a, str>>,
+    /// The request it came from, as the client or the service it asked calls it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub requestid: Option<Cow<'a, str>>,
     /// The event that a reaction answered with this one: see [`Cause`](crate::consumer::Cause).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cow<'a, str>>,

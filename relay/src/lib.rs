@@ -21,6 +21,7 @@ mod relay;
 mod sealed;
 mod set_aside;
 mod snapshot;
+mod trace;
 mod verify;
 
 pub use beside::{Audited, Offset, ReadOnly, Report};
@@ -48,4 +49,5 @@ pub use sealed::{Keys, KeysError};
 pub use set_aside::{FoundIn, SetAside};
 pub use snapshot::{Answers, Holds, Line, Lines, Position, Producer, Share, Sink, row};
 pub use tokio_util::sync::CancellationToken as Stop;
+pub use trace::{Trace, traced, written};
 pub use verify::{Verified, verify_cache, verify_stream};

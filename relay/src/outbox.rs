@@ -43,6 +43,8 @@ impl Tx<'_> {
         let (sealedkey, sealed) = sealed
             .map(|sealed| (sealed.key.into(), sealed.text.into()))
             .unzip();
+        let trace = self.trace();
+        let (cause, earlier) = self.next_cause().unzip();
         let bytes = Envelope {
             specversion: "1.0".into(),
             id,
@@ -55,19 +57,24 @@ impl Tx<'_> {
             epoch,
             datacontenttype: "application/json".into(),
             dataschema: format!("urn:freehold:schema:{}", event.event_type).into(),
-            traceparent: None,
-            cause: self.cause().map(Into::into),
+            traceparent: trace.traceparent.map(Into::into),
+            requestid: trace.request_id.map(Into::into),
+            cause: cause.as_deref().map(Into::into),
             sealedkey,
             sealed,
             data: &data,
         }
         .to_bytes();
-        if bytes.len() > MAX_ENVELOPE_BYTES {
+        let room = Cause::room(cause.as_deref());
+        if bytes.len() + room > MAX_ENVELOPE_BYTES {
             return Err(EmitError::TooLarge {
                 event_type: event.event_type.to_owned(),
                 bytes: bytes.len(),
-                limit: MAX_ENVELOPE_BYTES,
+                limit: MAX_ENVELOPE_BYTES - room,
             });
+        }
+        if let (Some(cause), Some(true)) = (&cause, earlier) {
+            more_follows(self, last, cause)?;
         }
         append_row(self, last + 1, id, subject, &bytes, unix_ms(now))?;
         Ok(last + 1)
@@ -83,6 +90,24 @@ impl Tx<'_> {
         })?;
         Ok(Some(keys.seal(id, plain)))
     }
+}
+
+/// Another event is emitted for the same cause: the one before it, in this very transaction, was not the last one. Nobody
+/// has seen it yet, so it may still change. Whoever rolled it back has nothing to say here.
+fn more_follows(tx: &Tx<'_>, seq: u64, cause: &str) -> Result<(), EmitError> {
+    let Some(row) = rows_after(tx, seq - 1, 1)?.pop() else {
+        return Ok(());
+    };
+    let mut envelope = Envelope::parse(&row.bytes).map_err(|error| EmitError::Undecodable {
+        event_type: row.subject.clone(),
+        cause: Some(error),
+    })?;
+    if envelope.cause.as_deref() != Some(cause) {
+        return Ok(());
+    }
+    envelope.cause = Some(Cause::and_more(cause).into());
+    replace_row(tx, seq, &envelope.to_bytes())?;
+    Ok(())
 }
 
 /// The event's data as JSON that its own schema can read back.
@@ -119,10 +144,10 @@ impl Outbox {
         *self.committed.borrow()
     }
 
-    /// Waits until an event after `seq` is committed, or until the service stops.
-    pub async fn wait_past(&self, seq: u64) {
-        let mut committed = self.committed.clone();
-        let _closed = committed.wait_for(|head| *head > seq).await;
+    /// Waits until the event at this place is committed. False: the database was closed before.
+    pub async fn reaches(&mut self, seq: u64) -> bool {
+        let reached = self.committed.wait_for(|head| *head >= seq).await;
+        reached.is_ok()
     }
 
     pub(crate) fn database(&self) -> &Database {
@@ -233,8 +258,8 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
 
 /// Lets the service's own tables follow an own event, and a reaction's offset the event it was an answer to.
 pub(crate) fn fold(tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyError> {
-    if let Some(cause) = &envelope.cause {
-        Cause::parse(cause).map_or(Ok(()), |cause| cause.was_answered(tx))?;
+    if let Some(cause) = envelope.cause.as_deref().and_then(Cause::parse) {
+        cause.came_home(tx)?;
     }
     match &tx.context().fold {
         Some(fold) => fold.apply(tx, envelope),
@@ -321,6 +346,16 @@ fn append_row(
     )?
     .execute((seq, id, subject, bytes, emitted_at_ms))?;
     set_head(tx, seq, Some(id))
+}
+
+/// A row never changes, so it is written anew: only for an event that this transaction has emitted itself.
+fn replace_row(tx: &Tx<'_>, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "insert or replace into relay_outbox (seq, event_id, subject, envelope, emitted_at_ms)
+         select seq, event_id, subject, ?2, emitted_at_ms from relay_outbox where seq = ?1",
+    )?
+    .execute((seq, bytes))?;
+    Ok(())
 }
 
 fn set_head(rows: &Connection, seq: u64, id: Option<EventId>) -> rusqlite::Result<()> {

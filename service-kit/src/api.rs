@@ -3,15 +3,16 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use futures::FutureExt;
 
+use crate::idempotency::Replies;
 use crate::monitor::{Monitor, Seen};
-use crate::{Problem, codes, health, host};
+use crate::{Problem, causal, codes, health, host, trace};
 
 /// The largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -25,10 +26,13 @@ pub fn api(routes: Router, monitor: Monitor) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(Extension(Replies::new(monitor.db())))
+        .layer(from_fn_with_state(monitor.clone(), causal::keep_order))
         .layer(from_fn(contain_panic))
         .layer(from_fn(limit_time))
         .layer(from_fn(host::refuse_foreign))
         .layer(from_fn_with_state(monitor, observe))
+        .layer(from_fn(trace::accompany))
 }
 
 async fn unknown_route() -> Problem {

@@ -41,6 +41,16 @@ pub const INVALID_IF_MATCH: Code = Code::new(
     "invalid_if_match",
     "The If-Match header is not valid",
 );
+pub const INVALID_IDEMPOTENCY_KEY: Code = Code::new(
+    S::BAD_REQUEST,
+    "invalid_idempotency_key",
+    "The Idempotency-Key header is not valid",
+);
+pub const INVALID_WAIT_FOR: Code = Code::new(
+    S::BAD_REQUEST,
+    "invalid_wait_for",
+    "What the request wants to wait for is not valid",
+);
 pub const UNKNOWN_ROUTE: Code = Code::new(
     S::NOT_FOUND,
     "unknown_route",
@@ -80,6 +90,17 @@ pub const NO_PRODUCER: Code = Code::new(
     "The consumer has no producer to ask",
 );
 
+pub const IDEMPOTENCY_IN_FLIGHT: Code = Code::new(
+    S::CONFLICT,
+    "idempotency_in_flight",
+    "The first request with this key is under way",
+);
+pub const IDEMPOTENCY_KEY_REUSED: Code = Code::new(
+    S::UNPROCESSABLE_ENTITY,
+    "idempotency_key_reused",
+    "The key belongs to another request",
+);
+
 pub const VERSION_MISMATCH: Code = Code::new(
     S::PRECONDITION_FAILED,
     "version_mismatch",
@@ -93,6 +114,11 @@ pub const TIMED_OUT: Code = Code::new(
     S::SERVICE_UNAVAILABLE,
     "timed_out",
     "The answer took too long",
+);
+pub const NOT_CAUGHT_UP: Code = Code::new(
+    S::GATEWAY_TIMEOUT,
+    "not_caught_up",
+    "The service has not come that far yet",
 );
 pub const WRITES_HALTED: Code = Code::new(
     S::SERVICE_UNAVAILABLE,

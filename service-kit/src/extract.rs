@@ -41,8 +41,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        expect_json(request.headers())?;
-        let body = receive(request, state).await?;
+        let body = receive_json(request, state).await?;
         read(&body).map(Self)
     }
 }
@@ -79,6 +78,15 @@ pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// The bytes of a JSON body, to be [`read`].
+pub(crate) async fn receive_json<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Problem> {
+    expect_json(request.headers())?;
+    receive(request, state).await
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -123,7 +131,7 @@ async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, P
 }
 
 /// Its syntax first, so that a body that is no JSON is called that wherever it breaks.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii().is_empty() {
         let detail = "the body is empty; send a JSON object";
         return Err(Problem::new(codes::MALFORMED_JSON, detail));

@@ -5,6 +5,7 @@ mod api;
 mod args;
 mod base_url;
 mod bearer;
+mod causal;
 pub mod codes;
 mod command;
 mod door;
@@ -13,6 +14,7 @@ mod extract;
 mod files;
 mod health;
 mod host;
+mod idempotency;
 mod logs;
 mod monitor;
 mod operator_api;
@@ -21,12 +23,14 @@ mod patient;
 mod problem;
 mod producer;
 mod program;
+mod reply;
 mod row;
 mod server;
 mod service;
 mod signals;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trace;
 mod version;
 
 pub use answers::MAX_SNAPSHOTS;
@@ -34,14 +38,20 @@ pub use api::{MAX_BODY_BYTES, MAX_REQUEST_TIME, api};
 pub use args::{About, CommonArgs, Loopback, Veiled};
 pub use base_url::{BaseUrl, http_client};
 pub use bearer::Token;
+pub use causal::{DEFAULT_WAIT, MAX_WAIT};
 pub use exit::{Outcome, exit};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
+pub use idempotency::{
+    CallerScope, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES,
+    MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR, Settled,
+};
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::MAX_STALL_TIME;
 pub use problem::{Code, Problem};
 pub use producer::HttpProducer;
 pub use program::{Program, main};
+pub use reply::Reply;
 pub use row::parsed;
 pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME};
 pub use service::Service;

@@ -18,7 +18,9 @@ pub fn start_logs() -> anyhow::Result<()> {
     if std::io::stderr().is_terminal() {
         logs.init();
     } else {
-        logs.json().flatten_event(true).init();
+        let logs = logs.json().flatten_event(true);
+        // There is one span, that of the request: once, and not in a list as well.
+        logs.with_span_list(false).init();
     }
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
     Ok(())

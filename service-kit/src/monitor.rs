@@ -14,10 +14,13 @@ use tokio::sync::watch;
 pub struct Monitor {
     db: Database,
     relay: Option<watch::Receiver<RelayStatus>>,
-    consumers: Vec<(&'static str, watch::Receiver<ConsumerStatus>)>,
+    consumers: Vec<Watched>,
     /// Not the process's global one: two services in one test must not share their counts.
     recorder: Arc<PrometheusRecorder>,
 }
+
+/// A consumer's name, its stream, and how it fares.
+type Watched = (&'static str, &'static str, watch::Receiver<ConsumerStatus>);
 
 /// One request, answered.
 pub(crate) struct Seen<'a> {
@@ -109,8 +112,17 @@ impl Monitor {
         self.relay = Some(status);
     }
 
-    pub fn watch_consumer(&mut self, name: &'static str, status: watch::Receiver<ConsumerStatus>) {
-        self.consumers.push((name, status));
+    pub fn watch_consumer(
+        &mut self,
+        name: &'static str,
+        stream: &'static str,
+        status: watch::Receiver<ConsumerStatus>,
+    ) {
+        self.consumers.push((name, stream, status));
+    }
+
+    pub(crate) fn consumers(&self) -> &[Watched] {
+        &self.consumers
     }
 
     pub(crate) fn relay(&self) -> Option<RelayStatus> {
@@ -145,7 +157,7 @@ impl Monitor {
             self.measure_log(relay.as_ref(), oldest_s);
             gauge!("freehold_set_aside").set(set_aside.map_or(f64::NAN, figure));
             let now_ms = self.db.environment().now_ms();
-            for (name, status) in &self.consumers {
+            for (name, _, status) in &self.consumers {
                 measure_consumer(name, &status.borrow(), now_ms);
             }
         });

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use relay::{ApplyError, EmitError, ReadError, WriteError, chain, rusqlite};
+use relay::{ApplyError, EmitError, ReadError, Trace, WriteError, chain, rusqlite};
 use serde::Serialize;
 
 use crate::codes;
@@ -106,6 +106,7 @@ impl IntoResponse for Problem {
             code: self.code.name,
             detail: self.detail,
             errors: self.errors,
+            request_id: Trace::current().request_id,
         };
         let mut response = (self.code.status, Json(body)).into_response();
         let json = HeaderValue::from_static("application/problem+json");
@@ -126,6 +127,9 @@ struct Body {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// By which its lines in the log are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 /// What the work inside the transaction refused is told as it is; the rest is sorted by what the client can do next.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::answers::Held;
 use crate::base_url::{BaseUrl, http_client, refusal};
 use crate::bearer::Token;
+use crate::trace;
 
 /// A producer that answers over HTTP.
 pub struct HttpProducer {
@@ -46,7 +47,9 @@ impl HttpProducer {
 
     fn get(&self, path: &str) -> RequestBuilder {
         let request = self.client.get(format!("{}{path}", self.url));
-        request.bearer_auth(self.token.reveal())
+        request
+            .headers(trace::headers())
+            .bearer_auth(self.token.reveal())
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, LogError> {

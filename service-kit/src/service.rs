@@ -81,7 +81,7 @@ impl Service {
         C: Connect,
     {
         self.monitor
-            .watch_consumer(consumer.name(), consumer.status());
+            .watch_consumer(consumer.name(), consumer.stream(), consumer.status());
         self.consumers.push(consumer.clone());
         let (db, stop) = (self.db.clone(), self.background.clone());
         self.tasks

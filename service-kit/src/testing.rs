@@ -171,12 +171,7 @@ pub fn start(program: &mut Command) -> Started {
 
 /// Starts a service's program, waits for its first line and kills it, so that all its files are still there.
 pub fn start_and_kill(program: &mut Command) -> LastWords {
-    let mut started = start(program);
-    let (ready, mut log) = (std::mem::take(&mut started.ready), String::new());
-    started.service.kill().expect("it is ours");
-    let mut stderr = started.service.stderr.take().expect("piped");
-    stderr.read_to_string(&mut log).expect("its log is text");
-    LastWords { ready, log }
+    start(program).kill()
 }
 
 /// Runs a program to its end.
@@ -191,6 +186,15 @@ pub fn run(program: &mut Command) -> Ended {
 }
 
 impl Started {
+    /// Kills it, so that all its files are still there.
+    pub fn kill(mut self) -> LastWords {
+        let (ready, mut log) = (std::mem::take(&mut self.ready), String::new());
+        self.service.kill().expect("it is ours");
+        let mut stderr = self.service.stderr.take().expect("piped");
+        stderr.read_to_string(&mut log).expect("its log is text");
+        LastWords { ready, log }
+    }
+
     /// As a person or a supervisor stops it; answers its exit code.
     pub fn stop(mut self) -> Option<i32> {
         let pid = Pid::from_child(&self.service);

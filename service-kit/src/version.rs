@@ -26,7 +26,7 @@ pub struct VersionMismatch {
 }
 
 impl ETag {
-    fn header(self) -> HeaderValue {
+    pub(crate) fn header(self) -> HeaderValue {
         let tag = HeaderValue::try_from(format!("\"{}\"", self.0));
         tag.expect("digits in quotes make a header")
     }

@@ -7,4 +7,7 @@ pub mod http;
 pub mod store;
 
 /// The tables of this service. Numbered, and final once released.
-pub const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_users.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_users.sql"),
+    service_kit::IDEMPOTENCY_MIGRATION, // 0002
+];

@@ -1,14 +1,11 @@
 //! `POST /orders`. How orders are shown is in `composed`.
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::IntoResponse;
 use event_schema::{OrderId, UserId};
 use jiff::Timestamp;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use service_kit::{ETag, Json, Problem};
+use service_kit::{ETag, Idempotent, Problem, Reply};
 
 use super::{App, codes};
 use crate::cache::users;
@@ -39,30 +36,28 @@ pub(super) struct NewOrder {
 
 pub(super) async fn place(
     State(app): State<App>,
-    Json(NewOrder {
+    Idempotent(new, once): Idempotent<NewOrder>,
+) -> Result<Reply, Problem> {
+    let NewOrder {
         user_id,
         amount_minor,
         currency,
-    }): Json<NewOrder>,
-) -> Result<impl IntoResponse, Problem> {
+    } = new;
     let (amount, currency) = (Amount::try_from(amount_minor)?, currency.parse()?);
     check_customer(&app, user_id).await?;
     let now_ms = Timestamp::now().as_millisecond();
     let id = OrderId::new();
     let placed = Order::place(id, user_id, amount, currency, now_ms);
-    let write = app.db.write(move |tx| {
+    let write = once.write(move |tx| {
+        if users::is_deleted(tx, user_id)? {
+            return Err(no_user(user_id));
+        }
         make(tx, placed)?;
-        known(tx, id)
+        let order = known(tx, id)?;
+        let (location, tag) = (format!("/orders/{id}"), ETag(order.version.get()));
+        Ok(Reply::created(&location, tag, &OrderView::from(order)))
     });
-    let order = write.await?;
-    let location = [(LOCATION, format!("/orders/{id}"))];
-    let tag = ETag(order.version.get());
-    Ok((
-        StatusCode::CREATED,
-        location,
-        tag,
-        Json(OrderView::from(order)),
-    ))
+    write.await
 }
 
 /// Whether the user who orders exists. A user whom the cache does not know may have registered a moment ago, so the owner
@@ -73,8 +68,12 @@ async fn check_customer(app: &App, id: UserId) -> Result<(), Problem> {
     if cached.is_some() || app.user_api.find(id).await?.is_some() {
         return Ok(());
     }
+    Err(no_user(id))
+}
+
+fn no_user(id: UserId) -> Problem {
     let detail = format!("there is no user {id}");
-    Err(Problem::field(codes::UNKNOWN_USER, "user_id", detail))
+    Problem::field(codes::UNKNOWN_USER, "user_id", detail)
 }
 
 pub(super) fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {

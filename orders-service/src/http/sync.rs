@@ -83,8 +83,8 @@ pub(super) async fn feed(
             return Ok(Json(page));
         }
         // Most of what is committed concerns others; whoever waits looks again and waits on, from the same place.
-        let outbox = app.db.outbox();
-        let waited = tokio::time::timeout_at(deadline, outbox.wait_past(page.at)).await;
+        let mut outbox = app.db.outbox();
+        let waited = tokio::time::timeout_at(deadline, outbox.reaches(page.at + 1)).await;
         if waited.is_err() {
             return Ok(Json(page));
         }

@@ -13,5 +13,6 @@ mod fold;
 mod http;
 mod owner;
 mod process;
+mod promises;
 mod store;
 mod world;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::extract::{Path, Query, State};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use event_schema::UserId;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// What user-service does when it is asked.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +26,15 @@ pub enum FakeUsers {
     NotNow(u16, &'static str),
     /// Takes the question and says nothing.
     Hang,
+    /// 200 with this body, once it is let.
+    Wait(&'static str),
     /// Nobody listens.
     Gone,
 }
 
 /// Clones are the same user-service.
 #[derive(Clone)]
-pub struct Owner(Arc<Mutex<Inner>>);
+pub struct Owner(Arc<Mutex<Inner>>, Arc<Notify>);
 
 struct Inner {
     usually: FakeUsers,
@@ -47,6 +50,9 @@ pub struct Asked {
     /// So many users at once; `None` is a question about one, by its path.
     pub batch: Option<usize>,
     pub authorization: Option<String>,
+    /// What names the request it is asked for.
+    pub request_id: Option<String>,
+    pub traceparent: Option<String>,
 }
 
 impl Owner {
@@ -54,12 +60,15 @@ impl Owner {
     pub async fn start(usually: FakeUsers) -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let owner = Self(Arc::new(Mutex::new(Inner {
-            usually,
-            first: VecDeque::new(),
-            users: HashMap::new(),
-            asked: Vec::new(),
-        })));
+        let owner = Self(
+            Arc::new(Mutex::new(Inner {
+                usually,
+                first: VecDeque::new(),
+                users: HashMap::new(),
+                asked: Vec::new(),
+            })),
+            Arc::default(),
+        );
         let routes = Router::new()
             .route("/users/{id}", get(one))
             .route("/users", get(many))
@@ -98,6 +107,11 @@ impl Owner {
         }
     }
 
+    /// Lets one question go on that waits.
+    pub fn answer_now(&self) {
+        self.1.notify_one();
+    }
+
     /// How many users each call asked for at once.
     pub fn batches(&self) -> Vec<usize> {
         let asked = self.asked();
@@ -110,12 +124,16 @@ impl Owner {
 
     /// Remembers the call, and says what to do.
     fn hear(&self, batch: Option<usize>, headers: &HeaderMap) -> FakeUsers {
-        let authorization = headers.get(AUTHORIZATION);
-        let authorization = authorization.map(|sent| sent.to_str().unwrap().to_owned());
+        let sent = |name: &str| {
+            let sent = headers.get(name);
+            sent.map(|sent| sent.to_str().unwrap().to_owned())
+        };
         let mut inner = self.lock();
         inner.asked.push(Asked {
             batch,
-            authorization,
+            authorization: sent("authorization"),
+            request_id: sent("x-request-id"),
+            traceparent: sent("traceparent"),
         });
         inner.first.pop_front().unwrap_or(inner.usually)
     }
@@ -131,7 +149,7 @@ async fn one(State(owner): State<Owner>, Path(id): Path<UserId>, headers: Header
     match (does, owner.view(id)) {
         (FakeUsers::Know, Some(user)) => Json(user).into_response(),
         (FakeUsers::Know, None) => StatusCode::NOT_FOUND.into_response(),
-        (other, _) => other.answer().await,
+        (other, _) => other.answer(&owner.1).await,
     }
 }
 
@@ -151,18 +169,22 @@ async fn many(
             let missing: Vec<&UserId> = missing.collect();
             Json(json!({"items": items, "missing": missing})).into_response()
         }
-        other => other.answer().await,
+        other => other.answer(&owner.1).await,
     }
 }
 
 impl FakeUsers {
-    async fn answer(self) -> Response {
+    async fn answer(self, let_go: &Notify) -> Response {
         match self {
             Self::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
             Self::Show(body) => body.into_response(),
             Self::NotNow(status, when) => {
                 let when = [(RETRY_AFTER, HeaderValue::from_static(when))];
                 (StatusCode::from_u16(status).unwrap(), when).into_response()
+            }
+            Self::Wait(body) => {
+                let_go.notified().await;
+                body.into_response()
             }
             Self::Know | Self::Hang | Self::Gone => std::future::pending().await,
         }

@@ -62,8 +62,10 @@ impl World {
         let user_api = UserApi::new(url.parse().unwrap(), token, limits, clock.clone()).unwrap();
         let consumer = users::consumer(None);
         let routes = http::routes(db.clone(), user_api, consumer.clone());
+        let mut monitor = Monitor::new(&db);
+        monitor.watch_consumer(consumer.name(), consumer.stream(), consumer.status());
         Self {
-            api: TestApi::new(service_kit::api(routes, Monitor::new(&db))),
+            api: TestApi::new(service_kit::api(routes, monitor)),
             db,
             owner,
             clock,

@@ -12,6 +12,7 @@ use crate::envelope::Envelope;
 use crate::error::ApplyError;
 use crate::log::Record;
 use crate::panics::message;
+use crate::trace::Trace;
 
 /// What one transaction did.
 #[derive(Debug, Default)]
@@ -108,6 +109,7 @@ pub(super) fn handle(
 ) -> Result<Outcome, ApplyError> {
     let cause = || Cause::new(consumer.name, consumer.stream, envelope).to_string();
     let cause = consumer.emits.then(cause);
+    tx.set_trace(Trace::of(envelope));
     tx.savepoint(|| {
         let call = AssertUnwindSafe(|| (consumer.handler)(tx, envelope));
         let done = tx.caused_by(cause, || catch_unwind(call));

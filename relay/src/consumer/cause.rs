@@ -1,7 +1,8 @@
 //! The cause: which event of which stream a reaction was answering when it emitted.
 //!
 //! It travels in the envelope, so that a log that comes home also says which events its service's reactions had
-//! answered: otherwise a restored reaction would answer them a second time.
+//! answered: otherwise a restored reaction would answer them a second time. A reaction may answer with several events.
+//! All but the last say `more`, so that an answer of which only a part comes home is known to be only a part.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,14 +15,19 @@ use crate::database::Tx;
 use crate::envelope::{Envelope, EventId};
 use crate::log::Record;
 
-/// `orders-of-deleted-users USERS 42 0198…  1`: consumer, stream, place, event id, epoch.
-#[derive(Debug, PartialEq, Eq)]
+/// `orders-of-deleted-users USERS 42 0198…  1`: consumer, stream, place, event id, epoch; with ` more` after it when the
+/// next event answers the same one. So an event from before there was such a word is the last, as it was: there was one.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {
     consumer: String,
     stream: String,
     at: Position,
     epoch: u32,
+    /// Another event follows that answers the same one.
+    more: bool,
 }
+
+const MORE: &str = " more";
 
 impl Cause {
     pub(super) fn new(consumer: &str, stream: &str, envelope: &Envelope<'_>) -> Self {
@@ -33,6 +39,7 @@ impl Cause {
                 id: envelope.id,
             },
             epoch: envelope.epoch,
+            more: false,
         }
     }
 
@@ -47,7 +54,18 @@ impl Cause {
                 id: word()?.parse().ok()?,
             },
             epoch: word()?.parse().ok()?,
+            more: word() == Some(MORE.trim()),
         })
+    }
+
+    /// The cause of an event that is not the last of its answer.
+    pub(crate) fn and_more(cause: &str) -> String {
+        format!("{cause}{MORE}")
+    }
+
+    /// Bytes by which an event that names a cause may still grow.
+    pub(crate) fn room(cause: Option<&str>) -> usize {
+        cause.map_or(0, |_| MORE.len())
     }
 
     /// The cause that an event of ours names.
@@ -60,8 +78,21 @@ impl Cause {
         &self.consumer
     }
 
-    /// This event needs no second answer: the reaction will pass it by, and if it lies among the dead letters, it leaves.
-    pub(crate) fn was_answered(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+    /// Whether the answer ends here: a part of one does not say that the event was answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        !self.more
+    }
+
+    /// An event that names this cause is in the log. If it is the last of its answer, the one that was answered needs no
+    /// second one: the reaction will pass it by, and if it lies among the dead letters, it leaves.
+    pub(crate) fn came_home(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+        match self.is_answered() {
+            true => self.was_answered(tx),
+            false => Ok(()),
+        }
+    }
+
+    fn was_answered(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
         dead_letter::answered(tx, &self.consumer, self.at.seq)?;
         let known = position::load(tx, &self.consumer)?;
         if known.is_none_or(|known| known.seq < self.at.seq) {
@@ -112,7 +143,9 @@ impl fmt::Display for Cause {
             stream,
             at,
             epoch,
+            more,
         } = self;
-        write!(f, "{consumer} {stream} {} {} {epoch}", at.seq, at.id)
+        let more = if *more { MORE } else { "" };
+        write!(f, "{consumer} {stream} {} {} {epoch}{more}", at.seq, at.id)
     }
 }

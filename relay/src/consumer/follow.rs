@@ -32,6 +32,8 @@ pub struct Follower<C: Connect> {
     session: Option<Session<C::Session>>,
     /// Whether this process has ever seen its stream.
     met: bool,
+    /// Whether the status tells the offset that is in the file.
+    told: bool,
 }
 
 /// What one step did.
@@ -81,6 +83,7 @@ impl<C: Connect> Follower<C> {
             from,
             session: None,
             met: false,
+            told: false,
         }
     }
 
@@ -117,6 +120,9 @@ impl<C: Connect> Follower<C> {
     }
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
+        if !self.told {
+            self.tell_offset().await?;
+        }
         // Asked for once, tried once: a healthy cache goes on when its producer is silent.
         if self.consumer.rebuild_wanted.swap(false, Ordering::Relaxed) {
             self.session = None;
@@ -126,6 +132,16 @@ impl<C: Connect> Follower<C> {
             Err(Trouble::Broken(why)) => self.heal(why).await,
             other => other,
         }
+    }
+
+    /// What was applied before this start is applied, whether the stream can be reached or not.
+    async fn tell_offset(&mut self) -> Result<(), Trouble> {
+        let position = self.load().await?;
+        let offset = position.map_or(0, |position| position.seq);
+        let status = &self.consumer.status;
+        status.send_modify(|status| status.offset = offset);
+        self.told = true;
+        Ok(())
     }
 
     /// The stream does not continue here. Is it only late, or another log? The producer knows, and gives a snapshot.

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::Context;
 use crate::envelope::Envelope;
 use crate::error::ApplyError;
+use crate::trace::Trace;
 
 /// A write transaction. SQL comes through `Deref`, events go through [`Tx::emit`]; it exists only inside
 /// `Database::write`, so an event without a transaction cannot be written down.
@@ -15,7 +16,16 @@ pub struct Tx<'a> {
     rows: Rows<'a>,
     context: &'a Context,
     /// The event that a reaction is reacting to: what it emits names it.
-    cause: RefCell<Option<String>>,
+    cause: RefCell<Option<Answering>>,
+    /// The request that what is emitted comes from.
+    trace: RefCell<Trace>,
+}
+
+/// An event that a reaction is reacting to.
+struct Answering {
+    cause: String,
+    /// Whether something was emitted for it already.
+    has_emitted: bool,
 }
 
 impl<'a> Tx<'a> {
@@ -24,6 +34,7 @@ impl<'a> Tx<'a> {
             rows: Rows(connection),
             context,
             cause: RefCell::default(),
+            trace: RefCell::default(),
         }
     }
 
@@ -36,21 +47,43 @@ impl<'a> Tx<'a> {
         self.context
     }
 
+    /// The last place of the service's log as this transaction sees it: after an `emit` that event's.
+    pub fn head(&self) -> rusqlite::Result<u64> {
+        crate::outbox::head_seq(self)
+    }
+
     /// Unix time in milliseconds.
-    pub(crate) fn now_ms(&self) -> u64 {
+    pub fn now_ms(&self) -> u64 {
         self.context.environment.now_ms()
     }
 
-    pub(crate) fn cause(&self) -> Option<String> {
-        self.cause.borrow().clone()
+    /// The cause that an event names, and whether an earlier event has named it already.
+    pub(crate) fn next_cause(&self) -> Option<(String, bool)> {
+        let mut answering = self.cause.borrow_mut();
+        let answering = answering.as_mut()?;
+        let earlier = std::mem::replace(&mut answering.has_emitted, true);
+        Some((answering.cause.clone(), earlier))
     }
 
     /// Runs `work`; what it emits names `cause`.
     pub(crate) fn caused_by<T>(&self, cause: Option<String>, work: impl FnOnce() -> T) -> T {
-        let before = self.cause.replace(cause);
+        let answering = cause.map(|cause| Answering {
+            cause,
+            has_emitted: false,
+        });
+        let before = self.cause.replace(answering);
         let done = work();
         self.cause.replace(before);
         done
+    }
+
+    pub(crate) fn trace(&self) -> Trace {
+        self.trace.borrow().clone()
+    }
+
+    /// What is emitted from now on came from this request. Every write begins by saying so: many share one transaction.
+    pub(crate) fn set_trace(&self, trace: Trace) {
+        self.trace.replace(trace);
     }
 
     /// What the owner sealed into an event of its own. Another service's sealed part is nobody's business here.

@@ -368,3 +368,21 @@ async fn a_consumer_knows_when_it_last_had_everything() {
     assert_eq!(follower.step().await.unwrap(), Progress::Connected);
     assert_eq!(at_s(), Some(1_030));
 }
+
+#[tokio::test]
+async fn what_was_applied_before_a_restart_is_known_before_the_stream_is() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    weigh(&producer, "a", 1, 1).await;
+    weigh(&producer, "b", 1, 1).await;
+    publish(&producer, &broker).await;
+    catch_up(&history(), &reader, &broker).await;
+    broker.delete();
+
+    let restarted = history();
+    assert_eq!(restarted.status().borrow().offset, 0);
+    let mut follower = restarted.follow(&reader, broker);
+    follower.step().await.unwrap_err();
+    assert_eq!(restarted.status().borrow().offset, 2);
+}

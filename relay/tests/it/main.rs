@@ -23,3 +23,4 @@ mod retention;
 mod sealed;
 mod snapshots;
 mod support;
+mod traces;

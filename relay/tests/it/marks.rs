@@ -288,6 +288,7 @@ fn version_1(path: &Path, events: u64) -> Vec<Vec<u8>> {
             datacontenttype: "application/json".into(),
             dataschema: "urn:freehold:schema:parcels.weighed.v1".into(),
             traceparent: None,
+            requestid: None,
             cause: None,
             sealedkey: None,
             sealed: None,

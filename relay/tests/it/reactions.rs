@@ -1,9 +1,12 @@
 //! Reactions that were put back: what they have answered once they do not answer again, and nothing stays unanswered.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use relay::memory::MemoryBroker;
 use relay::{
-    ApplyError, Case, Consumer, Database, Fold, NewEvent, Options, Received, adopt_stream, backup,
-    restore,
+    AppendLog, ApplyError, Case, Consumer, Database, Fold, Log, NewEvent, Options, Received,
+    Record, Tx, adopt_stream, backup, restore,
 };
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +128,10 @@ impl World {
 }
 
 async fn react(db: &Database, parcels: &MemoryBroker) {
-    let consumer = notices();
+    react_with(notices(), db, parcels).await;
+}
+
+async fn react_with(consumer: Consumer, db: &Database, parcels: &MemoryBroker) {
     let mut follower = consumer.follow(db, parcels.clone());
     for _ in 0..50 {
         let _retried = follower.step().await;
@@ -257,4 +263,121 @@ async fn answers_that_an_adoption_sets_aside_are_given_again() {
         letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
         [7]
     );
+}
+
+/// Answers every event with two, as far as the service's tables lack them. Counts how often it is asked.
+fn pairs(asked: &Arc<AtomicUsize>) -> Consumer {
+    let asked = asked.clone();
+    let answer = move |tx: &Tx<'_>, event: &Received<Weighed>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        for part in [1, 2] {
+            let parcel_event = event.seq * 10 + part;
+            let sql = "insert or ignore into notices values (?1)";
+            if tx.execute(sql, [parcel_event])? == 1 {
+                notice(tx, parcel_event)?;
+            }
+        }
+        Ok(())
+    };
+    Consumer::reaction("pairs", "PARCELS", decode, answer)
+}
+
+fn notice(tx: &Tx<'_>, parcel_event: u64) -> Result<u64, relay::EmitError> {
+    tx.emit(NewEvent {
+        event_type: "scales.noticed.v1",
+        aggregate: "a".to_owned(),
+        data: &Noticed { parcel_event },
+        sealed: None,
+        decode: decode_noticed,
+    })
+}
+
+async fn come_home(db: &Database, records: &[Record]) {
+    let mut outbox = db.outbox();
+    let head = outbox.head().await.unwrap().unwrap();
+    outbox.append_after(&head, records).await.unwrap();
+}
+
+fn unmarked() -> Options {
+    Options {
+        open_without_stream: true,
+        ..options()
+    }
+}
+
+/// Two events were answered with two each. Of the four answers so many come home.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_which_only_a_part_comes_home_is_finished_and_a_whole_one_is_not_given_again()
+{
+    let world = World::with(2).await;
+    let image = Image::take(world.db.path());
+    let asked = Arc::new(AtomicUsize::new(0));
+    react_with(pairs(&asked), &world.db, &world.parcels).await;
+    let lived = outbox_rows(&world.db).await;
+    assert_eq!(answered(&world.db).await, [11, 12, 21, 22]);
+    for (home, asked_again) in [(0, 2), (1, 2), (2, 1), (3, 1), (4, 0)] {
+        let path = world.scratch.path(&format!("scales-{home}.db"));
+        image.copy_to(&path);
+        let db = Database::open(path, unmarked()).await.unwrap();
+        come_home(&db, &lived[..home]).await;
+        let asked = Arc::new(AtomicUsize::new(0));
+        react_with(pairs(&asked), &db, &world.parcels).await;
+        assert_eq!(answered(&db).await, [11, 12, 21, 22], "{home} came home");
+        assert_eq!(asked.load(Ordering::Relaxed), asked_again, "{home}");
+    }
+}
+
+/// All but the last say that more follows; what is rolled back on the way leaves no such word behind.
+#[tokio::test(start_paused = true)]
+async fn only_the_last_event_of_an_answer_ends_it() {
+    let world = World::with(1).await;
+    let answer = |tx: &Tx<'_>, event: &Received<Weighed>| {
+        notice(tx, event.seq * 10 + 1)?;
+        tx.execute_batch("savepoint tried")?;
+        notice(tx, event.seq * 10 + 2)?;
+        tx.execute_batch("rollback to tried; release tried")?;
+        notice(tx, event.seq * 10 + 3)?;
+        tx.execute_batch("savepoint tried")?;
+        notice(tx, event.seq * 10 + 4)?;
+        tx.execute_batch("rollback to tried; release tried")?;
+        Ok(())
+    };
+    let consumer = Consumer::reaction("tries", "PARCELS", decode, answer);
+    react_with(consumer, &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [11, 13]);
+    let says_more = outbox_rows(&world.db).await.into_iter().map(|row| {
+        let envelope = relay::Envelope::parse(&row.bytes).unwrap();
+        let cause = envelope.cause.unwrap();
+        assert!(cause.starts_with("tries PARCELS 1 "), "{cause}");
+        cause.ends_with(" more")
+    });
+    assert_eq!(says_more.collect::<Vec<_>>(), [true, false]);
+}
+
+/// The other line holds only the first half of the answer: the second is in no log any more.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_an_adoption_cuts_in_two_is_finished() {
+    let mut world = World::with(1).await;
+    let image = Image::take(world.db.path());
+    let asked = Arc::new(AtomicUsize::new(0));
+    react_with(pairs(&asked), &world.db, &world.parcels).await;
+    let lived = outbox_rows(&world.db).await;
+    image.copy_to(&world.scratch.path("rival.db"));
+    let rival = Database::open(world.scratch.path("rival.db"), unmarked())
+        .await
+        .unwrap();
+    come_home(&rival, &lived[..1]).await;
+    let write = rival.write(|tx| {
+        tx.execute("insert into notices values (99)", [])?;
+        notice(tx, 99)
+    });
+    write.await.unwrap();
+    meet(&rival, &world.scales).await;
+    assert_eq!(meet(&world.db, &world.scales).await, [Case::Forked]);
+    world.db.close().await;
+    world.open().await;
+    adopt_stream(&world.db, &world.scales).await.unwrap();
+    meet(&world.db, &world.scales).await;
+    react_with(pairs(&asked), &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [11, 99, 12]);
 }

@@ -217,7 +217,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     });
     let mut monitor = Monitor::new(&db);
     monitor.watch_relay(relay.subscribe());
-    monitor.watch_consumer("kit-cache", consumer.subscribe());
+    monitor.watch_consumer("kit-cache", "USERS", consumer.subscribe());
     let api = TestApi::new(service_kit::api(routes(), monitor));
 
     let metrics = api.get("/metrics").await.text;

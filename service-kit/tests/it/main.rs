@@ -4,8 +4,11 @@
 
 mod answers;
 mod api;
+mod causal;
+mod idempotency;
 mod operator;
 mod serve;
+mod traces;
 
 use axum::Router;
 use axum::routing::{get, post};

@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use event_schema::UserId;
 use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
-use service_kit::{Cursor, ETag, IfMatch, Json, Limit, Page, Path, Problem, Query, present};
+use service_kit::{
+    Cursor, ETag, Idempotent, IfMatch, Json, Limit, Page, Path, Problem, Query, Reply, present,
+};
 
 use crate::domain::{Change, OwnEvent, User};
 use crate::http::batch::{self, Ids};
@@ -48,19 +49,16 @@ pub(super) struct ListQuery {
     limit: Option<Limit>,
 }
 
-pub(super) async fn register(
-    State(db): State<Database>,
-    Json(new): Json<NewUser>,
-) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Result<Reply, Problem> {
     let id = UserId::new();
     let created = User::register(id, new.name.parse()?, new.email.parse()?);
-    let write = db.write(move |tx| {
+    let write = once.write(move |tx| {
         make(tx, &created)?;
-        known(tx, id)
+        let user = known(tx, id)?;
+        let (location, tag) = (format!("/users/{id}"), ETag(user.version.get()));
+        Ok(Reply::created(&location, tag, &UserView::from(user)))
     });
-    let user = write.await?;
-    let location = [(LOCATION, format!("/users/{id}"))];
-    Ok((StatusCode::CREATED, location, shown(user)))
+    write.await
 }
 
 pub(super) async fn read(

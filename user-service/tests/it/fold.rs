@@ -105,6 +105,25 @@ async fn an_event_from_before_there_were_sealed_parts_is_refused_with_the_cure()
     assert_eq!(db.outbox().committed(), 0);
 }
 
+/// Replies follow from no event: what comes home leaves them as they are.
+#[tokio::test]
+async fn an_import_leaves_the_replies_alone() {
+    let world = World::start().await;
+    world.registered("Ada", "ada@example.org").await;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = "users.db.keys";
+    fs::copy(world.folder.path().join(keys), folder.path().join(keys)).unwrap();
+    let home = database(folder.path()).await;
+    let kept = "insert into kit_reply values (1, 'anonymous', 'POST /users', 'a', zeroblob(32), 201, '[]', x'', 1)";
+    let write = home.write(move |tx| tx.execute(kept, []));
+    write.await.unwrap();
+    let replies = "select * from kit_reply";
+    let before = rows(&home, replies).await;
+    assert_eq!(before.len(), 1);
+    come_home(&world.db, &home).await.unwrap();
+    assert_eq!(rows(&home, replies).await, before);
+}
+
 #[tokio::test]
 async fn with_another_key_file_nothing_comes_home() {
     let world = World::start().await;

@@ -531,3 +531,86 @@ async fn a_registration_of_a_thousand_at_once_is_a_thousand_rows_and_events() {
     assert_eq!(answers[500..], [409; 500]);
     assert_eq!(world.state().await, (500, 500));
 }
+
+#[tokio::test]
+async fn a_registration_that_is_sent_again_registers_nobody_else() {
+    let world = World::start().await;
+    let register = async |key: &str, name: &str| {
+        let body = json!({"name": name, "email": format!("{name}@example.org")});
+        let request = request("POST", "/users")
+            .header("content-type", "application/json")
+            .header("idempotency-key", key);
+        world.api.send(request.body(body.to_string().into())).await
+    };
+    let first = register("a", "ada").await;
+    assert_eq!(
+        (first.status, first.header("freehold-position")),
+        (201, "users@1")
+    );
+    let again = register("a", "ada").await;
+    assert_eq!((again.status, &again.text), (201, &first.text));
+    for name in ["location", "etag", "content-type", "freehold-position"] {
+        assert_eq!(again.header(name), first.header(name), "{name}");
+    }
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let other = register("a", "eve").await;
+    assert_eq!(other.problem(), "422 idempotency_key_reused");
+    let taken = register("b", "ada").await;
+    assert_eq!(taken.problem(), "409 email_taken");
+    assert_eq!(world.state().await, (1, 1));
+
+    // What nobody deletes is there after a restart, too.
+    let world = world.reopened().await;
+    let body = json!({"name": "ada", "email": "ada@example.org"}).to_string();
+    let request = request("POST", "/users")
+        .header("content-type", "application/json")
+        .header("idempotency-key", "a");
+    let again = world.api.send(request.body(body.into())).await;
+    assert_eq!((again.status, again.text), (201, first.text));
+}
+
+#[tokio::test]
+async fn every_write_says_where_the_log_is_and_a_read_waits_for_it() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    let both = json!({"name": "Ada King", "email": "king@example.org"});
+    let changed = world.api.json("PATCH", &path, both.clone()).await;
+    assert_eq!(changed.header("freehold-position"), "users@3");
+    let same = world.api.json("PATCH", &path, both).await;
+    assert_eq!(same.header("freehold-position"), "users@3");
+    let read = |place: &'static str| {
+        let read = request("GET", &path).header("freehold-wait-for", place);
+        let read = read.header("freehold-max-wait-ms", "0");
+        world.api.send(read.body(Body::empty()))
+    };
+    assert_eq!(read("users@3").await.status, 200);
+    let late = read("users@4").await;
+    assert_eq!(late.problem(), "504 not_caught_up");
+    assert!(late.text.contains("has committed users@3 of 4: 1 behind"));
+    assert_eq!(read("orders@1").await.problem(), "400 invalid_wait_for");
+    let deleted = world.api.json("DELETE", &path, "").await;
+    assert_eq!(
+        (deleted.status, deleted.header("freehold-position")),
+        (204, "users@4")
+    );
+    assert_eq!(
+        world.api.get("/users").await.header("freehold-position"),
+        ""
+    );
+}
+
+#[tokio::test]
+async fn every_event_of_a_write_says_which_request_it_came_from() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    let change = request("PATCH", &path)
+        .header("content-type", "application/json")
+        .header("x-request-id", "r-1");
+    let body = r#"{"name": "Ada King", "email": "king@example.org"}"#;
+    let changed = world.api.send(change.body(body.into())).await;
+    assert_eq!(changed.status, 200);
+    for event in &world.envelopes().await[1..] {
+        assert_eq!(event["requestid"], "r-1");
+        assert_eq!(event["traceparent"], changed.header("traceparent"));
+    }
+}

@@ -1,10 +1,13 @@
 //! The program itself: what only a whole process shows.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
 use relay::Gate;
-use service_kit::testing::{assert_private, rows, start_and_kill};
+use serde_json::Value;
+use service_kit::testing::{assert_private, rows, start, start_and_kill};
 
 use crate::world::database;
 
@@ -79,6 +82,29 @@ async fn a_person_can_open_an_older_copy_without_its_stream_and_the_file_remembe
     }
     let refused = program(&path).env(flag, "perhaps").output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[test]
+fn the_log_line_of_a_request_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(&mut program(&folder.path().join("users.db")));
+    let address = started.ready.trim().strip_prefix("listening on http://");
+    let mut client = TcpStream::connect(address.unwrap()).unwrap();
+    let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let ask = format!(
+        "GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-request-id: r-1\r\ntraceparent: 00-{trace_id}-00f067aa0ba902b7-01\r\n\r\n"
+    );
+    client.write_all(ask.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+
+    let log = started.kill().log;
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut answered = lines.filter(|line: &Value| line["message"] == "answered");
+    let line = answered.next().unwrap();
+    assert_eq!(line["span"]["request_id"], "r-1", "{line}");
+    assert_eq!(line["span"]["trace_id"], trace_id, "{line}");
 }
 
 fn program(database: &Path) -> Command {

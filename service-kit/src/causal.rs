@@ -1,0 +1,316 @@
+//! Causal reads: a write answers its place in the log, and whoever carries that place to another request, here or at
+//! another service, gets an answer that has seen the write, or is told in time that there is none yet.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use relay::{ConsumerStatus, Outbox};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Monitor, Problem, codes};
+
+/// On the answer to a write: where the log was right after it.
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("freehold-position");
+const WAIT_FOR: HeaderName = HeaderName::from_static("freehold-wait-for");
+const MAX_WAIT_MS: HeaderName = HeaderName::from_static("freehold-max-wait-ms");
+
+/// How long a request waits that does not say for how long.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+/// The longest a request may ask to wait. It leaves the handler some of the time that a request has.
+pub const MAX_WAIT: Duration = Duration::from_secs(8);
+/// Places one request may wait for.
+const MAX_PLACES: usize = 16;
+
+/// A place in a stream: `users@1042`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    stream: String,
+    seq: u64,
+}
+
+/// A place that does not read like one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no place in a stream, such as users@1042")]
+pub(crate) struct InvalidPlace(String);
+
+/// Waits as the request asks to, lets it be handled, and says where the log was after what it wrote.
+pub(crate) async fn keep_order(
+    State(monitor): State<Monitor>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Err(problem) = wait(&monitor, request.headers()).await {
+        return problem.into_response();
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers();
+    // A reply that is given once more says itself where the log was the first time.
+    let tells = response.status().is_success() && !headers.contains_key(POSITION);
+    if let (true, Some(seq)) = (tells, relay::written()) {
+        let place = Place::new(monitor.db().stream(), seq);
+        response.headers_mut().insert(POSITION, place.header());
+    }
+    response
+}
+
+async fn wait(monitor: &Monitor, headers: &HeaderMap) -> Result<(), Problem> {
+    let places = places(headers)?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + max_wait(headers)?;
+    let mut awaited = Vec::new();
+    for place in places {
+        awaited.extend(sources(monitor, &place)?);
+    }
+    for source in &mut awaited {
+        match timeout_at(deadline, source.reached()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(gone()),
+            Err(_) => return Err(not_caught_up(&awaited)),
+        }
+    }
+    Ok(())
+}
+
+/// What a request waits for: everything here that knows the stream must have come that far.
+struct Source {
+    stream: String,
+    wanted: u64,
+    by: By,
+}
+
+/// What announces how far it is.
+enum By {
+    /// The service's own log.
+    Log(Outbox),
+    Consumer(&'static str, watch::Receiver<ConsumerStatus>),
+}
+
+impl Source {
+    /// False: what would announce it is gone.
+    async fn reached(&mut self) -> bool {
+        let wanted = self.wanted;
+        match &mut self.by {
+            By::Log(outbox) => outbox.reaches(wanted).await,
+            By::Consumer(_, status) => {
+                let reached = status.wait_for(|status| status.offset >= wanted).await;
+                reached.is_ok()
+            }
+        }
+    }
+
+    /// How far it is, when that is not far enough.
+    fn behind(&self) -> Option<String> {
+        let (done, at, trouble) = match &self.by {
+            By::Log(outbox) => ("committed", outbox.committed(), None),
+            By::Consumer(name, status) => {
+                let status = status.borrow();
+                let trouble = status.trouble.as_ref();
+                let trouble = trouble.map(|trouble| format!(" ({name}: {trouble})"));
+                ("applied", status.offset, trouble)
+            }
+        };
+        let Self { stream, wanted, .. } = self;
+        let missing = wanted.checked_sub(at).filter(|missing| *missing > 0)?;
+        let trouble = trouble.unwrap_or_default();
+        Some(format!(
+            "has {done} {stream}@{at} of {wanted}: {missing} behind{trouble}"
+        ))
+    }
+}
+
+fn sources(monitor: &Monitor, place: &Place) -> Result<Vec<Source>, Problem> {
+    let own = monitor.db().stream().to_lowercase();
+    let source = |by| Source {
+        stream: place.stream.clone(),
+        wanted: place.seq,
+        by,
+    };
+    let mut found = Vec::new();
+    if place.stream == own {
+        found.push(source(By::Log(monitor.db().outbox())));
+    }
+    let mut known = vec![own];
+    for (name, stream, status) in monitor.consumers() {
+        let stream = stream.to_lowercase();
+        if stream == place.stream {
+            found.push(source(By::Consumer(name, status.clone())));
+        }
+        if !known.contains(&stream) {
+            known.push(stream);
+        }
+    }
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(invalid(format!(
+            "this service does not follow {}; it knows {}",
+            place.stream,
+            known.join(", ")
+        ))),
+    }
+}
+
+/// All of them, comma separated or one a line.
+fn places(headers: &HeaderMap) -> Result<Vec<Place>, Problem> {
+    let mut places = Vec::new();
+    for line in headers.get_all(WAIT_FOR) {
+        let line = line.to_str().map_err(|_| invalid("it is no text"))?;
+        for word in line.split(',') {
+            let place = word.trim().parse();
+            places.push(place.map_err(|error: InvalidPlace| invalid(error.to_string()))?);
+        }
+    }
+    match places.len() > MAX_PLACES {
+        true => Err(invalid(format!("wait for at most {MAX_PLACES} places"))),
+        false => Ok(places),
+    }
+}
+
+fn max_wait(headers: &HeaderMap) -> Result<Duration, Problem> {
+    let mut sent = headers.get_all(MAX_WAIT_MS).iter();
+    let wait = match (sent.next(), sent.next()) {
+        (None, _) => Some(DEFAULT_WAIT),
+        (Some(ms), None) => ms.to_str().ok().and_then(number).map(Duration::from_millis),
+        (Some(_), Some(_)) => None,
+    };
+    wait.filter(|wait| *wait <= MAX_WAIT).ok_or_else(|| {
+        let limit = MAX_WAIT.as_millis();
+        invalid(format!(
+            "Freehold-Max-Wait-Ms is a number from 0 to {limit}, sent once"
+        ))
+    })
+}
+
+/// Digits only, in their one spelling.
+fn number(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(codes::INVALID_WAIT_FOR, detail)
+}
+
+fn gone() -> Problem {
+    let detail = "the service is shutting down; try again";
+    Problem::new(codes::SHUTTING_DOWN, detail).retry_later()
+}
+
+fn not_caught_up(awaited: &[Source]) -> Problem {
+    let behind: Vec<String> = awaited.iter().filter_map(Source::behind).collect();
+    let detail = match behind.is_empty() {
+        true => "it has just come that far; try again".to_owned(),
+        false => format!("this service {}", behind.join("; it ")),
+    };
+    Problem::new(codes::NOT_CAUGHT_UP, detail).retry_later()
+}
+
+impl Place {
+    pub(crate) fn new(stream: &str, seq: u64) -> Self {
+        Self {
+            stream: stream.to_lowercase(),
+            seq,
+        }
+    }
+
+    pub(crate) fn header(&self) -> HeaderValue {
+        let header = HeaderValue::try_from(self.to_string());
+        header.expect("a stream's name and a number make a header")
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.stream, self.seq)
+    }
+}
+
+impl FromStr for Place {
+    type Err = InvalidPlace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
+        let parse = || {
+            let (stream, seq) = text.split_once('@')?;
+            let of_name = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte)
+            };
+            let named = !stream.is_empty() && stream.bytes().all(of_name);
+            let seq = number(seq)?;
+            named.then(|| Self::new(stream, seq))
+        };
+        // As much of it as a person needs to see which one it is.
+        parse().ok_or_else(|| InvalidPlace(text.chars().take(64).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: HeaderName, lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(&name, HeaderValue::from_str(line).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_place_has_one_spelling() {
+        for good in ["users@1042", "users@0", "a_b-2@18446744073709551615"] {
+            assert_eq!(good.parse::<Place>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "users",
+            "@1",
+            "users@",
+            "users@-1",
+            "users@+1",
+            "users@01",
+            "USERS@1",
+            "users@1 ",
+            "users@1@2",
+            "users@18446744073709551616",
+            "us ers@1",
+            "users@1.0",
+        ] {
+            assert!(bad.parse::<Place>().is_err(), "{bad}");
+        }
+        assert_eq!(Place::new("USERS", 7).header(), "users@7");
+    }
+
+    #[test]
+    fn several_places_come_comma_separated_or_one_a_line() {
+        let read = |lines: &[&str]| {
+            let places = places(&with(WAIT_FOR, lines)).map_err(|problem| problem.code());
+            places.map(|places| places.iter().map(Place::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]), Ok(vec![]));
+        let three = ["a@1", "b@2", "c@3"].map(str::to_owned).to_vec();
+        assert_eq!(read(&["a@1, b@2", "c@3"]), Ok(three));
+        let many = vec!["a@1"; MAX_PLACES + 1].join(",");
+        for bad in ["", "a@1,", "a@1 b@2", "a@x", &many] {
+            assert_eq!(read(&[bad]), Err(codes::INVALID_WAIT_FOR), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wait_has_its_limits() {
+        let ms = |lines: &[&str]| max_wait(&with(MAX_WAIT_MS, lines)).ok();
+        assert_eq!(ms(&[]), Some(DEFAULT_WAIT));
+        assert_eq!(ms(&["0"]), Some(Duration::ZERO));
+        assert_eq!(ms(&["8000"]), Some(MAX_WAIT));
+        for bad in ["", "8001", "-1", "+1", "1.5", "1 s", "007"] {
+            assert_eq!(ms(&[bad]), None, "{bad}");
+        }
+        assert_eq!(ms(&["1", "1"]), None);
+    }
+}

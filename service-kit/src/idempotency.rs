@@ -1,0 +1,355 @@
+//! `Idempotency-Key`: a POST that is sent again has no second effect and gets its first reply, byte for byte.
+//!
+//! The reply lies in a table of the service, written in the transaction of the effect, so there is one if and only if there
+//! is the other; also for a client that went away before the commit. Refusals are not kept: nothing has happened, and the
+//! next attempt is judged anew.
+//!
+//! A restored file knows the replies it had when it was copied, and no event tells the later ones. So whoever restores an
+//! older copy must expect that a request from after the copy, sent again, is a new one here; its first effect is in the log
+//! that comes home. What an e-mail address or an id of the client's makes unique stays unique.
+
+mod store;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use relay::{Database, Tx};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::causal::{POSITION, Place};
+use crate::{Problem, Reply, codes, extract};
+
+pub use store::{IDEMPOTENCY_MIGRATION, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, REPLIES_KEPT_FOR};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The longest key.
+pub const MAX_KEY_CHARACTERS: usize = 255;
+
+/// A JSON body as [`Json`](crate::Json) takes it, and the way to act on it once. Its migration,
+/// [`IDEMPOTENCY_MIGRATION`], must be among the service's.
+///
+/// ```ignore
+/// async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Result<Reply, Problem> {
+///     once.write(move |tx| { ...; Ok(Reply::created(&location, etag, &view)) }).await
+/// }
+/// ```
+///
+/// A request that has its reply already does not reach the handler. What the handler does before it writes is covered:
+/// the same key sent meanwhile is 409.
+pub struct Idempotent<T>(pub T, pub Once);
+
+/// The one write of a request.
+pub struct Once {
+    replies: Replies,
+    /// None: the client sent no key, and wants a plain write.
+    claim: Option<Claim>,
+}
+
+/// Why the handler is not asked.
+#[derive(Debug)]
+pub enum Settled {
+    Refused(Problem),
+    /// This was done before.
+    Replayed(Reply),
+}
+
+/// Who chose a key, as an extension of the request. Without one everybody is the same caller.
+#[derive(Clone, Debug)]
+pub struct CallerScope(pub String);
+
+/// The replies of one service: those that are stored, and those that are on their way. An extension of every request.
+#[derive(Clone)]
+pub(crate) struct Replies {
+    db: Database,
+    under_way: Arc<Mutex<HashSet<Slot>>>,
+}
+
+/// What a key means: something else to each caller and on each route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Slot {
+    caller: String,
+    route: String,
+    key: String,
+}
+
+/// A slot and the request that is in it. While it lives nobody else in this process has the slot.
+struct Claim {
+    asked: Asked,
+    under_way: Arc<Mutex<HashSet<Slot>>>,
+}
+
+#[derive(Clone)]
+struct Asked {
+    slot: Slot,
+    request: [u8; 32],
+}
+
+impl Replies {
+    pub(crate) fn new(db: &Database) -> Self {
+        Self {
+            db: db.clone(),
+            under_way: Arc::default(),
+        }
+    }
+
+    fn claim(&self, asked: Asked) -> Result<Claim, Problem> {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match under_way.insert(asked.slot.clone()) {
+            true => Ok(Claim {
+                asked,
+                under_way: self.under_way.clone(),
+            }),
+            false => {
+                let detail = "the first request with this key is still under way; try again";
+                Err(Problem::new(codes::IDEMPOTENCY_IN_FLIGHT, detail).retry_later())
+            }
+        }
+    }
+
+    async fn find(&self, asked: &Asked) -> Result<Option<Reply>, Problem> {
+        let asked = asked.clone();
+        let now_ms = self.db.now_ms();
+        let read = self
+            .db
+            .read(move |rows| match store::find(rows, &asked.slot, now_ms)? {
+                Some(kept) => kept.replay(&asked).map(Some),
+                None => Ok(None),
+            });
+        Ok(read.await?)
+    }
+}
+
+impl Once {
+    /// Runs `work` in a transaction, as [`Database::write`] does, and keeps the reply in it.
+    pub async fn write(
+        self,
+        work: impl FnOnce(&Tx<'_>) -> Result<Reply, Problem> + Send + 'static,
+    ) -> Result<Reply, Problem> {
+        let Self { replies, claim } = self;
+        let db = &replies.db;
+        let Some(claim) = claim else {
+            return Ok(db.write(work).await?);
+        };
+        let (asked, stream) = (claim.asked.clone(), db.stream());
+        let write = db.write(move |tx| asked.once(tx, stream, work));
+        let reply = write.await?;
+        drop(claim); // only now; and a client that goes away gives it back earlier, when the write is in the queue
+        Ok(reply)
+    }
+}
+
+impl Asked {
+    /// Whoever went away may have left a write in the queue, so the question is asked once more where it decides.
+    fn once(
+        &self,
+        tx: &Tx<'_>,
+        stream: &str,
+        work: impl FnOnce(&Tx<'_>) -> Result<Reply, Problem>,
+    ) -> Result<Reply, Problem> {
+        if let Some(kept) = store::find(tx, &self.slot, tx.now_ms())? {
+            return kept.replay(self);
+        }
+        let reply = work(tx)?;
+        let place = Place::new(stream, tx.head()?);
+        let reply = reply.with(POSITION, place.header());
+        store::forget_some(tx, tx.now_ms())?;
+        store::keep(tx, self, &reply, tx.now_ms())?;
+        Ok(reply)
+    }
+}
+
+/// A stored reply, and what it was the reply to.
+struct Kept {
+    request: [u8; 32],
+    reply: Reply,
+}
+
+impl Kept {
+    fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
+        if self.request != asked.request {
+            let detail =
+                "this key was sent before with another request; choose a new key for a new request";
+            return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
+        }
+        let replayed = HeaderValue::from_static("true");
+        Ok(self.reply.with(REPLAYED, replayed))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&self.asked.slot);
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
+    type Rejection = Settled;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Settled> {
+        let (mut parts, body) = request.into_parts();
+        let slot = slot(&mut parts, state).await?;
+        let replies = replies(&parts)?;
+        let path = parts.uri.path_and_query();
+        let path = path.map_or_else(String::new, ToString::to_string);
+        let body = body_of(parts, body, state).await?;
+        let claim = match slot {
+            None => None,
+            Some(slot) => {
+                let request = digest(&path, &body);
+                let claim = replies.claim(Asked { slot, request })?;
+                if let Some(reply) = replies.find(&claim.asked).await? {
+                    return Err(Settled::Replayed(reply));
+                }
+                Some(claim)
+            }
+        };
+        let json = extract::read(&body)?;
+        Ok(Self(json, Once { replies, claim }))
+    }
+}
+
+async fn body_of<S: Send + Sync>(
+    parts: Parts,
+    body: Body,
+    state: &S,
+) -> Result<axum::body::Bytes, Problem> {
+    extract::receive_json(Request::from_parts(parts, body), state).await
+}
+
+/// A programmer's mistake: these routes are served without [`api`](crate::api).
+#[derive(Debug, thiserror::Error)]
+#[error("a route that takes Idempotency-Key is not behind service_kit::api")]
+struct NotBehindApi;
+
+fn replies(parts: &Parts) -> Result<Replies, Problem> {
+    let replies = parts.extensions.get::<Replies>().cloned();
+    replies.ok_or_else(|| Problem::internal(&NotBehindApi))
+}
+
+async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slot>, Problem> {
+    let Some(key) = key(&parts.headers)? else {
+        return Ok(None);
+    };
+    let scope = parts.extensions.get::<CallerScope>();
+    let caller = scope.map_or("anonymous", |CallerScope(caller)| caller);
+    Ok(Some(Slot {
+        caller: caller.to_owned(),
+        route: route(parts, state).await,
+        key,
+    }))
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut sent = headers.get_all(KEY).iter();
+    let key = match (sent.next(), sent.next()) {
+        (None, _) => return Ok(None),
+        (Some(key), None) => key.to_str().ok().filter(|key| is_key(key)),
+        (Some(_), Some(_)) => None,
+    };
+    let key = key.ok_or_else(|| {
+        let detail =
+            format!("a key is 1 to {MAX_KEY_CHARACTERS} visible ASCII characters, sent once");
+        Problem::new(codes::INVALID_IDEMPOTENCY_KEY, detail)
+    })?;
+    Ok(Some(key.to_owned()))
+}
+
+fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY_CHARACTERS).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// `POST /orders/{id}/cancel id=0198…`
+async fn route<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
+    let declared = parts.extensions.get::<MatchedPath>();
+    let declared = declared.map_or_else(|| parts.uri.path(), MatchedPath::as_str);
+    let mut route = format!("{} {declared}", parts.method);
+    if let Ok(values) = RawPathParams::from_request_parts(parts, state).await {
+        for (name, value) in &values {
+            route.push_str(&format!(" {name}={value}"));
+        }
+    }
+    route
+}
+
+/// Their lengths cannot be mistaken for each other: no path contains a zero byte.
+fn digest(path: &str, body: &[u8]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(path);
+    digest.update([0]);
+    digest.update(body);
+    digest.finalize().into()
+}
+
+impl From<Problem> for Settled {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+impl IntoResponse for Settled {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(problem) => problem.into_response(),
+            Self::Replayed(reply) => reply.into_response(),
+        }
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slot = self.claim.as_ref().map(|claim| &claim.asked.slot);
+        f.debug_struct("Once")
+            .field("slot", &slot)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_visible_has_an_end_and_comes_once() {
+        let read = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(KEY, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            }
+            key(&headers).map_err(|problem| problem.code())
+        };
+        let longest = "x".repeat(MAX_KEY_CHARACTERS);
+        assert_eq!(read(&[]), Ok(None));
+        for good in ["1", "\"8e03978e-40d5\"", "a,b;c", &longest] {
+            assert_eq!(read(&[good]), Ok(Some(good.to_owned())));
+        }
+        for bad in ["", "a b", "é", "a\tb", &format!("{longest}x")] {
+            assert_eq!(read(&[bad]), Err(codes::INVALID_IDEMPOTENCY_KEY), "{bad}");
+        }
+        assert_eq!(read(&["1", "1"]), Err(codes::INVALID_IDEMPOTENCY_KEY));
+    }
+
+    #[test]
+    fn another_path_query_or_body_is_another_request() {
+        let same = digest("/users", b"{}");
+        assert_eq!(digest("/users", b"{}"), same);
+        for (path, body) in [("/user", "s{}"), ("/users?a", "{}"), ("/users", "{ }")] {
+            assert_ne!(digest(path, body.as_bytes()), same, "{path} {body}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The statements of `kit_reply`, and its limits.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use relay::rusqlite::types::Type;
+use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+
+use super::{Asked, Kept, Slot};
+use crate::{Problem, Reply};
+
+/// The kit's table. A service that takes `Idempotency-Key` has it among its migrations.
+pub const IDEMPOTENCY_MIGRATION: &str = include_str!("../../migrations/idempotency.sql");
+/// For how long a reply is kept.
+pub const REPLIES_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many are kept. Beyond it the oldest go before their time: a table that grows without end would fill the disk.
+pub const MAX_KEPT_REPLIES: u64 = 1_000_000;
+/// The largest body of a reply that can be kept.
+pub const MAX_KEPT_REPLY_BYTES: usize = 64 * 1024;
+/// Replies that one write forgets, at most. It keeps one, so the table shrinks as long as there are old ones.
+const FORGOTTEN_AT_ONCE: u64 = 8;
+
+/// A reply of ours that could not be given once more; ours to mend, so the effect is undone.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unkeepable {
+    #[error("a reply of {0} bytes is too large to be kept for its Idempotency-Key")]
+    TooLarge(usize),
+    #[error("a reply has a header {0} that is no text, and cannot be kept for its Idempotency-Key")]
+    NoText(HeaderName),
+    #[error("a reply with status {0} cannot be kept for its Idempotency-Key")]
+    NoSuccess(StatusCode),
+}
+
+/// The reply that is kept for the slot and not too old.
+pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Result<Option<Kept>> {
+    rows.prepare_cached(
+        "select request, status, headers, body from kit_reply
+         where caller = ?1 and route = ?2 and key = ?3 and stored_at_ms > ?4",
+    )?
+    .query_row(
+        (&slot.caller, &slot.route, &slot.key, kept_since(now_ms)),
+        kept,
+    )
+    .optional()
+}
+
+/// Takes the place of one that was too old.
+pub(super) fn keep(
+    rows: &Connection,
+    Asked { slot, request }: &Asked,
+    reply: &Reply,
+    now_ms: u64,
+) -> Result<(), Problem> {
+    let headers = to_text(reply).map_err(|error| Problem::internal(&error))?;
+    rows.prepare_cached(
+        "insert or replace into kit_reply (caller, route, key, request, status, headers, body, stored_at_ms)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute((
+        &slot.caller,
+        &slot.route,
+        &slot.key,
+        request,
+        reply.status.as_u16(),
+        headers,
+        &reply.body[..],
+        now_ms,
+    ))?;
+    Ok(())
+}
+
+/// Forgets a few of those that are too old, or too many.
+pub(super) fn forget_some(rows: &Connection, now_ms: u64) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "delete from kit_reply where id in (
+           select id from kit_reply where stored_at_ms <= ?1 order by stored_at_ms limit ?2)",
+    )?
+    .execute((kept_since(now_ms), FORGOTTEN_AT_ONCE))?;
+    forget_beyond(rows, MAX_KEPT_REPLIES)
+}
+
+/// Ids are given in a row, so those within `limit` of the last are never more than that.
+fn forget_beyond(rows: &Connection, limit: u64) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "delete from kit_reply where id in (
+           select id from kit_reply where id <= (select max(id) from kit_reply) - ?1 order by id limit ?2)",
+    )?
+    .execute((limit, FORGOTTEN_AT_ONCE))?;
+    Ok(())
+}
+
+fn kept_since(now_ms: u64) -> u64 {
+    let kept_for = u64::try_from(REPLIES_KEPT_FOR.as_millis()).unwrap_or(u64::MAX);
+    now_ms.saturating_sub(kept_for)
+}
+
+fn to_text(reply: &Reply) -> Result<String, Unkeepable> {
+    if !reply.status.is_success() {
+        return Err(Unkeepable::NoSuccess(reply.status));
+    }
+    if reply.body.len() > MAX_KEPT_REPLY_BYTES {
+        return Err(Unkeepable::TooLarge(reply.body.len()));
+    }
+    let pair = |(name, value): (&HeaderName, &HeaderValue)| match value.to_str() {
+        Ok(text) => Ok((name.to_string(), text.to_owned())),
+        Err(_) => Err(Unkeepable::NoText(name.clone())),
+    };
+    let headers = reply.headers.iter().map(pair);
+    let headers = headers.collect::<Result<Vec<_>, _>>()?;
+    Ok(serde_json::to_string(&headers).expect("pairs of texts are JSON"))
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let status = StatusCode::from_u16(row.get(1)?).map_err(|error| unreadable(1, error))?;
+    Ok(Kept {
+        request: row.get(0)?,
+        reply: Reply {
+            status,
+            headers: headers(&row.get::<_, String>(2)?)?,
+            body: row.get::<_, Vec<u8>>(3)?.into(),
+        },
+    })
+}
+
+fn headers(text: &str) -> rusqlite::Result<HeaderMap> {
+    let pairs: Vec<(String, String)> =
+        serde_json::from_str(text).map_err(|error| unreadable(2, error))?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let name: HeaderName = name.parse().map_err(|error| unreadable(2, error))?;
+        let value: HeaderValue = value.parse().map_err(|error| unreadable(2, error))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// Not written by this program.
+fn unreadable(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Connection {
+        let rows = Connection::open_in_memory().unwrap();
+        rows.execute_batch(IDEMPOTENCY_MIGRATION).unwrap();
+        rows
+    }
+
+    fn asked(key: impl ToString) -> Asked {
+        Asked {
+            slot: Slot {
+                caller: "anonymous".to_owned(),
+                route: "POST /users".to_owned(),
+                key: key.to_string(),
+            },
+            request: [7; 32],
+        }
+    }
+
+    fn reply() -> Reply {
+        Reply::json(StatusCode::CREATED, &"ü")
+    }
+
+    fn count(rows: &Connection) -> u64 {
+        let sql = "select count(*) from kit_reply";
+        rows.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    #[test]
+    fn a_reply_is_kept_byte_for_byte_for_a_day() {
+        let (rows, now) = (rows(), 10 * DAY_MS);
+        keep(&rows, &asked("a"), &reply(), now).unwrap();
+        let found = |asked: &Asked, at: u64| find(&rows, &asked.slot, at).unwrap();
+        for at in [now, now + DAY_MS - 1, now - DAY_MS] {
+            let kept = found(&asked("a"), at).unwrap();
+            assert_eq!((kept.request, kept.reply), ([7; 32], reply()));
+        }
+        assert!(found(&asked("a"), now + DAY_MS).is_none());
+        assert!(found(&asked("b"), now).is_none());
+        for other in [
+            |slot: &mut Slot| slot.caller.push('x'),
+            |slot: &mut Slot| slot.route.push('x'),
+        ] {
+            let mut asked = asked("a");
+            other(&mut asked.slot);
+            assert!(found(&asked, now).is_none());
+        }
+        keep(&rows, &asked("a"), &reply(), now + DAY_MS).unwrap();
+        assert_eq!(count(&rows), 1);
+    }
+
+    #[test]
+    fn old_ones_are_forgotten_a_few_at_a_time_and_young_ones_are_not() {
+        let rows = rows();
+        for n in 0..20 {
+            keep(&rows, &asked(n), &reply(), 1).unwrap();
+        }
+        keep(&rows, &asked("young"), &reply(), 2).unwrap();
+        for left in [13, 5, 1, 1] {
+            forget_some(&rows, DAY_MS + 1).unwrap();
+            assert_eq!(count(&rows), left);
+        }
+        assert!(
+            find(&rows, &asked("young").slot, DAY_MS + 1)
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn beyond_a_number_the_oldest_go() {
+        let rows = rows();
+        for n in 0..12 {
+            keep(&rows, &asked(n), &reply(), 1).unwrap();
+        }
+        for left in [4, 3, 3] {
+            forget_beyond(&rows, 3).unwrap();
+            assert_eq!(count(&rows), left);
+        }
+        assert!(find(&rows, &asked(11).slot, 1).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_given_again_is_not_kept() {
+        let rows = rows();
+        let large = "x".repeat(MAX_KEPT_REPLY_BYTES);
+        let no_text = HeaderValue::from_bytes(b"\xff").unwrap();
+        for unkeepable in [
+            Reply::json(StatusCode::OK, &large),
+            Reply::json(StatusCode::CONFLICT, &1),
+            reply().with(HeaderName::from_static("x-any"), no_text),
+        ] {
+            let refused = keep(&rows, &asked("a"), &unkeepable, 1).unwrap_err();
+            assert_eq!(refused.code(), crate::codes::INTERNAL);
+        }
+        assert_eq!(count(&rows), 0);
+    }
+
+    #[test]
+    fn the_oldest_are_found_by_their_index() {
+        let rows = rows();
+        let sql = "explain query plan select id from kit_reply where stored_at_ms <= 1 order by stored_at_ms limit 8";
+        let plan: String = rows.query_row(sql, [], |row| row.get(3)).unwrap();
+        assert!(plan.contains("kit_reply_by_age"), "{plan}");
+    }
+}
