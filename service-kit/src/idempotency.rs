@@ -282,14 +282,14 @@ fn is_key(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// `POST /orders/{id}/cancel id=0198…`
+/// `POST /orders/{id}/cancel id="0198…"`
 async fn route<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
     let declared = parts.extensions.get::<MatchedPath>();
     let declared = declared.map_or_else(|| parts.uri.path(), MatchedPath::as_str);
     let mut route = format!("{} {declared}", parts.method);
     if let Ok(values) = RawPathParams::from_request_parts(parts, state).await {
         for (name, value) in &values {
-            route.push_str(&format!(" {name}={value}"));
+            route.push_str(&format!(" {name}={value:?}")); // quoted: no value can look like two
         }
     }
     route
