@@ -221,19 +221,33 @@ fn fold_again(tx: &Tx<'_>) -> Result<(), ApplyError> {
 
 /// The answers of these reactions are in no log any more: they give them again.
 fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), ApplyError> {
-    let mut last = BTreeMap::new();
-    if !consumers.is_empty() {
-        each_after(tx, 0, |record| {
-            // An answer that was cut in two is none: its event is read again.
-            let cause = consumer::Cause::of(record).filter(consumer::Cause::is_answered);
-            last.extend(cause.map(|cause| (cause.consumer().to_owned(), cause)));
-            Ok(())
-        })?;
+    if consumers.is_empty() {
+        return Ok(());
     }
+    let mut last = BTreeMap::new();
+    each_answer(tx, |cause| {
+        last.insert(cause.consumer().to_owned(), cause);
+        Ok(())
+    })?;
     for consumer in consumers {
         consumer::take_back(tx, consumer, last.get(consumer))?;
     }
-    Ok(())
+    // A dead letter may have been answered after later events: those are behind the last answer, and answered all the same.
+    each_answer(tx, |cause| match consumers.contains(cause.consumer()) {
+        true => Ok(cause.came_home(tx)?),
+        false => Ok(()),
+    })
+}
+
+/// Every whole answer in the log. One that was cut in two is none: its event is read again.
+fn each_answer(
+    tx: &Tx<'_>,
+    mut work: impl FnMut(consumer::Cause) -> Result<(), ApplyError>,
+) -> Result<(), ApplyError> {
+    each_after(tx, 0, |record| {
+        let cause = consumer::Cause::of(record).filter(consumer::Cause::is_answered);
+        cause.map_or(Ok(()), &mut work)
+    })
 }
 
 /// Every row of the outbox after a place. One read hands out only so many bytes, so it takes several.

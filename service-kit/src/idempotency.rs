@@ -36,9 +36,17 @@ pub const MAX_KEY_CHARACTERS: usize = 255;
 /// A JSON body as [`Json`](crate::Json) takes it, and the way to act on it once. Its migration,
 /// [`IDEMPOTENCY_MIGRATION`], must be among the service's.
 ///
-/// ```ignore
-/// async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Result<Reply, Problem> {
-///     once.write(move |tx| { ...; Ok(Reply::created(&location, etag, &view)) }).await
+/// ```
+/// # use service_kit::{ETag, Idempotent, Problem, Reply};
+/// # #[derive(serde::Deserialize)] struct NewNote { text: String }
+/// # #[derive(serde::Serialize)] struct Note { id: i64, text: String }
+/// async fn note(Idempotent(new, once): Idempotent<NewNote>) -> Result<Reply, Problem> {
+///     let write = once.write(move |tx| {
+///         tx.execute("insert into notes (text) values (?1)", [&new.text])?;
+///         let note = Note { id: tx.last_insert_rowid(), text: new.text };
+///         Ok(Reply::created(&format!("/notes/{}", note.id), ETag(1), &note))
+///     });
+///     write.await
 /// }
 /// ```
 ///
@@ -274,14 +282,14 @@ fn is_key(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// `POST /orders/{id}/cancel id=0198…`
+/// `POST /orders/{id}/cancel id="0198…"`
 async fn route<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
     let declared = parts.extensions.get::<MatchedPath>();
     let declared = declared.map_or_else(|| parts.uri.path(), MatchedPath::as_str);
     let mut route = format!("{} {declared}", parts.method);
     if let Ok(values) = RawPathParams::from_request_parts(parts, state).await {
         for (name, value) in &values {
-            route.push_str(&format!(" {name}={value}"));
+            route.push_str(&format!(" {name}={value:?}")); // quoted: no value can look like two
         }
     }
     route

@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where SQL may stand. In the harness it looks at databases from outside.
 const SQL_ROOMS: &[&str] = &[
     "relay/src",
+    "service-kit/src/idempotency/store",
     "user-service/src/store",
     "orders-service/src/store",
     "orders-service/src/cache",
