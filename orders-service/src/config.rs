@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use clap::Parser;
 use event_schema::OrderEvent;
 use relay::{Consumer, Database, Options, Producer};
-use service_kit::{About, BaseUrl, CommonArgs, HttpProducer, Program, Token, Veiled};
+use service_kit::{About, BaseUrl, CommonArgs, HttpProducer, Program, Routes, Token, Veiled};
 
 use crate::cache::users;
 use crate::user_api::UserApi;
@@ -25,7 +24,7 @@ pub const ABOUT: About = About {
     has_keys: false,
 };
 
-/// The token that user-service wants for its snapshots.
+/// The token that user-service wants of this service.
 const USERS_READ_TOKEN: &str = "FREEHOLD_USERS_READ_TOKEN";
 
 /// Owns orders: places and shows them over HTTP, tells the other services through stream ORDERS, and keeps a cache of
@@ -36,8 +35,8 @@ pub struct Config {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Where user-service answers HTTP. Asked once, for at most 2 s, when an order names a user who is not in the cache; and
-    /// for a snapshot, when the cache cannot follow the stream any more, with the token in FREEHOLD_USERS_READ_TOKEN
+    /// Where user-service answers HTTP, to the token in FREEHOLD_USERS_READ_TOKEN. Asked once, for at most 2 s, when an order
+    /// names a user who is not in the cache; and for a snapshot, when the cache cannot follow the stream any more
     #[arg(
         long,
         env = "FREEHOLD_USERS_URL",
@@ -63,8 +62,9 @@ impl Program for Config {
         Ok(vec![users::consumer(self.users()?)])
     }
 
-    fn routes(&self, db: &Database) -> anyhow::Result<Router> {
-        let user_api = UserApi::new(self.users_url()?)?;
+    fn routes(&self, db: &Database) -> anyhow::Result<Routes> {
+        let token = Token::from_env(USERS_READ_TOKEN).ok(); // `users` has told what to set
+        let user_api = UserApi::new(self.users_url()?, token)?;
         Ok(http::routes(db.clone(), user_api))
     }
 }
@@ -80,7 +80,7 @@ impl Config {
         Ok(match Token::from_env(USERS_READ_TOKEN) {
             Ok(token) => Some(Arc::new(HttpProducer::new(url, token, USERS_READ_TOKEN)?)),
             Err(cure) => {
-                tracing::warn!(%cure, "user-service cannot be asked for snapshots");
+                tracing::warn!(%cure, "user-service cannot be asked, neither for users nor for snapshots");
                 None
             }
         })

@@ -3,11 +3,10 @@
 mod codes;
 mod orders;
 
-use axum::Router;
-use axum::routing::{get, post};
 use relay::{Database, chain};
-use service_kit::Problem;
+use service_kit::{Problem, Routes, routes};
 
+use crate::config::ABOUT;
 use crate::domain::{InvalidAmount, InvalidCurrency};
 use crate::user_api::{Unavailable, UserApi};
 
@@ -18,10 +17,14 @@ struct App {
     user_api: UserApi,
 }
 
-pub fn routes(db: Database, user_api: UserApi) -> Router {
-    Router::new()
-        .route("/orders", post(orders::place).get(orders::list))
-        .route("/orders/{id}", get(orders::read))
+/// What this service is for, to a reader of its documentation.
+const PURPOSE: &str = "Owns orders: places and shows them, and tells the other services through stream ORDERS. Operators may do everything; other services may read.";
+
+pub fn routes(db: Database, user_api: UserApi) -> Routes {
+    Routes::new(ABOUT.name, PURPOSE)
+        .problems(codes::ALL)
+        .routes(routes!(orders::place, orders::list))
+        .routes(routes!(orders::read))
         .with_state(App { db, user_api })
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 use event_schema::{UserId, Version};
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
-use service_kit::{BaseUrl, http_client};
+use service_kit::{BaseUrl, Token, http_client};
 
 /// A way to user-service. Clones share their connections.
 #[derive(Clone)]
 pub struct UserApi {
     client: Client,
     url: BaseUrl,
+    token: Option<Token>,
 }
 
 /// A user as the owner shows one, as far as orders need it.
@@ -26,6 +27,10 @@ pub struct KnownUser {
 pub enum Unavailable {
     #[error("user-service did not answer")]
     Silent(#[source] reqwest::Error),
+    #[error(
+        "user-service does not let this service in: give both the same FREEHOLD_USERS_READ_TOKEN"
+    )]
+    Shut,
     #[error("user-service answered {0}, and nothing that says who the user is")]
     Unclear(StatusCode),
 }
@@ -34,22 +39,24 @@ pub enum Unavailable {
 const DEADLINE: Duration = Duration::from_secs(2);
 
 impl UserApi {
-    pub fn new(url: BaseUrl) -> Result<Self, reqwest::Error> {
+    /// Without a token user-service lets nobody in, and says so.
+    pub fn new(url: BaseUrl, token: Option<Token>) -> Result<Self, reqwest::Error> {
         let client = http_client().timeout(DEADLINE).build()?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, token })
     }
 
     /// Asks once who the user is. `None`: there is no such user.
     pub async fn find(&self, id: UserId) -> Result<Option<KnownUser>, Unavailable> {
-        let response = self
-            .client
-            .get(format!("{}/users/{id}", self.url))
-            .send()
-            .await;
-        let response = response.map_err(silent)?;
+        let request = self.client.get(format!("{}/users/{id}", self.url));
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
+        let response = request.send().await.map_err(silent)?;
         match response.status() {
             StatusCode::OK => read(response).await.map(Some),
             StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Unavailable::Shut),
             other => Err(Unavailable::Unclear(other)),
         }
     }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
 mod answers;
 mod api;
 mod args;
@@ -7,20 +8,24 @@ mod base_url;
 mod bearer;
 pub mod codes;
 mod command;
+mod docs;
 mod door;
 mod exit;
 mod extract;
 mod files;
 mod health;
 mod host;
+mod limits;
 mod logs;
 mod monitor;
+mod openapi;
 mod operator_api;
 mod page;
 mod patient;
 mod problem;
 mod producer;
 mod program;
+mod routes;
 mod row;
 mod server;
 mod service;
@@ -29,6 +34,10 @@ mod signals;
 pub mod testing;
 mod version;
 
+pub use access::{
+    Access, Caller, Device, Enrolled, InvalidHash, NewToken, Operator, OtherService, Reader,
+    TokenHash,
+};
 pub use answers::MAX_SNAPSHOTS;
 pub use api::{MAX_BODY_BYTES, MAX_REQUEST_TIME, api};
 pub use args::{About, CommonArgs, Loopback, Veiled};
@@ -36,13 +45,20 @@ pub use base_url::{BaseUrl, http_client};
 pub use bearer::Token;
 pub use exit::{Outcome, exit};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
+pub use limits::Limits;
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::MAX_STALL_TIME;
 pub use problem::{Code, Problem};
 pub use producer::HttpProducer;
 pub use program::{Program, main};
+pub use routes::Routes;
 pub use row::parsed;
 pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME};
 pub use service::Service;
+pub use utoipa_axum::routes;
 pub use version::{ETag, IfMatch, VersionMismatch};
+
+/// For [`problem_codes!`], whose users need not know axum.
+#[doc(hidden)]
+pub use axum::http::StatusCode as __StatusCode;

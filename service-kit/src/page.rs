@@ -4,12 +4,14 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Some items, and where the next ones begin.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// To be sent back as `cursor`; null on the last page.
+    #[schema(example = "c1.0191d1a0-0000-7000-8000-000000000000")]
     pub next_cursor: Option<String>,
 }
 

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use axum::Router;
 use clap::Parser;
 use event_schema::UserEvent;
 use relay::{Database, Options};
-use service_kit::{About, CommonArgs, Program};
+use service_kit::{About, CommonArgs, Program, Routes};
 
 use crate::{MIGRATIONS, events, http, store};
 
@@ -52,7 +51,7 @@ impl Program for Config {
         Some(keys.unwrap_or_else(|| beside(&self.common.database)))
     }
 
-    fn routes(&self, db: &Database) -> anyhow::Result<Router> {
+    fn routes(&self, db: &Database) -> anyhow::Result<Routes> {
         Ok(http::routes(db.clone()))
     }
 }

@@ -8,7 +8,8 @@ use event_schema::{OrderId, UserId, Version};
 use jiff::Timestamp;
 use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
-use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
+use service_kit::{Cursor, ETag, Json, Limit, Operator, Page, Path, Problem, Query, Reader};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{App, codes};
 use crate::cache::users::{self, CachedUser};
@@ -17,45 +18,88 @@ use crate::user_api::KnownUser;
 use crate::{events, store};
 
 /// An order as its owner shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Order)]
 pub(super) struct OrderView {
+    #[schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000001")]
     id: OrderId,
+    #[schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000000")]
     user_id: UserId,
+    /// In the currency's minor unit.
+    #[schema(example = 1250)]
     amount_minor: i64,
+    #[schema(example = "EUR")]
     currency: String,
+    #[schema(example = "placed")]
     status: &'static str,
+    /// Counts the order's changes, from 1. It is the `ETag` too.
+    #[schema(minimum = 1, example = 1)]
     version: u64,
     /// RFC 3339, UTC.
+    #[schema(format = DateTime, example = "2026-11-22T18:30:00Z")]
     created_at: String,
     user: UserView,
 }
 
 /// The order's user, as the cache or the owner has just told: null where this service does not know, yet or any more.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrderUser)]
 struct UserView {
+    #[schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000000")]
     id: UserId,
+    #[schema(example = "Ada Lovelace")]
     name: Option<String>,
+    #[schema(example = 1)]
     version: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// What somebody wants.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewOrder {
+    #[schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000000")]
     user_id: UserId,
+    /// In the currency's minor unit; more than nothing.
+    #[schema(minimum = 1, example = 1250)]
     amount_minor: i64,
+    /// Three letters, ISO 4217.
+    #[schema(example = "EUR")]
     currency: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Only the orders of this user.
+    #[param(value_type = Option<String>, format = Uuid)]
     user_id: Option<UserId>,
+    /// Where the page begins: the `next_cursor` of the one before.
+    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000001")]
     cursor: Option<Cursor<OrderId>>,
+    /// How many items, at most.
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Limit,
 }
 
+/// Place an order
+#[utoipa::path(
+    post, path = "/orders", tag = "orders", security(("operator" = [])), request_body = NewOrder,
+    responses((
+        status = 201, description = "Placed", body = OrderView,
+        headers(
+            ("Location" = String, description = "The order's path"),
+            ("ETag" = String, description = "Its version, in quotes"),
+        ),
+    )),
+    extensions(("x-problems" = json!([
+        codes::INVALID_AMOUNT.name(), codes::INVALID_CURRENCY.name(), codes::UNKNOWN_USER.name(),
+        codes::USERS_UNAVAILABLE.name(),
+    ])))
+)]
 pub(super) async fn place(
+    _: Operator,
     State(app): State<App>,
     Json(NewOrder {
         user_id,
@@ -78,7 +122,18 @@ pub(super) async fn place(
     Ok((StatusCode::CREATED, location, shown(order, Some(user))))
 }
 
+/// Read an order
+#[utoipa::path(
+    get, path = "/orders/{id}", tag = "orders", security(("operator" = []), ("service" = [])),
+    params(("id" = String, Path, format = Uuid, description = "The order's id")),
+    responses((
+        status = 200, description = "The order, with its user as far as known here", body = OrderView,
+        headers(("ETag" = String, description = "The order's version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([codes::ORDER_NOT_FOUND.name()])))
+)]
 pub(super) async fn read(
+    _: Reader,
     State(app): State<App>,
     Path(id): Path<OrderId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -90,9 +145,16 @@ pub(super) async fn read(
     Ok(shown(order, user))
 }
 
+/// List orders
+///
 /// In the order of placing. An order that is placed while one pages may be missed: ids are drawn just before the
 /// commit, and two commits can swap.
+#[utoipa::path(
+    get, path = "/orders", tag = "orders", security(("operator" = []), ("service" = [])), params(ListQuery),
+    responses((status = 200, description = "One page", body = Page<OrderView>))
+)]
 pub(super) async fn list(
+    _: Reader,
     State(app): State<App>,
     Query(ListQuery {
         user_id,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use event_schema::{UserCreated, UserDeleted, UserEvent, UserId, Version};
 use orders_service::cache::users;
 use orders_service::user_api::UserApi;
@@ -22,6 +22,9 @@ pub struct World {
     asked: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
+
+/// What user-service wants of this service.
+const TOKEN: &str = "a-token-of-this-test";
 
 /// What user-service does when it is asked.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +46,10 @@ impl World {
             .unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let url = users.start(asked.clone()).await;
-        let user_api = UserApi::new(url.parse().unwrap()).unwrap();
+        let user_api = UserApi::new(url.parse().unwrap(), Some(TOKEN.parse().unwrap())).unwrap();
         let routes = http::routes(db.clone(), user_api);
         Self {
-            api: TestApi::new(service_kit::api(routes, Monitor::new(&db))),
+            api: TestApi::of(routes, Monitor::new(&db)),
             db,
             asked,
             _folder: folder,
@@ -171,9 +174,9 @@ impl FakeUsers {
     async fn start(self, asked: Arc<AtomicUsize>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answer = move || {
+        let answer = move |headers: HeaderMap| {
             asked.fetch_add(1, Ordering::Relaxed);
-            self.answer()
+            self.answer_to(headers)
         };
         let routes = Router::new().route("/users/{id}", axum::routing::get(answer));
         match self {
@@ -183,7 +186,12 @@ impl FakeUsers {
         url
     }
 
-    async fn answer(self) -> (StatusCode, &'static str) {
+    /// It knows this service by its token.
+    async fn answer_to(self, headers: HeaderMap) -> (StatusCode, &'static str) {
+        let sent = headers.get("authorization").map(HeaderValue::as_bytes);
+        if sent != Some(format!("Bearer {TOKEN}").as_bytes()) {
+            return (StatusCode::UNAUTHORIZED, "");
+        }
         match self {
             Self::Answer(status) => (StatusCode::from_u16(status).unwrap(), ""),
             Self::Show(body) => (StatusCode::OK, body),
