@@ -28,6 +28,9 @@ const METHODS: [(&str, Method); 5] = [
     ("delete", Method::DELETE),
 ];
 
+/// What every service has, in this order.
+const COMMON_GROUPS: [&str; 3] = ["other services", "health", "about"];
+
 /// What a reader of the document must know before the first call.
 const RULES: &str = "Send `Authorization: Bearer TOKEN`; `token new operator NAME` of the service's program makes a token. \
 Refusals are `application/problem+json`; programs compare `code`. Versions travel as `ETag` and `If-Match`. Lists come in \
@@ -62,10 +65,22 @@ impl Document {
             let methods = methods.collect();
             guards.routes.insert(path.clone(), methods);
         }
+        json["tags"] = groups(&json["paths"]);
         json["components"]["securitySchemes"] = security_schemes();
         json["components"]["schemas"]["Problem"] = problem_schema();
         Self { json, guards }
     }
+}
+
+/// The groups of operations in the order of reading: a service's own first.
+fn groups(paths: &Value) -> Value {
+    let items = paths.as_object().into_iter().flatten();
+    let operations = items.flat_map(|(_, item)| item.as_object().into_iter().flatten());
+    let names = operations.filter_map(|(_, operation)| operation["tags"][0].as_str());
+    let mut names: Vec<&str> = names.collect();
+    names.sort_by_key(|name| (COMMON_GROUPS.iter().position(|of| of == name), *name));
+    names.dedup();
+    names.into_iter().map(|name| json!({"name": name})).collect()
 }
 
 fn operations(item: &mut Value) -> impl Iterator<Item = (Method, &mut Map<String, Value>)> {

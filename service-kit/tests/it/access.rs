@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use serde_json::json;
 use service_kit::testing::{self, DEVICE, SERVICE, TestApi, assert_documented, request};
 use service_kit::{
     Caller, Json, Limits, Monitor, NewToken, Operator, Path, Problem, Reader, Routes, Token, routes,
@@ -239,6 +240,8 @@ async fn the_document_is_whole_and_true() {
         assert_eq!(schemes[who]["scheme"], "bearer");
     }
     assert_eq!(document["info"]["title"], "kit");
+    let groups = json!([{"name": "things"}, {"name": "health"}, {"name": "about"}]);
+    assert_eq!(document["tags"], groups, "its own first");
 }
 
 #[tokio::test]
