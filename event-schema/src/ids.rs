@@ -16,6 +16,11 @@ macro_rules! id {
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
         )]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(
+            feature = "openapi",
+            schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000000")
+        )]
         #[serde(transparent)]
         #[schemars(inline)]
         pub struct $name(#[serde(deserialize_with = "uuid")] Uuid);
@@ -103,6 +108,8 @@ fn uuid<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = u64, minimum = 1, example = 2))]
 #[serde(transparent)]
 #[schemars(inline)]
 pub struct Version(NonZeroU64);

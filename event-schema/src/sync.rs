@@ -12,6 +12,7 @@ use crate::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, Version};
 /// What a driver wants to have happened. It is written down on the device in the transaction that shows it to the driver,
 /// and judged later by whoever owns the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Intent {
     pub intent_id: IntentId,
     /// Its place among the intents of this incarnation: 1, 2, 3 …
@@ -26,6 +27,7 @@ pub struct Intent {
     /// Of the arguments.
     pub schema_version: u32,
     /// A JSON object; what belongs in it depends on kind and schema version.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub arguments: serde_json::Value,
     /// The order's version that the driver had seen.
     pub base_version: Version,
@@ -38,6 +40,7 @@ pub struct Intent {
 
 /// Some intents of one incarnation, in the order of their places: the body of `POST /sync/intents`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Upload {
     pub incarnation: IncarnationId,
     /// 1 to 100.
@@ -46,11 +49,13 @@ pub struct Upload {
 
 /// The answer: one verdict for each intent, in the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verdicts {
     pub verdicts: Vec<Verdict>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verdict {
     pub intent_id: IntentId,
     #[serde(flatten)]
@@ -59,12 +64,16 @@ pub struct Verdict {
 
 /// What became of an intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Outcome {
     /// It had its effect, with the event at this place of the owner's log.
     Applied { at: u64 },
     /// It was judged before, as `first` says; nothing happened again.
-    Duplicate { first: Box<Outcome> },
+    Duplicate {
+        #[cfg_attr(feature = "openapi", schema(no_recursion))]
+        first: Box<Outcome>,
+    },
     /// What it wants is so already.
     Superseded {
         at: u64,
@@ -96,6 +105,7 @@ pub enum Outcome {
 
 /// An order as the driver who is to deliver it may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delivery {
     pub order_id: OrderId,
     pub status: String,
@@ -125,6 +135,7 @@ pub struct Delivery {
 /// The pages up to one that is `complete` are a checkpoint: a device applies them together, in one transaction, or not at
 /// all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FeedPage {
     /// What begins with this page replaces all that the device has: it was away for too long, or the line of events it
     /// followed has ended. Pages that follow until the checkpoint is complete belong to it.
@@ -142,6 +153,7 @@ pub struct FeedPage {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum FeedItem {
     /// This is how the delivery is now.
@@ -152,6 +164,7 @@ pub enum FeedItem {
 
 /// What has become of an intent since its verdict: somebody decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Judged {
     pub intent_id: IntentId,
     pub order_id: String,
@@ -162,6 +175,7 @@ pub struct Judged {
 
 /// The body of `POST /devices`: a device exchanges a one-time code for its credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enrolment {
     /// As the operator has read it out: letters and digits, with or without dashes, in any case.
     pub code: String,
@@ -171,6 +185,7 @@ pub struct Enrolment {
 
 /// The answer. The token is shown this once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enrolled {
     pub device_id: DeviceId,
     pub driver_id: DriverId,
@@ -187,6 +202,7 @@ pub struct PickUp {}
 
 /// The arguments of `deliver`, version 2. Version 1 had `comment`, which could be empty, for `note`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Deliver {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +211,7 @@ pub struct Deliver {
 
 /// The arguments of `report_problem`, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReportProblem {
     pub problem: String,
@@ -204,6 +221,7 @@ pub struct ReportProblem {
 
 /// The arguments of `decide_conflict`, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecideConflict {
     /// The intent in conflict.

@@ -15,7 +15,9 @@ pub fn draw() -> String {
     let chance = Uuid::new_v4();
     let letters = chance.as_bytes().iter().filter_map(letter);
     let drawn: Vec<char> = letters.take(CHARACTERS).collect();
-    let groups = drawn.chunks(4).map(|group| group.iter().collect::<String>());
+    let groups = drawn
+        .chunks(4)
+        .map(|group| group.iter().collect::<String>());
     groups.collect::<Vec<_>>().join("-")
 }
 

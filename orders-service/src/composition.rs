@@ -10,6 +10,7 @@ use event_schema::UserId;
 use relay::rusqlite::{self, Connection};
 use relay::{Consumer, ConsumerStatus, chain};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::cache::users::{self, CachedUser};
 use crate::user_api::{Found, KnownUser, UserApi, Why};
@@ -46,7 +47,8 @@ pub struct Users {
 }
 
 /// A user beside an order: who it is and who says so, or why that is not known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = OrderUser)]
 #[serde(untagged)]
 pub enum UserPart {
     Known {
@@ -62,14 +64,14 @@ pub enum UserPart {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     Cache,
     Owner,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "missing", rename_all = "snake_case")]
 pub enum Missing {
     /// The owner says so. It tells nobody which of the two it is.

@@ -1,17 +1,21 @@
 //! What can be set about this service, and what is fixed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Router;
 use clap::Parser;
 use event_schema::OrderEvent;
 use relay::{Consumer, Database, Options, Producer, System};
-use service_kit::{About, BaseUrl, CommonArgs, HttpProducer, Program, Token, Veiled};
+use service_kit::{
+    About, BaseUrl, CommonArgs, Enrolled, HttpProducer, Program, Routes, Token, Veiled,
+};
 
+use crate::access::Devices;
 use crate::cache::users;
+use crate::reactions::deleted_users;
 use crate::user_api::{Limits, UserApi};
-use crate::{MIGRATIONS, events, http, store};
+use crate::{MIGRATIONS, events, http, store, sync};
 
 pub const ABOUT: About = About {
     name: "orders-service",
@@ -23,7 +27,7 @@ pub const ABOUT: About = About {
     stream: OrderEvent::STREAM,
     readers: &[], // nobody yet
     share: store::orders::share,
-    has_keys: false,
+    has_keys: true,
 };
 
 /// The token that user-service wants for its snapshots, and is shown with every question.
@@ -47,6 +51,20 @@ pub struct Config {
         hide_env_values = true
     )]
     pub users_url: Veiled,
+
+    /// How many events a driver's device may be behind before it gets a snapshot of what it may know
+    #[arg(
+        long,
+        env = "FREEHOLD_FEED_TAIL",
+        value_name = "N",
+        default_value_t = sync::DEFAULT_TAIL
+    )]
+    pub feed_tail: u64,
+
+    /// The keys that seal the hashes of devices' tokens in events; made when it does not exist. Keep a copy of it, apart from
+    /// those of the database [default: beside the database, with .keys after its name]
+    #[arg(long, env = "FREEHOLD_ORDERS_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
 }
 
 impl Program for Config {
@@ -60,16 +78,33 @@ impl Program for Config {
         database()
     }
 
-    fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
-        Ok(vec![users::consumer(self.users()?)])
+    fn keys(&self) -> Option<PathBuf> {
+        Some(self.common.keys(self.keys.as_deref()))
     }
 
-    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Router> {
+    fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
+        Ok(vec![
+            users::consumer(self.users()?),
+            deleted_users::consumer(),
+        ])
+    }
+
+    fn enrolled(&self, db: &Database) -> Option<Arc<dyn Enrolled>> {
+        Some(Devices::of(db))
+    }
+
+    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Routes> {
         let cache = consumers
             .iter()
             .find(|known| known.name() == users::CONSUMER);
         let cache = cache.context("the consumer that keeps the cache of users is missing")?;
-        Ok(http::routes(db.clone(), self.user_api()?, cache.clone()))
+        let user_api = self.user_api()?;
+        Ok(http::routes(
+            db.clone(),
+            user_api,
+            cache.clone(),
+            self.feed_tail,
+        ))
     }
 }
 
@@ -91,7 +126,7 @@ impl Config {
         Ok(match Token::from_env(USERS_READ_TOKEN) {
             Ok(token) => Some(Arc::new(HttpProducer::new(url, token, USERS_READ_TOKEN)?)),
             Err(cure) => {
-                tracing::warn!(%cure, "user-service cannot be asked for snapshots");
+                tracing::warn!(%cure, "user-service cannot be asked, neither for users nor for snapshots");
                 None
             }
         })

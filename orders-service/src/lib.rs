@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
 pub mod cache;
+pub mod codes;
 pub mod composition;
 pub mod config;
 pub mod domain;

@@ -79,6 +79,10 @@ pub enum Why {
         status: StatusCode,
         retry_after: Option<Duration>,
     },
+    #[error(
+        "user-service does not let this service in: give both the same FREEHOLD_USERS_READ_TOKEN"
+    )]
+    Shut,
     #[error("user-service answered {0}, and nothing that says who the user is")]
     Unclear(StatusCode),
     #[error("there was no time left to ask user-service")]
@@ -217,6 +221,7 @@ impl UserApi {
                 status,
                 retry_after: self.retry_after(&response),
             }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Why::Shut),
             other => Err(Why::Unclear(other)),
         }
     }

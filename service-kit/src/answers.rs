@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use futures::stream::{self, Stream, StreamExt};
 use relay::{EventId, Holds, Line, Lines, LogError, Position, Producer, chain};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
-use crate::bearer::Guard;
+use crate::access::OtherService;
+use crate::routes::Routes;
 use crate::{Json, Path, Problem, Query, codes};
 
 /// Snapshots under way at a time. Each holds a read transaction, behind which the WAL cannot shrink.
@@ -29,36 +30,52 @@ struct Owner {
 }
 
 /// A place in the log. Number and event say together which one; neither does alone.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct At {
+    /// The number of the last event that the asker has applied. Together with `id`, or not at all.
     seq: Option<u64>,
+    /// The id of that event.
+    #[param(value_type = Option<String>, format = Uuid)]
     id: Option<EventId>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Event {
+    /// Which event is asked about.
+    #[param(value_type = String, format = Uuid)]
     id: EventId,
 }
 
-/// The answer of `/log/{seq}`.
-#[derive(Serialize, Deserialize)]
+/// Whether the log holds an event.
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct Held {
+    /// `yes`, `no`, or `pruned` when that place is not kept any more.
+    #[schema(value_type = String, example = "yes")]
     pub(crate) holds: Holds,
 }
 
-pub(crate) fn routes(answers: Arc<dyn Producer>, guard: Guard) -> Router {
+pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
-    let routes = Router::new()
-        .route("/snapshot", get(snapshot))
-        .route("/log/{seq}", get(holds))
-        .with_state(Owner { answers, places });
-    guard.before(routes)
+    Routes::part()
+        .routes(routes!(snapshot))
+        .routes(routes!(holds))
+        .with_state(Owner { answers, places })
 }
 
+/// What this service shares
+///
 /// A line of JSON for each row, first the position, last the end. Without its end it is not whole.
+#[utoipa::path(
+    get, path = "/snapshot", tag = "other services", params(At), security(("service" = [])),
+    responses((status = 200, description = "Lines: `position`, a `row` each, `end`", body = String, content_type = "application/x-ndjson")),
+    extensions(("x-problems" = json!([codes::BUSY.name(), codes::NOT_OPEN.name()])))
+)]
 async fn snapshot(
+    _: OtherService,
     State(owner): State<Owner>,
     Query(at): Query<At>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -82,7 +99,15 @@ async fn snapshot(
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
 }
 
+/// Is this event in the log?
+#[utoipa::path(
+    get, path = "/log/{seq}", tag = "other services", security(("service" = [])),
+    params(("seq" = u64, Path, description = "The event's number"), Event),
+    responses((status = 200, description = "The answer", body = Held)),
+    extensions(("x-problems" = json!([codes::NOT_OPEN.name()])))
+)]
 async fn holds(
+    _: OtherService,
     State(owner): State<Owner>,
     Path(seq): Path<u64>,
     Query(Event { id }): Query<Event>,

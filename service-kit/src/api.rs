@@ -1,6 +1,7 @@
 //! What surrounds a service's routes: limits, contained panics, refusals in one shape, a log line per request.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -10,24 +11,39 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures::FutureExt;
 
+use crate::access::{Access, Gate, check};
 use crate::idempotency::Replies;
 use crate::monitor::{Monitor, Seen};
-use crate::{Problem, causal, codes, health, host, trace};
+use crate::problem::Code;
+use crate::routes::Routes;
+use crate::{Problem, causal, codes, docs, health, host, trace};
 
 /// The largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long one request may take, from its last header to its answer.
 pub const MAX_REQUEST_TIME: Duration = Duration::from_secs(10);
 
-/// The whole API of a service: its own routes, `/livez`, `/readyz`, `/metrics`, and what surrounds them.
-pub fn api(routes: Router, monitor: Monitor) -> Router {
+/// The whole API of a service: its own routes, `/livez`, `/readyz`, `/metrics`, `/docs`, and what surrounds them.
+pub fn api(routes: Routes, monitor: Monitor, access: Access) -> Router {
+    around(routes, Router::new(), monitor, access)
+}
+
+/// The same, with what only the service's own commands call.
+pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Access) -> Router {
+    let routes = routes
+        .problems(codes::ALL)
+        .merge(health::routes(monitor.clone()));
+    let listed: Arc<[Code]> = routes.codes.clone().into();
+    let (routes, guards) = docs::documented(routes);
     routes
-        .merge(health::routes(monitor.clone()))
+        .merge(door)
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(Extension(Replies::new(monitor.db())))
+        .layer(from_fn_with_state(listed, only_listed))
         .layer(from_fn_with_state(monitor.clone(), causal::keep_order))
+        .layer(from_fn_with_state(Gate::new(access, guards), check))
         .layer(from_fn(contain_panic))
         .layer(from_fn(limit_time))
         .layer(from_fn(host::refuse_foreign))
@@ -42,6 +58,15 @@ async fn unknown_route() -> Problem {
 async fn method_not_allowed(method: Method) -> Problem {
     let detail = format!("this path does not know {method}; the Allow header names what it knows");
     Problem::new(codes::METHOD_NOT_ALLOWED, detail)
+}
+
+/// A code that `/problems` does not show is a mistake that tests must find. In a release it is answered all the same.
+async fn only_listed(State(listed): State<Arc<[Code]>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if let Some(code) = response.extensions().get::<Code>() {
+        debug_assert!(listed.contains(code), "{code:?} is in no registry");
+    }
+    response
 }
 
 /// A handler that panics fails its own request. The panic itself is logged where it happens.

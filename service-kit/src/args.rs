@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use relay::{Database, Nats, OpenError, Options, Retention, Share};
 use tokio::net::TcpListener;
 
 use crate::command::Command;
+use crate::files::beside;
+use crate::limits::Limits;
 use crate::program::Program;
 
 /// What is fixed about a service and differs from one to the next.
@@ -45,14 +47,30 @@ pub struct About {
 /// To be flattened into a service's own settings.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
-    /// Address and port to answer HTTP on; port 0 takes a free one and prints it. Loopback only: the service has no
-    /// authentication of its own
+    /// Address and port to answer HTTP on; port 0 takes a free one and prints it. Loopback only: callers send tokens, and
+    /// the service has no TLS of its own
     #[arg(long, env = "FREEHOLD_LISTEN", value_name = "IP:PORT")]
     pub listen: Loopback,
 
     /// The SQLite file this service owns; made when it does not exist
     #[arg(long, env = "FREEHOLD_DATABASE", value_name = "FILE")]
     pub database: PathBuf,
+
+    /// Who may call, and with which token, as hashes; `token new` adds one. A change counts at once, while the service runs
+    /// [default: beside the database, with .access after its name]
+    #[arg(long, env = "FREEHOLD_ACCESS", value_name = "FILE")]
+    pub access: Option<PathBuf>,
+
+    /// What each operator and each other service may send in a second, and twice as much at once after a pause. Each
+    /// device gets a hundredth of it, all callers without a token together a fiftieth; /livez, /readyz and /metrics are free
+    #[arg(
+        long,
+        env = "FREEHOLD_MAX_REQUESTS_PER_SECOND",
+        value_name = "N",
+        default_value_t = Limits::DEFAULT,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_requests_per_second: u32,
 
     /// The NATS server. It may be down: writes go on and their events wait in the outbox
     #[arg(
@@ -116,8 +134,9 @@ struct BrokerUrl(String);
 pub struct Loopback(SocketAddr);
 
 /// What only serving takes; a command takes the rest, before its name or after it.
-const SERVING: [&str; 7] = [
+const SERVING: [&str; 8] = [
     "listen",
+    "max_requests_per_second",
     "open_without_stream",
     "keep_events",
     "keep_days",
@@ -168,7 +187,7 @@ fn environment(about: &About) -> String {
     format!(
         "Environment only, since flags are visible to everybody:
   {password_env}  The password of {name} at the broker. Required
-  {read_token_env}  What other services must send to load snapshots from {name}: at least 16 characters. Without it none can
+  {read_token_env}  What other services send to load snapshots from {name}: at least 16 characters. Without it only those of the access file can
   RUST_LOG  What to log, to stderr, as text on a terminal and as JSON elsewhere [default: {}]
 
 A flag wins over the environment, the environment over a default.
@@ -184,6 +203,19 @@ Exit codes:
 }
 
 impl CommonArgs {
+    /// The file of keys: the one that was said, or `users.db.keys` beside `users.db` itself, where a link leads to it.
+    pub fn keys(&self, said: Option<&Path>) -> PathBuf {
+        if let Some(said) = said {
+            return said.to_owned();
+        }
+        let database = self.database.canonicalize();
+        let mut path = database
+            .unwrap_or_else(|_| self.database.clone())
+            .into_os_string();
+        path.push(".keys");
+        path.into()
+    }
+
     /// Takes the port.
     pub async fn bind(&self) -> anyhow::Result<TcpListener> {
         let Loopback(address) = self.listen;
@@ -191,6 +223,12 @@ impl CommonArgs {
         listener.with_context(|| {
             format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
         })
+    }
+
+    /// The access file.
+    pub(crate) fn access(&self) -> PathBuf {
+        let access = self.access.clone();
+        access.unwrap_or_else(|| beside(&self.database, "access"))
     }
 
     /// Opens the service's database, as the settings say.
@@ -246,7 +284,7 @@ impl FromStr for Loopback {
             .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:7101")?;
         match address.ip().to_canonical().is_loopback() {
             true => Ok(Self(address)),
-            false => Err("not a loopback address: this service has no authentication of its own; let it listen on 127.0.0.1 and put a proxy that has some in front of it".to_owned()),
+            false => Err("not a loopback address: tokens would travel in the clear, since this service has no TLS of its own; let it listen on 127.0.0.1 and put a proxy that has some in front of it".to_owned()),
         }
     }
 }
@@ -383,6 +421,8 @@ mod tests {
         let args = CommonArgs {
             listen,
             database: "x".into(),
+            access: None,
+            max_requests_per_second: Limits::DEFAULT,
             broker: Veiled("x".to_owned()),
             open_without_stream: false,
             keep_events: None,

@@ -20,14 +20,9 @@ use crate::{Problem, codes};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Arc<str>);
 
-/// Who gets in.
+/// Lets in whoever sends the token.
 #[derive(Clone)]
-pub(crate) enum Guard {
-    /// Whoever sends the token.
-    Knows(Token),
-    /// Nobody, and what to do about it. A token that is missing must not become an open door.
-    Nobody(String),
-}
+pub(crate) struct Guard(pub(crate) Token);
 
 /// A shorter secret is no secret.
 const MIN_CHARACTERS: usize = 16;
@@ -46,7 +41,7 @@ impl Token {
 
     /// 128 bits of the operating system's chance.
     pub(crate) fn draw() -> Self {
-        Self(format!("{}{}", System.draw_word(), System.draw_word()).into())
+        Self::draw_with("")
     }
 
     /// A request that shows this token to another service.
@@ -54,20 +49,43 @@ impl Token {
         request.bearer_auth(self.reveal())
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    pub(crate) fn draw_with(prefix: &str) -> Self {
+        Self(format!("{prefix}{}{}", System.draw_word(), System.draw_word()).into())
+    }
+
+    /// The secret itself, to be sent or to be shown once.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 
     /// Once, and exactly this one. How long a wrong one takes tells its length and nothing more.
     fn is_sent(&self, headers: &HeaderMap) -> bool {
-        let mut sent = headers.get_all(AUTHORIZATION).iter();
-        let (Some(sent), None) = (sent.next(), sent.next()) else {
-            return false;
-        };
-        let Some((scheme, token)) = sent.as_bytes().split_at_checked("Bearer ".len()) else {
-            return false;
-        };
-        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(token.ct_eq(self.0.as_bytes()))
+        match sent(headers) {
+            Sent::Token(token) => token.ct_eq(self.0.as_bytes()).into(),
+            Sent::Nothing | Sent::Nonsense => false,
+        }
+    }
+}
+
+/// What `Authorization` holds.
+pub(crate) enum Sent<'a> {
+    Nothing,
+    Token(&'a [u8]),
+    /// Two of them, another scheme, or no token behind it.
+    Nonsense,
+}
+
+/// Of two headers nobody knows which one is meant, so two are as bad as none that can be read.
+pub(crate) fn sent(headers: &HeaderMap) -> Sent<'_> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let line = match (lines.next(), lines.next()) {
+        (None, _) => return Sent::Nothing,
+        (Some(line), None) => line.as_bytes(),
+        (Some(_), Some(_)) => return Sent::Nonsense,
+    };
+    match line.split_at_checked("Bearer ".len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Sent::Token(token),
+        _ => Sent::Nonsense,
     }
 }
 
@@ -98,19 +116,16 @@ impl Guard {
 }
 
 async fn check(
-    State(guard): State<Guard>,
+    State(Guard(token)): State<Guard>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    match guard {
-        Guard::Knows(token) if token.is_sent(request.headers()) => Ok(next.run(request).await),
-        Guard::Knows(_) => {
-            let detail = "send `Authorization: Bearer` with the token of this service";
-            let problem = Problem::new(codes::UNAUTHORIZED, detail);
-            Err(problem.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
-        }
-        Guard::Nobody(cure) => Err(Problem::new(codes::NO_TOKEN, cure)),
+    if token.is_sent(request.headers()) {
+        return Ok(next.run(request).await);
     }
+    let detail = "send `Authorization: Bearer` with the token of this service's door";
+    let problem = Problem::new(codes::UNAUTHORIZED, detail);
+    Err(problem.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
 }
 
 #[cfg(test)]

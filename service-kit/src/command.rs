@@ -9,6 +9,7 @@ mod rebuild;
 mod set_aside;
 mod status;
 mod stream;
+mod tokens;
 mod verify;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::exit::Outcome;
 use crate::program::Parts;
 use answer::Answer;
 use letters::Letters;
+use tokens::Tokens;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -57,6 +59,9 @@ pub(crate) enum Command {
     DeadLetter(Letters),
     /// List the events that were in a log once and are in none any more
     SetAside(Look),
+    /// Make, list and take away the tokens with which operators and services come in
+    #[command(subcommand)]
+    Token(Tokens),
     /// Add a fresh key to the key file; what is sealed from the next start on is sealed with it
     RotateKey(Change),
 }
@@ -101,6 +106,7 @@ impl Command {
             Self::Rebuild { consumer, .. } => rebuild::rebuild(parts, &consumer).await,
             Self::DeadLetter(letters) => letters.answer(parts).await,
             Self::SetAside(_) => set_aside::list(parts).await,
+            Self::Token(tokens) => tokens.answer(parts),
             Self::RotateKey(change) => keys::rotate(parts, change.dry_run).await,
         }
     }
@@ -114,6 +120,7 @@ impl Command {
                 change.look
             }
             Self::DeadLetter(letters) => letters.look(),
+            Self::Token(tokens) => tokens.look(),
         }
     }
 }

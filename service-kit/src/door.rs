@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base_url::{http_client, refusal};
 use crate::bearer::{Guard, Token};
+use crate::files::beside;
 use crate::operator_api::State;
 
 /// The file's content.
@@ -43,7 +44,7 @@ pub(crate) fn open(database: &Path, address: SocketAddr) -> io::Result<(OpenDoor
         url: format!("http://{address}"),
         token: token.reveal().to_owned(),
     };
-    let path = beside(database);
+    let path = beside(database, "door");
     let aside = path.with_extension("door.new");
     let _left_by_a_kill = fs::remove_file(&aside);
     let mut file = File::options()
@@ -53,7 +54,7 @@ pub(crate) fn open(database: &Path, address: SocketAddr) -> io::Result<(OpenDoor
         .open(&aside)?;
     file.write_all(&serde_json::to_vec(&door).expect("two texts are JSON"))?;
     fs::rename(&aside, &path)?;
-    Ok((OpenDoor(path), Guard::Knows(token)))
+    Ok((OpenDoor(path), Guard(token)))
 }
 
 impl Drop for OpenDoor {
@@ -64,20 +65,10 @@ impl Drop for OpenDoor {
     }
 }
 
-/// `users.db` and its `users.db.door`: beside the file itself, where a link leads to it.
-fn beside(database: &Path) -> PathBuf {
-    let path = database.canonicalize();
-    let mut path = path
-        .unwrap_or_else(|_| database.to_owned())
-        .into_os_string();
-    path.push(".door");
-    path.into()
-}
-
 /// The service that has this database open, and how it fares. `None`: it does not run. A door that a kill has left
 /// leads nowhere, or to somebody who does not know its token.
 pub(crate) async fn find(database: &Path) -> anyhow::Result<Option<(Running, State)>> {
-    let path = beside(database);
+    let path = beside(database, "door");
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

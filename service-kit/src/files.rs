@@ -1,4 +1,6 @@
-//! Who may read the files that a service makes: its own user and nobody else.
+//! The files that a service makes: where they lie, and that its own user may read them and nobody else.
+
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
@@ -6,4 +8,11 @@ use rustix::fs::Mode;
 /// its write-ahead log and its lock are made with what this leaves. A file that is already there keeps its mode.
 pub fn keep_files_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// `users.db` and its `users.db.door`: beside the file itself, where a link leads to it.
+pub(crate) fn beside(database: &Path, what: &str) -> PathBuf {
+    let path = database.canonicalize();
+    let path = path.unwrap_or_else(|_| database.to_owned());
+    path.with_added_extension(what)
 }

@@ -2,34 +2,50 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use relay::{Gate, Log};
 use serde_json::{Value, json};
+use utoipa_axum::routes;
 
+use crate::routes::Routes;
 use crate::{Json, Monitor, Problem, codes};
 
 /// A read that takes longer than this is no sign of health.
 const MAX_READ_TIME: Duration = Duration::from_secs(2);
 
-pub(crate) fn routes(monitor: Monitor) -> Router {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+pub(crate) fn routes(monitor: Monitor) -> Routes {
+    Routes::part()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .open("/livez")
+        .open("/readyz")
+        .open("/metrics")
         .with_state(monitor)
 }
 
+/// Is it alive?
+///
 /// The process answers. Whoever restarts it asks this.
+#[utoipa::path(
+    get, path = "/livez", tag = "health",
+    responses((status = 200, description = "It is", body = Object, example = json!({"status": "alive"})))
+)]
 async fn livez() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
+/// May it get traffic?
+///
 /// The database can be read and takes writes. The broker does not matter: without it writes still succeed and wait in
 /// the outbox. Only a file that may be an older copy of itself waits for the broker.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses((status = 200, description = "It may", body = Object, example = json!({"status": "ready"}))),
+    extensions(("x-problems" = json!([codes::NOT_READY.name()])))
+)]
 async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> {
     match monitor.db().gate() {
         Gate::Open => {}
@@ -53,6 +69,13 @@ fn not_ready(reason: String) -> Problem {
     Problem::new(codes::NOT_READY, reason)
 }
 
+/// How does it fare?
+///
+/// Prometheus text. No figure names a caller.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Every figure as it is now", body = String, content_type = "text/plain"))
+)]
 async fn metrics(State(monitor): State<Monitor>) -> impl IntoResponse {
     let text = monitor.scrape().await;
     (

@@ -1,6 +1,6 @@
-//! Whom a request believes to talk to. Services listen on loopback and have no authentication, and a browser on the
-//! same machine can be led there by a page whose own name resolves to 127.0.0.1 (DNS rebinding). It still sends that
-//! page's name as the host, so a name that is not this machine's is refused.
+//! Whom a request believes to talk to. Services listen on loopback, and a browser on the same machine can be led there by
+//! a page whose own name resolves to 127.0.0.1 (DNS rebinding). It still sends that page's name as the host, so a name that
+//! is not this machine's is refused.
 
 use std::net::IpAddr;
 

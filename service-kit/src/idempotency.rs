@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::causal::{POSITION, Place};
-use crate::{Problem, Reply, codes, extract};
+use crate::{Caller, Problem, Reply, codes, extract};
 
 pub use store::{IDEMPOTENCY_MIGRATION, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, REPLIES_KEPT_FOR};
 
@@ -68,10 +68,6 @@ pub enum Settled {
     /// This was done before.
     Replayed(Reply),
 }
-
-/// Who chose a key, as an extension of the request. Without one everybody is the same caller.
-#[derive(Clone, Debug)]
-pub struct CallerScope(pub String);
 
 /// The replies of one service: those that are stored, and those that are on their way. An extension of every request.
 #[derive(Clone)]
@@ -253,10 +249,8 @@ async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slo
     let Some(key) = key(&parts.headers)? else {
         return Ok(None);
     };
-    let scope = parts.extensions.get::<CallerScope>();
-    let caller = scope.map_or("anonymous", |CallerScope(caller)| caller);
     Ok(Some(Slot {
-        caller: caller.to_owned(),
+        caller: Caller::of(parts).to_string(),
         route: route(parts, state).await,
         key,
     }))

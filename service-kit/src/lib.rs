@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
 mod answers;
 mod api;
 mod args;
@@ -8,6 +9,7 @@ mod bearer;
 mod causal;
 pub mod codes;
 mod command;
+mod docs;
 mod door;
 mod exit;
 mod extract;
@@ -15,8 +17,10 @@ mod files;
 mod health;
 mod host;
 mod idempotency;
+mod limits;
 mod logs;
 mod monitor;
+mod openapi;
 mod operator_api;
 mod page;
 mod patient;
@@ -24,6 +28,7 @@ mod problem;
 mod producer;
 mod program;
 mod reply;
+mod routes;
 mod row;
 mod server;
 mod service;
@@ -33,6 +38,10 @@ pub mod testing;
 pub mod trace;
 mod version;
 
+pub use access::{
+    Access, Caller, Device, Enrolled, InvalidHash, NewToken, Operator, OtherService, Reader,
+    TokenHash,
+};
 pub use answers::MAX_SNAPSHOTS;
 pub use api::{MAX_BODY_BYTES, MAX_REQUEST_TIME, api};
 pub use args::{About, CommonArgs, Loopback, Veiled};
@@ -42,9 +51,10 @@ pub use causal::{DEFAULT_WAIT, MAX_WAIT};
 pub use exit::{Outcome, exit};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
 pub use idempotency::{
-    CallerScope, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES,
-    MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR, Settled,
+    IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS,
+    Once, REPLIES_KEPT_FOR, Settled,
 };
+pub use limits::Limits;
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::MAX_STALL_TIME;
@@ -52,7 +62,13 @@ pub use problem::{Code, Problem};
 pub use producer::HttpProducer;
 pub use program::{Program, main};
 pub use reply::Reply;
+pub use routes::Routes;
 pub use row::parsed;
 pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME};
 pub use service::Service;
-pub use version::{ETag, IfMatch, VersionMismatch};
+pub use utoipa_axum::routes;
+pub use version::{ETag, IfMatch, MustMatch, VersionMismatch};
+
+/// For [`problem_codes!`], whose users need not know axum.
+#[doc(hidden)]
+pub use axum::http::StatusCode as __StatusCode;

@@ -4,12 +4,14 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Some items, and where the next ones begin.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// To be sent back as `cursor`; null on the last page.
+    #[schema(example = "c1.0191d1a0-0000-7000-8000-000000000000")]
     pub next_cursor: Option<String>,
 }
 
@@ -51,6 +53,10 @@ impl Limit {
 
     fn expected() -> String {
         format!("a limit is a number from 1 to {}", Self::MAX)
+    }
+
+    pub fn get(self) -> u32 {
+        self.0
     }
 
     /// How many rows to read: the one too many says that there is a next page.

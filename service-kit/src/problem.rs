@@ -18,14 +18,36 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A kind of problem. Programs compare its name, so a name never changes its meaning.
+/// A kind of problem. Programs compare its name, so a name never changes its meaning. Made by [`problem_codes!`] alone, which
+/// lists it too: what can be answered can be looked up.
+///
+/// [`problem_codes!`]: crate::problem_codes
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
-    pub status: StatusCode,
-    /// `email_taken`
-    pub name: &'static str,
-    /// The same in words, for people.
-    pub title: &'static str,
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+}
+
+/// Makes a registry of problem codes: a constant for each, and `ALL` of them.
+///
+/// ```
+/// service_kit::problem_codes! {
+///     NOTE_NOT_FOUND = NOT_FOUND, "note_not_found", "There is no such note";
+/// }
+/// assert_eq!(ALL, [NOTE_NOT_FOUND]);
+/// ```
+#[macro_export]
+macro_rules! problem_codes {
+    ($($(#[$doc:meta])* $code:ident = $status:ident, $name:literal, $title:literal;)+) => {
+        $(
+            $(#[$doc])*
+            pub const $code: $crate::Code =
+                $crate::Code::__listed($crate::__StatusCode::$status, $name, $title);
+        )+
+        /// Every code above.
+        pub const ALL: &[$crate::Code] = &[$($code),+];
+    };
 }
 
 #[derive(Debug, Serialize)]
@@ -38,12 +60,32 @@ struct FieldError {
 const RETRY_AFTER_S: u64 = 1;
 
 impl Code {
-    pub const fn new(status: StatusCode, name: &'static str, title: &'static str) -> Self {
+    #[doc(hidden)]
+    pub const fn __listed(status: StatusCode, name: &'static str, title: &'static str) -> Self {
         Self {
             status,
             name,
             title,
         }
+    }
+
+    pub const fn status(self) -> StatusCode {
+        self.status
+    }
+
+    /// `email_taken`
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The same in words, for people.
+    pub const fn title(self) -> &'static str {
+        self.title
+    }
+
+    /// As `type` of a problem.
+    pub(crate) fn urn(self) -> String {
+        format!("urn:freehold:problem:{}", self.name)
     }
 }
 
@@ -100,7 +142,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = Body {
-            kind: format!("urn:freehold:problem:{}", self.code.name),
+            kind: self.code.urn(),
             title: self.code.title,
             status: self.code.status.as_u16(),
             code: self.code.name,
@@ -112,6 +154,7 @@ impl IntoResponse for Problem {
         let json = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, json);
         response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(self.code);
         response
     }
 }

@@ -2,20 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use axum::Router;
 use clap::Parser;
 use relay::{
     Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options, ReadOnly,
 };
 
 use crate::Service;
+use crate::access::{Access, Enrolled};
 use crate::args::{About, CommonArgs, parse};
 use crate::bearer::Token;
 use crate::exit::{Outcome, exit};
 use crate::files::keep_files_private;
+use crate::limits::Limits;
 use crate::logs::{start_logs, start_quiet_logs};
+use crate::routes::Routes;
 use crate::signals::stop_on_signal;
 
 /// A service. Its settings are the value, read from the command line and the environment.
@@ -37,8 +40,13 @@ pub trait Program: Parser {
         Ok(Vec::new())
     }
 
+    /// Who has a token in its own database, beside those of the access file.
+    fn enrolled(&self, _: &Database) -> Option<Arc<dyn Enrolled>> {
+        None
+    }
+
     /// `consumers` are those above, at work: their status says how new it is what they have applied.
-    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Router>;
+    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Routes>;
 }
 
 /// Serves until told to stop, or does what the command line asks for instead.
@@ -63,6 +71,8 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     let stop = stop_on_signal();
     let parts = Parts::of(program)?;
     let (nats, retention) = (parts.nats()?, parts.common.retention()?);
+    let access = Access::from_file(parts.common.access())?
+        .limits(Limits::of(parts.common.max_requests_per_second));
     let listener = parts.common.bind().await?;
     let options = match parts.make_keys()? {
         Some(keys) => parts.options.clone().keys(keys),
@@ -72,7 +82,8 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     let mut service = Service::new(&db)
         .keep(retention)
         .publish(parts.stream_of(&nats))
-        .share(P::ABOUT.share, Token::from_env(P::ABOUT.read_token_env));
+        .share(P::ABOUT.share, Token::from_env(P::ABOUT.read_token_env))
+        .access(access.enrolled(program.enrolled(&db)));
     for consumer in &parts.consumers {
         service = service.apply(consumer.clone(), reader_of(consumer, &nats));
     }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Extensions;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -12,6 +16,7 @@ use relay::Stop;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::access::Peer;
 use crate::patient::Patient;
 
 /// Connections at a time; more wait in the system's queue until one closes.
@@ -33,7 +38,12 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     let graceful = GracefulShutdown::new();
     let cut = Stop::new();
     while let Some((socket, place)) = accept(&listener, &places, &stop).await {
+        let peer = socket.peer_addr().ok().map(|peer| Peer(peer.ip()));
         let service = TowerToHyperService::new(api.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().extend(carrying(peer));
+            service.call(request)
+        });
         let socket = TokioIo::new(Patient::new(socket));
         let connection = http().serve_connection(socket, service);
         let connection = cut
@@ -55,6 +65,13 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
         tracing::warn!("requests under way did not end in time; cutting their connections");
         cut.cancel();
     }
+}
+
+/// What a request brings along of its connection.
+fn carrying(peer: Option<Peer>) -> Extensions {
+    let mut extensions = Extensions::new();
+    peer.map(|peer| extensions.insert(peer));
+    extensions
 }
 
 /// The next connection, once there is a place for it. `None`: stopped.

@@ -8,9 +8,12 @@ use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::bearer::{Guard, Token};
+use crate::access::Access;
+use crate::api::around;
+use crate::bearer::Token;
 use crate::door::OpenDoor;
-use crate::{Monitor, answers, api, door, operator_api, server};
+use crate::routes::Routes;
+use crate::{Monitor, answers, door, operator_api, server};
 
 /// What a service's `main` puts together.
 pub struct Service {
@@ -22,7 +25,10 @@ pub struct Service {
     consumers: Vec<Consumer>,
     retention: Retention,
     /// Its answers to other services.
-    answers: Router,
+    answers: Option<Routes>,
+    access: Access,
+    /// What other services send; without one, what to set.
+    reader: Result<Token, String>,
 }
 
 impl Service {
@@ -34,7 +40,9 @@ impl Service {
             tasks: JoinSet::new(),
             consumers: Vec::new(),
             retention: Retention::default(),
-            answers: Router::new(),
+            answers: None,
+            access: Access::nobody(),
+            reader: Err("this service shares nothing".to_owned()),
         }
     }
 
@@ -45,19 +53,23 @@ impl Service {
         self
     }
 
-    /// Answers the services that keep a cache of its state, when they send the token. Without one, and with the reason
-    /// why there is none, it answers nobody.
+    /// Answers the services that keep a cache of its state, when they send the token, or one of the access file. Without
+    /// any, and with the reason why there is none, it answers nobody.
     #[must_use]
     pub fn share(mut self, share: Share, token: Result<Token, String>) -> Self {
-        let guard = token.map_or_else(
-            |cure| {
-                tracing::warn!(%cure, "no other service can load a snapshot from this one");
-                Guard::Nobody(cure)
-            },
-            Guard::Knows,
-        );
+        if let Err(cure) = &token {
+            tracing::warn!(%cure, "services without a token in the access file can load no snapshot from this one");
+        }
         let answers = Arc::new(Answers::new(&self.db, share));
-        self.answers = answers::routes(answers, guard);
+        self.answers = Some(answers::routes(answers));
+        self.reader = token;
+        self
+    }
+
+    /// Who may come in. When nothing is said, nobody may.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 
@@ -93,15 +105,19 @@ impl Service {
     /// order: HTTP finishes what is under way, then the relay and the consumers, and at last the file is closed.
     pub async fn serve(
         mut self,
-        routes: Router,
+        routes: Routes,
         listener: TcpListener,
         stop: Stop,
     ) -> anyhow::Result<()> {
         let upkeep = self.monitor.clone().upkeep(stop.clone());
         tokio::spawn(upkeep);
         let (door, operator) = self.open_door(&listener);
-        let routes = routes.merge(self.answers.clone()).merge(operator);
-        let api = api(routes, self.monitor.clone());
+        let routes = match self.answers.take() {
+            Some(answers) => routes.merge(answers),
+            None => routes,
+        };
+        let access = self.access.clone().reader(self.reader.clone());
+        let api = around(routes, operator, self.monitor.clone(), access);
         announce(&listener)?;
         let http = tokio::spawn({
             let stops_all = stop.clone().drop_guard(); // also by a panic: without HTTP nobody would notice the rest

@@ -4,21 +4,39 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderValue, Request};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use relay::rusqlite::{self, types};
 use relay::{AppendLog, Database, Log, LogError};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// An API that answers in this process.
-pub struct TestApi(Router);
+use crate::{Access, Caller, Enrolled, Monitor, Problem, Routes, TokenHash};
+
+/// An API that answers in this process, to an operator unless it is told who else calls.
+#[derive(Clone)]
+pub struct TestApi {
+    api: Router,
+    token: Option<&'static str>,
+}
+
+/// Operator `tester`.
+pub const OPERATOR: &str = "fho_an-operator-of-the-tests";
+/// Service `tester`.
+pub const SERVICE: &str = "fhs_a-service-of-the-tests";
+/// Device `device-1` of driver `driver-1`.
+pub const DEVICE: &str = "fhd_a-device-of-the-tests";
+
+/// Knows the three above.
+struct Testers;
 
 /// What came back.
 #[derive(Debug)]
@@ -31,9 +49,48 @@ pub struct Answer {
 /// What takes longer is a failure and not a test that never ends.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+impl Enrolled for Testers {
+    fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
+        let tester = || "tester".to_owned();
+        let device = Caller::Device {
+            device_id: "device-1".to_owned(),
+            driver_id: "driver-1".to_owned(),
+        };
+        let known = [
+            (OPERATOR, Caller::Operator(tester())),
+            (SERVICE, Caller::Service(tester())),
+            (DEVICE, device),
+        ];
+        let mut known = known.into_iter();
+        let found = known.find(|(of, _)| TokenHash::of(of) == token);
+        async { Ok(found.map(|(_, caller)| caller)) }.boxed()
+    }
+}
+
+/// Lets in who sends one of the tokens above.
+pub fn access() -> Access {
+    Access::nobody().enrolled(Some(Arc::new(Testers)))
+}
+
 impl TestApi {
+    /// A service's own routes and what surrounds them.
+    pub fn of(routes: Routes, monitor: Monitor) -> Self {
+        Self::new(crate::api(routes, monitor, access()))
+    }
+
     pub fn new(api: Router) -> Self {
-        Self(api)
+        let token = Some(OPERATOR);
+        Self { api, token }
+    }
+
+    /// The same API, called with this token, or with none.
+    #[must_use]
+    pub fn sending(&self, token: impl Into<Option<&'static str>>) -> Self {
+        let token = token.into();
+        Self {
+            token,
+            ..self.clone()
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -51,8 +108,13 @@ impl TestApi {
     }
 
     pub async fn send(&self, request: axum::http::Result<Request<Body>>) -> Answer {
-        let request = request.expect("a test makes valid requests");
-        let answer = tokio::time::timeout(DEADLINE, self.0.clone().oneshot(request)).await;
+        let mut request = request.expect("a test makes valid requests");
+        if let (Some(token), None) = (self.token, request.headers().get(AUTHORIZATION)) {
+            let header = HeaderValue::try_from(format!("Bearer {token}"));
+            let header = header.expect("a token fits into a header");
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        let answer = tokio::time::timeout(DEADLINE, self.api.clone().oneshot(request)).await;
         let response = answer.expect("an answer comes within a minute");
         let response = response.expect("a router always answers");
         let (head, body) = response.into_parts();
@@ -100,6 +162,83 @@ impl Answer {
             self.status,
             body["code"].as_str().unwrap_or_default()
         )
+    }
+}
+
+/// Panics unless `/openapi.json` is whole: what it refers to is there, each operation says what it is for, what it answers
+/// and with which codes it refuses; and it lets in whom it names and nobody else.
+pub async fn assert_documented(api: &TestApi) {
+    let document = api.sending(None).get("/openapi.json").await.json();
+    assert!(
+        document["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.1.")),
+        "{document}"
+    );
+    assert_resolved(&document, &document);
+    let paths = document["paths"].as_object().expect("paths");
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().expect("operations") {
+            let what = format!("{method} {path}");
+            assert_told(&what, operation);
+            assert_guarded(api, &method.to_uppercase(), path, operation).await;
+        }
+    }
+}
+
+fn assert_resolved(document: &Value, part: &Value) {
+    match part {
+        Value::Object(fields) => {
+            if let Some(to) = fields.get("$ref") {
+                let to = to.as_str().expect("a reference is a text");
+                let inside = to.strip_prefix('#').expect("nothing outside");
+                assert!(document.pointer(inside).is_some(), "{to} leads nowhere");
+            }
+            fields.values().for_each(|of| assert_resolved(document, of));
+        }
+        Value::Array(items) => items.iter().for_each(|of| assert_resolved(document, of)),
+        _ => {}
+    }
+}
+
+fn assert_told(what: &str, operation: &Value) {
+    let is_text = |of: &Value| of.as_str().is_some_and(|text| !text.is_empty());
+    assert!(is_text(&operation["summary"]), "{what} has no summary");
+    assert!(is_text(&operation["tags"][0]), "{what} belongs to no group");
+    let responses = operation["responses"].as_object().expect("responses");
+    assert!(
+        responses.keys().any(|status| status.starts_with('2')),
+        "{what} only refuses"
+    );
+    for code in operation["x-problems"].as_array().expect("codes") {
+        let shown = responses.values().any(|response| {
+            let examples = &response["content"]["application/problem+json"]["examples"];
+            examples[code.as_str().expect("a text")].is_object()
+        });
+        assert!(shown, "{what} shows no example of {code}");
+    }
+}
+
+async fn assert_guarded(api: &TestApi, method: &str, path: &str, operation: &Value) {
+    // An id that is none: whoever is let in does no harm.
+    let place = path.replace(['{', '}'], "~");
+    let named = operation["security"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    for (who, token) in [
+        ("operator", Some(OPERATOR)),
+        ("service", Some(SERVICE)),
+        ("device", Some(DEVICE)),
+        ("nobody", None),
+    ] {
+        let may = named.is_empty() || named.iter().any(|of| of.get(who).is_some());
+        let answer = api
+            .sending(token)
+            .send(request(method, &place).body(Body::empty()))
+            .await;
+        let let_in = ![401, 403].contains(&answer.status);
+        assert_eq!(let_in, may, "{method} {path} for {who}: {answer:?}");
     }
 }
 

@@ -18,6 +18,10 @@ pub struct ETag(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IfMatch(pub Option<u64>);
 
+/// The same where a change must name what it changes: without the header it is 428.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MustMatch(IfMatch);
+
 /// The thing has another version than the client wants to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is at version {current}")]
@@ -74,6 +78,25 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         };
         let detail = "send `*` or the one version you have read, in quotes, as the ETag header gave it: \"3\"";
         parsed.ok_or_else(|| Problem::new(codes::INVALID_IF_MATCH, detail))
+    }
+}
+
+impl MustMatch {
+    /// To be asked inside the transaction that changes the thing.
+    pub fn check(self, current: u64) -> Result<(), VersionMismatch> {
+        self.0.check(current)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MustMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if !parts.headers.contains_key(IF_MATCH) {
+            let detail = "send `If-Match` with the version you have read, as the ETag header gave it, or `*` if any will do";
+            return Err(Problem::new(codes::PRECONDITION_REQUIRED, detail));
+        }
+        IfMatch::from_request_parts(parts, state).await.map(Self)
     }
 }
 

@@ -95,18 +95,15 @@ async fn what_is_told(world: &World, seen: &Path) {
         (&world.user_service, "users"),
         (&world.orders_service, "orders"),
     ] {
-        let api = Api::new(service.url());
+        let api = Api::of(service);
         let metrics = api.get("/metrics").await.expect_status(200);
         write(seen, &format!("{name}.metrics"), &metrics);
         let ready = api.get("/readyz").await.expect_status(200);
         write(seen, &format!("{name}.readyz"), &ready);
     }
-    let users = Api::new(world.user_service.url());
-    let token = world.broker.credentials().users_read.reveal().to_owned();
-    let snapshot = users
-        .request(reqwest::Method::GET, "/snapshot")
-        .bearer_auth(token);
-    let snapshot = Reply::of(snapshot).await.expect_status(200);
+    let reader = world.broker.credentials().users_read.clone();
+    let users = Api::of(&world.user_service).sending(Some(reader));
+    let snapshot = users.get("/snapshot").await.expect_status(200);
     assert!(
         snapshot.body.to_string().contains("Countess"),
         "an empty snapshot"

@@ -66,7 +66,7 @@ async fn a_twin_runs_beside_its_original_on_a_copy_of_its_own() {
     twin.start().await.expect("it starts beside the original");
     let later = register(&world, 1..2).await;
 
-    let of_twin = UserApi::new(twin.url());
+    let of_twin = UserApi::of(&twin);
     of_twin.user(&before[0]).await.expect_status(200);
     of_twin.user(&later[0]).await.expect_status(404);
     world.users().user(&later[0]).await.expect_status(200);

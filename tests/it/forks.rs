@@ -196,10 +196,7 @@ async fn of_two_that_write_at_once_one_halts_and_follows_the_other() {
     assert!(!both, "nobody halted");
 
     // The clone is stopped either way: only one may go on.
-    let halted = UserApi::new(world.user_service.url())
-        .is_ready()
-        .await
-        .is_err();
+    let halted = UserApi::of(&world.user_service).is_ready().await.is_err();
     clone.stop().await.expect("it stops");
     if halted {
         world.user_service.stop().await.expect("it stops");
@@ -222,7 +219,7 @@ const MANY: u64 = 500;
 
 /// Answers how many it took.
 async fn write_until_refused(service: &Service, from: u64) -> u64 {
-    let api = UserApi::new(service.url());
+    let api = UserApi::of(service);
     for number in 0..MANY {
         let email = format!("user-{}@example.org", from + number);
         let reply = api.register("Ada", &email).await;
@@ -252,7 +249,7 @@ async fn the_loser_halts_and_may_adopt(clone: &mut Service) {
 }
 
 async fn write(service: &Service, numbers: std::ops::Range<u64>) {
-    let api = UserApi::new(service.url());
+    let api = UserApi::of(service);
     for number in numbers {
         let email = format!("user-{number}@example.org");
         api.register("Ada", &email).await.expect_status(201);

@@ -114,9 +114,7 @@ async fn a_stream_that_is_ahead_later_halts_whoever_did_not_publish_it() {
         said.contains("another relay publishes from a copy of this file"),
         "{said}"
     );
-    let refused = UserApi::new(clone.url())
-        .register("Eve", "eve@example.org")
-        .await;
+    let refused = UserApi::of(&clone).register("Eve", "eve@example.org").await;
     assert_eq!(refused.expect_status(503).problem(), Some("writes_halted"));
 
     // The cure: the other is stopped, this one restarted. Here the clone goes on in the original's place.

@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 
 /// It has met its stream and takes writes.
 pub(crate) async fn is_ready(service: &Service) {
-    let api = Api::new(service.url());
+    let api = Api::of(service);
     eventually("it takes writes", seconds(60), async || {
         api.is_ready().await
     })
@@ -18,7 +18,7 @@ pub(crate) async fn is_ready(service: &Service) {
 
 /// Its first contact is over.
 pub(crate) async fn is_publishing(service: &Service) {
-    let api = Api::new(service.url());
+    let api = Api::of(service);
     eventually("it publishes", seconds(60), async || {
         let metrics = api.metrics().await.map_err(|error| format!("{error:#}"))?;
         let publishing = metrics.get("freehold_relay_publishing");
@@ -43,7 +43,7 @@ pub(crate) async fn is_between(database: &Path, sql: &str, low: i64, high: i64) 
 
 /// Waits until a person must decide; answers what /readyz gives as the reason.
 pub(crate) async fn is_halted(service: &Service) -> String {
-    let api = Api::new(service.url());
+    let api = Api::of(service);
     eventually("it is halted", seconds(60), async || {
         match api.is_ready().await {
             Err(said) if said.contains("writes are halted") => Ok(said),

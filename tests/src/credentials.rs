@@ -1,4 +1,4 @@
-//! The three passwords of the broker and the two tokens of the services: made once, kept in a file only their owner can
+//! The three passwords of the broker and the three tokens of the services: made once, kept in a file only their owner can
 //! read, checked before each start.
 //!
 //! The check is not politeness: nats-server takes an empty variable as an empty password and then lets anybody in with
@@ -15,8 +15,8 @@ use anyhow::{Context, Result};
 
 use crate::chance;
 
-/// What each user of nats.conf logs in with, and what a service wants of those who load snapshots from it. `Debug` shows no
-/// secret.
+/// What each user of nats.conf logs in with, what a service wants of other services, and what the operator sends who started
+/// it all. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     pub users: Password,
@@ -24,6 +24,7 @@ pub struct Credentials {
     pub observer: Password,
     pub users_read: Password,
     pub orders_read: Password,
+    pub operator: Password,
 }
 
 /// A password nats.conf can carry: a letter, then at least 15 letters or digits.
@@ -50,6 +51,7 @@ pub enum BadPassword {
 
 const USERS_READ: &str = "FREEHOLD_USERS_READ_TOKEN";
 const ORDERS_READ: &str = "FREEHOLD_ORDERS_READ_TOKEN";
+const OPERATOR: &str = "FREEHOLD_OPERATOR_TOKEN";
 const LEAST_LENGTH: usize = 16;
 const DRAWN_LENGTH: usize = 32;
 
@@ -61,6 +63,7 @@ impl Credentials {
             observer: Password::generate(),
             users_read: Password::generate(),
             orders_read: Password::generate(),
+            operator: Password::generate(),
         }
     }
 
@@ -75,7 +78,7 @@ impl Credentials {
                     )
                 })?;
                 // A file from before there were tokens gets them.
-                match [USERS_READ, ORDERS_READ]
+                match [USERS_READ, ORDERS_READ, OPERATOR]
                     .iter()
                     .all(|name| text.contains(name))
                 {
@@ -98,6 +101,7 @@ impl Credentials {
             ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
             (USERS_READ, &mut self.users_read),
             (ORDERS_READ, &mut self.orders_read),
+            (OPERATOR, &mut self.operator),
         ];
         for (name, password) in set {
             if let Some(text) = environment(name) {
@@ -118,11 +122,12 @@ impl Credentials {
         ]
     }
 
-    /// What the services want of each other.
-    pub fn tokens(&self) -> [(&'static str, &str); 2] {
+    /// What the services want of each other, and of the operator.
+    pub fn tokens(&self) -> [(&'static str, &str); 3] {
         [
             (USERS_READ, self.users_read.reveal()),
             (ORDERS_READ, self.orders_read.reveal()),
+            (OPERATOR, self.operator.reveal()),
         ]
     }
 
@@ -166,6 +171,7 @@ impl Credentials {
             observer: find("FREEHOLD_OBSERVER_PASSWORD")?,
             users_read: token(USERS_READ)?,
             orders_read: token(ORDERS_READ)?,
+            operator: token(OPERATOR)?,
         })
     }
 }

@@ -8,13 +8,16 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::credentials::Password;
 use crate::metrics::Metrics;
+use crate::services::Service;
 
-/// One service: its base URL and a client with a deadline.
+/// One service: its base URL, a client with a deadline, and the token it sends.
 #[derive(Clone, Debug)]
 pub struct Api {
     base: String,
     client: Client,
+    token: Option<Password>,
 }
 
 /// user-service.
@@ -39,7 +42,12 @@ pub struct Reply {
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Api {
-    pub fn new(base: impl Into<String>) -> Api {
+    /// As the operator whom the harness let in.
+    pub fn of(service: &Service) -> Api {
+        Api::new(service.url(), Some(service.operator.clone()))
+    }
+
+    pub fn new(base: impl Into<String>, token: Option<Password>) -> Api {
         let client = Client::builder()
             .timeout(DEADLINE)
             .no_proxy()
@@ -48,6 +56,7 @@ impl Api {
         Api {
             base: base.into(),
             client,
+            token,
         }
     }
 
@@ -55,9 +64,21 @@ impl Api {
         &self.base
     }
 
+    /// The same service, asked with another token or with none.
+    pub fn sending(&self, token: Option<Password>) -> Api {
+        Api {
+            token,
+            ..self.clone()
+        }
+    }
+
     /// For what the named calls below do not do: odd bodies, odd headers. Finish it with [`Reply::of`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base))
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -88,8 +109,12 @@ impl Api {
 }
 
 impl UserApi {
-    pub fn new(base: impl Into<String>) -> UserApi {
-        UserApi(Api::new(base))
+    pub fn of(service: &Service) -> UserApi {
+        UserApi(Api::of(service))
+    }
+
+    pub fn new(base: impl Into<String>, token: Option<Password>) -> UserApi {
+        UserApi(Api::new(base, token))
     }
 
     pub async fn register(&self, name: &str, email: &str) -> Reply {
@@ -140,8 +165,12 @@ impl UserApi {
 }
 
 impl OrderApi {
-    pub fn new(base: impl Into<String>) -> OrderApi {
-        OrderApi(Api::new(base))
+    pub fn of(service: &Service) -> OrderApi {
+        OrderApi(Api::of(service))
+    }
+
+    pub fn new(base: impl Into<String>, token: Option<Password>) -> OrderApi {
+        OrderApi(Api::new(base, token))
     }
 
     pub async fn place(&self, user_id: &str, amount_minor: i64, currency: &str) -> Reply {

@@ -32,6 +32,7 @@
 //! (`image`), its store older, lost or damaged and its streams deleted, purged and trimmed ([`Broker`]), databases older, lost,
 //! damaged and cloned, disks rolled back ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
 
+pub mod access;
 pub mod broker;
 pub mod canary;
 pub mod cargo;

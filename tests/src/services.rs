@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::access;
 use crate::cargo::cargo;
 use crate::chance;
 use crate::credentials::{Credentials, Password};
@@ -28,6 +29,8 @@ pub struct Service {
     pub database: PathBuf,
     /// Where it looks for the broker at its next start.
     pub broker_url: String,
+    /// What its operator sends: the harness is one.
+    pub operator: Password,
     name: &'static str,
     program: PathBuf,
     port: Port,
@@ -48,38 +51,58 @@ pub const USER_SERVICE: &str = "user-service";
 pub const ORDERS_SERVICE: &str = "orders-service";
 /// Names a folder that holds the binaries; nothing is built then.
 pub const BINARIES_VARIABLE: &str = "FREEHOLD_BIN_DIR";
+/// The name of whoever started a service with us.
+const OPERATOR: &str = "up";
 /// Opening a damaged file may run a check of the whole of it.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_LINE: &str = "listening on http://";
 
 impl Service {
-    pub fn users(home: &Home, port: Port, credentials: &Credentials) -> Service {
-        Service::new(USER_SERVICE, home, port)
+    pub fn users(home: &Home, port: Port, credentials: &Credentials) -> io::Result<Service> {
+        Ok(Service::new(USER_SERVICE, home, port, credentials)?
             .with_password("FREEHOLD_USERS_PASSWORD", &credentials.users)
-            .with_password("FREEHOLD_USERS_READ_TOKEN", &credentials.users_read)
+            .with_password("FREEHOLD_USERS_READ_TOKEN", &credentials.users_read))
     }
 
-    pub fn orders(home: &Home, port: Port, credentials: &Credentials, users_url: &str) -> Service {
-        let mut service = Service::new(ORDERS_SERVICE, home, port)
+    pub fn orders(
+        home: &Home,
+        port: Port,
+        credentials: &Credentials,
+        users_url: &str,
+    ) -> io::Result<Service> {
+        let mut service = Service::new(ORDERS_SERVICE, home, port, credentials)?
             .with_password("FREEHOLD_ORDERS_PASSWORD", &credentials.orders)
             .with_password("FREEHOLD_ORDERS_READ_TOKEN", &credentials.orders_read)
             .with_password("FREEHOLD_USERS_READ_TOKEN", &credentials.users_read);
         service.args = vec!["--users-url".to_owned(), users_url.to_owned()];
-        service
+        Ok(service)
     }
 
-    fn new(name: &'static str, home: &Home, port: Port) -> Service {
-        Service {
+    /// Where its access file lies by itself; told all the same, since a test may point it at another database.
+    fn new(
+        name: &'static str,
+        home: &Home,
+        port: Port,
+        credentials: &Credentials,
+    ) -> io::Result<Service> {
+        let database = home.databases.join(format!("{name}.db"));
+        let access = database.with_added_extension("access");
+        access::let_in(&access, OPERATOR, &credentials.operator)?;
+        Ok(Service {
             args: vec![],
-            env: vec![],
-            database: home.databases.join(format!("{name}.db")),
+            env: vec![(
+                "FREEHOLD_ACCESS".to_owned(),
+                access.to_string_lossy().into_owned(),
+            )],
+            database,
             broker_url: home.broker_url.clone(),
+            operator: credentials.operator.clone(),
             name,
             program: home.binaries.join(name),
             port,
             logs: home.logs.clone(),
             process: None,
-        }
+        })
     }
 
     /// A second instance with the same settings and keys, on a database and a port of its own: a machine that was cloned.
@@ -93,6 +116,7 @@ impl Service {
             env: self.env.clone(),
             database: database.to_owned(),
             broker_url: self.broker_url.clone(),
+            operator: self.operator.clone(),
             name: self.name,
             program: self.program.clone(),
             port: Port::any()?,

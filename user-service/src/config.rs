@@ -1,12 +1,11 @@
 //! What can be set about this service, and what is fixed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use axum::Router;
 use clap::Parser;
 use event_schema::UserEvent;
 use relay::{Consumer, Database, Options};
-use service_kit::{About, CommonArgs, Program};
+use service_kit::{About, CommonArgs, Program, Routes};
 
 use crate::{MIGRATIONS, events, http, store};
 
@@ -18,7 +17,7 @@ pub const ABOUT: About = About {
     inbox: "_INBOX_users",
     read_token_env: "FREEHOLD_USERS_READ_TOKEN",
     stream: UserEvent::STREAM,
-    readers: &["orders-user-cache"],
+    readers: &["orders-user-cache", "orders-of-deleted-users"],
     share: store::share,
     has_keys: true,
 };
@@ -48,23 +47,12 @@ impl Program for Config {
     }
 
     fn keys(&self) -> Option<PathBuf> {
-        let keys = self.keys.clone();
-        Some(keys.unwrap_or_else(|| beside(&self.common.database)))
+        Some(self.common.keys(self.keys.as_deref()))
     }
 
-    fn routes(&self, db: &Database, _consumers: &[Consumer]) -> anyhow::Result<Router> {
+    fn routes(&self, db: &Database, _consumers: &[Consumer]) -> anyhow::Result<Routes> {
         Ok(http::routes(db.clone()))
     }
-}
-
-/// `users.db` and its `users.db.keys`: beside the file itself, where a link leads to it.
-fn beside(database: &Path) -> PathBuf {
-    let path = database.canonicalize();
-    let mut path = path
-        .unwrap_or_else(|_| database.to_owned())
-        .into_os_string();
-    path.push(".keys");
-    path.into()
 }
 
 /// What the database is for, without its keys.

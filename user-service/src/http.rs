@@ -4,21 +4,21 @@ mod batch;
 mod codes;
 mod users;
 
-use axum::Router;
-use axum::routing::{get, post};
 use relay::Database;
-use service_kit::Problem;
+use service_kit::{Problem, Routes, routes};
 
+use crate::config::ABOUT;
 use crate::domain::{InvalidEmail, InvalidName};
 use crate::store::StoreError;
 
-pub fn routes(db: Database) -> Router {
-    Router::new()
-        .route("/users", post(users::register).get(users::list))
-        .route(
-            "/users/{id}",
-            get(users::read).patch(users::change).delete(users::delete),
-        )
+/// What this service is for, to a reader of its documentation.
+const PURPOSE: &str = "Owns users: registers, shows, changes and deletes them, and tells the other services through stream USERS. Operators may do everything; other services may read.";
+
+pub fn routes(db: Database) -> Routes {
+    Routes::new(ABOUT.name, PURPOSE)
+        .problems(codes::ALL)
+        .routes(routes!(users::register, users::list))
+        .routes(routes!(users::read, users::change, users::delete))
         .with_state(db)
 }
 

@@ -5,14 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use relay::ConsumerStatus;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The caches that an answer has used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Freshness {
     pub users: UsersFreshness,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UsersFreshness {
     /// The last event in the cache, `users@1040`.
     pub position: String,

@@ -7,7 +7,9 @@ use axum::response::IntoResponse;
 use event_schema::{DriverId, OrderId, UserId};
 use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
-use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
+
+use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query, Reader};
+use utoipa::{IntoParams, ToSchema};
 
 use super::orders::{OrderView, known};
 use super::{App, codes};
@@ -15,37 +17,56 @@ use crate::composition::{Freshness, Include, Local, Lookup, UserPart, Users};
 use crate::domain::Order;
 use crate::store::orders::{self, Filter};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadQuery {
+    /// What to show beside: `user`.
     #[serde(default)]
+    #[param(value_type = Option<String>, example = "user")]
     include: Include,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Only the orders of this user.
     user_id: Option<UserId>,
+    /// Only those this driver is to deliver, or has.
     driver_id: Option<DriverId>,
+    /// Only those with this status.
+    #[param(example = "placed")]
     status: Option<String>,
+    /// Where the page begins: the `next_cursor` of the one before.
+    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000001")]
     cursor: Option<Cursor<OrderId>>,
+    /// How many items, at most.
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Limit,
+    /// What to show beside: `user`.
     #[serde(default)]
+    #[param(value_type = Option<String>, example = "user")]
     include: Include,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
+    /// Where the page begins: the `next_cursor` of the one before.
+    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000001")]
     cursor: Option<Cursor<OrderId>>,
+    /// How many items, at most.
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Limit,
 }
 
 /// An order, and its user if that was wanted.
-#[derive(Serialize)]
-struct ComposedOrder {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ComposedOrder {
     #[serde(flatten)]
     order: OrderView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,22 +74,34 @@ struct ComposedOrder {
 }
 
 /// What was asked for, and how new the parts of it are that other services own.
-#[derive(Serialize)]
-struct Composed<T> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Composed<T> {
     #[serde(flatten)]
     body: T,
     #[serde(skip_serializing_if = "Option::is_none")]
     freshness: Option<Freshness>,
 }
 
-#[derive(Serialize)]
-struct UserWithOrders {
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserWithOrders {
     user: Option<UserPart>,
     orders: Page<OrderView>,
 }
 
+/// Read an order
+///
 /// The tag is the order's version: what can be changed here. The user beside it has its own.
+#[utoipa::path(
+    get, path = "/orders/{id}", tag = "orders", security(("operator" = []), ("service" = [])),
+    params(("id" = OrderId, Path, description = "The order's id"), ReadQuery),
+    responses((
+        status = 200, description = "The order, with its user if that was wanted", body = Composed<ComposedOrder>,
+        headers(("ETag" = String, description = "The order's version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([codes::ORDER_NOT_FOUND.name()])))
+)]
 pub(super) async fn read(
+    _: Reader,
     State(app): State<App>,
     Path(id): Path<OrderId>,
     Query(ReadQuery { include }): Query<ReadQuery>,
@@ -86,9 +119,16 @@ pub(super) async fn read(
     Ok((tag, Json(Composed::new(body, users))))
 }
 
+/// List orders
+///
 /// In the order of placing. An order that is placed while one pages may be missed: ids are drawn just before the
 /// commit, and two commits can swap.
+#[utoipa::path(
+    get, path = "/orders", tag = "orders", security(("operator" = []), ("service" = [])), params(ListQuery),
+    responses((status = 200, description = "A page of orders, with their users if that was wanted", body = Composed<Page<ComposedOrder>>))
+)]
 pub(super) async fn list(
+    _: Reader,
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -104,9 +144,18 @@ pub(super) async fn list(
     Ok(Json(Composed::new(body, users)))
 }
 
-/// A user, and a page of what they have ordered. Who has ordered here is shown even when nobody knows any more who it
+/// Read a user and a page of what they have ordered
+///
+/// Who has ordered here is shown even when nobody knows any more who it
 /// was, and whose owner cannot be asked may exist: only somebody without orders and without an owner's word is nobody.
+#[utoipa::path(
+    get, path = "/users/{id}/orders", tag = "orders", security(("operator" = []), ("service" = [])),
+    params(("id" = UserId, Path, description = "The user's id"), PageQuery),
+    responses((status = 200, description = "The user and their orders, as far as can be known", body = Composed<UserWithOrders>)),
+    extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
+)]
 pub(super) async fn of_user(
+    _: Reader,
     State(app): State<App>,
     Path(id): Path<UserId>,
     Query(PageQuery { cursor, limit }): Query<PageQuery>,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+
 use service_kit::{
     Cursor, ETag, Idempotent, Json, Limit, MustMatch, NewToken, Operator, Page, Path, Problem,
     Query, Reply, TokenHash,
@@ -220,7 +220,10 @@ pub(super) async fn draw_code(
     });
     write.await?;
     let expires_at = rfc3339(expires_at_ms);
-    Ok((StatusCode::CREATED, Json(EnrolmentCode { code, expires_at })))
+    Ok((
+        StatusCode::CREATED,
+        Json(EnrolmentCode { code, expires_at }),
+    ))
 }
 
 /// Revoke a device
@@ -284,7 +287,8 @@ fn redeem(
     now_ms: i64,
 ) -> Result<(Driver, i64), Problem> {
     let driver_id = drivers::use_code(tx, code_hash, device_id, now_ms)?.ok_or_else(|| {
-        let detail = "this code is wrong, was used by another device, or has expired; ask for another one";
+        let detail =
+            "this code is wrong, was used by another device, or has expired; ask for another one";
         Problem::field(codes::INVALID_CODE, "code", detail)
     })?;
     let (driver, expires_at_ms) = (known(tx, driver_id)?, now_ms + TOKEN_DAYS * DAY_MS);

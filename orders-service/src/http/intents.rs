@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use service_kit::{
     Cursor, ETag, Idempotent, Json, Limit, MustMatch, Operator, Page, Path, Problem, Query, Reply,
 };
@@ -166,7 +166,10 @@ pub(super) async fn decide(
             OperatorsDecision::Dismissed => {
                 let (dismissed, by) = (Decision::Dismissed, DecidedBy::Operator);
                 let version = order.version.next();
-                make(tx, conflict.decide(&order, dismissed, by, None, version, now_ms))?;
+                make(
+                    tx,
+                    conflict.decide(&order, dismissed, by, None, version, now_ms),
+                )?;
             }
         }
         let (tag, view) = shown(tx, id)?;
@@ -188,11 +191,17 @@ fn uphold(
         return Err(Problem::new(codes::CANNOT_UPHOLD, detail));
     }
     let note = judged.note();
-    make(tx, order.uphold(conflict.driver_id, note, judged.stamp(), now_ms)?)?;
+    make(
+        tx,
+        order.uphold(conflict.driver_id, note, judged.stamp(), now_ms)?,
+    )?;
     let order = known_order(tx, order.id)?;
     let (upheld, by) = (Decision::Upheld, DecidedBy::Operator);
     let version = order.version.next();
-    make(tx, conflict.decide(&order, upheld, by, None, version, now_ms))?;
+    make(
+        tx,
+        conflict.decide(&order, upheld, by, None, version, now_ms),
+    )?;
     Ok(())
 }
 

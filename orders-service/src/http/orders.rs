@@ -1,40 +1,105 @@
-//! `POST /orders`. How orders are shown is in `composed`.
+//! Orders change: placed, given to a driver, taken back, cancelled. How they are shown is in `composed`; what drivers do with
+//! them comes as intents.
 
 use axum::extract::State;
-use event_schema::{OrderId, UserId};
+use event_schema::{CancelReason, DriverId, OrderEvent, OrderId, ReleaseReason, UserId};
 use jiff::Timestamp;
+use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use service_kit::{ETag, Idempotent, Problem, Reply};
 
-use super::{App, codes};
+use service_kit::{ETag, Idempotent, MustMatch, Once, Operator, Path, Problem, Reply, present};
+use utoipa::ToSchema;
+
+use super::{App, Nothing, codes, rfc3339};
 use crate::cache::users;
 use crate::domain::{Amount, Order};
 use crate::events::make;
-use crate::store::orders;
+use crate::store::{drivers, orders};
 
 /// An order as its owner shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Order)]
 pub(super) struct OrderView {
     id: OrderId,
     user_id: UserId,
+    /// In the currency's minor unit.
+    #[schema(example = 1250)]
     amount_minor: i64,
+    #[schema(example = "EUR")]
     currency: String,
+    /// `placed`, `assigned`, `picked_up`, `delivered`, `cancelled`.
+    #[schema(example = "assigned")]
     status: &'static str,
+    /// Who is to deliver it, or has.
+    driver_id: Option<DriverId>,
+    /// What the driver or the office wrote when it ended.
+    #[schema(example = "left with neighbour")]
+    note: Option<String>,
+    #[schema(example = "customer_request")]
+    cancel_reason: Option<String>,
+    /// Problems reported on the way.
+    problems: u32,
+    /// Counts the order's changes, from 1. It is the `ETag` too.
+    #[schema(minimum = 1, example = 2)]
     version: u64,
     /// RFC 3339, UTC.
+    #[schema(format = DateTime, example = "2026-11-22T18:30:00Z")]
     created_at: String,
+    #[schema(format = DateTime, example = "2026-11-22T18:42:10Z")]
+    changed_at: String,
 }
 
-#[derive(Deserialize)]
+/// What somebody wants.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewOrder {
     user_id: UserId,
+    /// In the currency's minor unit; more than nothing.
+    #[schema(minimum = 1, example = 1250)]
     amount_minor: i64,
+    /// Three letters, ISO 4217.
+    #[schema(example = "EUR")]
     currency: String,
 }
 
+/// Who is to deliver an order.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Assignment {
+    driver_id: DriverId,
+}
+
+/// Why an order will not be delivered.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cancellation {
+    /// `customer_request`, `out_of_stock`, `undeliverable`.
+    #[schema(example = "customer_request")]
+    reason: String,
+    /// 1 to 500 characters, for whoever reads the order later.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, example = "ordered twice by mistake")]
+    note: Option<String>,
+}
+
+/// Place an order
+#[utoipa::path(
+    post, path = "/orders", tag = "orders", security(("operator" = [])), request_body = NewOrder,
+    responses((
+        status = 201, description = "Placed", body = OrderView,
+        headers(
+            ("Location" = String, description = "The order's path"),
+            ("ETag" = String, description = "Its version, in quotes"),
+        ),
+    )),
+    extensions(("x-problems" = json!([
+        codes::INVALID_AMOUNT.name(), codes::INVALID_CURRENCY.name(), codes::UNKNOWN_USER.name(),
+        codes::USERS_UNAVAILABLE.name(),
+    ])))
+)]
 pub(super) async fn place(
+    _: Operator,
     State(app): State<App>,
     Idempotent(new, once): Idempotent<NewOrder>,
 ) -> Result<Reply, Problem> {
@@ -58,6 +123,129 @@ pub(super) async fn place(
         Ok(Reply::created(&location, tag, &OrderView::from(order)))
     });
     write.await
+}
+
+/// Give an order to a driver, or to another one
+///
+/// Also after it was picked up: the first driver hands it over, and it leaves their device.
+#[utoipa::path(
+    post, path = "/orders/{id}/assign", tag = "orders", security(("operator" = [])), request_body = Assignment,
+    params(
+        ("id" = OrderId, Path, description = "The order's id"),
+        ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"1\""),
+    ),
+    responses((
+        status = 200, description = "The order as it is now", body = OrderView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([
+        codes::ORDER_NOT_FOUND.name(), codes::UNKNOWN_DRIVER.name(), codes::DRIVER_REVOKED.name(),
+        codes::ORDER_DELIVERED.name(), codes::ORDER_CANCELLED.name(), codes::ALREADY_ASSIGNED.name(),
+    ])))
+)]
+pub(super) async fn assign(
+    _: Operator,
+    Path(id): Path<OrderId>,
+    must_match: MustMatch,
+    Idempotent(Assignment { driver_id }, once): Idempotent<Assignment>,
+) -> Result<Reply, Problem> {
+    change(once, id, must_match, move |tx, order, now_ms| {
+        let driver = drivers::find(tx, driver_id)?.ok_or_else(|| {
+            let detail = format!("there is no driver {driver_id}");
+            Problem::field(codes::UNKNOWN_DRIVER, "driver_id", detail)
+        })?;
+        driver.at_work()?;
+        Ok(order.assign(driver_id, now_ms)?)
+    })
+    .await
+}
+
+/// Take an order back from its driver
+#[utoipa::path(
+    post, path = "/orders/{id}/unassign", tag = "orders", security(("operator" = [])), request_body = Nothing,
+    params(
+        ("id" = OrderId, Path, description = "The order's id"),
+        ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"2\""),
+    ),
+    responses((
+        status = 200, description = "The order as it is now", body = OrderView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([
+        codes::ORDER_NOT_FOUND.name(), codes::ORDER_DELIVERED.name(), codes::ORDER_CANCELLED.name(),
+        codes::NOT_ASSIGNED.name(),
+    ])))
+)]
+pub(super) async fn unassign(
+    _: Operator,
+    Path(id): Path<OrderId>,
+    must_match: MustMatch,
+    Idempotent(Nothing {}, once): Idempotent<Nothing>,
+) -> Result<Reply, Problem> {
+    change(once, id, must_match, |_, order, now_ms| {
+        Ok(order.release(ReleaseReason::Unassigned, now_ms)?)
+    })
+    .await
+}
+
+/// Cancel an order
+#[utoipa::path(
+    post, path = "/orders/{id}/cancel", tag = "orders", security(("operator" = [])), request_body = Cancellation,
+    params(
+        ("id" = OrderId, Path, description = "The order's id"),
+        ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"2\""),
+    ),
+    responses((
+        status = 200, description = "The order as it is now", body = OrderView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([
+        codes::ORDER_NOT_FOUND.name(), codes::ORDER_DELIVERED.name(), codes::ORDER_CANCELLED.name(),
+        codes::INVALID_REASON.name(), codes::INVALID_NOTE.name(),
+    ])))
+)]
+pub(super) async fn cancel(
+    _: Operator,
+    Path(id): Path<OrderId>,
+    must_match: MustMatch,
+    Idempotent(Cancellation { reason, note }, once): Idempotent<Cancellation>,
+) -> Result<Reply, Problem> {
+    let reason = an_operators_reason(&reason)?;
+    let note = note.as_deref().map(str::parse).transpose()?;
+    change(once, id, must_match, move |_, order, now_ms| {
+        Ok(order.cancel(reason, note, now_ms)?)
+    })
+    .await
+}
+
+/// One change of one order, if it is the one the client has read.
+async fn change(
+    once: Once,
+    id: OrderId,
+    must_match: MustMatch,
+    decide: impl FnOnce(&Tx<'_>, &Order, i64) -> Result<OrderEvent, Problem> + Send + 'static,
+) -> Result<Reply, Problem> {
+    let now_ms = Timestamp::now().as_millisecond();
+    let write = once.write(move |tx| {
+        let order = known(tx, id)?;
+        must_match.check(order.version.get())?;
+        make(tx, decide(tx, &order, now_ms)?)?;
+        let order = known(tx, id)?;
+        let tag = ETag(order.version.get());
+        Ok(Reply::ok(tag, &OrderView::from(order)))
+    });
+    write.await
+}
+
+/// That a user was deleted is no operator's to say.
+fn an_operators_reason(text: &str) -> Result<CancelReason, Problem> {
+    match CancelReason::of(text) {
+        CancelReason::UserDeleted | CancelReason::Other(_) => {
+            let detail = "a reason is `customer_request`, `out_of_stock` or `undeliverable`";
+            Err(Problem::field(codes::INVALID_REASON, "reason", detail))
+        }
+        reason => Ok(reason),
+    }
 }
 
 /// Whether the user who orders exists. A user whom the cache does not know may have registered a moment ago, so the owner
@@ -85,15 +273,19 @@ pub(super) fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
 
 impl From<Order> for OrderView {
     fn from(order: Order) -> Self {
-        let created_at = Timestamp::from_millisecond(order.created_at_ms);
         Self {
             id: order.id,
             user_id: order.user_id,
             amount_minor: order.amount.minor(),
             currency: order.currency.to_string(),
             status: order.status.as_str(),
+            driver_id: order.driver_id,
+            note: order.note,
+            cancel_reason: order.cancel_reason,
+            problems: order.problems,
             version: order.version.get(),
-            created_at: created_at.expect("stored from a clock").to_string(),
+            created_at: rfc3339(order.created_at_ms),
+            changed_at: rfc3339(order.changed_at_ms),
         }
     }
 }

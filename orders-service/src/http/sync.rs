@@ -8,7 +8,7 @@ use event_schema::sync::{FeedPage, MAX_INTENTS, Upload, Verdicts};
 use event_schema::{DeviceId, DriverId};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+
 use service_kit::{Device, Json, Limit, Problem, Query, codes as kit};
 use utoipa::IntoParams;
 
@@ -78,7 +78,8 @@ pub(super) async fn feed(
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let page = query.page(&app, driver_id, after.clone()).await?;
-        let news = page.snapshot || !page.complete || !page.items.is_empty() || !page.judged.is_empty();
+        let news =
+            page.snapshot || !page.complete || !page.items.is_empty() || !page.judged.is_empty();
         if news {
             return Ok(Json(page));
         }
@@ -102,7 +103,9 @@ impl FeedQuery {
             .map_err(|error: sync::InvalidToken| refuse(&error.to_string()))?;
         match token.driver_id == driver_id {
             true => Ok(Some(token)),
-            false => Err(refuse("this place lies in another driver's feed; begin without one")),
+            false => Err(refuse(
+                "this place lies in another driver's feed; begin without one",
+            )),
         }
     }
 
@@ -122,7 +125,11 @@ impl FeedQuery {
 
 /// The ids of the token's row.
 fn whose(device: &Device) -> Result<(DeviceId, DriverId), Problem> {
-    let known = device.device_id.parse().ok().zip(device.driver_id.parse().ok());
+    let known = device
+        .device_id
+        .parse()
+        .ok()
+        .zip(device.driver_id.parse().ok());
     known.ok_or_else(|| {
         let detail = "this token belongs to no device that is known here";
         Problem::new(kit::UNAUTHORIZED, detail)
@@ -135,9 +142,7 @@ impl From<UploadError> for Problem {
             forked @ UploadError::Forked { .. } => {
                 Self::new(codes::INCARNATION_FORKED, forked.to_string())
             }
-            UploadError::OutOfOrder => {
-                Self::field(kit::INVALID_BODY, "intents", error.to_string())
-            }
+            UploadError::OutOfOrder => Self::field(kit::INVALID_BODY, "intents", error.to_string()),
             UploadError::Database(error) => error.into(),
         }
     }

@@ -7,7 +7,7 @@ use event_schema::{
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
 
-use crate::domain::Conflict;
+use crate::domain::{Conflict, Note, Wish};
 
 /// An intent and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,28 @@ pub struct Judged {
     pub decision: Option<String>,
     pub decided_by: Option<String>,
     pub decided_at_ms: Option<i64>,
+}
+
+impl Judged {
+    /// What the driver wrote about a delivery, whichever version of the arguments the device spoke.
+    pub fn note(&self) -> Option<String> {
+        let wanted = self.wanted.as_ref()?;
+        match Wish::read(&wanted.kind, wanted.schema_version, &wanted.arguments) {
+            Ok(Wish::Deliver { note }) => note.map(Note::into),
+            _ => None,
+        }
+    }
+
+    /// As an event names it.
+    pub fn stamp(&self) -> IntentStamp {
+        IntentStamp {
+            intent_id: self.id,
+            device_id: self.device_id,
+            incarnation: self.incarnation,
+            seq: self.place,
+            device_time_ms: self.device_time_ms,
+        }
+    }
 }
 
 /// Which intents a list shows.

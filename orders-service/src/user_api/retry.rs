@@ -65,7 +65,7 @@ impl Why {
         match self {
             Self::Silent(_) | Self::NotNow { .. } => true,
             Self::Unclear(status) => status.is_server_error(),
-            Self::OutOfTime | Self::LeftAlone => false,
+            Self::Shut | Self::OutOfTime | Self::LeftAlone => false,
         }
     }
 

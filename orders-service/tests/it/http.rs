@@ -8,7 +8,7 @@ use event_schema::{OrderEvent, OrderId, UserId};
 use jiff::Timestamp;
 use orders_service::user_api::Limits;
 use serde_json::{Value, json};
-use service_kit::testing::request;
+use service_kit::testing::{DEVICE, OPERATOR, SERVICE, assert_documented, request};
 
 #[tokio::test]
 async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
@@ -75,6 +75,7 @@ async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
         FakeUsers::Answer(500),
         FakeUsers::Answer(503),
         FakeUsers::Answer(301),
+        FakeUsers::Answer(401),
         FakeUsers::Answer(403),
         FakeUsers::Gone,
     ] {
@@ -315,4 +316,39 @@ async fn a_refusal_names_the_field_and_says_what_is_expected() {
     assert_eq!(refused["errors"], errors);
     let detail = refused["detail"].as_str().unwrap();
     assert!(detail.starts_with(&format!("{id} at line 1")), "{detail}");
+}
+
+#[tokio::test]
+async fn its_documentation_is_whole_and_says_who_may_call() {
+    let world = World::start(FakeUsers::Answer(404)).await;
+    assert_documented(&world.api).await;
+    let document = world.api.get("/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let own: Vec<_> = paths
+        .keys()
+        .filter(|path| path.starts_with("/orders"))
+        .collect();
+    assert_eq!(own, ["/orders", "/orders/{id}"]);
+    for name in ["Order", "NewOrder", "Problem"] {
+        let schema = &document["components"]["schemas"][name];
+        assert!(schema["description"].is_string(), "{name}: {schema}");
+    }
+    let problems = world.api.get("/problems").await.text;
+    assert!(problems.contains("\"unknown_user\""), "{problems}");
+}
+
+#[tokio::test]
+async fn operators_may_do_everything_services_may_read_and_devices_nothing() {
+    let world = World::start(FakeUsers::Answer(404)).await;
+    for (token, reads, writes) in [
+        (Some(OPERATOR), 200, 400),
+        (Some(SERVICE), 200, 403),
+        (Some(DEVICE), 403, 403),
+        (None, 401, 401),
+    ] {
+        let api = world.api.sending(token);
+        assert_eq!(api.get("/orders").await.status, reads, "{token:?}");
+        let write = api.json("POST", "/orders", "{").await;
+        assert_eq!(write.status, writes, "{token:?}");
+    }
 }

@@ -10,7 +10,7 @@ use orders_service::cache::users;
 use orders_service::domain::{Amount, Order};
 use orders_service::events::make;
 use orders_service::user_api::{Limits, UserApi};
-use orders_service::{config, http};
+use orders_service::{config, http, sync};
 use relay::{
     ApplyError, Consumer, Database, Environment, EventId, Log, Options, Received, System, rusqlite,
 };
@@ -61,11 +61,11 @@ impl World {
         let token = "0123456789abcdef".parse().ok();
         let user_api = UserApi::new(url.parse().unwrap(), token, limits, clock.clone()).unwrap();
         let consumer = users::consumer(None);
-        let routes = http::routes(db.clone(), user_api, consumer.clone());
+        let routes = http::routes(db.clone(), user_api, consumer.clone(), sync::DEFAULT_TAIL);
         let mut monitor = Monitor::new(&db);
         monitor.watch_consumer(consumer.name(), consumer.stream(), consumer.status());
         Self {
-            api: TestApi::new(service_kit::api(routes, monitor)),
+            api: TestApi::of(routes, monitor),
             db,
             owner,
             clock,

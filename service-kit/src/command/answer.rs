@@ -13,6 +13,8 @@ use crate::exit::Outcome;
 #[derive(Debug)]
 pub(crate) struct Answer {
     lines: Vec<(String, String)>,
+    /// Instead of the lines.
+    only: Option<String>,
     json: Value,
     outcome: Outcome,
 }
@@ -21,6 +23,7 @@ impl Answer {
     pub(super) fn new(json: Value) -> Self {
         Self {
             lines: Vec::new(),
+            only: None,
             json,
             outcome: Outcome::Done,
         }
@@ -29,6 +32,13 @@ impl Answer {
     #[must_use]
     pub(super) fn line(mut self, label: impl Display, text: impl Display) -> Self {
         self.lines.push((label.to_string(), text.to_string()));
+        self
+    }
+
+    /// One text and no column, for who pipes it on.
+    #[must_use]
+    pub(super) fn only(mut self, text: impl Display) -> Self {
+        self.only = Some(format!("{text}\n"));
         self
     }
 
@@ -45,7 +55,7 @@ impl Answer {
     pub(super) fn print(&self, json: bool) {
         let text = match json {
             true => format!("{:#}\n", self.json),
-            false => self.columns(),
+            false => self.only.clone().unwrap_or_else(|| self.columns()),
         };
         // Whoever has read enough closes the pipe.
         let _closed = std::io::stdout().write_all(text.as_bytes());

@@ -14,8 +14,8 @@ use service_kit::{HttpProducer, MAX_SNAPSHOTS, MAX_STALL_TIME, Service, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::database;
 use crate::serve::{Running, read_to_end, within_a_minute};
+use crate::{database, kit};
 
 const TOKEN: &str = "a-secret-of-this-test";
 const TOKEN_ENV: &str = "FREEHOLD_KIT_READ_TOKEN";
@@ -105,7 +105,7 @@ async fn it_says_whether_its_log_holds_an_event() {
 async fn who_has_not_met_the_stream_does_not_know_what_its_log_holds() {
     let (db, folder) = database().await;
     let service = Service::new(&db).share(few, token());
-    let running = Running::start(service, Router::new()).await;
+    let running = Running::start(service, kit(Router::new())).await;
     let world = World {
         running,
         db,
@@ -252,7 +252,7 @@ impl World {
         let service = Service::new(&db)
             .publish(MemoryBroker::new(1))
             .share(share, token);
-        let running = Running::start(service, Router::new()).await;
+        let running = Running::start(service, kit(Router::new())).await;
         let world = Self {
             running,
             db,

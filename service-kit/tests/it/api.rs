@@ -14,7 +14,7 @@ use crate::{database, older_copy, routes};
 #[tokio::test]
 async fn every_refusal_is_a_problem() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     assert_eq!(api.get("/things/7").await.text, "7");
     assert_eq!(api.get("/things/x").await.problem(), "400 invalid_id");
     assert_eq!(api.get("/nothing").await.problem(), "404 unknown_route");
@@ -30,7 +30,7 @@ async fn every_refusal_is_a_problem() {
 #[tokio::test]
 async fn a_request_that_means_another_host_is_refused() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let get = |version: Version, uri: &'static str, hosts: &'static [&'static str]| {
         let mut request = Request::get(uri).version(version);
         for host in hosts {
@@ -73,7 +73,7 @@ async fn a_request_that_means_another_host_is_refused() {
 #[tokio::test]
 async fn a_panic_fails_its_own_request_and_says_nothing_of_itself() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let failed = api.get("/panic").await;
     assert_eq!(failed.problem(), "500 internal");
     assert!(!failed.text.contains("planted"));
@@ -83,7 +83,7 @@ async fn a_panic_fails_its_own_request_and_says_nothing_of_itself() {
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_given_up() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     tokio::time::pause();
     let given_up = api.get("/forever").await;
     assert_eq!(given_up.problem(), "503 timed_out");
@@ -93,7 +93,7 @@ async fn an_answer_that_does_not_come_is_given_up() {
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_given_up_as_the_senders_fault() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     tokio::time::pause();
     let never = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
     let slow = request("POST", "/echo")
@@ -105,7 +105,7 @@ async fn a_body_that_does_not_arrive_is_given_up_as_the_senders_fault() {
 #[tokio::test]
 async fn a_body_has_its_size_and_not_a_byte_more() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let body = |bytes: usize| {
         format!(
             "{{\"word\":\"{}\"}}",
@@ -127,7 +127,7 @@ async fn a_body_has_its_size_and_not_a_byte_more() {
 #[tokio::test]
 async fn a_closed_database_is_not_ready_but_alive() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     assert_eq!(api.get("/readyz").await.status, 200);
     db.close().await;
     assert_eq!(api.get("/readyz").await.problem(), "503 not_ready");
@@ -137,7 +137,7 @@ async fn a_closed_database_is_not_ready_but_alive() {
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_not_ready_and_says_why() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     assert_writes_open(&api, 1).await;
     db.halt("a rival publishes");
     let refused = api.get("/readyz").await;
@@ -146,7 +146,7 @@ async fn a_database_that_takes_no_writes_is_not_ready_and_says_why() {
     assert_writes_open(&api, 0).await;
 
     let (db, _folder) = older_copy().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let refused = api.get("/readyz").await;
     assert_eq!(refused.problem(), "503 not_ready");
     assert!(refused.text.contains("met its stream: "), "{refused:?}");
@@ -162,7 +162,7 @@ async fn assert_writes_open(api: &TestApi, open: u8) {
 #[tokio::test]
 async fn the_metrics_tell_of_requests_by_route_and_of_no_path() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     api.get("/things/7").await;
     api.get("/things/8").await;
     api.get("/things/secret").await;
@@ -218,7 +218,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     let mut monitor = Monitor::new(&db);
     monitor.watch_relay(relay.subscribe());
     monitor.watch_consumer("kit-cache", "USERS", consumer.subscribe());
-    let api = TestApi::new(service_kit::api(routes(), monitor));
+    let api = TestApi::of(routes(), monitor);
 
     let metrics = api.get("/metrics").await.text;
     for line in [
@@ -268,7 +268,7 @@ async fn before_the_first_contact_nobody_claims_to_know_the_stream() {
     });
     let mut monitor = Monitor::new(&db);
     monitor.watch_relay(relay.subscribe());
-    let api = TestApi::new(service_kit::api(routes(), monitor));
+    let api = TestApi::of(routes(), monitor);
 
     let metrics = api.get("/metrics").await.text;
     for line in [

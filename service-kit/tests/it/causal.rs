@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::routing::{get, post};
 use futures::poll;
 use relay::{ConsumerStatus, Database, NewEvent, Options, rusqlite};
 use service_kit::testing::{Answer, TestApi, request};
-use service_kit::{Code, Monitor, Problem};
+use service_kit::{Monitor, Problem, Routes};
 use tokio::sync::watch;
 
 use crate::{database, routes};
 
-const REFUSED: Code = Code::new(StatusCode::CONFLICT, "refused", "Not this one");
+service_kit::problem_codes! { REFUSED = CONFLICT, "refused", "Not this one"; }
 
 async fn emit(db: &Database) {
     let write = db.write(|tx| {
@@ -71,13 +70,16 @@ async fn a_write_says_where_the_log_is_and_nothing_else_does() {
         let db = db.clone();
         async move || db.outbox().committed().to_string()
     });
-    let routes = Router::new()
+    let handlers = Router::new()
         .route("/one", emits(1))
         .route("/two", emits(2))
         .route("/silent", silent)
         .route("/refused", refused)
         .route("/read", reads);
-    let api = TestApi::new(service_kit::api(routes, Monitor::new(&db)));
+    let routes = Routes::new("kit-service", "For a test.")
+        .problems(ALL)
+        .undocumented(handlers);
+    let api = TestApi::of(routes, Monitor::new(&db));
     for (path, position) in [
         ("/silent", "kit@0"),
         ("/one", "kit@1"),
@@ -100,7 +102,7 @@ async fn a_request_waits_for_an_own_write_and_holds_no_connection() {
     };
     let db = Database::open(folder.path().join("kit.db"), options).await;
     let db = db.unwrap();
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let mut waits = pin!(get_after(&api, &["kit@2"], "8000"));
     emit(&db).await;
     assert!(poll!(&mut waits).is_pending());
@@ -135,7 +137,7 @@ async fn a_request_waits_for_every_consumer_of_the_stream() {
     monitor.watch_consumer("kit-cache", "USERS", cache.subscribe());
     monitor.watch_consumer("kit-totals", "USERS", totals.subscribe());
     monitor.watch_consumer("kit-other", "ORDERS", other.subscribe());
-    let api = TestApi::new(service_kit::api(routes(), monitor));
+    let api = TestApi::of(routes(), monitor);
     let move_to = |who: &watch::Sender<ConsumerStatus>, offset: u64| {
         who.send_modify(|status| status.offset = offset);
     };
@@ -173,7 +175,7 @@ async fn a_wait_that_makes_no_sense_is_refused_at_once() {
     let mut monitor = Monitor::new(&db);
     monitor.watch_consumer("kit-cache", "USERS", status.subscribe());
     monitor.watch_consumer("kit-totals", "USERS", status.subscribe());
-    let api = TestApi::new(service_kit::api(routes(), monitor));
+    let api = TestApi::of(routes(), monitor);
     for (place, ms) in [
         ("users", "1"),
         ("", "1"),
@@ -194,7 +196,7 @@ async fn a_wait_that_makes_no_sense_is_refused_at_once() {
 #[tokio::test]
 async fn a_request_that_does_not_say_for_how_long_waits_five_seconds() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     tokio::time::pause();
     let began = tokio::time::Instant::now();
     let late = request("GET", "/things/7").header("freehold-wait-for", "kit@1");

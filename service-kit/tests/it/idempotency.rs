@@ -7,7 +7,6 @@ use std::sync::mpsc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
@@ -15,8 +14,8 @@ use relay::{Database, NewEvent, Options, Tx, rusqlite};
 use serde_json::{Value, json};
 use service_kit::testing::{Answer, TestApi, request, rows};
 use service_kit::{
-    CallerScope, Code, ETag, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEY_CHARACTERS, Monitor,
-    Problem, Reply,
+    Caller, ETag, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEY_CHARACTERS, Monitor, Problem, Reply,
+    Routes,
 };
 use tokio::sync::Notify;
 
@@ -26,7 +25,7 @@ const MIGRATIONS: &[&str] = &[
     IDEMPOTENCY_MIGRATION,
     "create table said (id integer primary key, word text not null) strict",
 ];
-const UNLUCKY: Code = Code::new(StatusCode::CONFLICT, "unlucky", "Not now");
+service_kit::problem_codes! { UNLUCKY = CONFLICT, "unlucky", "Not now"; }
 
 struct World {
     api: Arc<TestApi>,
@@ -58,12 +57,15 @@ impl World {
                 once.write(move |tx| say(tx, &word, &unlucky)).await
             }
         });
-        let routes = Router::new()
+        let handlers = Router::new()
             .route("/said", say.clone())
             .route("/to/{whom}", say)
             .layer(from_fn(name_caller));
+        let routes = Routes::new("kit-service", "Says words.")
+            .problems(ALL)
+            .undocumented(handlers);
         Self {
-            api: Arc::new(TestApi::new(service_kit::api(routes, Monitor::new(&db)))),
+            api: Arc::new(TestApi::of(routes, Monitor::new(&db))),
             db,
             entered,
             leave,
@@ -116,7 +118,7 @@ fn say(tx: &Tx<'_>, word: &str, unlucky: &AtomicBool) -> Result<Reply, Problem> 
 async fn name_caller(mut request: Request, next: Next) -> Response {
     let caller = request.headers().get("x-caller").cloned();
     if let Some(caller) = caller.and_then(|name| name.to_str().ok().map(str::to_owned)) {
-        request.extensions_mut().insert(CallerScope(caller));
+        request.extensions_mut().insert(Caller::Operator(caller));
     }
     next.run(request).await
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod answers;
 mod api;
 mod causal;
@@ -14,7 +15,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use relay::{Database, Options};
 use serde::Deserialize;
-use service_kit::{Json, Path, Problem};
+use service_kit::{Json, Path, Problem, Routes};
 
 /// A database of its own, gone with the folder.
 async fn database() -> (Database, tempfile::TempDir) {
@@ -41,12 +42,18 @@ struct Word {
     word: String,
 }
 
-fn routes() -> Router {
-    Router::new()
+/// A service of the tests' own.
+fn kit(router: Router) -> Routes {
+    Routes::new("kit", "Does what a test needs.").undocumented(router)
+}
+
+fn routes() -> Routes {
+    let router = Router::new()
         .route("/things/{id}", get(async |Path(id): Path<u8>| Json(id)))
         .route("/echo", post(async |Json(Word { word }): Json<Word>| word))
         .route("/panic", get(panics))
-        .route("/forever", get(std::future::pending::<()>))
+        .route("/forever", get(std::future::pending::<()>));
+    kit(router)
 }
 
 async fn panics() -> Result<(), Problem> {

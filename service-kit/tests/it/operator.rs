@@ -15,13 +15,13 @@ use service_kit::Service;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::database;
 use crate::serve::{Running, read_to_end, within_a_minute};
+use crate::{database, kit};
 
 #[tokio::test]
 async fn the_door_lets_in_who_can_read_its_file_and_closes_with_the_service() {
     let (db, folder) = database().await;
-    let running = Running::start(Service::new(&db), Router::new()).await;
+    let running = Running::start(Service::new(&db), kit(Router::new())).await;
     let file = folder.path().join("kit.db.door");
     let door = Door::read(&file).await;
     let mode = fs::metadata(&file).unwrap().permissions().mode();
@@ -193,7 +193,7 @@ impl World {
             .await
             .unwrap();
         let service = Service::new(&db).apply(consumer, broker);
-        let running = Running::start(service, Router::new()).await;
+        let running = Running::start(service, kit(Router::new())).await;
         Self {
             producer,
             running,

@@ -8,13 +8,13 @@ use axum::Router;
 use axum::routing::get;
 use relay::{Connect, Database, LogError, NatsStream, Stop};
 
-use service_kit::{MAX_DRAIN_TIME, MAX_HEADER_TIME, Service};
+use service_kit::{MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::{database, routes};
+use crate::{database, kit, routes};
 
 #[tokio::test]
 async fn a_request_under_way_is_finished_after_the_stop_and_the_port_refuses() {
@@ -135,12 +135,12 @@ pub struct Running {
     service: JoinHandle<anyhow::Result<()>>,
 }
 
-async fn serve(db: &Database, routes: Router) -> Running {
+async fn serve(db: &Database, routes: Routes) -> Running {
     Running::start(Service::new(db), routes).await
 }
 
 impl Running {
-    pub async fn start(service: Service, routes: Router) -> Self {
+    pub async fn start(service: Service, routes: Routes) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = Stop::new();
         Self {
@@ -160,14 +160,14 @@ impl Running {
 }
 
 /// A route that says when it was entered and stays until it may leave.
-fn waiting(entered: &Arc<Notify>, leave: &Arc<Notify>) -> Router {
+fn waiting(entered: &Arc<Notify>, leave: &Arc<Notify>) -> Routes {
     let (entered, leave) = (entered.clone(), leave.clone());
     let wait = async move || {
         entered.notify_one();
         leave.notified().await;
         "left"
     };
-    Router::new().route("/wait", get(wait))
+    kit(Router::new().route("/wait", get(wait))).open("/wait")
 }
 
 /// What still comes until the other side closes.

@@ -6,7 +6,7 @@ use axum::routing::post;
 use relay::{Log, NewEvent};
 use serde_json::Value;
 use service_kit::testing::{Answer, TestApi, request};
-use service_kit::{Monitor, Problem};
+use service_kit::{Monitor, Problem, Routes};
 
 use crate::{database, routes};
 
@@ -29,7 +29,7 @@ fn trace_id(answer: &Answer) -> String {
 #[tokio::test]
 async fn every_answer_says_whose_it_is_and_a_refusal_says_so_in_its_body() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let sent = [("traceparent", parent.as_str()), ("x-request-id", "r-1")];
     for (path, status) in [
@@ -59,7 +59,7 @@ async fn every_answer_says_whose_it_is_and_a_refusal_says_so_in_its_body() {
 #[tokio::test]
 async fn what_is_missing_or_malformed_is_begun_anew() {
     let (db, _folder) = database().await;
-    let api = TestApi::new(service_kit::api(routes(), Monitor::new(&db)));
+    let api = TestApi::of(routes(), Monitor::new(&db));
     let long = "x".repeat(129);
     let mut seen = Vec::new();
     for headers in [
@@ -99,8 +99,9 @@ async fn an_event_says_which_request_it_came_from() {
             write.await.map(drop).map_err(Problem::from)
         }
     };
-    let routes = Router::new().route("/said", post(say));
-    let api = TestApi::new(service_kit::api(routes, Monitor::new(&db)));
+    let handlers = Router::new().route("/said", post(say));
+    let routes = Routes::new("kit-service", "For a test.").undocumented(handlers);
+    let api = TestApi::of(routes, Monitor::new(&db));
     let said = request("POST", "/said").header("x-request-id", "r-1");
     let said = api.send(said.body(Body::empty())).await;
     assert_eq!(said.status, 200);

@@ -154,8 +154,10 @@ impl WorldBuilder {
         let proxy = self
             .proxy
             .then(|| Proxy::start(broker.address(), "USERS").expect("a free port"));
-        let mut user_service = Service::users(&home, port(), &credentials);
-        let orders_service = Service::orders(&home, port(), &credentials, &user_service.url());
+        let mut user_service =
+            Service::users(&home, port(), &credentials).expect("a place for its access file");
+        let orders_service = Service::orders(&home, port(), &credentials, &user_service.url())
+            .expect("a place for its access file");
         if let Some(proxy) = &proxy {
             user_service.broker_url = proxy.url();
         }

@@ -74,11 +74,11 @@ impl World {
     }
 
     pub fn users(&self) -> UserApi {
-        UserApi::new(self.user_service.url())
+        UserApi::of(&self.user_service)
     }
 
     pub fn orders(&self) -> OrderApi {
-        OrderApi::new(self.orders_service.url())
+        OrderApi::of(&self.orders_service)
     }
 
     pub fn observer(&self) -> Observer {

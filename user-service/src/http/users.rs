@@ -8,8 +8,10 @@ use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    Cursor, ETag, Idempotent, IfMatch, Json, Limit, Page, Path, Problem, Query, Reply, present,
+    Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query, Reader,
+    Reply, present,
 };
+use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Change, OwnEvent, User};
 use crate::http::batch::{self, Ids};
@@ -17,39 +19,77 @@ use crate::http::codes;
 use crate::{events, store};
 
 /// A user as its owner shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = User)]
 pub(super) struct UserView {
+    #[schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000000")]
     id: UserId,
+    #[schema(example = "Ada Lovelace")]
     name: String,
+    #[schema(format = Email, example = "ada@example.org")]
     email: String,
+    /// Counts the user's changes, from 1. It is the `ETag` too.
+    #[schema(minimum = 1, example = 1)]
     version: u64,
 }
 
-#[derive(Deserialize)]
+/// Somebody who is not a user yet.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
+    /// What people call them: 1 to 200 characters, of any script.
+    #[schema(example = "Ada Lovelace")]
     name: String,
+    /// It belongs to one user at a time, and no other service learns it.
+    #[schema(format = Email, example = "ada@example.org")]
     email: String,
 }
 
-#[derive(Deserialize)]
+/// What is to be different; what is left out stays. At least one of them.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangedUser {
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, example = "Countess of Lovelace")]
     name: Option<String>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, format = Email, example = "countess@example.org")]
     email: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// 1 to 100 ids, with commas between: these users, and no page.
+    #[param(value_type = Option<String>)]
     ids: Option<Ids>,
+    /// Where the page begins: the `next_cursor` of the one before.
+    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
     cursor: Option<Cursor<UserId>>,
+    /// How many items, at most.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit>,
 }
 
-pub(super) async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Result<Reply, Problem> {
+/// Register a user
+#[utoipa::path(
+    post, path = "/users", tag = "users", security(("operator" = [])), request_body = NewUser,
+    responses((
+        status = 201, description = "Registered", body = UserView,
+        headers(
+            ("Location" = String, description = "The user's path"),
+            ("ETag" = String, description = "Its version, in quotes"),
+        ),
+    )),
+    extensions(("x-problems" = json!([
+        codes::EMAIL_TAKEN.name(), codes::INVALID_NAME.name(), codes::INVALID_EMAIL.name(),
+    ])))
+)]
+pub(super) async fn register(
+    _: Operator,
+    Idempotent(new, once): Idempotent<NewUser>,
+) -> Result<Reply, Problem> {
     let id = UserId::new();
     let created = User::register(id, new.name.parse()?, new.email.parse()?);
     let write = once.write(move |tx| {
@@ -61,7 +101,18 @@ pub(super) async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Resu
     write.await
 }
 
+/// Read a user
+#[utoipa::path(
+    get, path = "/users/{id}", tag = "users", security(("operator" = []), ("service" = [])),
+    params(("id" = String, Path, format = Uuid, description = "The user's id")),
+    responses((
+        status = 200, description = "The user", body = UserView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
+)]
 pub(super) async fn read(
+    _: Reader,
     State(db): State<Database>,
     Path(id): Path<UserId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -69,7 +120,26 @@ pub(super) async fn read(
     Ok(shown(read.await?))
 }
 
+/// Change a user's name, e-mail address or both
+///
+/// Each difference is a change of its own, with its own version and event; what is already so is none.
+#[utoipa::path(
+    patch, path = "/users/{id}", tag = "users", security(("operator" = [])), request_body = ChangedUser,
+    params(
+        ("id" = String, Path, format = Uuid, description = "The user's id"),
+        ("If-Match" = Option<String>, Header, description = "Change it only at this version", example = "\"1\""),
+    ),
+    responses((
+        status = 200, description = "The user as it is now", body = UserView,
+        headers(("ETag" = String, description = "Its version, in quotes")),
+    )),
+    extensions(("x-problems" = json!([
+        codes::USER_NOT_FOUND.name(), codes::EMAIL_TAKEN.name(), codes::INVALID_NAME.name(),
+        codes::INVALID_EMAIL.name(),
+    ])))
+)]
 pub(super) async fn change(
+    _: Operator,
     State(db): State<Database>,
     Path(id): Path<UserId>,
     if_match: IfMatch,
@@ -85,7 +155,18 @@ pub(super) async fn change(
     Ok(shown(write.await?))
 }
 
+/// Delete a user
+#[utoipa::path(
+    delete, path = "/users/{id}", tag = "users", security(("operator" = [])),
+    params(
+        ("id" = String, Path, format = Uuid, description = "The user's id"),
+        ("If-Match" = Option<String>, Header, description = "Delete it only at this version", example = "\"1\""),
+    ),
+    responses((status = 204, description = "Deleted; the address is free again")),
+    extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
+)]
 pub(super) async fn delete(
+    _: Operator,
     State(db): State<Database>,
     Path(id): Path<UserId>,
     if_match: IfMatch,
@@ -98,8 +179,16 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The users that `ids` names, or else a page of all.
+/// List users, or show those that `ids` names
+///
+/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
+/// commit, and two commits can swap.
+#[utoipa::path(
+    get, path = "/users", tag = "users", security(("operator" = []), ("service" = [])), params(ListQuery),
+    responses((status = 200, description = "One page", body = Page<UserView>))
+)]
 pub(super) async fn list(
+    _: Reader,
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
 ) -> Result<Response, Problem> {

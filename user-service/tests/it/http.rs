@@ -3,7 +3,7 @@
 use axum::body::Body;
 use event_schema::UserId;
 use serde_json::json;
-use service_kit::testing::request;
+use service_kit::testing::{DEVICE, OPERATOR, SERVICE, assert_documented, request};
 
 use crate::world::World;
 
@@ -612,5 +612,40 @@ async fn every_event_of_a_write_says_which_request_it_came_from() {
     for event in &world.envelopes().await[1..] {
         assert_eq!(event["requestid"], "r-1");
         assert_eq!(event["traceparent"], changed.header("traceparent"));
+    }
+}
+
+#[tokio::test]
+async fn its_documentation_is_whole_and_says_who_may_call() {
+    let world = World::start().await;
+    assert_documented(&world.api).await;
+    let document = world.api.get("/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let own: Vec<_> = paths
+        .keys()
+        .filter(|path| path.starts_with("/users"))
+        .collect();
+    assert_eq!(own, ["/users", "/users/{id}"]);
+    for name in ["User", "NewUser", "Problem"] {
+        let schema = &document["components"]["schemas"][name];
+        assert!(schema["description"].is_string(), "{name}: {schema}");
+    }
+    let problems = world.api.get("/problems").await.text;
+    assert!(problems.contains("\"email_taken\""), "{problems}");
+}
+
+#[tokio::test]
+async fn operators_may_do_everything_services_may_read_and_devices_nothing() {
+    let world = World::start().await;
+    for (token, reads, writes) in [
+        (Some(OPERATOR), 200, 400),
+        (Some(SERVICE), 200, 403),
+        (Some(DEVICE), 403, 403),
+        (None, 401, 401),
+    ] {
+        let api = world.api.sending(token);
+        assert_eq!(api.get("/users").await.status, reads, "{token:?}");
+        let write = api.json("POST", "/users", "{").await;
+        assert_eq!(write.status, writes, "{token:?}");
     }
 }

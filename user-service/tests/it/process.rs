@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use relay::Gate;
 use serde_json::Value;
-use service_kit::testing::{assert_private, rows, start, start_and_kill};
+use service_kit::testing::{Ended, assert_private, rows, run, start, start_and_kill};
 
 use crate::world::database;
 
@@ -115,4 +116,94 @@ fn program(database: &Path) -> Command {
         .env("FREEHOLD_LISTEN", "127.0.0.1:0")
         .env("FREEHOLD_DATABASE", database);
     program
+}
+
+#[test]
+fn a_token_is_made_and_taken_away_while_the_service_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("users.db");
+    let running = start(program(&database).args(["--broker", "nats://127.0.0.1:1"]));
+    let address = running
+        .ready
+        .trim()
+        .trim_start_matches("listening on http://");
+    assert_eq!(status(address, ""), 401);
+
+    let made = token(
+        &database,
+        &["new", "operator", "ada", "--expires-days", "30"],
+    );
+    assert_eq!(made.code, Some(0), "{made:?}");
+    assert!(made.err.contains("shown this once"), "{made:?}");
+    let secret = made.out.trim().to_owned();
+    assert!(secret.starts_with("fho_") && secret.len() == 36, "{made:?}");
+    until_status(address, &secret, 200);
+    assert_private(folder.path());
+    let kept = std::fs::read_to_string(folder.path().join("users.db.access")).unwrap();
+    assert!(kept.starts_with("operator ada sha256:") && !kept.contains(&secret));
+
+    let second = token(&database, &["new", "operator", "ada"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains("has a token already"), "{second:?}");
+    let service = token(&database, &["new", "service", "ada", "--json"]);
+    let secret_of_service = service.json()["token"].as_str().unwrap().to_owned();
+    until_status(address, &secret_of_service, 200);
+    let listed = token(&database, &["list", "--json"]).json();
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 2);
+    assert!(!listed.to_string().contains("sha256"), "{listed}");
+
+    let planned = token(&database, &["revoke", "operator", "ada", "--dry-run"]);
+    assert!(planned.out.contains("would revoke"), "{planned:?}");
+    let revoked = token(&database, &["revoke", "operator", "ada"]);
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
+    until_status(address, &secret, 401);
+    assert_eq!(status(address, &secret_of_service), 200);
+    let again = token(&database, &["revoke", "operator", "ada"]);
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.err.contains("has no token"), "{again:?}");
+}
+
+#[test]
+fn a_damaged_access_file_is_refused_before_the_database_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("users.db");
+    let access = folder.path().join("elsewhere");
+    std::fs::write(&access, "# people\noperator ada secret\n").unwrap();
+    let refused = run(program(&database).arg("--access").arg(&access));
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .err
+            .contains("elsewhere is damaged: line 2: expected `sha256:`"),
+        "{refused:?}"
+    );
+    assert!(!database.exists());
+}
+
+fn token(database: &Path, words: &[&str]) -> Ended {
+    run(program(database).arg("token").args(words))
+}
+
+/// What `GET /users` answers to this token.
+fn status(address: &str, token: &str) -> u16 {
+    let mut socket = TcpStream::connect(address).unwrap();
+    let authorization = match token {
+        "" => String::new(),
+        token => format!("authorization: Bearer {token}\r\n"),
+    };
+    let head = format!(
+        "GET /users HTTP/1.1\r\nhost: localhost\r\n{authorization}connection: close\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn until_status(address: &str, token: &str, wanted: u16) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while status(address, token) != wanted {
+        assert!(Instant::now() < deadline, "{wanted} does not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

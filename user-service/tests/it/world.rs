@@ -40,7 +40,7 @@ impl World {
         let db = database(folder.path()).await;
         let routes = http::routes(db.clone());
         Self {
-            api: TestApi::new(service_kit::api(routes, Monitor::new(&db))),
+            api: TestApi::of(routes, Monitor::new(&db)),
             db,
             folder,
         }

@@ -1,11 +1,13 @@
 //! What runs where: a table with lines to copy for people, one JSON object for scripts.
 
+use std::path::Path;
+
 use freehold_tests::services::Service;
 use freehold_tests::{Part, paths};
 use serde_json::{Value, json};
 
 use super::system::System;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, quoted};
 
 /// The line of `--json`. Scripts rely on these names.
 pub(super) fn json(system: &System, data: &DataDir) -> Value {
@@ -17,6 +19,7 @@ pub(super) fn json(system: &System, data: &DataDir) -> Value {
         },
         "broker": {"url": system.broker.url(), "pid": system.broker.pid(), "store": system.broker.store()},
         "observer": {"user": observer.login().user, "password": observer.login().password},
+        "operator": {"token": system.user_service.operator.reveal()},
         "data_dir": data.path(),
     })
 }
@@ -33,10 +36,16 @@ pub(super) fn for_people(system: &System, data: &DataDir, ephemeral: bool) -> Ve
         format!("stays; `{}` deletes it", data.reset_command())
     };
     lines.push(row("data", &short(data), &fate));
+    lines.push(row(
+        "docs",
+        &format!("{}/docs", system.user_service.url()),
+        "and of orders-service, at its own",
+    ));
     lines.push(row("logs", &format!("{}/logs", short(data)), ""));
     lines.extend([
         String::new(),
-        "  Register a user, and order something for them:".to_owned(),
+        "  Load the operator's token, register a user, and order something for them:".to_owned(),
+        format!("    {}", token_line(data)),
         format!("    {}", register_line(system)),
         format!("    {}", order_line(system)),
     ]);
@@ -90,18 +99,24 @@ fn short(data: &DataDir) -> String {
         .to_string()
 }
 
+/// Without it every call is a stranger's.
+fn token_line(data: &DataDir) -> String {
+    let short = short(data);
+    format!(". {}", quoted(&Path::new(&short).join("credentials.env")))
+}
+
 /// `$RANDOM` so that the line works twice: an e-mail address belongs to one user. `tee` shows the user, `$user` keeps the id.
 fn register_line(system: &System) -> String {
     let url = system.user_service.url();
     format!(
-        r#"user=$(curl -sS {url}/users -H 'content-type: application/json' -d '{{"name":"Ada","email":"ada'$RANDOM'@example.org"}}' | tee /dev/stderr | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')"#
+        r#"user=$(curl -sS {url}/users -H "authorization: Bearer $FREEHOLD_OPERATOR_TOKEN" -H 'content-type: application/json' -d '{{"name":"Ada","email":"ada'$RANDOM'@example.org"}}' | tee /dev/stderr | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')"#
     )
 }
 
 fn order_line(system: &System) -> String {
     let url = system.orders_service.url();
     format!(
-        r#"curl -sS {url}/orders -H 'content-type: application/json' -d '{{"user_id":"'$user'","amount_minor":1250,"currency":"EUR"}}'"#
+        r#"curl -sS {url}/orders -H "authorization: Bearer $FREEHOLD_OPERATOR_TOKEN" -H 'content-type: application/json' -d '{{"user_id":"'$user'","amount_minor":1250,"currency":"EUR"}}'"#
     )
 }
 

@@ -32,7 +32,9 @@ Environment:
   FREEHOLD_USERS_PASSWORD, FREEHOLD_ORDERS_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
                         Broker passwords, in place of those drawn into credentials.env
   FREEHOLD_USERS_READ_TOKEN, FREEHOLD_ORDERS_READ_TOKEN
-                        With which snapshots are loaded, in place of those drawn";
+                        With which services ask one another, in place of those drawn
+  FREEHOLD_OPERATOR_TOKEN
+                        With which people call the services, in place of the one drawn";
 
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]

@@ -24,7 +24,7 @@ pub(super) fn start(
     urls: &Urls,
     traffic: Option<Arc<Counts>>,
 ) -> JoinHandle<()> {
-    let (users, orders) = (Api::new(&urls.users), Api::new(&urls.orders));
+    let (users, orders) = (Api::new(&urls.users, None), Api::new(&urls.orders, None)); // metrics are open
     tokio::spawn(show(Arc::clone(console), users, orders, traffic))
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
 use freehold_tests::http::Api;
 use freehold_tests::services::{self, Home, Service};
-use freehold_tests::{Credentials, Part, seconds, within};
+use freehold_tests::{Credentials, Part, Password, seconds, within};
 use tokio::task::spawn_blocking;
 
 use super::supervise::{Supervised, supervise};
@@ -30,6 +30,8 @@ pub(super) struct System {
 pub(super) struct Urls {
     pub(super) users: String,
     pub(super) orders: String,
+    /// What `up` itself sends, as their operator.
+    pub(super) operator: Password,
 }
 
 /// The same, watched.
@@ -76,8 +78,9 @@ impl System {
             logs: data.logs(),
             broker_url: broker.url(),
         };
-        let user_service = Service::users(&home, users_port, &credentials);
-        let orders_service = Service::orders(&home, orders_port, &credentials, &user_service.url());
+        let user_service = Service::users(&home, users_port, &credentials)?;
+        let orders_service =
+            Service::orders(&home, orders_port, &credentials, &user_service.url())?;
         Ok(System {
             broker,
             user_service,
@@ -90,6 +93,7 @@ impl System {
         Urls {
             users: self.user_service.url(),
             orders: self.orders_service.url(),
+            operator: self.user_service.operator.clone(),
         }
     }
 
@@ -167,7 +171,7 @@ async fn start(part: &mut impl Part, console: &Console) -> Result<()> {
 }
 
 async fn ready(service: &Service, console: &Console) -> Result<()> {
-    let api = Api::new(service.url());
+    let api = Api::of(service);
     let what = format!("waiting for {}", service.name());
     let answer = console
         .while_waiting(&what, within(seconds(30), || api.is_ready()))

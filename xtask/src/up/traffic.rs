@@ -48,8 +48,8 @@ impl Traffic {
     pub(super) fn start(rate: f64, urls: &Urls) -> Traffic {
         let counts = Arc::new(Counts::default());
         let people = People {
-            users: UserApi::new(&urls.users),
-            orders: OrderApi::new(&urls.orders),
+            users: UserApi::new(&urls.users, Some(urls.operator.clone())),
+            orders: OrderApi::new(&urls.orders, Some(urls.operator.clone())),
             known: Mutex::default(),
             counts: Arc::clone(&counts),
         };

@@ -1,0 +1,150 @@
+//! The gate before every route: it finds out who calls, counts, and lets in whom the route's own documentation names. What
+//! is documented is therefore what holds, and a route that says nothing is nobody's.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::{Access, Caller, forbidden, unauthorized};
+use crate::limits::Key;
+use crate::{Problem, codes};
+
+/// What the gate goes by. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    access: Access,
+    guards: Arc<Guards>,
+}
+
+/// Who may call what: for each route its methods, for each of these the schemes that open it.
+#[derive(Debug, Default)]
+pub(crate) struct Guards {
+    pub(crate) routes: HashMap<String, Vec<(Method, Vec<String>)>>,
+    /// For everybody, with or without a token.
+    pub(crate) open: Vec<String>,
+}
+
+/// Where a connection comes from; its requests carry it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Machines ask these every few seconds, whoever else is in a hurry.
+const HEALTH: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// Behind the door's own token.
+const DOOR: &str = "/operator/";
+
+pub(crate) async fn check(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    if !(HEALTH.contains(&route) || route.starts_with(DOOR)) {
+        let peer = request.extensions().get().map(|Peer(address)| *address);
+        let caller = gate.caller(route, request.headers(), peer).await?;
+        gate.admit(&caller, route, request.method())?;
+        request.extensions_mut().insert(caller);
+    }
+    Ok(next.run(request).await)
+}
+
+impl Gate {
+    pub(crate) fn new(access: Access, guards: Guards) -> Self {
+        let guards = Arc::new(guards);
+        Self { access, guards }
+    }
+
+    /// A wrong token counts as none: by address, and on an open route not at all.
+    async fn caller(
+        &self,
+        route: &str,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Caller, Problem> {
+        let caller = self.access.caller(headers).await;
+        self.count(caller.as_ref().ok(), peer)?;
+        match caller {
+            Err(_) if self.is_open(route) => Ok(Caller::Anonymous),
+            Err(problem) if problem.code() == codes::UNAUTHORIZED => {
+                Err(self.refuse_stranger(route, problem))
+            }
+            known => known,
+        }
+    }
+
+    fn count(&self, caller: Option<&Caller>, peer: Option<IpAddr>) -> Result<(), Problem> {
+        let key = match caller {
+            None | Some(Caller::Anonymous) => Key::Address(peer),
+            Some(known) => Key::Known(known.clone()),
+        };
+        let wait = match self.access.limits.take(key, Instant::now()) {
+            Ok(()) => return Ok(()),
+            Err(wait) => wait.as_secs() + 1, // the header has whole seconds, and too early is refused again
+        };
+        let detail = format!("too many requests from this caller; come back in {wait} s");
+        let problem = Problem::new(codes::RATE_LIMITED, detail);
+        Err(problem.with_header(RETRY_AFTER, HeaderValue::from(wait)))
+    }
+
+    fn admit(&self, caller: &Caller, route: &str, method: &Method) -> Result<(), Problem> {
+        if self.is_open(route) {
+            return Ok(());
+        }
+        let Some(scheme) = caller.scheme() else {
+            let problem = unauthorized("send `Authorization: Bearer` and a token");
+            return Err(self.refuse_stranger(route, problem));
+        };
+        match self.guards.of(route, method) {
+            Some(schemes) if !schemes.iter().any(|may| may == scheme) => {
+                Err(forbidden(&format!("{}s", schemes.join("s and "))))
+            }
+            // Nothing is there: whoever is known may be told so.
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn is_open(&self, route: &str) -> bool {
+        self.guards.open.iter().any(|open| open == route)
+    }
+
+    /// Where only services may come in and none has a token, no token helps: the one who asks is told who must act.
+    fn refuse_stranger(&self, route: &str, problem: Problem) -> Problem {
+        let for_services = self.guards.of(route, &Method::GET) == Some(&["service".to_owned()]);
+        match self.access.shut_to_services() {
+            Some(cure) if for_services => Problem::new(codes::NO_TOKEN, cure),
+            _ => problem,
+        }
+    }
+}
+
+impl Guards {
+    fn of(&self, route: &str, method: &Method) -> Option<&[String]> {
+        let method = match *method {
+            Method::HEAD => &Method::GET,
+            _ => method,
+        };
+        let known = self.routes.get(route)?.iter();
+        let mut known = known.filter(|(of, _)| of == method);
+        known.next().map(|(_, schemes)| schemes.as_slice())
+    }
+}
+
+impl Caller {
+    /// Its name among the security schemes of the documentation.
+    fn scheme(&self) -> Option<&'static str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Operator(_) => Some("operator"),
+            Self::Service(_) => Some("service"),
+            Self::Device { .. } => Some("device"),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Who is let in, how often, and what is documented of it.
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use serde_json::json;
+use service_kit::testing::{self, DEVICE, SERVICE, TestApi, assert_documented, request};
+use service_kit::{
+    Caller, Json, Limits, Monitor, NewToken, Operator, Path, Problem, Reader, Routes, Token, routes,
+};
+
+use crate::{database, kit};
+
+/// A route that wants an operator and a body, one for readers, one whose handler asks nobody, and one for everybody.
+fn guarded() -> Routes {
+    Routes::new("kit", "Does what a test needs.")
+        .routes(routes!(show, store))
+        .routes(routes!(careless))
+        .routes(routes!(greet))
+        .open("/greet")
+}
+
+/// Show a thing
+#[utoipa::path(
+    get, path = "/things/{id}", tag = "things", security(("operator" = []), ("service" = [])),
+    params(("id" = u8, Path, description = "Which one")),
+    responses((status = 200, description = "The thing", body = u8))
+)]
+async fn show(_: Reader, Path(id): Path<u8>) -> Json<u8> {
+    Json(id)
+}
+
+/// Store a thing
+#[utoipa::path(
+    put, path = "/things/{id}", tag = "things", security(("operator" = [])), request_body = Object,
+    params(("id" = u8, Path, description = "Which one")),
+    responses((status = 200, description = "Who did it", body = String))
+)]
+async fn store(
+    Operator(name): Operator,
+    Path(_): Path<u8>,
+    Json(_): Json<serde_json::Value>,
+) -> String {
+    name
+}
+
+/// Say a secret
+#[utoipa::path(
+    get, path = "/careless", tag = "things", security(("operator" = [])),
+    responses((status = 200, description = "The secret", body = String))
+)]
+async fn careless() -> &'static str {
+    "a secret"
+}
+
+/// Greet whoever comes
+#[utoipa::path(
+    get, path = "/greet", tag = "things",
+    responses((status = 200, description = "Who came", body = String))
+)]
+async fn greet(caller: Caller) -> String {
+    format!("{caller:?}")
+}
+
+async fn api(limits: Limits) -> (TestApi, tempfile::TempDir) {
+    let (db, folder) = database().await;
+    let access = testing::access().limits(limits);
+    let api = service_kit::api(guarded(), Monitor::new(&db), access);
+    (TestApi::new(api), folder)
+}
+
+#[tokio::test]
+async fn who_is_not_named_is_turned_away_before_anything_is_read() {
+    let (api, _folder) = api(Limits::default()).await;
+    let (nobody, service, device) = (api.sending(None), api.sending(SERVICE), api.sending(DEVICE));
+    assert_eq!(api.json("PUT", "/things/7", "{}").await.text, "tester");
+    assert_eq!(service.get("/things/7").await.text, "7");
+    let stranger = nobody.json("PUT", "/things/x", "no JSON").await;
+    assert_eq!(stranger.problem(), "401 unauthorized");
+    assert_eq!(stranger.header("www-authenticate"), "Bearer");
+    for other in [&service, &device] {
+        let refused = other.json("PUT", "/things/x", "no JSON").await;
+        assert_eq!(refused.problem(), "403 forbidden");
+    }
+    assert_eq!(device.get("/things/x").await.problem(), "403 forbidden");
+}
+
+#[tokio::test]
+async fn a_handler_that_forgot_to_ask_answers_only_those_its_documentation_names() {
+    let (api, _folder) = api(Limits::default()).await;
+    assert_eq!(api.get("/careless").await.text, "a secret");
+    let stranger = api.sending(None).get("/careless").await;
+    assert_eq!(stranger.problem(), "401 unauthorized");
+    for other in [SERVICE, DEVICE] {
+        let refused = api.sending(other).get("/careless").await;
+        assert_eq!(refused.problem(), "403 forbidden");
+    }
+    // HEAD is a GET without its body.
+    let head = |token| {
+        let api = api.sending(token);
+        async move {
+            let request = request("HEAD", "/careless").body(Body::empty());
+            api.send(request).await.status
+        }
+    };
+    assert_eq!(head(Some(DEVICE)).await, 403);
+    assert_eq!(head(None).await, 401);
+}
+
+#[tokio::test]
+async fn what_has_no_documentation_is_nobodys_without_a_token() {
+    let (db, _folder) = database().await;
+    let hidden = Router::new().route("/hidden", get(async || "hidden"));
+    let api = TestApi::of(kit(hidden), Monitor::new(&db));
+    assert_eq!(api.get("/hidden").await.text, "hidden");
+    for path in ["/hidden", "/nothing", "/operator/nothing"] {
+        let stranger = api.sending(None).get(path).await;
+        assert_eq!(stranger.problem(), "401 unauthorized", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_knows_is_refused_except_where_everybody_may_come() {
+    let (api, _folder) = api(Limits::default()).await;
+    let unknown = api.sending("fho_nobody-knows-this-one");
+    assert_eq!(unknown.get("/things/7").await.problem(), "401 unauthorized");
+    assert_eq!(unknown.get("/greet").await.text, "Anonymous");
+    assert_eq!(api.get("/greet").await.text, "Operator(\"tester\")");
+    for path in [
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/problems",
+    ] {
+        for api in [&unknown, &api.sending(None), &api.sending(DEVICE)] {
+            assert_eq!(api.get(path).await.status, 200, "{path}");
+        }
+    }
+    let twice = request("GET", "/things/7")
+        .header("authorization", format!("Bearer {}", testing::OPERATOR))
+        .header("authorization", format!("Bearer {}", testing::OPERATOR));
+    let twice = api.send(twice.body(Body::empty())).await;
+    assert_eq!(twice.problem(), "401 unauthorized");
+    let basic = request("GET", "/things/7").header("authorization", "Basic dGVzdGVyOng=");
+    let basic = api.send(basic.body(Body::empty())).await;
+    assert_eq!(basic.problem(), "401 unauthorized");
+}
+
+#[tokio::test]
+async fn the_read_token_makes_a_service_of_whoever_sends_it() {
+    let (db, _folder) = database().await;
+    let token = NewToken::draw("fhs_").plain;
+    let access = testing::access().reader(Ok(token.clone()));
+    let api = TestApi::new(service_kit::api(guarded(), Monitor::new(&db), access));
+    let greet = request("GET", "/greet").header("authorization", bearer(&token));
+    let said = api.send(greet.body(Body::empty())).await.text;
+    assert_eq!(said, "Service(\"reader\")");
+}
+
+fn bearer(token: &Token) -> String {
+    format!("Bearer {}", token.reveal())
+}
+
+#[tokio::test]
+async fn who_comes_too_often_waits_and_the_others_do_not_notice() {
+    let (api, _folder) = api(Limits::two()).await;
+    let (nobody, service) = (api.sending(None), api.sending(SERVICE));
+    for _ in 0..2 {
+        assert_eq!(api.get("/greet").await.status, 200);
+        assert_eq!(nobody.get("/careless").await.status, 401);
+    }
+    let refused = api.get("/greet").await;
+    assert_eq!(refused.problem(), "429 rate_limited");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=3601).contains(&wait), "{wait} s");
+    assert_eq!(nobody.get("/greet").await.problem(), "429 rate_limited");
+    let guessed = api.sending("fho_a-guess").get("/careless").await;
+    assert_eq!(guessed.problem(), "429 rate_limited", "guesses count");
+    assert_eq!(service.get("/greet").await.status, 200);
+    assert_eq!(api.get("/livez").await.status, 200, "health is free");
+    let metrics = api.get("/metrics").await.text;
+    assert!(metrics.contains("status=\"429\"") && !metrics.contains("tester"));
+}
+
+#[tokio::test]
+async fn other_origins_are_told_nothing() {
+    let (api, _folder) = api(Limits::default()).await;
+    let asked = |method: &str, path: &str| {
+        request(method, path)
+            .header("origin", "https://evil.example")
+            .header("access-control-request-method", "PUT")
+            .header("access-control-request-headers", "authorization")
+            .body(Body::empty())
+    };
+    for (api, path) in [(&api, "/things/7"), (&api.sending(None), "/greet")] {
+        let plain = api.get(path).await;
+        for method in ["GET", "OPTIONS"] {
+            let answer = api.send(asked(method, path)).await;
+            let names = answer.headers.keys().map(|name| name.as_str());
+            let cors = names.filter(|name| name.starts_with("access-control-"));
+            assert_eq!(cors.count(), 0, "{answer:?}");
+            if method == "GET" {
+                assert_eq!(
+                    (answer.status, answer.text),
+                    (plain.status, plain.text.clone())
+                );
+            } else {
+                assert_eq!(answer.problem(), "405 method_not_allowed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_whole_and_true() {
+    let (api, _folder) = api(Limits::default()).await;
+    assert_documented(&api).await;
+    let document = api.get("/openapi.json").await.json();
+    let store = &document["paths"]["/things/{id}"]["put"];
+    let listed = store["x-problems"].to_string();
+    for code in [
+        "unauthorized",
+        "forbidden",
+        "rate_limited",
+        "invalid_id",
+        "malformed_json",
+        "disk_full",
+    ] {
+        assert!(
+            listed.contains(&format!("\"{code}\"")),
+            "{code} in {listed}"
+        );
+    }
+    let schemes = document["components"]["securitySchemes"]
+        .as_object()
+        .unwrap();
+    for who in ["operator", "service", "device"] {
+        assert_eq!(schemes[who]["scheme"], "bearer");
+    }
+    assert_eq!(document["info"]["title"], "kit");
+    let groups = json!([{"name": "things"}, {"name": "health"}, {"name": "about"}]);
+    assert_eq!(document["tags"], groups, "its own first");
+}
+
+#[tokio::test]
+async fn every_problem_can_be_looked_up_and_no_other_is_answered() {
+    service_kit::problem_codes! {
+        FORGOTTEN = CONFLICT, "forgotten", "Its registry was never handed in";
+    }
+    let (db, _folder) = database().await;
+    let refuse = async || Problem::new(FORGOTTEN, "no registry was handed in");
+    let router = Router::new().route("/forgotten", get(refuse));
+    let api = TestApi::of(kit(router.clone()), Monitor::new(&db));
+    assert_eq!(api.get("/forgotten").await.problem(), "500 internal");
+
+    let listed = TestApi::of(kit(router).problems(ALL), Monitor::new(&db));
+    assert_eq!(listed.get("/forgotten").await.problem(), "409 forgotten");
+    let problems = listed.get("/problems").await.json();
+    let problems = problems["problems"].as_array().unwrap();
+    let names: Vec<_> = problems
+        .iter()
+        .map(|of| of["code"].as_str().unwrap())
+        .collect();
+    for name in ["forgotten", "unauthorized", "rate_limited", "unknown_route"] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_asks_nobody_but_its_own_service() {
+    let (api, _folder) = api(Limits::default()).await;
+    let page = api.sending(None).get("/docs").await;
+    assert!(page.header("content-type").starts_with("text/html"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    assert!(
+        !policy.contains("unsafe") && !policy.contains("http"),
+        "{policy}"
+    );
+}
