@@ -66,7 +66,9 @@ pub(crate) fn documented(mut routes: Routes) -> (Router, Guards) {
     let mut whole = routes.router.to_openapi();
     whole.merge(own.router.get_openapi().clone());
     let Document { json, guards } = Document::of(&routes, &whole);
-    routes.codes.sort_by_key(|code| (code.status(), code.name()));
+    routes
+        .codes
+        .sort_by_key(|code| (code.status(), code.name()));
     let pages = Pages {
         openapi: json.to_string().into(),
         problems: routes.codes.into(),

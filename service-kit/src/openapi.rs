@@ -80,7 +80,10 @@ fn groups(paths: &Value) -> Value {
     let mut names: Vec<&str> = names.collect();
     names.sort_by_key(|name| (COMMON_GROUPS.iter().position(|of| of == name), *name));
     names.dedup();
-    names.into_iter().map(|name| json!({"name": name})).collect()
+    names
+        .into_iter()
+        .map(|name| json!({"name": name}))
+        .collect()
 }
 
 fn operations(item: &mut Value) -> impl Iterator<Item = (Method, &mut Map<String, Value>)> {
