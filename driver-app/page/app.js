@@ -6,7 +6,7 @@
 // what is being typed.
 
 const POLL_MS = 8000;                // how long the program may hold a question
-const SILENT_MS = POLL_MS + 4000;    // from then on an answer is not coming
+const PROMPT_MS = 4000;              // from then on an answer is not coming; a held question has POLL_MS on top
 const ANSWER_MS = 15000;             // how long an action may take; enrolling asks the office
 const LOST_AFTER_MS = 2500;          // a shorter silence, a restart, is not worth a word
 const SETTLE_MS = 2000;              // how long a button stays off after its answer if no state shows the effect
@@ -30,7 +30,7 @@ const STATUS = {
   assigned: ['To pick up', 'i-box'],
   picked_up: ['On board', 'i-up'],
   delivered: ['Delivered', 'i-check'],
-  cancelled: ['Cancelled', 'i-off'],
+  cancelled: ['Cancelled', 'i-cross'],
 };
 const DONE = { pick_up: 'Picked up', deliver: 'Delivered', report_problem: 'Problem reported' };
 const YOU_DID = { pick_up: 'You picked it up', deliver: 'You delivered it', report_problem: 'You reported a problem' };
@@ -53,9 +53,9 @@ const many = (count, one, more = `${one}s`) => `${count} ${count === 1 ? one : m
 const isOnline = () => view.lost_ms === null && view.state.sync.online;
 const now = () => Date.now() + view.skew_ms;
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'short', hour: '2-digit', minute: '2-digit' });
-const calendar = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
+const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'short', hour: 'numeric', minute: '2-digit' });
+const calendar = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', hour: 'numeric', minute: '2-digit' });
 
 /** "14:02" today, "Mon 14:02" this week, "3 Sept, 14:02" before. */
 function moment(ms) {
@@ -93,7 +93,7 @@ const youDid = intent => `${YOU_DID[intent.kind] ?? `You said “${plain(intent.
 
 function howFar(intent) {
   if (intent.state === 'confirmed') return 'The office has it.';
-  if (intent.state === 'waiting') return 'Waits its turn; sent by itself.';
+  if (intent.state === 'waiting') return 'Waits its turn and is sent by itself.';
   if (!isOnline()) return 'Will be sent when you are online.';
   return intent.state === 'in_flight' ? 'Being sent…' : 'About to be sent.';
 }
@@ -138,7 +138,7 @@ async function follow() {
 async function ask(failures) {
   const known = view.state && failures === 0 ? `?after=${view.state.revision}&wait_ms=${POLL_MS}` : '';
   waiting = new AbortController();
-  const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(SILENT_MS)]);
+  const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(known ? POLL_MS + PROMPT_MS : PROMPT_MS)]);
   const answer = await fetch(`/api/state${known}`, { signal, cache: 'no-store' });
   if (!answer.ok) throw new Error(`the program answered ${answer.status}`);
   return answer.json();
@@ -156,8 +156,7 @@ function take(state) {
 function lose(error) {
   if (error.name === 'AbortError') return; // we asked anew ourselves
   view.lost_ms ??= Date.now();
-  setTimeout(show, LOST_AFTER_MS);
-  show();
+  setTimeout(show, LOST_AFTER_MS + 50);
 }
 
 /** A phone that was asleep asks at once instead of waiting for a question nobody will answer. */
@@ -364,6 +363,7 @@ function show() {
   showLink(lost, sync);
   showEnrol(expired);
   if (driver) showWork();
+  else hide(one('#finished'), true);
 }
 
 const isLost = () => view.lost_ms !== null && Date.now() - view.lost_ms >= LOST_AFTER_MS;
@@ -394,12 +394,12 @@ function showLink(lost, sync) {
   tellLink(title);
 }
 
-/** Said aloud when it changes, not at every minute that passes. */
+/** For those who do not see it: once when it changes, not at every minute that passes. */
 let told = 'Online';
 function tellLink(title) {
   if (title === told) return;
   told = title;
-  say(title === 'Offline' ? 'Offline. You can go on; it is sent later.' : `${title}.`);
+  write(one('#aloud'), title === 'Offline' ? 'Offline. You can go on; it is sent later.' : `${title}.`);
 }
 
 function showEnrol(expired) {
