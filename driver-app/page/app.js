@@ -269,7 +269,7 @@ document.addEventListener('click', event => {
 document.addEventListener('submit', event => {
   event.preventDefault();
   const form = event.target;
-  if (form.dataset.form === 'enrol') enrol(tidied(form.elements.code.value));
+  if (form.dataset.form === 'enrol') enrol(form.elements.code.value = tidied(form.elements.code.value));
   else confirm(form.closest('.card'));
 });
 
@@ -292,6 +292,7 @@ function openForm(card, kind) {
   drafts.set(order, { kind, note: '', problem: null, opened_ms: Date.now(), delivery: find(order) });
   errors.delete(order);
   show();
+  setTimeout(show, GHOST_TAP_MS + 50);
   const form = one('form', card);
   one('h4', form).focus({ preventScroll: true });
   form.scrollIntoView({ block: 'nearest' });
@@ -311,13 +312,15 @@ function forget(order_id) {
 
 function confirm(card) {
   const draft = drafts.get(card.dataset.order);
-  if (Date.now() - draft.opened_ms < GHOST_TAP_MS) return;
+  if (isFresh(draft)) return; // the enter key asks no button
   const body = draft.note.trim() ? { note: draft.note.trim() } : {};
   if (draft.kind === 'deliver') return change(card.dataset.order, 'deliver', body);
   if (draft.problem) return change(card.dataset.order, 'report_problem', { problem: draft.problem, ...body });
   errors.set(card.dataset.order, 'Choose what the problem is.');
   show();
 }
+
+const isFresh = draft => Date.now() - draft.opened_ms < GHOST_TAP_MS;
 
 function addNote(button) {
   const field = button.form.elements.note, written = field.value.trim();
@@ -510,6 +513,7 @@ function showForm(card, delivery) {
   const allowed = delivery.can.includes(draft.kind) || busy.has(delivery.order_id);
   writeOrHide(field(form, 'changed'), allowed ? '' : `${gone} What you wrote stays here until you go back.`);
   mark(form, 'allowed', allowed);
+  mark(form, 'fresh', isFresh(draft));
 }
 
 function filledForm({ kind, note, problem }) {
@@ -572,7 +576,7 @@ function showBusy(card, key) {
   set(card, 'aria-busy', String(busy.has(key)));
   const off = busy.has(key) || isLost(), form = one('form', card);
   for (const button of card.querySelectorAll('button[data-action]')) {
-    const closed = button.dataset.action === 'confirm' && form?.dataset.allowed === 'false';
+    const closed = button.dataset.action === 'confirm' && (form.dataset.allowed === 'false' || form.dataset.fresh === 'true');
     disable(button, button.dataset.action === 'back' ? busy.has(key) : off || closed);
   }
 }
