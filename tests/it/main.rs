@@ -23,6 +23,7 @@ mod old_streams;
 mod older;
 mod operators;
 mod owner;
+mod page_states;
 mod poison;
 mod power_cuts;
 mod reconciliations;

@@ -28,12 +28,15 @@
 //! when we end, however we end (`guard`). **Nobody collides**: ports are leased between processes (`ports`), files are
 //! temporary. **Nothing sleeps for a result**: one waits for it with a deadline and is told the last reason (`eventually`).
 //!
+//! A page is looked at through a real Chromium ([`Browser`]); on a machine without one its tests say that they are skipped.
+//!
 //! What can be made to go wrong, besides kills and pauses: acknowledgements that get lost (`proxy`), power cuts of the broker
 //! (`image`), its store older, lost or damaged and its streams deleted, purged and trimmed ([`Broker`]), databases older, lost,
 //! damaged and cloned, disks rolled back ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
 
 pub mod access;
 pub mod broker;
+pub mod browser;
 pub mod canary;
 pub mod cargo;
 pub mod chance;
@@ -58,6 +61,7 @@ pub mod wire;
 pub mod world;
 
 pub use broker::Broker;
+pub use browser::Browser;
 pub use credentials::{Credentials, Password};
 pub use eventually::{eventually, seconds, within};
 pub use observer::Observer;

@@ -6,8 +6,9 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use freehold_tests::browser::Found;
 use freehold_tests::cargo::cargo;
-use freehold_tests::{broker, services};
+use freehold_tests::{broker, browser, services};
 
 use crate::console::{Console, human};
 
@@ -16,11 +17,18 @@ pub(crate) fn run() -> Result<ExitCode> {
     let console = Console::on_stdout();
     let mut steps = Vec::new();
     let mut counts = Counts::default();
+    let mut pages = BrowserTests::default();
     steps.push(step(
         &console,
         "broker",
         "find or fetch nats-server",
         || find_broker(&console),
+    ));
+    steps.push(step(
+        &console,
+        "browser",
+        "find or install Chromium",
+        || find_browser(&console, &mut pages),
     ));
     steps.push(step(&console, "format", "cargo fmt --all --check", || {
         quiet(&["fmt", "--all", "--check"])
@@ -38,9 +46,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         || services::binaries().map(|_| true),
     ));
     steps.push(step(&console, "tests", "cargo test --workspace", || {
-        tests(&console, &mut counts)
+        tests(&console, &pages, &mut counts)
     }));
-    summary(&console, &steps, &counts);
+    summary(&console, &steps, &pages, &counts);
     let all_good = steps.iter().all(|step| step.passed);
     Ok(if all_good {
         ExitCode::SUCCESS
@@ -91,6 +99,55 @@ fn find_broker(console: &Console) -> Result<bool> {
     Ok(true)
 }
 
+/// A machine without a browser passes; the summary says what was not tested there.
+fn find_browser(console: &Console, pages: &mut BrowserTests) -> Result<bool> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let say = |line: &str| console.line(line);
+    let found = runtime.block_on(browser::find_or_install(&say));
+    *pages = BrowserTests::of(found.as_ref());
+    match found? {
+        Found::Here(programs) => console.line(&format!(
+            "{} at {}",
+            programs.version,
+            programs.chromium.display()
+        )),
+        Found::Missing(_) => console.line(&pages.to_string()),
+    }
+    Ok(true)
+}
+
+/// Whether the tests that look at pages run, and if not, why.
+#[derive(Debug, PartialEq, Eq)]
+enum BrowserTests {
+    Run,
+    Skipped(String),
+}
+
+impl BrowserTests {
+    fn of(found: Result<&Found, &anyhow::Error>) -> BrowserTests {
+        match found {
+            Ok(Found::Here(_)) => BrowserTests::Run,
+            Ok(Found::Missing(reason)) => BrowserTests::Skipped(reason.clone()),
+            Err(error) => BrowserTests::Skipped(format!("{error:#}")),
+        }
+    }
+}
+
+impl Default for BrowserTests {
+    fn default() -> BrowserTests {
+        BrowserTests::Skipped("nobody has looked for a browser".to_owned())
+    }
+}
+
+impl fmt::Display for BrowserTests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BrowserTests::Run => write!(f, "browser tests: run"),
+            BrowserTests::Skipped(reason) => write!(f, "browser tests: SKIPPED ({reason})"),
+        }
+    }
+}
+
 fn lints() -> Result<bool> {
     quiet(&[
         "clippy",
@@ -108,9 +165,13 @@ fn quiet(args: &[&str]) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Passes every line on as it comes and counts on the way.
-fn tests(console: &Console, counts: &mut Counts) -> Result<bool> {
-    let mut child = cargo()
+/// Passes every line on as it comes and counts on the way. Where the summary will say "run", a test that skips fails.
+fn tests(console: &Console, pages: &BrowserTests, counts: &mut Counts) -> Result<bool> {
+    let mut command = cargo();
+    if *pages == BrowserTests::Run {
+        command.env(browser::BROWSER_TESTS, "required");
+    }
+    let mut child = command
         .args(["test", "--workspace", "--no-fail-fast"])
         .stdout(Stdio::piped())
         .spawn()
@@ -174,7 +235,7 @@ impl fmt::Display for Counts {
     }
 }
 
-fn summary(console: &Console, steps: &[Step], counts: &Counts) {
+fn summary(console: &Console, steps: &[Step], pages: &BrowserTests, counts: &Counts) {
     console.line("── summary");
     for step in steps {
         console.line(&format!(
@@ -184,6 +245,7 @@ fn summary(console: &Console, steps: &[Step], counts: &Counts) {
             human(step.took)
         ));
     }
+    console.line(&format!("   {pages}"));
     if counts.ignored > 0 {
         console.line(&format!("   ignored tests: {}", counts.ignored));
     }
@@ -214,6 +276,29 @@ mod tests {
             }
         );
         assert_eq!(counts.to_string(), "7 passed, 3 failed");
+    }
+
+    #[test]
+    fn the_summary_says_whether_pages_were_looked_at_and_if_not_why() {
+        let missing = Found::Missing("there is no Chromium on the PATH".to_owned());
+        assert_eq!(
+            BrowserTests::of(Ok(&missing)).to_string(),
+            "browser tests: SKIPPED (there is no Chromium on the PATH)"
+        );
+        let refused = anyhow::anyhow!("it does not run").context("FREEHOLD_CHROMIUM is no good");
+        assert_eq!(
+            BrowserTests::of(Err(&refused)).to_string(),
+            "browser tests: SKIPPED (FREEHOLD_CHROMIUM is no good: it does not run)"
+        );
+        let here = Found::Here(browser::Programs {
+            chromium: "/usr/bin/chromium".into(),
+            chromedriver: "/usr/bin/chromedriver".into(),
+            version: "Chromium 156".to_owned(),
+        });
+        assert_eq!(
+            BrowserTests::of(Ok(&here)).to_string(),
+            "browser tests: run"
+        );
     }
 
     #[test]
