@@ -54,6 +54,26 @@ id! {
     OrderId
 }
 
+id! {
+    /// A driver of orders-service.
+    DriverId
+}
+
+id! {
+    /// A driver's device. It draws its id itself, before anybody knows of it.
+    DeviceId
+}
+
+id! {
+    /// What a driver wanted once. It stays the same however often it is sent, which is how its owner knows it again.
+    IntentId
+}
+
+id! {
+    /// One unforked life of a device's database.
+    IncarnationId
+}
+
 /// Ids come from people too, who are told what is expected and not what the parser of UUIDs thought.
 fn uuid<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
     struct Expected;

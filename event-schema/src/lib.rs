@@ -1,11 +1,20 @@
 #![doc = include_str!("../README.md")]
 
+mod driver;
 mod ids;
 mod order;
 mod schema;
+pub mod sync;
 mod user;
 
-pub use ids::{OrderId, UserId, Version};
-pub use order::{OrderEvent, OrderPlaced, OrderSnapshot};
+pub use driver::{
+    DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected, IntentStamp,
+};
+pub use ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, UserId, Version};
+pub use order::{
+    CancelReason, ConflictDecided, DecidedBy, Decision, IntentRefused, OrderAssigned,
+    OrderCancelled, OrderDelivered, OrderEvent, OrderPickedUp, OrderPlaced, OrderProblemReported,
+    OrderReleased, OrderSnapshot, ProblemKind, RefusedVerdict, ReleaseReason, Wanted,
+};
 pub use schema::{schemas, snapshot_schemas};
 pub use user::{UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed, UserSnapshot};

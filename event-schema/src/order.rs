@@ -1,15 +1,33 @@
-//! The events of stream ORDERS: what orders-service tells the others about its orders.
+//! The events of stream ORDERS: what orders-service tells the others about its orders and their delivery.
+//!
+//! An order's events are numbered by its version, 1, 2, 3 … without a gap; so are a driver's.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{OrderId, UserId, Version};
+use crate::driver::{
+    DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected,
+};
+use crate::{DriverId, IntentId, IntentStamp, OrderId, UserId, Version};
 
-/// A change of one order. As JSON it is its data alone: the type travels in the envelope.
+/// A change of one order or of one driver. As JSON it is its data alone: the type travels in the envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum OrderEvent {
     Placed(OrderPlaced),
+    Assigned(OrderAssigned),
+    Released(OrderReleased),
+    PickedUp(OrderPickedUp),
+    Delivered(OrderDelivered),
+    Cancelled(OrderCancelled),
+    ProblemReported(OrderProblemReported),
+    IntentRefused(IntentRefused),
+    ConflictDecided(ConflictDecided),
+    IntentMisdirected(IntentMisdirected),
+    DriverEnrolled(DriverEnrolled),
+    DriverRevoked(DriverRevoked),
+    DeviceEnrolled(DeviceEnrolled),
+    DeviceRevoked(DeviceRevoked),
 }
 
 /// A user placed an order.
@@ -30,6 +48,231 @@ pub struct OrderPlaced {
     pub created_at_ms: Option<i64>,
 }
 
+/// A driver is to deliver the order. Another one before them is not any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderAssigned {
+    pub order_id: OrderId,
+    pub driver_id: DriverId,
+    /// Who was to deliver it until now, if somebody was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_driver_id: Option<DriverId>,
+    /// Of the order, after this change.
+    pub version: Version,
+}
+
+/// No driver is to deliver the order any more: it waits for another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderReleased {
+    pub order_id: OrderId,
+    /// Who was to deliver it until now.
+    pub driver_id: DriverId,
+    pub reason: ReleaseReason,
+    /// Of the order, after this change.
+    pub version: Version,
+}
+
+/// The driver has the order with them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderPickedUp {
+    pub order_id: OrderId,
+    pub driver_id: DriverId,
+    /// Of the order, after this change.
+    pub version: Version,
+    /// What the driver's device asked for.
+    pub intent: IntentStamp,
+}
+
+/// The order is where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderDelivered {
+    pub order_id: OrderId,
+    pub driver_id: DriverId,
+    /// What the driver wrote about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Of the order, after this change.
+    pub version: Version,
+    /// What the driver's device asked for.
+    pub intent: IntentStamp,
+    /// The order was over for another reason, and a person has decided that this delivery counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upheld: bool,
+}
+
+/// The order will not be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderCancelled {
+    pub order_id: OrderId,
+    pub reason: CancelReason,
+    /// What whoever cancelled it wrote about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Of the order, after this change.
+    pub version: Version,
+}
+
+/// Something stands in the delivery's way. The order goes on as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OrderProblemReported {
+    pub order_id: OrderId,
+    pub driver_id: DriverId,
+    pub problem: ProblemKind,
+    /// What the driver wrote about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Of the order, after this change.
+    pub version: Version,
+    /// What the driver's device asked for.
+    pub intent: IntentStamp,
+}
+
+/// A device's intent about this order had no effect. What it wanted is kept whole, beside what the order was then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntentRefused {
+    pub order_id: OrderId,
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    /// What the device wanted, as it said it.
+    pub wanted: Wanted,
+    pub verdict: RefusedVerdict,
+    /// Why, as a name that does not change: `order_cancelled`.
+    pub code: String,
+    /// The order's status when the intent was judged.
+    pub status: String,
+    /// Of the order, after this change: a refusal is part of its history.
+    pub version: Version,
+}
+
+/// What an intent wanted, in the words of the device that sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Wanted {
+    /// `deliver`
+    pub kind: String,
+    /// Of the arguments.
+    pub schema_version: u32,
+    /// A JSON object.
+    pub arguments: serde_json::Value,
+    /// The order's version that the driver had seen.
+    pub base_version: Version,
+}
+
+/// Somebody has decided what becomes of an intent that was in conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConflictDecided {
+    pub order_id: OrderId,
+    /// The intent in conflict.
+    pub intent_id: IntentId,
+    pub decision: Decision,
+    pub by: DecidedBy,
+    /// Of the order, after this change.
+    pub version: Version,
+    /// The driver's decision is an intent, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<IntentStamp>,
+}
+
+/// Words of the contract: open, since more may come. `Other` is one that this program does not know yet.
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[schemars(inline)]
+        pub enum $name {
+            $($(#[$of])* #[serde(rename = $text)] $variant,)+
+            /// A word of a later writer.
+            #[serde(untagged)]
+            Other(String),
+        }
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $text,)+
+                    Self::Other(text) => text,
+                }
+            }
+
+            /// Never fails: what is not known is `Other`.
+            pub fn of(text: &str) -> Self {
+                match text {
+                    $($text => Self::$variant,)+
+                    other => Self::Other(other.to_owned()),
+                }
+            }
+        }
+    };
+}
+pub(crate) use word;
+
+word! {
+    /// Why an order lost its driver.
+    ReleaseReason {
+        /// The driver works here no more.
+        DriverRevoked = "driver_revoked",
+        /// An operator took it back.
+        Unassigned = "unassigned",
+    }
+}
+
+word! {
+    /// Why an order will not be delivered.
+    CancelReason {
+        /// The customer does not want it any more.
+        CustomerRequest = "customer_request",
+        /// It cannot be had.
+        OutOfStock = "out_of_stock",
+        /// It cannot be brought there.
+        Undeliverable = "undeliverable",
+        /// The user who placed it was deleted.
+        UserDeleted = "user_deleted",
+    }
+}
+
+word! {
+    /// What stands in a delivery's way.
+    ProblemKind {
+        NobodyHome = "nobody_home",
+        WrongAddress = "wrong_address",
+        Damaged = "damaged",
+        Refused = "refused",
+        Something = "other",
+    }
+}
+
+word! {
+    /// Why an intent had no effect.
+    RefusedVerdict {
+        /// Somebody else has changed the order since the driver saw it.
+        Conflict = "conflict",
+        /// It was never possible.
+        Rejected = "rejected",
+        /// What it wants is so already.
+        Superseded = "superseded",
+    }
+}
+
+word! {
+    /// What becomes of an intent in conflict.
+    Decision {
+        /// The driver takes the order as it is.
+        Accepted = "accepted",
+        /// The driver holds to what they did; an operator has the last word.
+        Insisted = "insisted",
+        /// An operator lets the intent count after all.
+        Upheld = "upheld",
+        /// An operator leaves the order as it is.
+        Dismissed = "dismissed",
+    }
+}
+
+word! {
+    /// Who decided.
+    DecidedBy {
+        Driver = "driver",
+        Operator = "operator",
+    }
+}
+
 /// An order as orders-service shares one in a snapshot: a line of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderSnapshot {
@@ -41,11 +284,14 @@ pub struct OrderSnapshot {
     /// Three upper-case letters, as in ISO 4217.
     #[schemars(regex(pattern = r"^[A-Z]{3}$"))]
     pub currency: String,
-    /// `placed`; more may come.
+    /// `placed`, `assigned`, `picked_up`, `delivered`, `cancelled`; more may come.
     pub status: String,
     pub version: Version,
     /// When it was placed, as Unix time in milliseconds.
     pub created_at_ms: i64,
+    /// Who is to deliver it, or has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_id: Option<DriverId>,
 }
 
 impl OrderSnapshot {
@@ -53,40 +299,58 @@ impl OrderSnapshot {
     pub const TYPE: &str = "orders.snapshot.v1";
 }
 
+/// Says once of each type what is the same for all.
+macro_rules! types {
+    ($($name:ident $constant:ident = $subject:literal, $aggregate:ident;)+) => {
+        impl OrderEvent {
+            $(pub const $constant: &str = concat!($subject, ".v1");)+
+
+            /// The NATS subjects of the stream: each type without its version.
+            pub const SUBJECTS: [&str; 14] = [$($subject),+];
+
+            pub fn event_type(&self) -> &'static str {
+                match self { $(Self::$name(_) => Self::$constant,)+ }
+            }
+
+            /// The order or the driver it is about: events of one of them are applied, or parked, in order.
+            pub fn aggregate(&self) -> String {
+                match self { $(Self::$name(event) => event.$aggregate.to_string(),)+ }
+            }
+
+            /// Of the order or the driver, after this change.
+            pub fn version(&self) -> Version {
+                match self { $(Self::$name(event) => event.version,)+ }
+            }
+
+            /// Reads an event's data by its type. `None`: a type this program does not know, which is no error.
+            pub fn decode(event_type: &str, data: &[u8]) -> serde_json::Result<Option<Self>> {
+                Ok(Some(match event_type {
+                    $(Self::$constant => Self::$name(serde_json::from_slice(data)?),)+
+                    _ => return Ok(None),
+                }))
+            }
+        }
+    };
+}
+
+types! {
+    Placed PLACED = "orders.placed", order_id;
+    Assigned ASSIGNED = "orders.assigned", order_id;
+    Released RELEASED = "orders.released", order_id;
+    PickedUp PICKED_UP = "orders.picked_up", order_id;
+    Delivered DELIVERED = "orders.delivered", order_id;
+    Cancelled CANCELLED = "orders.cancelled", order_id;
+    ProblemReported PROBLEM_REPORTED = "orders.problem_reported", order_id;
+    IntentRefused INTENT_REFUSED = "orders.intent_refused", order_id;
+    ConflictDecided CONFLICT_DECIDED = "orders.conflict_decided", order_id;
+    IntentMisdirected INTENT_MISDIRECTED = "orders.intent_misdirected", driver_id;
+    DriverEnrolled DRIVER_ENROLLED = "orders.driver_enrolled", driver_id;
+    DriverRevoked DRIVER_REVOKED = "orders.driver_revoked", driver_id;
+    DeviceEnrolled DEVICE_ENROLLED = "orders.device_enrolled", driver_id;
+    DeviceRevoked DEVICE_REVOKED = "orders.device_revoked", driver_id;
+}
+
 impl OrderEvent {
     /// The stream. orders-service is its only writer.
     pub const STREAM: &str = "ORDERS";
-
-    pub const PLACED: &str = "orders.placed.v1";
-
-    /// The NATS subjects of the stream: each type without its version.
-    pub const SUBJECTS: [&str; 1] = ["orders.placed"];
-
-    pub fn event_type(&self) -> &'static str {
-        match self {
-            Self::Placed(_) => Self::PLACED,
-        }
-    }
-
-    /// The order it is about: events of one order are applied, or parked, in order.
-    pub fn aggregate(&self) -> OrderId {
-        match self {
-            Self::Placed(event) => event.order_id,
-        }
-    }
-
-    pub fn version(&self) -> Version {
-        match self {
-            Self::Placed(event) => event.version,
-        }
-    }
-
-    /// Reads an event's data by its type. `None`: a type this program does not know, which is no error.
-    pub fn decode(event_type: &str, data: &[u8]) -> serde_json::Result<Option<Self>> {
-        let event = match event_type {
-            Self::PLACED => Self::Placed(serde_json::from_slice(data)?),
-            _ => return Ok(None),
-        };
-        Ok(Some(event))
-    }
 }

@@ -5,8 +5,10 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use crate::{
-    OrderEvent, OrderPlaced, OrderSnapshot, UserCreated, UserDeleted, UserEmailChanged, UserEvent,
-    UserRenamed, UserSnapshot,
+    ConflictDecided, DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked,
+    IntentMisdirected, IntentRefused, OrderAssigned, OrderCancelled, OrderDelivered, OrderEvent,
+    OrderPickedUp, OrderPlaced, OrderProblemReported, OrderReleased, OrderSnapshot, UserCreated,
+    UserDeleted, UserEmailChanged, UserEvent, UserRenamed, UserSnapshot,
 };
 
 /// Every event type with the schema of its `data`. The files in `schemas/` are exactly these.
@@ -17,6 +19,19 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         schema::<UserEmailChanged>(UserEvent::EMAIL_CHANGED),
         schema::<UserDeleted>(UserEvent::DELETED),
         schema::<OrderPlaced>(OrderEvent::PLACED),
+        schema::<OrderAssigned>(OrderEvent::ASSIGNED),
+        schema::<OrderReleased>(OrderEvent::RELEASED),
+        schema::<OrderPickedUp>(OrderEvent::PICKED_UP),
+        schema::<OrderDelivered>(OrderEvent::DELIVERED),
+        schema::<OrderCancelled>(OrderEvent::CANCELLED),
+        schema::<OrderProblemReported>(OrderEvent::PROBLEM_REPORTED),
+        schema::<IntentRefused>(OrderEvent::INTENT_REFUSED),
+        schema::<ConflictDecided>(OrderEvent::CONFLICT_DECIDED),
+        schema::<IntentMisdirected>(OrderEvent::INTENT_MISDIRECTED),
+        schema::<DriverEnrolled>(OrderEvent::DRIVER_ENROLLED),
+        schema::<DriverRevoked>(OrderEvent::DRIVER_REVOKED),
+        schema::<DeviceEnrolled>(OrderEvent::DEVICE_ENROLLED),
+        schema::<DeviceRevoked>(OrderEvent::DEVICE_REVOKED),
     ]
 }
 

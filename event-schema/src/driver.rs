@@ -1,0 +1,75 @@
+//! The events of stream ORDERS that are about drivers and their devices.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::order::Wanted;
+use crate::{DeviceId, DriverId, IncarnationId, IntentId, RefusedVerdict, Version};
+
+/// Somebody may deliver orders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriverEnrolled {
+    pub driver_id: DriverId,
+    /// As it was written, byte for byte.
+    pub name: String,
+    /// Of the driver, after this change.
+    pub version: Version,
+}
+
+/// Somebody may not deliver orders any more. Their open orders are released beside this, each with its own event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriverRevoked {
+    pub driver_id: DriverId,
+    /// Of the driver, after this change.
+    pub version: Version,
+}
+
+/// A device may speak for its driver. The hash of its token travels sealed, for orders-service alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceEnrolled {
+    pub driver_id: DriverId,
+    pub device_id: DeviceId,
+    /// Until when, as Unix time in milliseconds.
+    pub expires_at_ms: i64,
+    /// Of the driver, after this change.
+    pub version: Version,
+}
+
+/// A device may not speak for its driver any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceRevoked {
+    pub driver_id: DriverId,
+    pub device_id: DeviceId,
+    /// Of the driver, after this change.
+    pub version: Version,
+}
+
+/// A device's intent was about no order that its driver has or had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntentMisdirected {
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    /// The lane it came in: what the device took for an order.
+    pub lane: String,
+    /// What the device wanted, as it said it.
+    pub wanted: Wanted,
+    pub verdict: RefusedVerdict,
+    /// Why, as a name that does not change: `order_not_found`.
+    pub code: String,
+    /// Of the driver, after this change.
+    pub version: Version,
+}
+
+/// Which intent of which device an event answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct IntentStamp {
+    pub intent_id: IntentId,
+    pub device_id: DeviceId,
+    pub incarnation: IncarnationId,
+    /// Its place among the intents of that incarnation.
+    pub seq: u64,
+    /// When the driver wanted it by the device's clock, as Unix time in milliseconds. Said, never compared: that clock may
+    /// be wrong by years.
+    pub device_time_ms: i64,
+}

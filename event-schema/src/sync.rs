@@ -1,0 +1,243 @@
+//! What travels between a driver's device and orders-service: intents up, verdicts back, a feed of deliveries down.
+//!
+//! JSON over HTTP. It grows as events do: new fields are optional, an unknown word is no error. A device may have been
+//! away for months, so what the first one ever sent must be understood for ever; `fixtures/sync/` holds recordings.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::order::word;
+use crate::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, Version};
+
+/// What a driver wants to have happened. It is written down on the device in the transaction that shows it to the driver,
+/// and judged later by whoever owns the order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Intent {
+    pub intent_id: IntentId,
+    /// Its place among the intents of this incarnation: 1, 2, 3 …
+    pub seq: u64,
+    /// The place of the one before it in its lane, if there is one: it is judged after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_seq: Option<u64>,
+    /// The lane, which is the order it is about. Text, since a lane that is no order gets its verdict, too.
+    pub order_id: String,
+    /// `pick_up`, `deliver`, `report_problem`, `decide_conflict`.
+    pub kind: String,
+    /// Of the arguments.
+    pub schema_version: u32,
+    /// A JSON object; what belongs in it depends on kind and schema version.
+    pub arguments: serde_json::Value,
+    /// The order's version that the driver had seen.
+    pub base_version: Version,
+    /// How much of the feed the device had applied, as the feed named it. The owner must have seen as much to judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// By the device's clock, Unix time in milliseconds. Never compared.
+    pub device_time_ms: i64,
+}
+
+/// Some intents of one incarnation, in the order of their places: the body of `POST /sync/intents`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Upload {
+    pub incarnation: IncarnationId,
+    /// 1 to 100.
+    pub intents: Vec<Intent>,
+}
+
+/// The answer: one verdict for each intent, in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdicts {
+    pub verdicts: Vec<Verdict>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    pub intent_id: IntentId,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What became of an intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It had its effect, with the event at this place of the owner's log.
+    Applied { at: u64 },
+    /// It was judged before, as `first` says; nothing happened again.
+    Duplicate { first: Box<Outcome> },
+    /// What it wants is so already.
+    Superseded {
+        at: u64,
+        code: String,
+        detail: String,
+    },
+    /// It was never possible, and will not be.
+    Rejected {
+        at: u64,
+        code: String,
+        detail: String,
+    },
+    /// Somebody else has changed the order since the driver saw it. A person decides.
+    Conflict {
+        at: u64,
+        code: String,
+        detail: String,
+        /// The order as it is now, as far as this driver may know it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<Delivery>,
+    },
+    /// Nothing is decided yet. Its lane waits, the others do not.
+    RetryLater {
+        code: String,
+        detail: String,
+        after_ms: u64,
+    },
+}
+
+/// An order as the driver who is to deliver it may know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivery {
+    pub order_id: OrderId,
+    pub status: String,
+    pub version: Version,
+    /// The customer's name, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// In the currency's smallest unit.
+    pub amount_minor: i64,
+    pub currency: String,
+    /// What the driver or the office wrote when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Why it was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_reason: Option<String>,
+    /// Problems reported on the way.
+    #[serde(default)]
+    pub problems: u32,
+    pub created_at_ms: i64,
+    /// When it last changed.
+    pub changed_at_ms: i64,
+}
+
+/// A page of the feed: `GET /sync/feed?after=TOKEN&limit=N&wait_ms=N`.
+///
+/// The pages up to one that is `complete` are a checkpoint: a device applies them together, in one transaction, or not at
+/// all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FeedPage {
+    /// What begins with this page replaces all that the device has: it was away for too long, or the line of events it
+    /// followed has ended. Pages that follow until the checkpoint is complete belong to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub snapshot: bool,
+    pub items: Vec<FeedItem>,
+    /// To be sent as `after` for the next page.
+    pub next: String,
+    /// The place in the owner's log that the checkpoint is as of, once it is complete.
+    pub at: u64,
+    pub complete: bool,
+    /// Conflicts of this device's driver that are decided or not, and rejections: as rows of both sides.
+    #[serde(default)]
+    pub judged: Vec<Judged>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum FeedItem {
+    /// This is how the delivery is now.
+    Put { delivery: Delivery },
+    /// It is not this driver's any more: whatever the device knows of it goes.
+    Remove { order_id: OrderId },
+}
+
+/// What has become of an intent since its verdict: somebody decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Judged {
+    pub intent_id: IntentId,
+    pub order_id: String,
+    /// `accepted`, `insisted`, `upheld`, `dismissed`.
+    pub decision: String,
+    pub by: String,
+}
+
+/// The body of `POST /devices`: a device exchanges a one-time code for its credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Enrolment {
+    /// As the operator has read it out: letters and digits, with or without dashes, in any case.
+    pub code: String,
+    /// The device's own id, drawn by itself.
+    pub device_id: DeviceId,
+}
+
+/// The answer. The token is shown this once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Enrolled {
+    pub device_id: DeviceId,
+    pub driver_id: DriverId,
+    pub driver_name: String,
+    pub token: String,
+    /// Unix time in milliseconds, by the owner's clock.
+    pub expires_at_ms: i64,
+}
+
+/// The arguments of `pick_up`, version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PickUp {}
+
+/// The arguments of `deliver`, version 2. Version 1 had `comment`, which could be empty, for `note`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deliver {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The arguments of `report_problem`, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportProblem {
+    pub problem: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The arguments of `decide_conflict`, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideConflict {
+    /// The intent in conflict.
+    pub intent_id: IntentId,
+    /// `accepted` or `insisted`.
+    pub decision: String,
+}
+
+word! {
+    /// What an intent wants.
+    Kind {
+        PickUp = "pick_up",
+        Deliver = "deliver",
+        ReportProblem = "report_problem",
+        DecideConflict = "decide_conflict",
+    }
+}
+
+/// Intents in one upload, at most.
+pub const MAX_INTENTS: usize = 100;
+/// Characters of a note, at most.
+pub const MAX_NOTE_CHARACTERS: usize = 500;
+
+impl Outcome {
+    /// The lane goes on: whatever it is, it stays so.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::RetryLater { .. })
+    }
+
+    /// The verdict that counts: a duplicate's is the one it got first.
+    pub fn first(&self) -> &Self {
+        match self {
+            Self::Duplicate { first } => first.first(),
+            verdict => verdict,
+        }
+    }
+}
