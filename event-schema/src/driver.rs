@@ -14,6 +14,8 @@ pub struct DriverEnrolled {
     pub name: String,
     /// Of the driver, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// Somebody may not deliver orders any more. Their open orders are released beside this, each with its own event.
@@ -22,6 +24,8 @@ pub struct DriverRevoked {
     pub driver_id: DriverId,
     /// Of the driver, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// A device may speak for its driver. The hash of its token travels sealed, for orders-service alone.
@@ -33,6 +37,8 @@ pub struct DeviceEnrolled {
     pub expires_at_ms: i64,
     /// Of the driver, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// A device may not speak for its driver any more.
@@ -42,6 +48,8 @@ pub struct DeviceRevoked {
     pub device_id: DeviceId,
     /// Of the driver, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// A device's intent was about no order that its driver has or had.
@@ -58,6 +66,8 @@ pub struct IntentMisdirected {
     pub code: String,
     /// Of the driver, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// Which intent of which device an event answers.

@@ -58,6 +58,8 @@ pub struct OrderAssigned {
     pub previous_driver_id: Option<DriverId>,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// No driver is to deliver the order any more: it waits for another one.
@@ -69,6 +71,8 @@ pub struct OrderReleased {
     pub reason: ReleaseReason,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// The driver has the order with them.
@@ -78,6 +82,8 @@ pub struct OrderPickedUp {
     pub driver_id: DriverId,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
     /// What the driver's device asked for.
     pub intent: IntentStamp,
 }
@@ -92,6 +98,8 @@ pub struct OrderDelivered {
     pub note: Option<String>,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
     /// What the driver's device asked for.
     pub intent: IntentStamp,
     /// The order was over for another reason, and a person has decided that this delivery counts.
@@ -109,6 +117,8 @@ pub struct OrderCancelled {
     pub note: Option<String>,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// Something stands in the delivery's way. The order goes on as it was.
@@ -122,6 +132,8 @@ pub struct OrderProblemReported {
     pub note: Option<String>,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
     /// What the driver's device asked for.
     pub intent: IntentStamp,
 }
@@ -141,6 +153,8 @@ pub struct IntentRefused {
     pub status: String,
     /// Of the order, after this change: a refusal is part of its history.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
 }
 
 /// What an intent wanted, in the words of the device that sent it.
@@ -166,6 +180,8 @@ pub struct ConflictDecided {
     pub by: DecidedBy,
     /// Of the order, after this change.
     pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
     /// The driver's decision is an intent, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<IntentStamp>,
@@ -353,4 +369,24 @@ types! {
 impl OrderEvent {
     /// The stream. orders-service is its only writer.
     pub const STREAM: &str = "ORDERS";
+
+    /// When, as Unix time in milliseconds. The first program's orders do not say it.
+    pub fn at_ms(&self) -> Option<i64> {
+        match self {
+            Self::Placed(event) => event.created_at_ms,
+            Self::Assigned(event) => Some(event.at_ms),
+            Self::Released(event) => Some(event.at_ms),
+            Self::PickedUp(event) => Some(event.at_ms),
+            Self::Delivered(event) => Some(event.at_ms),
+            Self::Cancelled(event) => Some(event.at_ms),
+            Self::ProblemReported(event) => Some(event.at_ms),
+            Self::IntentRefused(event) => Some(event.at_ms),
+            Self::ConflictDecided(event) => Some(event.at_ms),
+            Self::IntentMisdirected(event) => Some(event.at_ms),
+            Self::DriverEnrolled(event) => Some(event.at_ms),
+            Self::DriverRevoked(event) => Some(event.at_ms),
+            Self::DeviceEnrolled(event) => Some(event.at_ms),
+            Self::DeviceRevoked(event) => Some(event.at_ms),
+        }
+    }
 }

@@ -186,11 +186,7 @@ Exit codes:
 impl CommonArgs {
     /// Takes the port.
     pub async fn bind(&self) -> anyhow::Result<TcpListener> {
-        let Loopback(address) = self.listen;
-        let listener = TcpListener::bind(address).await;
-        listener.with_context(|| {
-            format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
-        })
+        self.listen.bind().await
     }
 
     /// Opens the service's database, as the settings say.
@@ -234,6 +230,17 @@ fn password(about: &About, found: Option<String>) -> anyhow::Result<String> {
             about.password_env,
             about.name
         ),
+    }
+}
+
+impl Loopback {
+    /// Takes the port.
+    pub async fn bind(self) -> anyhow::Result<TcpListener> {
+        let Self(address) = self;
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| {
+            format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
+        })
     }
 }
 

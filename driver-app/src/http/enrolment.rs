@@ -1,0 +1,69 @@
+//! `/api/enrol` and `/api/sync`: the two things that need the network, now.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use event_schema::DriverId;
+use event_schema::sync::Enrolment;
+use relay::rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use service_kit::{Json, Problem};
+
+use super::{App, Nothing, codes};
+use crate::owner_api::Refusal;
+use crate::store;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Code {
+    code: String,
+}
+
+#[derive(Serialize)]
+struct Welcome {
+    driver_id: DriverId,
+    driver_name: String,
+}
+
+/// A code is a dozen letters.
+const MAX_CODE_CHARACTERS: usize = 64;
+
+pub(super) async fn enrol(
+    State(app): State<App>,
+    Json(Code { code }): Json<Code>,
+) -> Result<impl IntoResponse, Problem> {
+    if code.trim().is_empty() || code.chars().count() > MAX_CODE_CHARACTERS {
+        return Err(invalid("a code looks like ABCD-EFGH-JKMN"));
+    }
+    let read = |rows: &Connection| store::device::get(rows);
+    let device_id = app.device.database().read(read).await?.device_id;
+    let enrolment = Enrolment { code, device_id };
+    let enrolled = app.owner.enrol(&enrolment).await?.value;
+    let welcome = Welcome {
+        driver_id: enrolled.driver_id,
+        driver_name: enrolled.driver_name.clone(),
+    };
+    app.device.enrol(enrolled).await?;
+    Ok(Json(welcome))
+}
+
+pub(super) async fn sync(State(app): State<App>, Json(Nothing {}): Json<Nothing>) -> StatusCode {
+    app.device.ring();
+    StatusCode::ACCEPTED
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::field(codes::INVALID_CODE, "code", detail)
+}
+
+/// Only enrolling answers the owner's refusals; everything else is done without it.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Refused { detail, .. } | Refusal::Unauthorized { detail, .. } => {
+                invalid(detail)
+            }
+            other => Self::new(codes::UNREACHABLE, other.to_string()).retry_later(),
+        }
+    }
+}
