@@ -79,8 +79,9 @@ pub struct OwnerApi {
     url: BaseUrl,
 }
 
-/// From the first packet to the whole answer; what the owner may wait for news comes on top.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// From the first packet to the whole answer; what the owner may wait for news comes on top. Shorter than a request to
+/// the device itself may take, since enrolling is one.
+const DEADLINE: Duration = Duration::from_secs(8);
 /// A page of the feed holds 200 deliveries; no answer is this large.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Where orders-service asks to come again, when it does not say when.

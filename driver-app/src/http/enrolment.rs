@@ -35,6 +35,14 @@ pub(super) async fn enrol(
     if code.trim().is_empty() || code.chars().count() > MAX_CODE_CHARACTERS {
         return Err(invalid("a code looks like ABCD-EFGH-JKMN"));
     }
+    // A task of its own: a page that is closed meanwhile must not cost the code, which counts once.
+    let exchanged = tokio::spawn(exchange(app, code)).await;
+    exchanged
+        .unwrap_or_else(|panic| Err(Problem::internal(&panic)))
+        .map(Json)
+}
+
+async fn exchange(app: App, code: String) -> Result<Welcome, Problem> {
     let read = |rows: &Connection| store::device::get(rows);
     let device_id = app.device.database().read(read).await?.device_id;
     let enrolment = Enrolment { code, device_id };
@@ -44,7 +52,7 @@ pub(super) async fn enrol(
         driver_name: enrolled.driver_name.clone(),
     };
     app.device.enrol(enrolled).await?;
-    Ok(Json(welcome))
+    Ok(welcome)
 }
 
 pub(super) async fn sync(State(app): State<App>, Json(Nothing {}): Json<Nothing>) -> StatusCode {

@@ -34,7 +34,7 @@ pub struct Truth {
     /// How often an intent had its effect.
     pub effects: HashMap<IntentId, u32>,
     /// Intents in conflict, and what was decided.
-    pub conflicts: HashMap<IntentId, Option<String>>,
+    pub conflicts: BTreeMap<IntentId, Option<String>>,
     /// Which intent has which place of which incarnation.
     pub places: HashMap<(IncarnationId, u64), IntentId>,
     /// Everything that has happened, with whom it is for; its place in the log is its index and one.
@@ -63,7 +63,7 @@ pub struct Truth {
     pub takes: Option<usize>,
     /// An upload with an intent of this lane is refused as a whole.
     pub chokes_on: Option<String>,
-    /// Every upload is of a fork.
+    /// What the owner's clock shows.
     pub date: Option<&'static str>,
 }
 
@@ -475,8 +475,17 @@ impl Truth {
         let mut answer = json!({"items": items, "next": next, "at": at, "complete": complete});
         if from == 0 {
             answer["snapshot"] = json!(true);
+            answer["judged"] = self.decided().collect();
         }
         answer
+    }
+
+    /// What a snapshot says about conflicts: whatever was decided before it.
+    fn decided(&self) -> impl Iterator<Item = Value> {
+        self.conflicts.iter().filter_map(|(id, decision)| {
+            let decision = decision.as_ref()?;
+            Some(json!({"intent_id": id, "order_id": "", "decision": decision, "by": "operator"}))
+        })
     }
 
     fn tail(&self, driver: DriverId, after: u64, page: usize) -> Value {
