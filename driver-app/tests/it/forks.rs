@@ -10,6 +10,9 @@ use crate::world::World;
 #[tokio::test]
 async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
     let (mut world, [sent, unsent]) = World::with_deliveries().await;
+    let report = json!({"problem": "wrong_address"});
+    world.does(sent, "report_problem", report).await; // takes the first place
+    world.sync().await;
     let first = world.picks_up(sent).await;
     world.owner.fail(Fault::LoseAnswer);
     world.up().await; // the owner has judged it, and nobody here knows
@@ -36,8 +39,8 @@ async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
     assert_eq!((world.effects(&first), world.effects(&second)), (1, 1));
     assert_eq!(world.state().await["sync"]["pending"], 0);
     let uploads = world.owner.truth().uploads.clone();
-    assert_ne!(uploads[0].incarnation, uploads[1].incarnation);
-    let seqs: Vec<_> = uploads[1].intents.iter().map(|intent| intent.seq).collect();
+    assert_ne!(uploads[1].incarnation, uploads[2].incarnation);
+    let seqs: Vec<_> = uploads[2].intents.iter().map(|intent| intent.seq).collect();
     assert_eq!(seqs, [1, 2]);
 
     // The original goes on as it was, and finds its work done.

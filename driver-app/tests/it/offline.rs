@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use driver_app::owner_api::{Ask, Heard, Owner, Refusal};
-use driver_app::sync::Step;
+use driver_app::owner_api::{Ask, Heard, Owner, OwnerApi, Refusal};
+use driver_app::sync::{self, LONG_POLL, Step};
 use event_schema::sync::{Enrolled, Enrolment, FeedPage, Upload, Verdict};
+use relay::Stop;
 use serde_json::{Value, json};
 
 use crate::owner::{FakeOwner, Fault};
@@ -187,4 +189,40 @@ async fn nonsense_and_a_network_that_wants_a_login_are_no_answers() {
     }
     world.sync().await;
     assert_eq!(world.truly(order), "picked_up");
+}
+
+/// The loops themselves. The owner keeps the question for news, and hears of what the driver does all the same.
+#[tokio::test]
+async fn an_intent_is_sent_at_once_while_a_question_for_news_waits() {
+    let (world, [order]) = World::with_deliveries().await;
+    world.owner.fail(Fault::Hang);
+    let way = Arc::new(OwnerApi::new(world.url.parse().unwrap()).unwrap());
+    let stop = Stop::new();
+    let running = tokio::spawn(sync::run(world.device().clone(), way, stop.clone()));
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, world.owner.hangs.notified())
+        .await
+        .unwrap();
+    let mut revision = world.device().status().revision();
+    let intent = world.picks_up(order).await;
+    let sent = async {
+        while world.effects(&intent) == 0 || world.state().await["sync"]["pending"] != 0 {
+            revision.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(LONG_POLL / 2, sent).await.unwrap();
+    assert_eq!(
+        world.delivery(order).await["pending"][0]["state"],
+        "confirmed"
+    );
+    // "Try now" gives the question up and asks anew.
+    world.device().ring();
+    let fed = async {
+        while world.delivery(order).await["pending"] != json!([]) {
+            revision.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(LONG_POLL / 2, fed).await.unwrap();
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

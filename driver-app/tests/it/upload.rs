@@ -69,6 +69,14 @@ async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
     );
     assert_eq!(state["sync"]["pending"], 1, "the one behind it still waits");
 
+    world.device().ring();
+    world.up().await;
+    assert_eq!(
+        world.state().await["sync"]["refused"],
+        1,
+        "it has tries of its own"
+    );
+
     // The lane goes on: what is behind gets its own verdict, which needs nothing of what was given up.
     world.owner.truth().busy.clear();
     world.sync().await;
