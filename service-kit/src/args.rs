@@ -218,11 +218,7 @@ impl CommonArgs {
 
     /// Takes the port.
     pub async fn bind(&self) -> anyhow::Result<TcpListener> {
-        let Loopback(address) = self.listen;
-        let listener = TcpListener::bind(address).await;
-        listener.with_context(|| {
-            format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
-        })
+        self.listen.bind().await
     }
 
     /// The access file.
@@ -272,6 +268,17 @@ fn password(about: &About, found: Option<String>) -> anyhow::Result<String> {
             about.password_env,
             about.name
         ),
+    }
+}
+
+impl Loopback {
+    /// Takes the port.
+    pub async fn bind(self) -> anyhow::Result<TcpListener> {
+        let Self(address) = self;
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| {
+            format!("cannot listen on {address}: stop what holds it, or choose another port with --listen (0 takes a free one)")
+        })
     }
 }
 

@@ -50,11 +50,13 @@ pub use bearer::Token;
 pub use causal::{DEFAULT_WAIT, MAX_WAIT};
 pub use exit::{Outcome, exit};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
+pub use files::keep_files_private;
 pub use idempotency::{
     IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS,
     Once, REPLIES_KEPT_FOR, Settled,
 };
 pub use limits::Limits;
+pub use logs::start_logs;
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::MAX_STALL_TIME;
@@ -66,6 +68,7 @@ pub use routes::Routes;
 pub use row::parsed;
 pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME};
 pub use service::Service;
+pub use signals::stop_on_signal;
 pub use utoipa_axum::routes;
 pub use version::{ETag, IfMatch, MustMatch, VersionMismatch};
 

@@ -101,6 +101,17 @@ impl Service {
         self
     }
 
+    /// Runs something of the program's own beside the requests, until the stop that it is given: later than the requests,
+    /// earlier than the file. That it ends before is a failure.
+    #[must_use]
+    pub fn beside<F>(mut self, run: impl FnOnce(Stop) -> F) -> Self
+    where
+        F: Future<Output = Result<(), Fatal>> + Send + 'static,
+    {
+        self.tasks.spawn(run(self.background.clone()));
+        self
+    }
+
     /// Answers requests until `stop`, or until one of the above ends, which is an error. Then everything stops in
     /// order: HTTP finishes what is under way, then the relay and the consumers, and at last the file is closed.
     pub async fn serve(

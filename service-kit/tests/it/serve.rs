@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use relay::{Connect, Database, LogError, NatsStream, Stop};
+use relay::{Connect, Database, Fatal, LogError, NatsStream, Stop};
 
 use service_kit::{MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,6 +41,27 @@ async fn a_request_under_way_is_finished_after_the_stop_and_the_port_refuses() {
     running.ended().await;
     let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
     assert!(matches!(closed, Err(relay::ReadError::Closed)));
+}
+
+#[tokio::test]
+async fn what_runs_beside_is_stopped_before_the_file_is_closed_and_must_not_end_earlier() {
+    let (db, _folder) = database().await;
+    let (listener, stop) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Stop::new());
+    let last_look = db.clone();
+    let beside = |stop: Stop| async move {
+        stop.cancelled().await;
+        let read = last_look.read(|_| Ok::<_, relay::rusqlite::Error>(()));
+        read.await.map_err(|error| Fatal(error.to_string()))
+    };
+    stop.cancel();
+    let service = Service::new(&db).beside(beside);
+    service.serve(routes(), listener, stop).await.unwrap();
+
+    let (db, _folder) = database().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = Service::new(&db).beside(|_| async { Ok(()) });
+    let ended = service.serve(routes(), listener, Stop::new()).await;
+    assert!(ended.unwrap_err().to_string().contains("nobody asked"));
 }
 
 #[tokio::test]

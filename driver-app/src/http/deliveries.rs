@@ -1,0 +1,84 @@
+//! `/api/deliveries`: what a driver does. Answered when it is on disk; sent when it can be.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use event_schema::OrderId;
+use serde::Deserialize;
+use service_kit::{Json, Path, Problem};
+use utoipa::ToSchema;
+
+use super::{Accepted, App, Nothing, codes};
+use crate::domain::{Action, Note, Problem as Obstacle};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delivered {
+    #[serde(default)]
+    note: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reported {
+    problem: String,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+/// Pick a delivery up
+#[utoipa::path(
+    post, path = "/api/deliveries/{id}/pick_up", tag = "deliveries", request_body = Nothing,
+    params(("id" = OrderId, Path, description = "The delivery")),
+    responses((status = 202, description = "Written down; it is sent when it can be", body = Accepted)),
+    extensions(("x-problems" = json!([codes::DELIVERY_NOT_FOUND.name(), codes::NOT_POSSIBLE_NOW.name(), codes::QUEUE_FULL.name()])))
+)]
+pub(super) async fn pick_up(
+    State(app): State<App>,
+    Path(id): Path<OrderId>,
+    Json(Nothing {}): Json<Nothing>,
+) -> Result<impl IntoResponse, Problem> {
+    act(&app, id, Action::PickUp).await
+}
+
+/// Deliver, with a note or without
+#[utoipa::path(
+    post, path = "/api/deliveries/{id}/deliver", tag = "deliveries", request_body = Delivered,
+    params(("id" = OrderId, Path, description = "The delivery")),
+    responses((status = 202, description = "Written down; it is sent when it can be", body = Accepted)),
+    extensions(("x-problems" = json!([codes::DELIVERY_NOT_FOUND.name(), codes::NOT_POSSIBLE_NOW.name(), codes::QUEUE_FULL.name(), codes::INVALID_NOTE.name()])))
+)]
+pub(super) async fn deliver(
+    State(app): State<App>,
+    Path(id): Path<OrderId>,
+    Json(Delivered { note }): Json<Delivered>,
+) -> Result<impl IntoResponse, Problem> {
+    let note = parse(note.as_deref())?;
+    act(&app, id, Action::Deliver { note }).await
+}
+
+/// Report what stands in the way
+#[utoipa::path(
+    post, path = "/api/deliveries/{id}/report_problem", tag = "deliveries", request_body = Reported,
+    params(("id" = OrderId, Path, description = "The delivery")),
+    responses((status = 202, description = "Written down; it is sent when it can be", body = Accepted)),
+    extensions(("x-problems" = json!([codes::DELIVERY_NOT_FOUND.name(), codes::NOT_POSSIBLE_NOW.name(), codes::QUEUE_FULL.name(), codes::INVALID_NOTE.name(), codes::INVALID_PROBLEM.name()])))
+)]
+pub(super) async fn report_problem(
+    State(app): State<App>,
+    Path(id): Path<OrderId>,
+    Json(Reported { problem, note }): Json<Reported>,
+) -> Result<impl IntoResponse, Problem> {
+    let (problem, note) = (Obstacle::parse(&problem)?, parse(note.as_deref())?);
+    act(&app, id, Action::ReportProblem { problem, note }).await
+}
+
+async fn act(app: &App, id: OrderId, action: Action) -> Result<impl IntoResponse + use<>, Problem> {
+    let intent_id = app.device.act(id, action).await?;
+    Ok((StatusCode::ACCEPTED, Json(Accepted { intent_id })))
+}
+
+fn parse(note: Option<&str>) -> Result<Option<Note>, Problem> {
+    let note = note.map(Note::parse).transpose()?;
+    Ok(note.flatten())
+}

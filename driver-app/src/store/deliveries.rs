@@ -1,0 +1,67 @@
+//! The owner's state as it was told, and the pages of a checkpoint that is still on its way.
+
+use event_schema::OrderId;
+use event_schema::sync::Delivery;
+use relay::rusqlite::{self, Connection, OptionalExtension};
+
+use super::{json, to_json};
+use event_schema::sync::FeedPage as Page;
+
+pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Delivery>> {
+    rows.prepare_cached("select body from deliveries where order_id = ?1")?
+        .query_row([id.to_string()], |row| json(row, 0))
+        .optional()
+}
+
+/// All of them, in the order of placing.
+pub fn list(rows: &Connection) -> rusqlite::Result<Vec<Delivery>> {
+    rows.prepare_cached("select body from deliveries order by order_id")?
+        .query_map([], |row| json(row, 0))?
+        .collect()
+}
+
+pub fn put(rows: &Connection, delivery: &Delivery) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "insert into deliveries (order_id, body) values (?1, ?2)
+         on conflict (order_id) do update set body = excluded.body",
+    )?
+    .execute((delivery.order_id.to_string(), to_json(delivery)))?;
+    Ok(())
+}
+
+pub fn remove(rows: &Connection, id: OrderId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from deliveries where order_id = ?1")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+pub fn clear(rows: &Connection) -> rusqlite::Result<()> {
+    rows.execute("delete from deliveries", [])?;
+    Ok(())
+}
+
+/// Puts a page behind those that wait already.
+pub fn stage(rows: &Connection, page: &Page) -> rusqlite::Result<()> {
+    rows.prepare_cached("insert into staged (next, page) values (?1, ?2)")?
+        .execute((&page.next, to_json(page)))?;
+    Ok(())
+}
+
+/// Where the page after the last staged one begins.
+pub fn staged_next(rows: &Connection) -> rusqlite::Result<Option<String>> {
+    rows.prepare_cached("select next from staged order by n desc limit 1")?
+        .query_row([], |row| row.get(0))
+        .optional()
+}
+
+/// In order.
+pub fn staged(rows: &Connection) -> rusqlite::Result<Vec<Page>> {
+    rows.prepare_cached("select page from staged order by n")?
+        .query_map([], |row| json(row, 0))?
+        .collect()
+}
+
+pub fn unstage(rows: &Connection) -> rusqlite::Result<()> {
+    rows.execute("delete from staged", [])?;
+    Ok(())
+}

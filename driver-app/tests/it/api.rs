@@ -1,0 +1,230 @@
+//! The local API: what it refuses, what is durable, and how the page hears of news.
+
+use event_schema::{IntentId, OrderId};
+use serde_json::json;
+use service_kit::testing::request;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn bad_input_is_refused_before_anything_is_written() {
+    let (world, [order]) = World::with_deliveries().await;
+    let refused = [
+        (
+            "/api/deliveries/seven/pick_up".to_owned(),
+            json!({}),
+            "400 invalid_id",
+        ),
+        (
+            format!("/api/deliveries/{}/pick_up", OrderId::new()),
+            json!({}),
+            "404 delivery_not_found",
+        ),
+        (
+            format!("/api/deliveries/{order}/pick_up"),
+            json!({"fast": true}),
+            "422 invalid_body",
+        ),
+        (
+            format!("/api/deliveries/{order}/pick_up"),
+            json!([]),
+            "422 invalid_body",
+        ),
+        (
+            format!("/api/deliveries/{order}/deliver"),
+            json!({}),
+            "409 not_possible_now",
+        ),
+        (
+            format!("/api/deliveries/{order}/deliver"),
+            json!({"note": 7}),
+            "422 invalid_body",
+        ),
+        (
+            format!("/api/deliveries/{order}/deliver"),
+            json!({"note": "a".repeat(501)}),
+            "422 invalid_note",
+        ),
+        (
+            format!("/api/deliveries/{order}/report_problem"),
+            json!({"problem": "other", "note": "語".repeat(501)}),
+            "422 invalid_note",
+        ),
+        (
+            format!("/api/deliveries/{order}/report_problem"),
+            json!({"problem": "rain"}),
+            "422 invalid_problem",
+        ),
+        (
+            format!("/api/deliveries/{order}/report_problem"),
+            json!({}),
+            "422 invalid_body",
+        ),
+        (
+            format!("/api/conflicts/{}/decide", IntentId::new()),
+            json!({"decision": "accepted"}),
+            "404 conflict_not_found",
+        ),
+        (
+            format!("/api/conflicts/{}/decide", IntentId::new()),
+            json!({"decision": "upheld"}),
+            "422 invalid_decision",
+        ),
+        (
+            "/api/conflicts/x/decide".to_owned(),
+            json!({"decision": "accepted"}),
+            "400 invalid_id",
+        ),
+        (
+            format!("/api/refused/{}/dismiss", IntentId::new()),
+            json!({}),
+            "404 refusal_not_found",
+        ),
+        (
+            format!("/api/refused/{}/retry", IntentId::new()),
+            json!({}),
+            "404 refusal_not_found",
+        ),
+        (
+            "/api/enrol".to_owned(),
+            json!({"code": "x", "device_id": "y"}),
+            "422 invalid_body",
+        ),
+        ("/api/nothing".to_owned(), json!({}), "404 unknown_route"),
+    ];
+    for (path, body, problem) in refused {
+        let answer = world.api().post(&path, &body).await;
+        assert_eq!(answer.problem(), problem, "{path} {body}");
+    }
+    let wrong = world.api().get("/api/state?after=x").await;
+    assert_eq!(wrong.problem(), "400 invalid_query");
+    assert_eq!(world.state().await["sync"]["pending"], 0);
+}
+
+#[tokio::test]
+async fn a_foreign_page_can_do_nothing() {
+    let (world, [order]) = World::with_deliveries().await;
+    for path in [
+        "/api/sync".to_owned(),
+        "/api/enrol".to_owned(),
+        format!("/api/deliveries/{order}/pick_up"),
+    ] {
+        for label in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+        ] {
+            let foreign = request("POST", &path)
+                .header("content-type", label)
+                .body("{}".into());
+            assert_eq!(
+                world.api().send(foreign).await.problem(),
+                "415 unsupported_media_type",
+                "{path}"
+            );
+        }
+    }
+    let rebound = axum::http::Request::get("/api/state")
+        .header("host", "evil.example")
+        .body("".into());
+    assert_eq!(
+        world.api().send(rebound).await.problem(),
+        "403 foreign_host"
+    );
+}
+
+#[tokio::test]
+async fn notes_are_counted_in_characters_and_arrive_as_they_were_written() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let note = "語\"\\\n👋".repeat(100);
+    world
+        .does(
+            order,
+            "report_problem",
+            json!({"problem": "damaged", "note": note}),
+        )
+        .await;
+    world
+        .does(
+            order,
+            "report_problem",
+            json!({"problem": "damaged", "note": "  "}),
+        )
+        .await;
+    world
+        .does(
+            order,
+            "report_problem",
+            json!({"problem": "damaged", "note": null}),
+        )
+        .await;
+    world.send_all().await;
+    let upload = world.owner.truth().uploads[0].clone();
+    assert_eq!(
+        upload.intents[0].arguments,
+        json!({"problem": "damaged", "note": note})
+    );
+    assert_eq!(upload.intents[1].arguments, json!({"problem": "damaged"}));
+    assert_eq!(upload.intents[2].arguments, json!({"problem": "damaged"}));
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_on_disk() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    world.kill().await;
+    let delivery = world.delivery(order).await;
+    assert_eq!(delivery["pending"][0]["intent_id"], json!(intent));
+    assert_eq!(
+        (&delivery["status"], &delivery["can"]),
+        (&json!("picked_up"), &json!(["deliver", "report_problem"]))
+    );
+    assert_eq!(
+        world.state().await["sync"]["oldest_unsent_ms"],
+        delivery["pending"][0]["device_time_ms"]
+    );
+}
+
+#[tokio::test]
+async fn a_question_for_news_is_answered_by_news() {
+    let (world, [order]) = World::with_deliveries().await;
+    let revision = world.state().await["revision"].as_u64().unwrap();
+    let path = format!("/api/state?after={revision}&wait_ms=8000");
+    let (news, _) = tokio::join!(world.api().get(&path), world.picks_up(order));
+    assert_ne!(news.json()["revision"], json!(revision));
+    assert_eq!(news.json()["deliveries"][0]["status"], "picked_up");
+    let at_once = world.api().get(&path).await;
+    assert_eq!(at_once.status, 200);
+    let nothing_new = at_once.json()["revision"].as_u64().unwrap();
+    let patient = world
+        .api()
+        .get(&format!("/api/state?after={nothing_new}&wait_ms=1"))
+        .await;
+    assert_eq!(patient.json()["revision"], json!(nothing_new));
+}
+
+#[tokio::test]
+async fn the_page_is_inside_the_program_and_asks_nobody_else() {
+    let world = World::new().await;
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/app.js", "text/javascript"),
+        ("/app.css", "text/css"),
+        ("/icon.svg", "image/svg+xml"),
+    ] {
+        let answer = world.api().get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.header("content-type").starts_with(kind), "{path}");
+        assert!(
+            answer
+                .header("content-security-policy")
+                .contains("default-src 'self'")
+        );
+        let foreign = answer.text.replace("http://www.w3.org/", "");
+        assert!(
+            !foreign.contains("http://") && !foreign.contains("https://"),
+            "{path}"
+        );
+    }
+    assert_eq!(world.api().post("/api/sync", &json!({})).await.status, 202);
+}

@@ -1,0 +1,144 @@
+//! Conflicts are rows with both sides; deciding one is an intent.
+
+use serde_json::{Value, json};
+
+use crate::owner::Fault;
+use crate::world::World;
+
+/// A delivery that the driver has finished and the office has cancelled.
+async fn conflict() -> (World, String) {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    world.sync().await;
+    let intent = world.delivers(order).await;
+    world.owner.truth().cancel(order);
+    world.sync().await;
+    (world, intent)
+}
+
+async fn decide(world: &World, intent: &str, decision: &str) -> service_kit::testing::Answer {
+    let body = json!({"decision": decision});
+    world
+        .api()
+        .post(&format!("/api/conflicts/{intent}/decide"), &body)
+        .await
+}
+
+#[tokio::test]
+async fn a_conflict_keeps_what_the_driver_wanted_and_what_the_owner_has() {
+    let (mut world, intent) = conflict().await;
+    world.kill().await;
+    let state = world.state().await;
+    let row = &state["conflicts"][0];
+    assert_eq!(row["intent_id"], json!(intent));
+    assert_eq!(
+        (&row["kind"], &row["note"], &row["code"]),
+        (
+            &json!("deliver"),
+            &json!("at the door"),
+            &json!("order_cancelled")
+        )
+    );
+    assert_eq!(row["current"]["status"], "cancelled");
+    assert_eq!(
+        (&row["decision"], &row["deciding"]),
+        (&Value::Null, &json!(false))
+    );
+    assert_eq!(
+        state["deliveries"][0]["status"], "cancelled",
+        "it left the overlay"
+    );
+    assert_eq!(state["sync"]["conflicts"], 1);
+    assert_eq!(world.effects(&intent), 0);
+}
+
+#[tokio::test]
+async fn what_the_driver_accepts_is_over() {
+    let (mut world, intent) = conflict().await;
+    assert_eq!(decide(&world, &intent, "accepted").await.status, 202);
+    assert_eq!(world.state().await["conflicts"][0]["deciding"], true);
+    assert_eq!(
+        decide(&world, &intent, "insisted").await.problem(),
+        "409 not_possible_now"
+    );
+    world.owner.fail(Fault::LoseAnswer);
+    world.up().await;
+    world.kill().await;
+    world.send_all().await;
+    assert_eq!(world.state().await["conflicts"], json!([]));
+    let decided = world.owner.truth().conflicts[&intent.parse().unwrap()].clone();
+    assert_eq!(decided.as_deref(), Some("accepted"));
+    world.sync().await;
+    assert_eq!(
+        decide(&world, &intent, "accepted").await.problem(),
+        "409 not_possible_now"
+    );
+}
+
+#[tokio::test]
+async fn what_the_driver_insists_on_waits_for_the_office() {
+    for last_word in ["upheld", "dismissed"] {
+        let (mut world, intent) = conflict().await;
+        assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
+        world.sync().await;
+        let row = world.state().await["conflicts"][0].clone();
+        assert_eq!(
+            (&row["decision"], &row["deciding"]),
+            (&json!("insisted"), &json!(false))
+        );
+        let driver = world.driver;
+        world
+            .owner
+            .truth()
+            .overrule(driver, intent.parse().unwrap(), "postponed");
+        world.sync().await;
+        assert_eq!(
+            world.state().await["sync"]["conflicts"],
+            1,
+            "a word of later does not end it"
+        );
+        world
+            .owner
+            .truth()
+            .overrule(driver, intent.parse().unwrap(), last_word);
+        world.sync().await;
+        assert_eq!(world.state().await["conflicts"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn a_decision_that_comes_before_the_verdict_is_not_forgotten() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    world.owner.truth().cancel(order);
+    world.owner.fail(Fault::LoseAnswer);
+    world.up().await;
+    let driver = world.driver;
+    world
+        .owner
+        .truth()
+        .overrule(driver, intent.parse().unwrap(), "dismissed");
+    world.follow_all().await;
+    world.send_all().await;
+    let state = world.state().await;
+    assert_eq!(
+        (&state["conflicts"], &state["sync"]["pending"]),
+        (&json!([]), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn a_decision_that_comes_too_late_is_a_row_and_the_conflict_is_over() {
+    let (mut world, intent) = conflict().await;
+    let driver = world.driver;
+    world
+        .owner
+        .truth()
+        .overrule(driver, intent.parse().unwrap(), "dismissed");
+    assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(state["conflicts"], json!([]));
+    assert_eq!(state["refused"][0]["kind"], "decide_conflict");
+    assert_eq!(state["refused"][0]["code"], "decided_already");
+}

@@ -1,0 +1,213 @@
+//! Who the device speaks for: codes, tokens that end, another driver, and clocks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use driver_app::owner_api::{Answer, Ask, Heard, Owner};
+use driver_app::sync::Step;
+use driver_app::sync::feed::Follower;
+use event_schema::DriverId;
+use event_schema::sync::{Enrolled, Enrolment, FeedItem, FeedPage, Upload, Verdict};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn a_code_enrols_once_and_another_is_refused() {
+    let mut world = World::new().await;
+    let refused = world
+        .api()
+        .post("/api/enrol", &json!({"code": "WRONG"}))
+        .await;
+    assert_eq!(refused.problem(), "422 invalid_code");
+    assert_eq!(
+        world
+            .api()
+            .post("/api/enrol", &json!({"code": " "}))
+            .await
+            .problem(),
+        "422 invalid_code"
+    );
+    let welcome = world.enrol().await.json();
+    assert_eq!(
+        welcome,
+        json!({"driver_id": world.driver, "driver_name": "Mia"})
+    );
+    world.kill().await;
+    let state = world.state().await;
+    assert_eq!(
+        state["driver"],
+        json!({"driver_id": world.driver, "name": "Mia"})
+    );
+    assert_eq!(state["sync"]["enrolment"], "valid");
+    assert!(
+        !state.to_string().contains("token-"),
+        "the token stays inside"
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_stops_the_sync_and_nothing_else() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let first = world.picks_up(order).await;
+    world.owner.truth().shut_out = Some("unauthorized");
+    assert_eq!(world.up().await, Step::Idle);
+    let second = world.delivers(order).await;
+    assert_eq!(
+        (world.up().await, world.down().await),
+        (Step::Idle, Step::Idle)
+    );
+    let state = world.state().await;
+    assert_eq!(state["sync"]["enrolment"], "expired_or_revoked");
+    assert!(
+        state["sync"]["waiting_because"]
+            .as_str()
+            .unwrap()
+            .contains("new code")
+    );
+    assert_eq!(
+        (&state["deliveries"][0]["status"], &state["sync"]["pending"]),
+        (&json!("delivered"), &json!(2))
+    );
+    world.enrol().await;
+    world.sync().await;
+    assert_eq!((world.effects(&first), world.effects(&second)), (1, 1));
+    assert_eq!(world.state().await["sync"]["waiting_because"], Value::Null);
+}
+
+#[tokio::test]
+async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
+    let (mut world, [order, conflicted]) = World::with_deliveries().await;
+    world.picks_up(conflicted).await;
+    world.owner.truth().cancel(conflicted);
+    world.sync().await;
+    let intent = world.picks_up(order).await;
+    world.owner.truth().shut_out = Some("revoked");
+    assert_eq!(world.down().await, Step::Idle);
+    let state = world.state().await;
+    assert_eq!(
+        (&state["deliveries"], &state["sync"]["pending"]),
+        (&json!([]), &json!(1))
+    );
+    assert_eq!(state["conflicts"][0]["current"]["customer"], Value::Null);
+    assert_eq!(
+        world.act(order, "pick_up", json!({})).await.problem(),
+        "404 delivery_not_found"
+    );
+    world.kill().await;
+    world.enrol().await;
+    world.sync().await;
+    assert_eq!(world.effects(&intent), 1);
+    assert_eq!(world.status(order).await, "picked_up");
+}
+
+#[tokio::test]
+async fn another_driver_finds_nothing_of_the_one_before() {
+    let (mut world, [order, other]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    world.owner.truth().page = 1;
+    world.owner.truth().cancel(other);
+    world.owner.truth().cancel(order);
+    assert_eq!(world.down().await, Step::Progress); // half a checkpoint waits
+    world.enrol_as(DriverId::new(), "Noor").await;
+    let state = world.state().await;
+    assert_eq!(
+        (&state["deliveries"], &state["driver"]["name"]),
+        (&json!([]), &json!("Noor"))
+    );
+    assert_eq!(state["sync"]["pending"], 1);
+    let theirs = world.owner.truth().place(world.driver);
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(state["deliveries"].as_array().unwrap().len(), 1);
+    assert_eq!(world.status(theirs).await, "assigned");
+    assert_eq!(
+        state["refused"][0]["code"], "order_not_found",
+        "it got its verdict"
+    );
+}
+
+/// An owner whose answer is on its way for as long as the test says.
+struct Slow {
+    asked: Notify,
+    go: Notify,
+    page: FeedPage,
+}
+
+impl Owner for Slow {
+    fn enrol<'a>(&'a self, _: &'a Enrolment) -> Heard<'a, Enrolled> {
+        unreachable!("the device enrols at the real one")
+    }
+
+    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Heard<'a, Vec<Verdict>> {
+        unreachable!("nothing is sent")
+    }
+
+    fn feed<'a>(&'a self, _: &'a str, _: &'a Ask) -> Heard<'a, FeedPage> {
+        Box::pin(async {
+            self.asked.notify_one();
+            self.go.notified().await;
+            Ok(Answer {
+                value: self.page.clone(),
+                date_ms: None,
+            })
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_the_driver_before_never_reaches_the_next_one() {
+    let (mut world, [_order]) = World::with_deliveries().await;
+    let page = world.owner.truth().of(world.driver).into_iter();
+    let slow = Arc::new(Slow {
+        asked: Notify::new(),
+        go: Notify::new(),
+        page: FeedPage {
+            snapshot: true,
+            items: page.map(|delivery| FeedItem::Put { delivery }).collect(),
+            next: "1".to_owned(),
+            at: 1,
+            complete: true,
+            judged: Vec::new(),
+        },
+    });
+    let mut follower = Follower::new(world.device(), slow.clone(), std::time::Duration::ZERO);
+    let meanwhile = async {
+        slow.asked.notified().await;
+        world.enrol_as(DriverId::new(), "Noor").await;
+        slow.go.notify_one();
+    };
+    let (step, ()) = tokio::join!(follower.step(), meanwhile);
+    assert_eq!(step, Step::Progress);
+    assert_eq!(world.state().await["deliveries"], json!([]));
+    assert_eq!(world.state().await["sync"]["as_of"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_by_a_year_changes_nothing_but_what_is_said_about_it() {
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    for off_by in [-YEAR_MS, YEAR_MS] {
+        let mut world = World::new().await;
+        world.clock.off_by_ms.store(off_by, Ordering::Relaxed);
+        world.enrol().await;
+        let order = world.owner.truth().place(world.driver);
+        world.sync().await;
+        let intent = world.picks_up(order).await;
+        world.clock.off_by_ms.store(-off_by, Ordering::Relaxed); // and back in time, or far ahead
+        world.delivers(order).await;
+        world.kill().await;
+        world.sync().await;
+        assert_eq!(
+            (world.truly(order).as_str(), world.effects(&intent)),
+            ("delivered", 1)
+        );
+        let said = world.state().await["sync"]["clock_off_by_ms"]
+            .as_i64()
+            .unwrap();
+        assert!((said + off_by).abs() < 60_000, "{said}");
+        let upload = world.owner.truth().uploads[0].clone();
+        let ahead = upload.intents[1].device_time_ms - upload.intents[0].device_time_ms;
+        assert!((ahead + 2 * off_by).abs() < 60_000, "said as it was");
+    }
+}

@@ -1,0 +1,260 @@
+//! The way down: whole checkpoints, no flicker, and what leaves the driver's scope.
+
+use driver_app::sync::Step;
+use event_schema::DriverId;
+use serde_json::{Value, json};
+
+use crate::owner::Fault;
+use crate::world::World;
+
+#[tokio::test]
+async fn the_screen_never_goes_back_between_a_verdict_and_the_feed() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let rank = |status: &str| {
+        ["assigned", "picked_up", "delivered"]
+            .iter()
+            .position(|known| *known == status)
+            .unwrap()
+    };
+    let mut best = 0;
+    for what in ["pick_up", "deliver"] {
+        world.does(order, what, json!({})).await;
+        best += 1;
+        for step in [
+            "look", "lost", "look", "up", "look", "kill", "look", "cut", "down", "look", "kill",
+            "down",
+        ] {
+            match step {
+                "lost" => {
+                    world.owner.fail(Fault::LoseAnswer);
+                    world.up().await;
+                }
+                "up" => world.send_all().await,
+                "kill" => world.kill().await,
+                "cut" => {
+                    world.owner.fail(Fault::Drop);
+                    world.down().await;
+                }
+                "down" => world.follow_all().await,
+                _ => {}
+            }
+            assert_eq!(
+                rank(&world.status(order).await),
+                best,
+                "after {step} of {what}"
+            );
+        }
+        assert_eq!(world.delivery(order).await["pending"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn the_feed_may_come_before_the_verdict() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    world.owner.fail(Fault::LoseAnswer);
+    world.up().await;
+    world.follow_all().await;
+    let delivery = world.delivery(order).await;
+    assert_eq!(
+        (&delivery["status"], &delivery["pending"][0]["state"]),
+        (&json!("picked_up"), &json!("in_flight"))
+    );
+    world.send_all().await;
+    assert_eq!(
+        world.delivery(order).await["pending"],
+        json!([]),
+        "the feed is there already"
+    );
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_cut_off_half_way_shows_the_old_state_whole() {
+    let (mut world, orders) = World::with_deliveries::<4>().await;
+    for order in orders {
+        world.owner.truth().cancel(order);
+    }
+    world.owner.truth().page = 1;
+    let before = world.state().await["deliveries"].clone();
+    for pages in 0..3 {
+        assert_eq!(world.down().await, Step::Progress, "page {pages}");
+        assert_eq!(world.state().await["deliveries"], before);
+        world.kill().await;
+        assert_eq!(world.state().await["deliveries"], before);
+    }
+    let asked = world.owner.truth().asked_after.len();
+    assert_eq!(world.down().await, Step::Progress);
+    for order in orders {
+        assert_eq!(world.status(order).await, "cancelled");
+    }
+    let asked_after = world.owner.truth().asked_after[asked].clone();
+    let first = world.owner.truth().asked_after[asked - 3].clone();
+    assert_ne!(asked_after, first, "it went on from where it was");
+}
+
+#[tokio::test]
+async fn a_snapshot_replaces_everything_once_it_is_complete() {
+    let (mut world, [kept, gone, late]) = World::with_deliveries().await;
+    {
+        let mut truth = world.owner.truth();
+        truth.orders.remove(&gone);
+        truth.cancel(late);
+        (truth.begin_snapshot, truth.page) = (true, 1);
+    }
+    assert_eq!(world.down().await, Step::Progress);
+    assert_eq!(
+        (
+            world.status(gone).await.as_str(),
+            world.status(late).await.as_str()
+        ),
+        ("assigned", "assigned")
+    );
+    world.follow_all().await;
+    let shown = [
+        world.status(kept).await,
+        world.status(gone).await,
+        world.status(late).await,
+    ];
+    assert_eq!(shown, ["assigned", "gone", "cancelled"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_in_the_middle_of_a_checkpoint_begins_it_anew() {
+    let (mut world, [one, two]) = World::with_deliveries().await;
+    world.owner.truth().page = 1;
+    world.owner.truth().cancel(one);
+    world.owner.truth().cancel(two);
+    assert_eq!(world.down().await, Step::Progress);
+    {
+        let mut truth = world.owner.truth();
+        truth.orders.remove(&one);
+        truth.begin_snapshot = true;
+    }
+    world.follow_all().await;
+    assert_eq!(
+        [world.status(one).await, world.status(two).await],
+        ["gone", "cancelled"]
+    );
+}
+
+#[tokio::test]
+async fn what_leaves_the_drivers_scope_leaves_the_device_and_conflicts_keep_no_customer() {
+    let (mut world, [order, conflicted]) = World::with_deliveries().await;
+    world.picks_up(conflicted).await;
+    world.owner.truth().cancel(conflicted);
+    world.sync().await;
+    assert_eq!(
+        world.state().await["conflicts"][0]["current"]["customer"],
+        "Grace"
+    );
+    world.picks_up(order).await;
+    {
+        let mut truth = world.owner.truth();
+        truth.reassign(order, DriverId::new());
+        truth.reassign(conflicted, DriverId::new());
+    }
+    world.follow_all().await;
+    let state = world.state().await;
+    assert_eq!(state["deliveries"], json!([]));
+    assert_eq!(state["conflicts"][0]["current"]["customer"], Value::Null);
+    assert_eq!(state["conflicts"][0]["current"]["status"], "cancelled");
+    assert_eq!(state["sync"]["pending"], 1, "what the driver did is kept");
+    world.send_all().await;
+    let refused = world.state().await["refused"].clone();
+    assert_eq!(
+        refused[0]["code"], "order_not_found",
+        "and gets its verdict"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_change_and_an_unknown_status_stop_nothing() {
+    let (mut world, [order, other]) = World::with_deliveries().await;
+    world.owner.truth().set_status(order, "teleported");
+    world.owner.truth().feed_says =
+        vec![json!({"change": "repaint", "colour": "green"}), json!({})];
+    world.sync().await;
+    let delivery = world.delivery(order).await;
+    assert_eq!(
+        (&delivery["status"], &delivery["can"]),
+        (&json!("teleported"), &json!([]))
+    );
+    assert_eq!(
+        world.act(order, "pick_up", json!({})).await.problem(),
+        "409 not_possible_now"
+    );
+    world.picks_up(other).await;
+    world.sync().await;
+    assert_eq!(world.truly(other), "picked_up");
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_read_is_not_half_applied() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.owner.truth().cancel(order);
+    world.owner.truth().feed_says = vec![json!({"change": "put", "delivery": {"order_id": order}})];
+    assert!(matches!(world.down().await, Step::Wait(_)));
+    assert_eq!(world.status(order).await, "assigned");
+    world.sync().await;
+    assert_eq!(world.status(order).await, "cancelled");
+}
+
+#[tokio::test]
+async fn a_place_that_the_owner_does_not_know_begins_from_scratch() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.owner.truth().orders.remove(&order);
+    world.owner.fail(Fault::Refuse(400, "invalid_query"));
+    assert!(matches!(world.down().await, Step::Wait(_)));
+    assert_eq!(
+        world.status(order).await,
+        "assigned",
+        "shown until the new one is whole"
+    );
+    world.follow_all().await;
+    assert_eq!(
+        world
+            .owner
+            .truth()
+            .asked_after
+            .iter()
+            .filter(|after| after.is_none())
+            .count(),
+        2
+    );
+    assert_eq!(world.status(order).await, "gone");
+}
+
+#[tokio::test]
+async fn a_log_that_begins_anew_leaves_nothing_waiting_for_the_old_one() {
+    let (mut world, [order, _other]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    world.send_all().await;
+    assert_eq!(
+        world.delivery(order).await["pending"][0]["state"],
+        "confirmed"
+    );
+    world.owner.truth().new_line(0);
+    world.follow_all().await;
+    let delivery = world.delivery(order).await;
+    assert_eq!(
+        (&delivery["status"], &delivery["pending"]),
+        (&json!("picked_up"), &json!([]))
+    );
+    assert_eq!(world.state().await["sync"]["as_of"], 0);
+}
+
+#[tokio::test]
+async fn a_question_without_news_changes_nothing_that_is_shown() {
+    let (mut world, [_order]) = World::with_deliveries().await;
+    world.sync().await;
+    let before = world.state().await;
+    assert!(matches!(world.down().await, Step::Wait(_)));
+    assert_eq!(world.state().await["revision"], before["revision"]);
+    world.owner.truth().place(DriverId::new());
+    assert_eq!(world.down().await, Step::Progress);
+    let after = world.state().await;
+    assert_ne!(
+        after["sync"]["as_of"], before["sync"]["as_of"],
+        "others' events move the place"
+    );
+}

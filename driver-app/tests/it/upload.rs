@@ -1,0 +1,320 @@
+//! The way up: lanes, lost answers, verdicts of every kind.
+
+use driver_app::sync::Step;
+use driver_app::sync::upload::{MAX_TRIES, MAX_UPLOAD_BYTES};
+use serde_json::{Value, json};
+
+use crate::owner::Fault;
+use crate::world::World;
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_and_has_one_effect() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    world.owner.fail(Fault::LoseAnswer);
+    assert!(matches!(world.up().await, Step::Wait(_)));
+    assert_eq!(world.truly(order), "picked_up");
+    assert_eq!(
+        world.delivery(order).await["pending"][0]["state"],
+        "in_flight"
+    );
+    world.sync().await;
+    assert_eq!(world.effects(&intent), 1);
+    assert_eq!(world.delivery(order).await["pending"], json!([]));
+    let uploads = world.owner.truth().uploads.clone();
+    assert_eq!(uploads.len(), 2);
+    assert_eq!(uploads[0], uploads[1], "the same id, at the same place");
+}
+
+#[tokio::test]
+async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
+    let (mut world, [slow, other]) = World::with_deliveries().await;
+    world.owner.truth().busy.insert(slow.to_string());
+    let stuck = world.picks_up(slow).await;
+    let behind = world.delivers(slow).await;
+    let free = world.picks_up(other).await;
+    assert_eq!(world.up().await, Step::Progress);
+    assert_eq!(world.effects(&free), 1);
+    assert!(
+        matches!(world.up().await, Step::Wait(_)),
+        "its lane is held"
+    );
+    let state = world.state().await;
+    assert_eq!(
+        state["sync"]["waiting_because"],
+        "orders-service asks to wait: busy"
+    );
+    let pending = world.delivery(slow).await["pending"].clone();
+    assert_eq!(
+        (&pending[0]["state"], &pending[1]["state"]),
+        (&json!("waiting"), &json!("waiting"))
+    );
+    let next = world.delivers(other).await;
+    assert_eq!(world.up().await, Step::Progress);
+    assert_eq!(world.effects(&next), 1, "another lane goes on");
+
+    for _ in 1..MAX_TRIES {
+        world.device().ring();
+        world.up().await;
+    }
+    let state = world.state().await;
+    assert_eq!(state["refused"].as_array().unwrap().len(), 1, "{state:#}");
+    assert_eq!(state["refused"][0]["intent_id"], json!(stuck));
+    assert_eq!(
+        (
+            &state["refused"][0]["gave_up"],
+            &state["refused"][0]["code"]
+        ),
+        (&json!(true), &json!("busy"))
+    );
+    assert_eq!(state["sync"]["pending"], 1, "the one behind it still waits");
+
+    world.device().ring();
+    world.up().await;
+    assert_eq!(
+        world.state().await["sync"]["refused"],
+        1,
+        "it has tries of its own"
+    );
+
+    // The lane goes on: what is behind gets its own verdict, which needs nothing of what was given up.
+    world.owner.truth().busy.clear();
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(state["sync"]["pending"], 0);
+    let refused: Vec<_> = state["refused"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["intent_id"].clone())
+        .collect();
+    assert!(
+        refused.contains(&json!(behind)),
+        "delivered what was never picked up: {state:#}"
+    );
+    assert_eq!(world.status(slow).await, "assigned");
+
+    // And the driver tries again.
+    let retried = world
+        .api()
+        .post(&format!("/api/refused/{stuck}/retry"), &json!({}))
+        .await;
+    assert_eq!(retried.status, 202);
+    assert_eq!(world.status(slow).await, "picked_up");
+    world.sync().await;
+    assert_eq!(
+        (world.truly(slow).as_str(), world.effects(&stuck)),
+        ("picked_up", 1)
+    );
+    let dismissed = world
+        .api()
+        .post(&format!("/api/refused/{behind}/dismiss"), &json!({}))
+        .await;
+    assert_eq!(dismissed.status, 204);
+    assert_eq!(world.state().await["refused"], json!([]));
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_is_tried_again_by_itself_after_a_restart_with_its_tries_counted() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.owner.truth().busy.insert(order.to_string());
+    world.picks_up(order).await;
+    for _ in 0..MAX_TRIES {
+        assert_eq!(world.up().await, Step::Progress);
+        world.kill().await;
+    }
+    assert_eq!(world.state().await["refused"][0]["gave_up"], true);
+}
+
+#[tokio::test]
+async fn a_network_that_is_down_gives_nothing_up() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    for _ in 0..MAX_TRIES * 2 {
+        world.owner.fail(Fault::Refuse(503, "busy"));
+        assert!(matches!(world.up().await, Step::Wait(_)));
+    }
+    assert_eq!(world.state().await["refused"], json!([]));
+    world.sync().await;
+    assert_eq!(world.effects(&intent), 1);
+}
+
+#[tokio::test]
+async fn one_upload_holds_many_intents_in_order_within_its_limits() {
+    let (mut world, [order, other]) = World::with_deliveries().await;
+    let long = json!({"problem": "other", "note": "語".repeat(500)});
+    for _ in 0..60 {
+        world.does(order, "report_problem", long.clone()).await;
+    }
+    for _ in 0..120 {
+        world
+            .does(other, "report_problem", json!({"problem": "damaged"}))
+            .await;
+    }
+    world.sync().await;
+    let uploads = world.owner.truth().uploads.clone();
+    let sizes: Vec<_> = uploads
+        .iter()
+        .map(|upload| serde_json::to_vec(upload).unwrap().len())
+        .collect();
+    assert!(
+        sizes.iter().all(|bytes| *bytes <= MAX_UPLOAD_BYTES + 200),
+        "{sizes:?}"
+    );
+    assert!(uploads.iter().all(|upload| upload.intents.len() <= 100));
+    assert!(uploads.iter().any(|upload| upload.intents.len() > 20));
+    let seqs: Vec<_> = uploads
+        .iter()
+        .flat_map(|upload| upload.intents.iter().map(|intent| intent.seq))
+        .collect();
+    assert!(seqs.iter().copied().eq(1..=180), "{seqs:?}");
+    assert_eq!(world.delivery(order).await["problems"], 60);
+    assert_eq!(world.delivery(other).await["problems"], 120);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_too_large_is_halved() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    for _ in 0..20 {
+        world
+            .does(order, "report_problem", json!({"problem": "damaged"}))
+            .await;
+    }
+    world.owner.truth().takes = Some(3);
+    world.sync().await;
+    assert_eq!(world.delivery(order).await["problems"], 20);
+    assert_eq!(world.state().await["sync"]["pending"], 0);
+}
+
+#[tokio::test]
+async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_chokes_on_it() {
+    let (mut world, [bad, good, fine]) = World::with_deliveries().await;
+    world.owner.truth().chokes_on = Some(bad.to_string());
+    world.picks_up(good).await;
+    let stuck = world.picks_up(bad).await;
+    world.picks_up(fine).await;
+    world.device().ring();
+    let mut step = Step::Progress;
+    for _ in 0..12 {
+        if step != Step::Progress {
+            break;
+        }
+        step = world.up().await;
+    }
+    assert!(matches!(step, Step::Wait(_)));
+    assert_eq!(
+        (world.truly(good), world.truly(fine)),
+        ("picked_up".to_owned(), "picked_up".to_owned())
+    );
+    for _ in 0..MAX_TRIES {
+        world.send_all().await;
+    }
+    let refused = world.state().await["refused"][0].clone();
+    assert_eq!(
+        (&refused["intent_id"], &refused["gave_up"]),
+        (&json!(stuck), &json!(true))
+    );
+    assert_eq!(refused["code"], "upload_refused");
+}
+
+#[tokio::test]
+async fn unknown_words_and_missing_verdicts_are_no_verdicts_yet() {
+    let (mut world, [order, other]) = World::with_deliveries().await;
+    for said in [
+        json!({"verdict": "pondered", "until": "tuesday"}),
+        Value::Null,
+        json!({"verdict": "duplicate", "first": {"verdict": "mused"}}),
+    ] {
+        let intent = world
+            .does(order, "report_problem", json!({"problem": "other"}))
+            .await;
+        let free = world
+            .does(other, "report_problem", json!({"problem": "other"}))
+            .await;
+        world
+            .owner
+            .truth()
+            .says
+            .insert(order.to_string(), said.clone());
+        world.device().ring();
+        assert_eq!(world.up().await, Step::Progress);
+        assert_eq!(
+            world.delivery(order).await["pending"][0]["state"],
+            "waiting",
+            "{said}"
+        );
+        assert_eq!(world.effects(&free), 1, "{said}");
+        world.owner.truth().says.clear();
+        world.sync().await;
+        assert_eq!(world.effects(&intent), 1, "{said}");
+        assert_eq!(world.delivery(order).await["pending"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn what_is_so_already_leaves_quietly_and_what_was_never_possible_is_a_row() {
+    let (mut world, [same, never]) = World::with_deliveries().await;
+    world.picks_up(same).await;
+    world.picks_up(never).await;
+    world.delivers(never).await;
+    world.owner.truth().set_status(same, "picked_up");
+    world.owner.truth().set_status(never, "delivered");
+    world.owner.truth().says.insert(
+        never.to_string(),
+        json!({"verdict": "rejected", "at": 1, "code": "no", "detail": "never"}),
+    );
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(world.status(same).await, "picked_up");
+    assert_eq!(state["refused"].as_array().unwrap().len(), 2);
+    assert_eq!(state["refused"][0]["kind"], "pick_up");
+    assert_eq!(state["refused"][1]["note"], "at the door");
+    assert_eq!(
+        (
+            &state["refused"][1]["detail"],
+            &state["refused"][1]["gave_up"]
+        ),
+        (&json!("never"), &json!(false))
+    );
+    let id = state["refused"][0]["intent_id"].as_str().unwrap();
+    let retried = world
+        .api()
+        .post(&format!("/api/refused/{id}/retry"), &json!({}))
+        .await;
+    assert_eq!(
+        retried.problem(),
+        "409 not_possible_now",
+        "a refusal is for good"
+    );
+    world.kill().await;
+    assert_eq!(
+        world.state().await["sync"]["refused"],
+        2,
+        "rows are durable"
+    );
+}
+
+#[tokio::test]
+async fn an_intent_says_what_the_driver_had_seen() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    world.delivers(order).await;
+    let version = world.delivery(order).await["version"].as_u64().unwrap();
+    world.send_all().await;
+    let upload = world.owner.truth().uploads[0].clone();
+    let [first, second] = &upload.intents[..] else {
+        panic!("{upload:?}")
+    };
+    assert_eq!(
+        (first.base_version.get(), second.base_version.get()),
+        (version, version)
+    );
+    assert_eq!((first.seq, first.after_seq), (1, None));
+    assert_eq!((second.seq, second.after_seq), (2, Some(1)));
+    assert_eq!(
+        (second.kind.as_str(), second.schema_version),
+        ("deliver", 2)
+    );
+    assert_eq!(second.arguments, json!({"note": "at the door"}));
+    assert!(first.seen.is_some());
+}
