@@ -107,11 +107,10 @@ impl Device {
     pub async fn view(&self) -> Result<View, ReadError<rusqlite::Error>> {
         self.db
             .read(|rows| {
-                let rows = rows.unchecked_transaction()?;
                 Ok(View {
-                    identity: store::device::get(&rows)?,
-                    deliveries: store::deliveries::list(&rows)?,
-                    intents: store::intents::shown(&rows)?,
+                    identity: store::device::get(rows)?,
+                    deliveries: store::deliveries::list(rows)?,
+                    intents: store::intents::shown(rows)?,
                 })
             })
             .await

@@ -124,10 +124,9 @@ impl Uploader {
         let held: HashSet<String> = self.held.keys().cloned().collect();
         let most = self.most;
         let read = move |rows: &Connection| {
-            let rows = rows.unchecked_transaction()?;
             Ok(Chunk {
-                identity: store::device::get(&rows)?,
-                intents: fill(&rows, &held, most)?,
+                identity: store::device::get(rows)?,
+                intents: fill(rows, &held, most)?,
             })
         };
         Ok(self.device.db.read(read).await?)

@@ -110,7 +110,7 @@ impl World {
         let device = self.opened().await;
         let routes = http::routes(device.clone(), self.way.clone(), Stop::new());
         self.app = Some(App {
-            api: TestApi::new(service_kit::api(routes, Monitor::new(device.database()))),
+            api: TestApi::of(routes, Monitor::new(device.database())).sending(None),
             up: Uploader::new(&device, self.way.clone()),
             down: Follower::new(&device, self.way.clone(), Duration::ZERO),
             device,
