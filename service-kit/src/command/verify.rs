@@ -28,7 +28,7 @@ pub(super) async fn verify(parts: &Parts) -> anyhow::Result<Answer> {
         unit: "event",
         found: or_not_said(verify_stream(&db, &parts.stream()?).await),
     }];
-    for consumer in &parts.consumers {
+    for consumer in parts.consumers.iter().filter(|known| known.keeps_cache()) {
         checks.push(Check {
             label: format!("cache {}", consumer.name()),
             unit: "row",
