@@ -1,7 +1,7 @@
 //! What travels between a driver's device and orders-service: intents up, verdicts back, a feed of deliveries down.
 //!
 //! JSON over HTTP. It grows as events do: new fields are optional, an unknown word is no error. A device may have been
-//! away for months, so what the first one ever sent must be understood for ever; `fixtures/sync/` holds recordings.
+//! away for months, so what the first one ever sent must be understood for ever; `sync/` beside this crate's sources holds recordings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -147,7 +147,7 @@ pub struct FeedPage {
     /// The place in the owner's log that the checkpoint is as of, once it is complete.
     pub at: u64,
     pub complete: bool,
-    /// Conflicts of this device's driver that are decided or not, and rejections: as rows of both sides.
+    /// What was decided about this driver's intents in conflict, by whomever.
     #[serde(default)]
     pub judged: Vec<Judged>,
 }

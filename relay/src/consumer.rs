@@ -174,6 +174,11 @@ impl Consumer {
         self.rebuild_wanted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it emits, so that what it does is told by this service's own log.
+    pub fn is_reaction(&self) -> bool {
+        self.emits
+    }
+
     /// Whether it keeps a copy of what its producer shares. A reaction does not.
     pub fn keeps_cache(&self) -> bool {
         self.cache.is_some()

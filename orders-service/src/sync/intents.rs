@@ -23,8 +23,11 @@ pub enum UploadError {
     /// The device was copied, or put back from an older copy of itself. Its intents keep their ids and get new places.
     #[error("at place {place} this incarnation had another intent: begin a new incarnation")]
     Forked { place: u64 },
-    #[error("the places of its intents do not ascend")]
+    #[error("the places of its intents do not ascend, or are no places")]
     OutOfOrder,
+    /// Since the request was let in.
+    #[error("the driver or the device was revoked")]
+    Revoked,
     #[error("the orders cannot be read")]
     Database(#[from] rusqlite::Error),
 }
@@ -71,30 +74,30 @@ pub fn receive(
         now_ms,
     };
     bench.admit(&intents)?;
-    let mut held = HashSet::new();
-    let verdicts = intents.into_iter().map(|intent| {
+    let (mut held, mut verdicts) = (HashSet::new(), Vec::new());
+    for intent in intents {
         let (intent_id, lane) = (intent.intent_id, intent.order_id.clone());
         let outcome = match held.contains(&lane) {
-            true => later(
-                "lane_waits",
-                "an earlier intent about this order waits".to_owned(),
-            ),
-            false => bench.answer(intent),
+            true => later("lane_waits", "an earlier intent about this order waits"),
+            false => bench.answer(intent)?,
         };
         if !outcome.is_final() {
             held.insert(lane);
         }
-        Verdict { intent_id, outcome }
-    });
-    Ok(Verdicts {
-        verdicts: verdicts.collect(),
-    })
+        verdicts.push(Verdict { intent_id, outcome });
+    }
+    Ok(Verdicts { verdicts })
 }
 
 impl Bench<'_> {
-    /// The upload makes sense, and comes from the line of the device that was heard before.
+    /// The device is still its driver's, the upload makes sense, and it comes from the line of the device that was heard
+    /// before.
     fn admit(&self, intents: &[Intent]) -> Result<(), UploadError> {
-        if !intents.is_sorted_by(|one, next| one.seq < next.seq) {
+        if !drivers::may_sync(self.tx, self.device_id, self.driver_id)? {
+            return Err(UploadError::Revoked);
+        }
+        let ascend = intents.is_sorted_by(|one, next| one.seq < next.seq);
+        if !ascend || !intents.iter().all(has_a_place) {
             return Err(UploadError::OutOfOrder);
         }
         for intent in intents {
@@ -106,14 +109,16 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn answer(&self, intent: Intent) -> Outcome {
+    /// A full disk ends the whole transaction, and with it the upload; any other failure is this intent's alone.
+    fn answer(&self, intent: Intent) -> Result<Outcome, UploadError> {
         let answered = self.tx.savepoint(|| self.judge(intent));
         match answered {
-            Ok(outcome) => outcome,
-            Err(NotYet::Wait { code, detail }) => later(code, detail),
+            Ok(outcome) => Ok(outcome),
+            Err(NotYet::Wait { code, detail }) => Ok(later(code, detail)),
+            Err(NotYet::Database(error)) if self.tx.is_autocommit() => Err(error.into()),
             Err(failed) => {
                 tracing::error!(error = %chain(&failed), "an intent could not be judged");
-                later("failed", "the office could not write it down".to_owned())
+                Ok(later("failed", "the office could not write it down"))
             }
         }
     }
@@ -147,9 +152,10 @@ impl Bench<'_> {
         }
     }
 
-    /// What was judged once stays so. Another driver's intent of this id tells nothing of itself.
+    /// What was judged once stays so, also for a device that has another driver by now. Another device's intent of this id
+    /// tells nothing of itself.
     fn known(&self, known: intents::Judged) -> Result<Outcome, NotYet> {
-        if known.driver_id != self.driver_id {
+        if known.driver_id != self.driver_id && known.device_id != self.device_id {
             return Ok(Outcome::Rejected {
                 at: 0,
                 code: "intent_id_taken".to_owned(),
@@ -202,7 +208,8 @@ impl Bench<'_> {
         let seen = intent.seen.as_deref().map(str::parse::<FeedToken>);
         let (head, _) = outbox::head(self.tx)?;
         match seen {
-            Some(Ok(seen)) if seen.seq > head => wait(
+            // Another driver's place, or no place at all, holds nothing up.
+            Some(Ok(seen)) if seen.driver_id == self.driver_id && seen.seq > head => wait(
                 "not_caught_up",
                 format!(
                     "the driver has seen event {} and the office is at {head}",
@@ -303,6 +310,12 @@ impl Bench<'_> {
     }
 }
 
+/// Numbers that a log can have, each after the one it names.
+fn has_a_place(intent: &Intent) -> bool {
+    let last = i64::MAX.unsigned_abs();
+    (1..=last).contains(&intent.seq) && intent.after_seq.is_none_or(|after| after < intent.seq)
+}
+
 fn wanted(intent: Intent) -> Wanted {
     Wanted {
         kind: intent.kind,
@@ -312,10 +325,10 @@ fn wanted(intent: Intent) -> Wanted {
     }
 }
 
-fn later(code: &str, detail: String) -> Outcome {
+fn later(code: &str, detail: impl Into<String>) -> Outcome {
     Outcome::RetryLater {
         code: code.to_owned(),
-        detail,
+        detail: detail.into(),
         after_ms: RETRY_AFTER_MS,
     }
 }
