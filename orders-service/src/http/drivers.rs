@@ -245,6 +245,7 @@ pub(super) async fn revoke_device(
         let device = known_device(tx, id)?;
         if !device.revoked {
             make(tx, known(tx, device.driver_id)?.revoke_device(id, now_ms))?;
+            drivers::burn_codes(tx, id)?;
         }
         let view = DeviceView::from(known_device(tx, id)?);
         Ok(Reply::json(StatusCode::OK, &view))

@@ -147,6 +147,13 @@ pub fn use_code(
     .optional()
 }
 
+/// The codes that a device has used open nothing any more: whoever has the device has them.
+pub fn burn_codes(rows: &Connection, device_id: DeviceId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from enrolment_codes where device_id = ?1")?
+        .execute([device_id.to_string()])?;
+    Ok(())
+}
+
 fn driver(row: &Row<'_>) -> rusqlite::Result<Driver> {
     Ok(Driver {
         id: parsed(row, 0)?,

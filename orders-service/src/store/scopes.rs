@@ -90,13 +90,6 @@ pub fn present(
     found.map(|found| entry(rows, found?)).collect()
 }
 
-/// Forgets what left its driver before this place: a device that has not heard of it starts from a snapshot.
-pub fn forget_gone(rows: &Connection, before: u64) -> rusqlite::Result<()> {
-    rows.prepare_cached("delete from scopes where gone and seq < ?1")?
-        .execute([before])?;
-    Ok(())
-}
-
 fn place(row: &Row<'_>) -> rusqlite::Result<(u64, OrderId, bool)> {
     Ok((row.get(0)?, parsed(row, 1)?, row.get(2)?))
 }

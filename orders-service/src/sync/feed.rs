@@ -13,8 +13,8 @@ use super::{FeedToken, delivery};
 use crate::store::scopes::Entry;
 use crate::store::{intents, scopes};
 
-/// How many events a device may be behind before it gets a snapshot; and so, for how long an order that left its driver is
-/// remembered as having left.
+/// How many events a device may be behind before it gets a snapshot, which is less than all that has left its driver
+/// meanwhile.
 pub const DEFAULT_TAIL: u64 = 100_000;
 
 /// The page after `after`, all of one moment. Without a place, or with one that does not lie in this log any more, a

@@ -35,6 +35,8 @@ struct Bench<'a> {
     device_id: DeviceId,
     driver_id: DriverId,
     incarnation: IncarnationId,
+    /// The places of this upload that were answered for good. A duplicate was written down at the place it first had.
+    answered: HashSet<u64>,
     now_ms: i64,
 }
 
@@ -63,17 +65,18 @@ pub fn receive(
         incarnation,
         intents,
     } = upload;
-    let bench = Bench {
+    let mut bench = Bench {
         tx,
         device_id,
         driver_id,
         incarnation,
+        answered: HashSet::new(),
         now_ms,
     };
     bench.admit(&intents)?;
     let mut held = HashSet::new();
     let verdicts = intents.into_iter().map(|intent| {
-        let (intent_id, lane) = (intent.intent_id, intent.order_id.clone());
+        let (intent_id, place, lane) = (intent.intent_id, intent.seq, intent.order_id.clone());
         let outcome = match held.contains(&lane) {
             true => later(
                 "lane_waits",
@@ -81,8 +84,9 @@ pub fn receive(
             ),
             false => bench.answer(intent),
         };
-        if !outcome.is_final() {
-            held.insert(lane);
+        match outcome.is_final() {
+            true => drop(bench.answered.insert(place)),
+            false => drop(held.insert(lane)),
         }
         Verdict { intent_id, outcome }
     });
@@ -192,6 +196,7 @@ impl Bench<'_> {
     fn has_seen_enough(&self, intent: &Intent) -> Result<(), NotYet> {
         let wait = |code, detail| Err(NotYet::Wait { code, detail });
         if let Some(place) = intent.after_seq
+            && !self.answered.contains(&place)
             && intents::at(self.tx, self.device_id, self.incarnation, place)?.is_none()
         {
             return wait(
