@@ -191,6 +191,11 @@ impl Consumer {
         self.cache.as_ref().map(|cache| cache.share)
     }
 
+    /// It emits, and keeps no copy of another service's state.
+    pub fn is_reaction(&self) -> bool {
+        self.emits
+    }
+
     /// Who is asked when the stream alone cannot say how to go on.
     pub fn producer(&self) -> Option<&Arc<dyn Producer>> {
         self.producer.as_ref()

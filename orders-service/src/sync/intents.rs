@@ -245,7 +245,7 @@ impl Bench<'_> {
         );
         match judgement {
             Judgement::Applied(event) => {
-                let at = make(self.tx, event)?;
+                let at = make(self.tx, *event)?;
                 Ok(Outcome::Applied { at })
             }
             Judgement::Refused(ruling) => self.refuse(order, intent, ruling),
