@@ -189,7 +189,7 @@ pub(super) async fn revoke(
         must_match.check(driver.version.get())?;
         make(tx, driver.revoke(now_ms)?)?;
         release_all(tx, id, now_ms)?;
-        drivers::forget_codes(tx, id, None)?;
+        drivers::burn_codes_of(tx, id)?;
         let driver = known(tx, id)?;
         let tag = ETag(driver.version.get());
         Ok(Reply::ok(tag, &DriverView::from(driver)))
@@ -246,7 +246,7 @@ pub(super) async fn revoke_device(
         let device = known_device(tx, id)?;
         if !device.revoked {
             make(tx, known(tx, device.driver_id)?.revoke_device(id, now_ms))?;
-            drivers::forget_codes(tx, device.driver_id, Some(id))?;
+            drivers::burn_codes(tx, id)?;
         }
         let view = DeviceView::from(known_device(tx, id)?);
         Ok(Reply::json(StatusCode::OK, &view))

@@ -157,16 +157,17 @@ pub fn use_code(
     .optional()
 }
 
-/// What was drawn for a driver, or used by a device, lets nobody in any more.
-pub fn forget_codes(
-    rows: &Connection,
-    driver_id: DriverId,
-    device_id: Option<DeviceId>,
-) -> rusqlite::Result<()> {
-    rows.prepare_cached(
-        "delete from enrolment_codes where driver_id = ?1 and (?2 is null or device_id = ?2)",
-    )?
-    .execute((driver_id.to_string(), device_id.map(|id| id.to_string())))?;
+/// What was drawn for a driver who is gone opens nothing any more.
+pub fn burn_codes_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from enrolment_codes where driver_id = ?1")?
+        .execute([driver_id.to_string()])?;
+    Ok(())
+}
+
+/// The codes that a device has used open nothing any more: whoever has the device has them.
+pub fn burn_codes(rows: &Connection, device_id: DeviceId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from enrolment_codes where device_id = ?1")?
+        .execute([device_id.to_string()])?;
     Ok(())
 }
 

@@ -14,7 +14,8 @@ use super::{FeedToken, delivery};
 use crate::store::scopes::Entry;
 use crate::store::{intents, scopes};
 
-/// How many events a device may be behind before it gets a snapshot, which is shorter by then.
+/// How many events a device may be behind before it gets a snapshot, which is less than all that has left its driver
+/// meanwhile.
 pub const DEFAULT_TAIL: u64 = 100_000;
 
 /// What a driver has finished is shown for a week.

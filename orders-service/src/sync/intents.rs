@@ -38,6 +38,8 @@ struct Bench<'a> {
     device_id: DeviceId,
     driver_id: DriverId,
     incarnation: IncarnationId,
+    /// The places of this upload that were answered for good. A duplicate was written down at the place it first had.
+    answered: HashSet<u64>,
     now_ms: i64,
 }
 
@@ -66,23 +68,25 @@ pub fn receive(
         incarnation,
         intents,
     } = upload;
-    let bench = Bench {
+    let mut bench = Bench {
         tx,
         device_id,
         driver_id,
         incarnation,
+        answered: HashSet::new(),
         now_ms,
     };
     bench.admit(&intents)?;
     let (mut held, mut verdicts) = (HashSet::new(), Vec::new());
     for intent in intents {
-        let (intent_id, lane) = (intent.intent_id, intent.order_id.clone());
+        let (intent_id, place, lane) = (intent.intent_id, intent.seq, intent.order_id.clone());
         let outcome = match held.contains(&lane) {
             true => later("lane_waits", "an earlier intent about this order waits"),
             false => bench.answer(intent)?,
         };
-        if !outcome.is_final() {
-            held.insert(lane);
+        match outcome.is_final() {
+            true => drop(bench.answered.insert(place)),
+            false => drop(held.insert(lane)),
         }
         verdicts.push(Verdict { intent_id, outcome });
     }
@@ -198,6 +202,7 @@ impl Bench<'_> {
     fn has_seen_enough(&self, intent: &Intent) -> Result<(), NotYet> {
         let wait = |code, detail| Err(NotYet::Wait { code, detail });
         if let Some(place) = intent.after_seq
+            && !self.answered.contains(&place)
             && intents::at(self.tx, self.device_id, self.incarnation, place)?.is_none()
         {
             return wait(
@@ -247,7 +252,7 @@ impl Bench<'_> {
         );
         match judgement {
             Judgement::Applied(event) => {
-                let at = make(self.tx, event)?;
+                let at = make(self.tx, *event)?;
                 Ok(Outcome::Applied { at })
             }
             Judgement::Refused(ruling) => self.refuse(order, intent, ruling),
