@@ -48,13 +48,14 @@ impl Document {
         });
         let mut guards = Guards {
             open: routes.open.iter().map(|path| (*path).to_owned()).collect(),
+            everybody: routes.everybody,
             ..Guards::default()
         };
         let paths = json["paths"].as_object_mut();
         for (path, item) in paths.into_iter().flatten() {
             let methods = operations(item).map(|(method, operation)| {
                 let schemes = schemes(operation);
-                let open = routes.open.contains(&path.as_str());
+                let open = routes.everybody || routes.open.contains(&path.as_str());
                 assert!(
                     open == schemes.is_empty(),
                     "{method} {path}: `security` or `open`, one of them"

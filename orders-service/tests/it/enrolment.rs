@@ -160,7 +160,7 @@ async fn a_code_of_a_driver_who_was_revoked_meanwhile_opens_nothing() {
         .change(&format!("/drivers/{mia}/revoke"), "*", &json!({}))
         .await;
     let late = world.enrol(&code, DeviceId::new()).await;
-    assert_eq!(late.problem(), "409 driver_revoked");
+    assert_eq!(late.problem(), "422 invalid_code");
     let draw = world
         .api
         .post(&format!("/drivers/{mia}/codes"), &json!({}))

@@ -322,6 +322,7 @@ async fn a_refusal_names_the_field_and_says_what_is_expected() {
 #[tokio::test]
 async fn its_documentation_is_whole_and_says_who_may_call() {
     let world = World::start(FakeUsers::Answer(404)).await;
+    world.testers_device().await;
     assert_documented(&world.api).await;
     let document = world.api.get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();

@@ -9,8 +9,9 @@ use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version
 use jiff::Timestamp;
 use orders_service::access::Devices;
 use orders_service::cache::users;
-use orders_service::domain::{Amount, Order};
-use orders_service::events::make;
+use orders_service::domain::{Amount, Driver, Order};
+use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http, sync};
 use relay::{
@@ -18,7 +19,7 @@ use relay::{
     rusqlite,
 };
 use serde_json::{Value, json};
-use service_kit::testing::{Answer, TestApi, access_beside};
+use service_kit::testing::{Answer, DEVICE_ID, DRIVER_ID, TestApi, access_beside};
 use service_kit::{Limits as CallLimits, Monitor};
 
 pub use crate::owner::{FakeUsers, Owner};
@@ -107,6 +108,20 @@ impl World {
             consumer,
             folder,
         }
+    }
+
+    /// The device whose token every test knows, as a row.
+    pub async fn testers_device(&self) {
+        let (driver, device) = (DRIVER_ID.parse().unwrap(), DEVICE_ID.parse().unwrap());
+        let write = self.db.write(move |tx| {
+            make(tx, Driver::enrol(driver, "Mia".parse().unwrap(), 1))?;
+            let known = drivers::find(tx, driver).unwrap().unwrap();
+            let event = known.enrol_device(device, i64::MAX, 1).unwrap();
+            let token_hash = Some("of a token that only tests know".to_owned());
+            make(tx, OwnEvent { event, token_hash })
+        });
+        let written: Result<u64, relay::WriteError<MakeError>> = write.await;
+        written.map_err(|error| error.to_string()).unwrap();
     }
 
     pub async fn place(&self, user: UserId, amount_minor: i64, currency: &str) -> Answer {
