@@ -11,6 +11,7 @@ mod canaries;
 mod clients;
 mod databases;
 mod disk;
+mod drivers;
 mod forks;
 mod guard;
 mod hostile;
