@@ -50,6 +50,7 @@ create table scopes (
 ) strict, without rowid;
 
 create unique index scopes_by_place on scopes (driver_id, seq, order_id);
+create index scopes_gone on scopes (seq) where gone;
 
 -- Every intent that was judged, once. What a device sends twice is answered from here.
 create table intents (

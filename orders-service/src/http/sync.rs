@@ -54,9 +54,12 @@ pub(super) async fn intents(
         return Err(Problem::field(kit::INVALID_BODY, "intents", detail));
     }
     let now_ms = Timestamp::now().as_millisecond();
-    let write = app
-        .db
-        .write(move |tx| sync::receive(tx, device_id, driver_id, upload, now_ms));
+    let tail = app.feed_tail;
+    let write = app.db.write(move |tx| {
+        let verdicts = sync::receive(tx, device_id, driver_id, upload, now_ms)?;
+        sync::forget_some(tx, tail)?;
+        Ok::<_, UploadError>(verdicts)
+    });
     Ok(Json(write.await?))
 }
 

@@ -90,11 +90,13 @@ pub fn present(
     found.map(|found| entry(rows, found?)).collect()
 }
 
-/// Forgets what left its driver before this place: a device that has not heard of it starts from a snapshot.
-pub fn forget_gone(rows: &Connection, before: u64) -> rusqlite::Result<()> {
-    rows.prepare_cached("delete from scopes where gone and seq < ?1")?
-        .execute([before])?;
-    Ok(())
+/// Forgets some of what left its driver before this place: a device that has not heard of it starts from a snapshot.
+pub fn forget_gone(rows: &Connection, before: u64, limit: u32) -> rusqlite::Result<usize> {
+    rows.prepare_cached(
+        "delete from scopes where (driver_id, order_id) in (
+           select driver_id, order_id from scopes where gone and seq < ?1 order by seq limit ?2)",
+    )?
+    .execute((before, limit))
 }
 
 fn place(row: &Row<'_>) -> rusqlite::Result<(u64, OrderId, bool)> {

@@ -30,10 +30,21 @@ pub fn page(
     match after {
         Some(place) if is_on_the_log(rows, &place, here.seq, tail)? => match place.snapshot_after {
             None => tail_page(rows, place, &here, limit),
-            Some(_) => snapshot_page(rows, place, limit, false),
+            Some(_) => snapshot_page(rows, place, limit, None),
         },
-        _ => snapshot_page(rows, here, limit, true),
+        _ => {
+            let known_since = here.seq.saturating_sub(tail);
+            snapshot_page(rows, here, limit, Some(known_since))
+        }
     }
+}
+
+/// Forgets a few of the orders that left their drivers so long ago that no device can ask for what happened since.
+pub fn forget_some(rows: &Connection, tail: u64) -> rusqlite::Result<()> {
+    const A_FEW: u32 = 100;
+    let (head, _) = outbox::head(rows)?;
+    scopes::forget_gone(rows, head.saturating_sub(tail), A_FEW)?;
+    Ok(())
 }
 
 fn here(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<FeedToken> {
@@ -78,24 +89,25 @@ fn tail_page(
             ..after
         },
     };
-    // Decisions between the two places: a page that is not complete leaves later ones to the next.
-    let judged = intents::decided_after(rows, after.driver_id, after.seq, u32::MAX)?;
+    // All since `after`, also on a page that is not complete: a decision that is told twice is the same decision.
+    let judged = decided_after(rows, after.driver_id, after.seq)?;
     Ok(FeedPage {
         snapshot: false,
         items: items(rows, entries)?,
         at: next.seq,
         next: next.to_string(),
         complete: !more,
-        judged: judged.into_iter().map(decided).collect(),
+        judged,
     })
 }
 
-/// Never complete: after its last page comes the tail from where it began.
+/// Never complete: after its last page comes the tail from where it began. The page it begins with tells what was decided
+/// since a place that a device can still have been at.
 fn snapshot_page(
     rows: &Connection,
     from: FeedToken,
     limit: u32,
-    begins: bool,
+    begins: Option<u64>,
 ) -> rusqlite::Result<FeedPage> {
     let entries = scopes::present(rows, from.driver_id, from.snapshot_after, limit)?;
     let full = entries.len() == limit as usize;
@@ -104,20 +116,24 @@ fn snapshot_page(
         ..from
     };
     Ok(FeedPage {
-        snapshot: begins,
+        snapshot: begins.is_some(),
         items: items(rows, entries)?,
         at: next.seq,
         next: next.to_string(),
         complete: false,
         judged: match begins {
-            true => all_decided(rows, next.driver_id)?,
-            false => Vec::new(),
+            Some(since) => decided_after(rows, next.driver_id, since)?,
+            None => Vec::new(),
         },
     })
 }
 
-fn all_decided(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Judged>> {
-    let judged = intents::decided_after(rows, driver_id, 0, u32::MAX)?;
+fn decided_after(
+    rows: &Connection,
+    driver_id: DriverId,
+    seq: u64,
+) -> rusqlite::Result<Vec<Judged>> {
+    let judged = intents::decided_after(rows, driver_id, seq, u32::MAX)?;
     Ok(judged.into_iter().map(decided).collect())
 }
 
