@@ -208,9 +208,9 @@ async fn look_after_orders(office: &Office, day: &Day, random: &mut StdRng) -> O
         for order in orders {
             let change = random.random_range(0..1000);
             match (status, change) {
-                ("placed", 0..700) | (_, 0..8) => assign(office, day, &order, random).await,
-                (_, 8..12) => count(day, office.unassign(id(&order), version(&order)).await),
-                (_, 12..18) => {
+                ("placed", 0..700) | (_, 0..14) => assign(office, day, &order, random).await,
+                (_, 14..20) => count(day, office.unassign(id(&order), version(&order)).await),
+                (_, 20..34) => {
                     let reason = ["customer_request", "out_of_stock"].choose(random);
                     let reason = reason.expect("there are two");
                     count(
@@ -248,7 +248,7 @@ async fn decide_something(office: &Office, day: &Day, random: &mut StdRng) {
     };
     for (id, intent) in open {
         // Some are left to the driver, some to nobody.
-        if !random.random_bool(0.04) {
+        if !random.random_bool(0.06) {
             continue;
         }
         let upheld = intent["kind"] == "deliver" && random.random_bool(0.5);
@@ -294,7 +294,7 @@ impl AtWork {
         while !self.day.over.load(Ordering::SeqCst) {
             if Instant::now() >= next {
                 self.travel();
-                next = Instant::now() + Duration::from_millis(self.random.random_range(300..2000));
+                next = Instant::now() + Duration::from_millis(self.random.random_range(300..2500));
             }
             let (begun, online) = (Instant::now(), self.switch.is_on());
             if let Ok(shown) = self.api.state().await {
@@ -313,8 +313,8 @@ impl AtWork {
     /// Into a cellar, onto a hill, or behind a wall through which only some of it gets.
     fn travel(&mut self) {
         match self.random.random_range(0..100) {
-            0..26 => self.switch.off(),
-            26..38 => self.switch.lose_answers(),
+            0..34 => self.switch.off(),
+            34..42 => self.switch.lose_answers(),
             _ => self.switch.on(),
         }
     }

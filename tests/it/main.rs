@@ -9,6 +9,7 @@ mod applied;
 mod broker;
 mod canaries;
 mod clients;
+mod conflicts;
 mod databases;
 mod days;
 mod disk;
