@@ -99,6 +99,39 @@ async fn a_delivery_of_an_order_that_was_given_to_another_driver_can_be_upheld_a
     );
 }
 
+/// The first driver's answer was lost with their network; the device asks again as the second driver's.
+#[tokio::test]
+async fn what_the_first_driver_did_keeps_its_verdict_when_the_device_changes_hands() {
+    let mut world = World::builder().with_drivers(1).start().await;
+    let (office, first) = (world.office(), world.drivers[0].id.clone());
+    let order = assigned(&world, &first).await;
+    let device = world.drivers[0].api();
+    shows(&device, &order, "assigned").await;
+    world.drivers[0].switch.lose_answers();
+    let pick_up = intent(device.pick_up(&order).await);
+    eventually("it is judged", PATIENCE, async || {
+        let judged = office.intent(&pick_up).await;
+        (judged.status == 200).then_some(()).ok_or(judged.body)
+    })
+    .await;
+    office.revoke_driver(&first).await.expect_status(200);
+    world.drivers[0].switch.on();
+    device.sync().await;
+    let is_revoked = |shown: &Shown| shown.enrolment() == "expired_or_revoked";
+    device
+        .wait_until("it is revoked", PATIENCE, is_revoked)
+        .await;
+
+    world.drivers[0].join(&office).await.expect("enrolled");
+    let shown = device.until_quiet(head(&world)).await;
+    assert_eq!(
+        (shown.refused().count(), shown.deliveries().count()),
+        (0, 0),
+        "{shown}"
+    );
+    assert_eq!(office.intent(&pick_up).await.body["verdict"], "applied");
+}
+
 impl Trouble {
     const ALL: [Trouble; 4] = [
         Trouble::None,

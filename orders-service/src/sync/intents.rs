@@ -147,9 +147,10 @@ impl Bench<'_> {
         }
     }
 
-    /// What was judged once stays so. Another driver's intent of this id tells nothing of itself.
+    /// What was judged once stays so, also when the device that asks has another driver since. What another driver wanted
+    /// on another device tells nothing of itself.
     fn known(&self, known: intents::Judged) -> Result<Outcome, NotYet> {
-        if known.driver_id != self.driver_id {
+        if known.driver_id != self.driver_id && known.device_id != self.device_id {
             return Ok(Outcome::Rejected {
                 at: 0,
                 code: "intent_id_taken".to_owned(),
