@@ -35,6 +35,8 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 struct Place {
     token: String,
     after: Option<String>,
+    /// There are pages of a checkpoint that wait for its end: no news would be no reason to wait.
+    amid_checkpoint: bool,
 }
 
 /// What became of a page.
@@ -75,7 +77,10 @@ impl Follower {
         let ask = Ask {
             after: place.after.clone(),
             limit: PAGE,
-            wait: self.wait,
+            wait: match place.amid_checkpoint {
+                true => Duration::ZERO,
+                false => self.wait,
+            },
         };
         let asked = Instant::now();
         match self.owner.feed(&place.token, &ask).await {
@@ -156,8 +161,12 @@ fn place(rows: &Connection) -> rusqlite::Result<Option<Place>> {
     let Some(token) = identity.pass().map(str::to_owned) else {
         return Ok(None);
     };
-    let after = store::deliveries::staged_next(rows)?.or(identity.feed_token);
-    Ok(Some(Place { token, after }))
+    let staged = store::deliveries::staged_next(rows)?;
+    Ok(Some(Place {
+        token,
+        amid_checkpoint: staged.is_some(),
+        after: staged.or(identity.feed_token),
+    }))
 }
 
 /// More is to come, from where this page came from.
