@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,8 +26,8 @@ pub struct Driver {
     pub name: String,
     /// The program on the device: started, killed, its file copied and put back as any service's.
     pub app: Service,
-    /// The device's network.
-    pub switch: Switch,
+    /// The device's network; shared, so that a task may turn it while the device is killed and started.
+    pub switch: Arc<Switch>,
 }
 
 /// What a driver does on their device: driver-app's local API.
@@ -52,7 +53,7 @@ const JOIN_DEADLINE: Duration = seconds(60);
 impl Driver {
     /// A device that is in nobody's hands yet, on a file of its own.
     pub fn new(home: &Home, port: Port, name: &str, orders: &Service) -> io::Result<Driver> {
-        let switch = Switch::before(orders.address())?;
+        let switch = Arc::new(Switch::before(orders.address())?);
         let app = Service::device(name, home, port, &switch.url());
         let (id, name) = (String::new(), name.to_owned());
         Ok(Driver {
@@ -63,10 +64,11 @@ impl Driver {
         })
     }
 
-    /// A second device on a copy of this one's file, which must not run meanwhile: each has a network and a process of its own.
+    /// A second device on a clone of this one's disk, of which nothing on it can tell; this one must not run meanwhile. Each
+    /// has a network and a process of its own.
     pub fn twin(&mut self, home: &Home, name: &str, orders: &Service) -> Result<Driver> {
         let mut twin = Driver::new(home, Port::any()?, name, orders)?;
-        self.app.copy_database(&twin.app.database)?;
+        self.app.clone_machine(&twin.app.database)?;
         twin.id = self.id.clone();
         Ok(twin)
     }
@@ -190,8 +192,8 @@ impl DriverApi {
         })
     }
 
-    /// Until everything it had to send has its verdict and it has applied the owner's log up to this place. It is told to
-    /// hurry each time.
+    /// Until everything it had to send has its verdict and it has applied the owner's log up to this place. One
+    /// that waits for a better moment is told that it is now.
     #[track_caller]
     pub fn until_quiet(&self, at_least: u64) -> impl Future<Output = Shown> {
         eventually("the device is quiet", QUIET_DEADLINE, async move || {
@@ -200,7 +202,8 @@ impl DriverApi {
                 .await
                 .map_err(|error| Shown(format!("{error:#}").into()))?;
             let quiet = shown.pending() == 0 && shown.as_of() >= Some(at_least);
-            if !quiet {
+            // Not each time: it cuts short what the device is asking.
+            if !quiet && !shown.0["sync"]["waiting_because"].is_null() {
                 self.sync().await;
             }
             match quiet && shown.deliveries().all(|it| it["pending"] == json!([])) {

@@ -145,7 +145,12 @@ pub(super) async fn read(
     Query(Since { after, wait_ms }): Query<Since>,
 ) -> Result<impl IntoResponse, Problem> {
     if let Some(after) = after {
-        news(&app, after, Duration::from_millis(wait_ms.into()).min(MAX_WAIT)).await;
+        news(
+            &app,
+            after,
+            Duration::from_millis(wait_ms.into()).min(MAX_WAIT),
+        )
+        .await;
     }
     // Before the look: what changes meanwhile is news for the next question.
     let revision = *app.device.status().revision().borrow();

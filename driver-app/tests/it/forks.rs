@@ -60,6 +60,34 @@ async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_lane_goes_on_behind_what_the_owner_had_heard_from_another_incarnation() {
+    let (mut world, [other, order]) = World::with_deliveries().await;
+    world.picks_up(other).await; // takes the first place, so that the numbers of the two incarnations differ
+    world.sync().await;
+    let first = world.picks_up(order).await;
+    world.owner.fail(Fault::LoseAnswer);
+    world.up().await;
+    world.close().await;
+    let original = world.path.clone();
+    world.path = world.folder.path().join("copy.db");
+    fs::copy(&original, &world.path).unwrap();
+    world.open().await;
+    world.sync().await; // a duplicate, known at its old place
+    let second = world.delivers(order).await;
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(
+        (
+            state["sync"]["pending"].clone(),
+            state["sync"]["refused"].clone()
+        ),
+        (json!(0), json!(0)),
+        "{state:#}"
+    );
+    assert_eq!((world.effects(&first), world.effects(&second)), (1, 1));
+}
+
+#[tokio::test]
 async fn an_older_file_that_was_put_back_asks_for_everything_anew() {
     let (mut world, [order]) = World::with_deliveries().await;
     let before = world.picks_up(order).await;

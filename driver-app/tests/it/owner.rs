@@ -37,6 +37,8 @@ pub struct Truth {
     pub conflicts: BTreeMap<IntentId, Option<String>>,
     /// Which intent has which place of which incarnation.
     pub places: HashMap<(IncarnationId, u64), IntentId>,
+    /// Places of the upload at hand with a duplicate: each stays written down where it was first.
+    known_again: HashSet<u64>,
     /// Everything that has happened, with whom it is for; its place in the log is its index and one.
     log: Vec<(DriverId, Change)>,
     /// Numbers of the log that were before the first of it.
@@ -193,6 +195,7 @@ async fn upload(
     }
     truth.check_fork(&upload)?;
     truth.uploads.push(upload.clone());
+    truth.known_again.clear();
     let mut verdicts = Vec::new();
     for intent in &upload.intents {
         let said = truth.says.get(&intent.order_id).cloned();
@@ -276,11 +279,12 @@ impl Truth {
         let place = (incarnation, intent.seq);
         if let Some(first) = self.judged.get(&intent.intent_id) {
             let first = Box::new(first.clone());
-            self.places.insert(place, intent.intent_id);
+            self.known_again.insert(intent.seq);
             return Outcome::Duplicate { first };
         }
-        let before = intent.after_seq.map(|seq| (incarnation, seq));
-        let in_turn = before.is_none_or(|before| self.places.contains_key(&before));
+        let known =
+            |seq| self.known_again.contains(&seq) || self.places.contains_key(&(incarnation, seq));
+        let in_turn = intent.after_seq.is_none_or(known);
         if !in_turn || self.busy.contains(&intent.order_id) {
             let code = if in_turn { "busy" } else { "not_in_turn" }.to_owned();
             return Outcome::RetryLater {
