@@ -148,7 +148,7 @@ async fn news(device: &DriverApi, known: Option<u64>) -> Option<Shown> {
     let after = known.map(|known| format!("?after={known}&wait_ms={WAIT_MS}"));
     let path = format!("/api/state{}", after.unwrap_or_default());
     let reply: Reply = device.get(&path).await;
-    (reply.status == 200 && reply.body["deliveries"].is_array()).then(|| Shown(reply.body))
+    (reply.status == 200 && reply.body["deliveries"].is_array()).then_some(Shown(reply.body))
 }
 
 /// Says so when the network goes and comes. A device that had none asks again within a minute; as an operating system
