@@ -50,7 +50,6 @@ async fn standing(device: &DriverApi) -> Result<Standing, String> {
     match (shown.enrolment(), shown.0["sync"]["online"].as_bool()) {
         ("valid", Some(true)) => Ok(Standing::Good),
         ("valid", _) => {
-            device.sync().await;
             let because = text(&shown.0["sync"], "waiting_because");
             Err(format!("it does not reach orders-service: {because}"))
         }
