@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::crew::{Driver, text};
 use super::hands::seconds_of;
-use super::traffic::{Counts, Waiting, pick};
+use super::traffic::{Counts, Placed, Waiting, pick};
 use crate::console::Console;
 
 /// Who sits there.
@@ -32,6 +32,8 @@ struct Memory {
     /// Cancel, hand over, cancel, …
     turns: usize,
     next_farewell: Instant,
+    /// The last order of a sample customer that a simulated driver got: that driver's place in the crew, and the order.
+    given: Option<(usize, Placed)>,
     /// When each open conflict was first seen, by its intent.
     seen: Vec<(String, Instant)>,
 }
@@ -59,7 +61,7 @@ const HARDLY_ANYTHING: usize = 2;
 /// An order of nobody we know, a person's or an earlier run's, is left to that person for so long.
 const LEFT_ALONE: Duration = Duration::from_secs(300);
 /// Seconds between two customers who leave for good, orders and all.
-const BETWEEN_FAREWELLS: Range<u16> = 45..90;
+const BETWEEN_FAREWELLS: Range<u16> = 60..120;
 
 impl Desk {
     /// Runs until dropped.
@@ -68,11 +70,12 @@ impl Desk {
             crossed: vec![false; self.drivers.len()],
             turns: 0,
             next_farewell: Instant::now() + seconds_of(BETWEEN_FAREWELLS),
+            given: None,
             seen: vec![],
         };
         loop {
             let loads = self.loads().await;
-            self.hand_out(&loads).await;
+            self.hand_out(&loads, &mut memory).await;
             self.see_to_conflicts(&mut memory).await;
             self.say_farewell(&mut memory).await;
             let idle = loads.iter().any(|load| load.open < HARDLY_ANYTHING);
@@ -88,7 +91,7 @@ impl Desk {
     /// Open orders of each driver who can be given more.
     async fn loads(&self) -> Vec<Load> {
         let mut loads = Vec::new();
-        for driver in &self.drivers {
+        for (place, driver) in self.drivers.iter().enumerate() {
             let Some(id) = driver.id() else { continue };
             let of = |status: &str| format!("/orders?driver_id={id}&status={status}&limit=50");
             let (assigned, picked_up) = (of("assigned"), of("picked_up"));
@@ -97,6 +100,7 @@ impl Desk {
             let count = |page: &Value| page["items"].as_array().map(Vec::len);
             if let Some((a, b)) = count(&assigned.body).zip(count(&picked_up.body)) {
                 loads.push(Load {
+                    place,
                     driver_id: id,
                     open: a + b,
                     most: if driver.played {
@@ -110,26 +114,36 @@ impl Desk {
         loads
     }
 
-    async fn hand_out(&self, loads: &[Load]) {
+    async fn hand_out(&self, loads: &[Load], memory: &mut Memory) {
         let Some(load) = least_loaded(loads) else {
             return;
         };
         let order = match self.waiting.take() {
-            Some(order) => Some(order.order_id),
-            None => self.left_lying().await,
+            Some(order) => order,
+            None => match self.left_lying().await {
+                Some(order) => order,
+                None => return,
+            },
         };
-        if let Some(order) = order {
-            let reply = self.office.assign(&order, None, &load.driver_id).await;
-            self.counts.note(&reply);
+        let reply = self
+            .office
+            .assign(&order.order_id, None, &load.driver_id)
+            .await;
+        self.counts.note(&reply);
+        if reply.is_success() && !self.drivers[load.place].played {
+            memory.given = Some((load.place, order));
         }
     }
 
     /// The oldest order that waits for a driver, if it has waited for long.
-    async fn left_lying(&self) -> Option<String> {
+    async fn left_lying(&self) -> Option<Placed> {
         let page = self.office.get("/orders?status=placed&limit=1").await;
         let oldest = page.body["items"].get(0)?;
         let age = age_of_id(text(oldest, "id"), SystemTime::now())?;
-        (age > LEFT_ALONE).then(|| text(oldest, "id").to_owned())
+        (age > LEFT_ALONE).then(|| Placed {
+            order_id: text(oldest, "id").to_owned(),
+            user_id: text(oldest, "user_id").to_owned(),
+        })
     }
 
     async fn see_to_conflicts(&self, memory: &mut Memory) {
@@ -206,14 +220,24 @@ impl Desk {
         }
     }
 
-    /// A customer leaves, and what they had ordered is cancelled: the reaction of orders-service.
+    /// A customer leaves, and what they had ordered is cancelled: the reaction of orders-service. It shows on the page of
+    /// a driver who has a network.
     async fn say_farewell(&self, memory: &mut Memory) {
         if Instant::now() < memory.next_farewell {
             return;
         }
-        if let Some(order) = self.waiting.take() {
+        let Some((place, order)) = memory.given.take() else {
+            return;
+        };
+        let driver = &self.drivers[place];
+        if driver.network.is_on() {
             let reply = self.users.delete(&order.user_id).await;
             self.counts.note(&reply);
+            let name = driver.first_name();
+            let line = format!(
+                "a customer of {name}'s has left for good: what they had ordered is cancelled"
+            );
+            self.console.about("customers", &line);
             memory.next_farewell = Instant::now() + seconds_of(BETWEEN_FAREWELLS);
         }
     }
@@ -221,6 +245,8 @@ impl Desk {
 
 /// A driver, and what they have to do.
 struct Load {
+    /// In the crew.
+    place: usize,
     driver_id: String,
     open: usize,
     most: usize,
@@ -292,6 +318,7 @@ mod tests {
 
     fn load(driver: &str, open: usize, most: usize) -> Load {
         Load {
+            place: 0,
             driver_id: driver.to_owned(),
             open,
             most,

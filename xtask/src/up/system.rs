@@ -44,6 +44,8 @@ pub(super) struct SupervisedSystem {
     /// And devices.
     services: Vec<Supervised>,
     broker: Supervised,
+    /// Also of devices that were left out, for whoever starts one by its script.
+    _networks: Vec<Network>,
 }
 
 const PORTS_OF_DEVICES: [u16; 2] = [7103, 7104];
@@ -91,16 +93,16 @@ impl System {
         let office = (!self.leaves_out(services::ORDERS_SERVICE)).then(|| self.office());
         for device in &mut self.devices {
             scripts::write(&device.app, None, data)?;
-            if self.left_out.iter().any(|name| name == device.app.name()) {
-                continue;
+            if !self.left_out.iter().any(|name| name == device.app.name()) {
+                start(&mut device.app, console).await?;
+                ready(&device.app, console).await?;
+                if let Some(office) = &office {
+                    give_driver(device, office, console).await;
+                }
+                let shown = DriverApi::new(device.app.url()).state().await?;
+                device.driver_id = driver_id(&shown).map(str::to_owned);
             }
-            start(&mut device.app, console).await?;
-            ready(&device.app, console).await?;
-            if let Some(office) = &office {
-                give_driver(device, office, console).await;
-            }
-            let shown = DriverApi::new(device.app.url()).state().await?;
-            device.driver_id = driver_id(&shown).map(str::to_owned);
+            // Not before: who is to be enrolled needs the network.
             device.network.watch_file();
         }
         Ok(())
@@ -182,6 +184,8 @@ impl System {
     pub(super) fn supervise(self, console: &Arc<Console>) -> SupervisedSystem {
         let left_out = self.left_out;
         let runs = |service: &Service| !left_out.iter().any(|name| name == service.name());
+        let networks = self.devices.iter().map(|device| device.network.clone());
+        let networks = networks.collect();
         let devices = self.devices.into_iter().map(|device| device.app);
         let services = [self.user_service, self.orders_service];
         SupervisedSystem {
@@ -192,6 +196,7 @@ impl System {
                 .map(|service| supervise(service, console))
                 .collect(),
             broker: supervise(self.broker, console),
+            _networks: networks,
         }
     }
 }
