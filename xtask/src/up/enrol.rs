@@ -97,3 +97,57 @@ fn expect(reply: Reply, status: u16) -> Result<Value> {
     }
     Ok(reply.body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use freehold_tests::{World, eventually, seconds};
+
+    /// A driver's device in a world of its own, enrolled, and its office.
+    async fn world() -> (World, Office, DriverApi) {
+        let world = World::builder().with_drivers(1).start().await;
+        let (office, device) = (Office::of(&world.orders_service), world.drivers[0].api());
+        (world, office, device)
+    }
+
+    async fn drivers(office: &Office) -> usize {
+        let page = office.get("/drivers").await.expect_status(200);
+        page.body["items"].as_array().expect("a list").len()
+    }
+
+    async fn until_shut_out(device: &DriverApi) {
+        eventually("the device hears of it", seconds(30), async || {
+            let shown = device.state().await.map_err(|error| error.to_string())?;
+            let enrolment = shown.enrolment();
+            (enrolment != "valid")
+                .then_some(())
+                .ok_or_else(|| enrolment.to_owned())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_has_been_done_is_not_done_again_and_who_was_shut_out_comes_back_as_themselves() {
+        let (world, office, device) = world().await;
+        let driver = &world.drivers[0];
+        let again = enrol(&office, &device, &driver.name).await.unwrap();
+        assert_eq!((again, drivers(&office).await), (Enrolled::Before, 1));
+
+        let known = office.driver(&driver.id).await.expect_status(200);
+        let id = text(&known.body["devices"][0], "id");
+        office.revoke_device(id).await.expect_status(200);
+        until_shut_out(&device).await;
+        let now = enrol(&office, &device, &driver.name).await.unwrap();
+        assert_eq!((now, drivers(&office).await), (Enrolled::Now, 1));
+    }
+
+    #[tokio::test]
+    async fn a_person_who_may_not_deliver_any_more_is_another_driver() {
+        let (world, office, device) = world().await;
+        let driver = &world.drivers[0];
+        office.revoke_driver(&driver.id).await.expect_status(200);
+        until_shut_out(&device).await;
+        let now = enrol(&office, &device, &driver.name).await.unwrap();
+        assert_eq!((now, drivers(&office).await), (Enrolled::Now, 2));
+    }
+}

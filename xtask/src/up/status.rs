@@ -219,6 +219,7 @@ impl AtWork {
         let pending = self.shown.as_ref().map(Shown::pending);
         let state = match (pending, self.has_network) {
             (None, _) => "no answer".to_owned(),
+            (Some(0), false) => "offline".to_owned(),
             (Some(pending), false) => format!("offline, {pending} unsent"),
             (Some(0), true) => "online".to_owned(),
             (Some(pending), true) => format!("online, {pending} unsent"),
