@@ -245,3 +245,50 @@ fn observe_line(system: &System) -> String {
         login.user, login.password, login.inbox
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// What `sh` prints, run with the helpers on this answer of `curl -i`.
+    fn shell(command: &str, answer: &str) -> String {
+        let script = format!("{}\n{command}", HELPERS.join("\n"));
+        let mut sh = Command::new("sh");
+        let output = sh.args(["-c", &script, "sh", answer]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn the_helpers_find_id_and_place_in_an_answer() {
+        let answer = "HTTP/1.1 201 Created\r\nfreehold-position: users@1042\r\n\r\n{\"id\":\"a-1\",\"user_id\":\"b-2\",\"name\":\"A\\\\d\"}";
+        assert_eq!(shell(r#"id_in "$1""#, answer), "a-1");
+        assert_eq!(shell(r#"place_in "$1""#, answer), "users@1042");
+    }
+
+    #[test]
+    fn the_lines_to_copy_are_what_a_shell_reads() {
+        for line in [
+            register_line("http://127.0.0.1:1"),
+            order_line("http://127.0.0.1:2"),
+            assign_line("http://127.0.0.1:2", "d-3"),
+        ] {
+            // A stand-in for `api`: what it would be sent, word by word.
+            let told = format!(
+                "api() {{ printf '[%s]' \"$@\"; }}; user=$1; order=$1; {line}; printf %s \"$user$order\""
+            );
+            let answer = "freehold-position: users@7\n{\"id\":\"a-1\"}";
+            let words = shell(&told, answer);
+            let body = words
+                .rsplit("[{")
+                .next()
+                .unwrap()
+                .split(']')
+                .next()
+                .unwrap();
+            let body: Value = serde_json::from_str(&format!("{{{body}")).expect(&words);
+            assert!(body.is_object(), "{words}");
+        }
+    }
+}
