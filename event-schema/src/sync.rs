@@ -25,9 +25,9 @@ pub struct Intent {
     /// `pick_up`, `deliver`, `report_problem`, `decide_conflict`.
     pub kind: String,
     /// Of the arguments.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64, minimum = 0, maximum = 4294967295u64))]
     pub schema_version: u32,
-    /// A JSON object; what belongs in it depends on kind and schema version.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    /// A JSON object; what belongs in it depends on kind and schema version. Anything else gets its verdict, too.
     pub arguments: serde_json::Value,
     /// The order's version that the driver had seen.
     pub base_version: Version,

@@ -182,6 +182,11 @@ impl Password {
         Password(format!("p{}", chance::letters_and_digits(DRAWN_LENGTH)))
     }
 
+    /// One that somebody else has made, whatever it looks like: a device's token.
+    pub fn known(text: &str) -> Password {
+        Password(text.to_owned())
+    }
+
     pub fn reveal(&self) -> &str {
         &self.0
     }

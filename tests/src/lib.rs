@@ -30,7 +30,8 @@
 //!
 //! A page is looked at through a real Chromium ([`Browser`]); on a machine without one its tests say that they are skipped.
 //!
-//! What can be made to go wrong, besides kills and pauses: acknowledgements that get lost (`proxy`), power cuts of the broker
+//! What can be made to go wrong, besides kills and pauses: acknowledgements that get lost (`proxy`), networks of
+//! devices that are down or lose answers (`switch`), power cuts of the broker
 //! (`image`), its store older, lost or damaged and its streams deleted, purged and trimmed ([`Broker`]), databases older, lost,
 //! damaged and cloned, disks rolled back ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
 
@@ -44,6 +45,7 @@ pub mod command;
 pub mod credentials;
 mod damage;
 mod database;
+pub mod drivers;
 pub mod eventually;
 pub mod guard;
 pub mod http;
@@ -56,17 +58,21 @@ pub mod paths;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod schemathesis;
 pub mod services;
+pub mod switch;
 pub mod wire;
 pub mod world;
 
 pub use broker::Broker;
 pub use browser::Browser;
 pub use credentials::{Credentials, Password};
+pub use drivers::{Driver, DriverApi, Office, Shown, SyncApi};
 pub use eventually::{eventually, seconds, within};
 pub use observer::Observer;
 pub use part::Part;
 pub use ports::Port;
 pub use proxy::Proxy;
 pub use services::Service;
+pub use switch::Switch;
 pub use world::{World, WorldBuilder};

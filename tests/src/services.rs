@@ -1,8 +1,10 @@
 //! The real service binaries: built once, started with exactly the settings we say, ready when they say they listen.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::future::ready;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -27,11 +29,11 @@ pub struct Service {
     pub env: Vec<(String, String)>,
     /// The file it opens. A test may point it at another one.
     pub database: PathBuf,
-    /// Where it looks for the broker at its next start.
+    /// Where it looks for the broker at its next start; empty for a program that looks for none.
     pub broker_url: String,
     /// What its operator sends: the harness is one.
     pub operator: Password,
-    name: &'static str,
+    name: Cow<'static, str>,
     program: PathBuf,
     port: Port,
     logs: PathBuf,
@@ -49,6 +51,8 @@ pub struct Home {
 
 pub const USER_SERVICE: &str = "user-service";
 pub const ORDERS_SERVICE: &str = "orders-service";
+pub const DRIVER_APP: &str = "driver-app";
+const PROGRAMS: [&str; 3] = [USER_SERVICE, ORDERS_SERVICE, DRIVER_APP];
 /// Names a folder that holds the binaries; nothing is built then.
 pub const BINARIES_VARIABLE: &str = "FREEHOLD_BIN_DIR";
 /// The name of whoever started a service with us.
@@ -78,6 +82,23 @@ impl Service {
         Ok(service)
     }
 
+    /// A driver's device. It has a name of its own, since there are many: its file and its logs are called by it.
+    pub fn device(name: &str, home: &Home, port: Port, orders_url: &str) -> Service {
+        Service {
+            args: vec!["--orders-url".to_owned(), orders_url.to_owned()],
+            env: vec![],
+            database: home.databases.join(format!("{name}.db")),
+            broker_url: String::new(),
+            // Nobody is the operator of a device: it takes no token.
+            operator: Password::generate(),
+            name: Cow::Owned(name.to_owned()),
+            program: home.binaries.join(DRIVER_APP),
+            port,
+            logs: home.logs.clone(),
+            process: None,
+        }
+    }
+
     /// Where its access file lies by itself; told all the same, since a test may point it at another database.
     fn new(
         name: &'static str,
@@ -97,7 +118,7 @@ impl Service {
             database,
             broker_url: home.broker_url.clone(),
             operator: credentials.operator.clone(),
-            name,
+            name: Cow::Borrowed(name),
             program: home.binaries.join(name),
             port,
             logs: home.logs.clone(),
@@ -117,7 +138,7 @@ impl Service {
             database: database.to_owned(),
             broker_url: self.broker_url.clone(),
             operator: self.operator.clone(),
-            name: self.name,
+            name: self.name.clone(),
             program: self.program.clone(),
             port: Port::any()?,
             // The logs have the name of the service, so they need a folder of their own.
@@ -136,6 +157,10 @@ impl Service {
         format!("http://{}", self.port.address())
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
     pub fn port(&self) -> u16 {
         self.port.number()
     }
@@ -151,9 +176,10 @@ impl Service {
             self.port.address().to_string().into(),
             "--database".into(),
             self.database.clone().into(),
-            "--broker".into(),
-            self.broker_url.clone().into(),
         ];
+        if !self.broker_url.is_empty() {
+            arguments.extend(["--broker".into(), self.broker_url.clone().into()]);
+        }
         arguments.extend(self.args.iter().map(OsString::from));
         arguments
     }
@@ -161,11 +187,11 @@ impl Service {
 
 impl Part for Service {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     fn launch(&self) -> Launch {
-        let launch = Launch::of(self.name, &self.program, &self.logs);
+        let launch = Launch::of(&self.name, &self.program, &self.logs);
         let launch = self.arguments().into_iter().fold(launch, Launch::arg);
         self.env
             .iter()
@@ -187,7 +213,7 @@ impl Part for Service {
             Ok(false) => "ended at its start".to_owned(),
             Err(reason) => format!("was not ready within {READY_DEADLINE:?}: {reason}"),
         };
-        Err(process.failed(self.name, reason))
+        Err(process.failed(&self.name, reason))
     }
 
     fn process(&self) -> Option<&Process> {
@@ -224,10 +250,7 @@ fn own_folder() -> Result<PathBuf> {
 }
 
 fn complete(folder: PathBuf) -> Result<PathBuf> {
-    match [USER_SERVICE, ORDERS_SERVICE]
-        .iter()
-        .find(|name| !folder.join(name).is_file())
-    {
+    match PROGRAMS.iter().find(|name| !folder.join(name).is_file()) {
         Some(name) => bail!(
             "{BINARIES_VARIABLE} is {}, but there is no {name} in it",
             folder.display()
@@ -257,7 +280,8 @@ fn build(folder: &Path) -> Result<PathBuf> {
         bail!("{} is no profile folder", folder.display());
     };
     let status = cargo()
-        .args(["build", "--package", USER_SERVICE, "--package", ORDERS_SERVICE, "--profile", profile])
+        .args(["build", "--profile", profile])
+        .args(PROGRAMS.iter().flat_map(|program| ["--package", program]))
         .arg("--target-dir")
         .arg(target)
         .stdin(std::process::Stdio::null())

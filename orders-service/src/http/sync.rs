@@ -27,10 +27,10 @@ pub(super) struct FeedQuery {
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Limit,
-    /// How long to wait for news when there is none, in milliseconds.
+    /// How long to wait for news when there is none, in milliseconds; more than 8000 counts as 8000.
     #[serde(default)]
-    #[param(value_type = Option<u64>, minimum = 0, maximum = 8000, default = 0)]
-    wait_ms: u64,
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 4294967295u64, default = 0)]
+    wait_ms: u32,
 }
 
 /// A request must end before its time is over.
@@ -81,6 +81,7 @@ pub(super) async fn feed(
 ) -> Result<impl IntoResponse, Problem> {
     let (device_id, driver_id) = whose(&device)?;
     let after = query.place(driver_id)?;
+<<<<<<< HEAD
     // Who finds no room to wait is answered at once, and asks again: waiting must not take the places of everybody else.
     let room = app.waiting.clone().try_acquire_owned();
     let wait = match room {
@@ -88,6 +89,10 @@ pub(super) async fn feed(
         Err(_) => Duration::ZERO,
     };
     let deadline = Instant::now() + wait;
+=======
+    let wait = Duration::from_millis(query.wait_ms.into()).min(MAX_WAIT);
+    let deadline = tokio::time::Instant::now() + wait;
+>>>>>>> w-p
     loop {
         let page = query
             .page(&app, device_id, driver_id, after.clone())
@@ -164,6 +169,9 @@ fn whose(device: &Device) -> Result<(DeviceId, DriverId), Problem> {
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
+            UploadError::BeyondCounting => {
+                Self::field(kit::INVALID_BODY, "intents", error.to_string())
+            }
             forked @ UploadError::Forked { .. } => {
                 Self::new(codes::INCARNATION_FORKED, forked.to_string())
             }

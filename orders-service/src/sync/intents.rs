@@ -28,6 +28,9 @@ pub enum UploadError {
     /// Since the request was let in.
     #[error("the driver or the device was revoked")]
     Revoked,
+    /// Places and versions are numbers of a database, which end before those of JSON do.
+    #[error("a place or a version is beyond {}", i64::MAX)]
+    BeyondCounting,
     #[error("the orders cannot be read")]
     Database(#[from] rusqlite::Error),
 }
@@ -93,12 +96,25 @@ pub fn receive(
     Ok(Verdicts { verdicts })
 }
 
+fn is_beyond_counting(intent: &Intent) -> bool {
+    let numbers = [
+        Some(intent.seq),
+        intent.after_seq,
+        Some(intent.base_version.get()),
+    ];
+    let mut numbers = numbers.into_iter().flatten();
+    numbers.any(|number| i64::try_from(number).is_err())
+}
+
 impl Bench<'_> {
     /// The device is still its driver's, the upload makes sense, and it comes from the line of the device that was heard
     /// before.
     fn admit(&self, intents: &[Intent]) -> Result<(), UploadError> {
         if !drivers::may_sync(self.tx, self.device_id, self.driver_id)? {
             return Err(UploadError::Revoked);
+        }
+        if intents.iter().any(is_beyond_counting) {
+            return Err(UploadError::BeyondCounting);
         }
         let ascend = intents.is_sorted_by(|one, next| one.seq < next.seq);
         if !ascend || !intents.iter().all(has_a_place) {
@@ -315,10 +331,9 @@ impl Bench<'_> {
     }
 }
 
-/// Numbers that a log can have, each after the one it names.
+/// Places begin at 1, and each comes after the one it names.
 fn has_a_place(intent: &Intent) -> bool {
-    let last = i64::MAX.unsigned_abs();
-    (1..=last).contains(&intent.seq) && intent.after_seq.is_none_or(|after| after < intent.seq)
+    intent.seq > 0 && intent.after_seq.is_none_or(|after| after < intent.seq)
 }
 
 fn wanted(intent: Intent) -> Wanted {

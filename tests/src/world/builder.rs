@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use super::{FinalCheck, Members, World};
 use crate::broker::{self, Broker, NatsServer};
 use crate::credentials::Credentials;
+use crate::drivers::Driver;
 use crate::part::Part;
 use crate::ports::Port;
 use crate::proxy::Proxy;
@@ -18,6 +19,7 @@ use crate::services::{self, Home, Service};
 pub struct WorldBuilder {
     members: Members,
     proxy: bool,
+    drivers: usize,
     disk: Disk,
 }
 
@@ -37,6 +39,7 @@ impl Default for WorldBuilder {
                 orders_service: true,
             },
             proxy: false,
+            drivers: 0,
             disk: Disk::Folder,
         }
     }
@@ -65,6 +68,14 @@ impl WorldBuilder {
     #[must_use]
     pub fn with_proxy(mut self) -> WorldBuilder {
         self.proxy = true;
+        self
+    }
+
+    /// So many drivers, each enrolled with a running device behind a [`Switch`](crate::Switch) of its own. Their devices run,
+    /// but are enrolled by the test, in a world without orders-service.
+    #[must_use]
+    pub fn with_drivers(mut self, count: usize) -> WorldBuilder {
+        self.drivers = count;
         self
     }
 
@@ -112,7 +123,21 @@ impl WorldBuilder {
                 .await
                 .unwrap_or_else(|error| panic!("{error}"));
         }
+        if let Err(error) = self.start_drivers(&mut world).await {
+            panic!("the drivers do not begin: {error:#}");
+        }
         world
+    }
+
+    async fn start_drivers(self, world: &mut World) -> anyhow::Result<()> {
+        let office = world.office();
+        for driver in &mut world.drivers {
+            driver.app.start().await?;
+            if self.members.orders_service {
+                driver.join(&office).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn build(self) -> World {
@@ -121,14 +146,15 @@ impl WorldBuilder {
             .await
             .expect("the search does not panic")
             .unwrap_or_else(|error| panic!("{error:#}"));
-        let binaries = if self.members.user_service || self.members.orders_service {
-            spawn_blocking(services::binaries)
-                .await
-                .expect("the build does not panic")
-                .unwrap_or_else(|error| panic!("{error:#}"))
-        } else {
-            folder.path().join("no-services-built")
-        };
+        let binaries =
+            if self.members.user_service || self.members.orders_service || self.drivers > 0 {
+                spawn_blocking(services::binaries)
+                    .await
+                    .expect("the build does not panic")
+                    .unwrap_or_else(|error| panic!("{error:#}"))
+            } else {
+                folder.path().join("no-services-built")
+            };
         self.assemble(folder, server, binaries)
     }
 
@@ -161,7 +187,12 @@ impl WorldBuilder {
         if let Some(proxy) = &proxy {
             user_service.broker_url = proxy.url();
         }
+        let drivers = (1..=self.drivers)
+            .map(|n| Driver::new(&home, port(), &format!("driver-{n}"), &orders_service))
+            .collect::<io::Result<_>>()
+            .expect("a port for a device");
         World {
+            drivers,
             user_service,
             orders_service,
             broker,
@@ -170,6 +201,7 @@ impl WorldBuilder {
             final_check: FinalCheck::Due,
             dead_letters_expected: false,
             trimmed_streams_expected: false,
+            home,
             folder,
         }
     }

@@ -13,11 +13,12 @@ pub use builder::WorldBuilder;
 pub use check::Disorder;
 
 use crate::broker::Broker;
+use crate::drivers::{Driver, Office};
 use crate::eventually::{eventually, seconds};
 use crate::http::{OrderApi, UserApi};
 use crate::observer::Observer;
 use crate::proxy::Proxy;
-use crate::services::Service;
+use crate::services::{Home, Service};
 
 /// Everything runs when [`World::start`] returns, and everything is gone when the world is dropped.
 ///
@@ -25,6 +26,8 @@ use crate::services::Service;
 /// runs [`World::check`] unless it ran before, and prints all logs when the test failed.
 #[derive(Debug)]
 pub struct World {
+    /// Of a world built [`WorldBuilder::with_drivers`].
+    pub drivers: Vec<Driver>,
     // Services before the broker: they are dropped, and so killed, in this order.
     pub user_service: Service,
     pub orders_service: Service,
@@ -34,6 +37,7 @@ pub struct World {
     final_check: FinalCheck,
     dead_letters_expected: bool,
     trimmed_streams_expected: bool,
+    home: Home,
     folder: TempDir,
 }
 
@@ -79,6 +83,16 @@ impl World {
 
     pub fn orders(&self) -> OrderApi {
         OrderApi::of(&self.orders_service)
+    }
+
+    /// The operator of orders-service.
+    pub fn office(&self) -> Office {
+        Office::of(&self.orders_service)
+    }
+
+    /// Where parts of this world live: for one that a test adds.
+    pub fn home(&self) -> &Home {
+        &self.home
     }
 
     pub fn observer(&self) -> Observer {

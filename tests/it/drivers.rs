@@ -1,0 +1,54 @@
+//! The harness's drivers, seen to work once: a device behind a switch, its office, and the sync API by hand.
+
+use freehold_tests::{SyncApi, World, seconds};
+use serde_json::json;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn a_driver_delivers_without_a_network_and_the_office_knows_as_soon_as_there_is_one() {
+    let world = World::builder().with_drivers(1).start().await;
+    let (office, driver) = (world.office(), &world.drivers[0]);
+    let user = world.users().register("Ada", "ada@example.org").await;
+    let order = office.place(user.expect_status(201).id(), 1250).await;
+    let (order, version) = (order.id().to_owned(), Some(order.version()));
+    office
+        .assign(&order, version, &driver.id)
+        .await
+        .expect_status(200);
+    let device = driver.api();
+    device
+        .wait_until("it is there", seconds(20), |shown| {
+            shown.can(&order, "pick_up")
+        })
+        .await;
+
+    driver.switch.off();
+    device.pick_up(&order).await.expect_status(202);
+    let delivered = device.deliver(&order, Some("left with neighbour")).await;
+    let intent = delivered.expect_status(202).body["intent_id"].clone();
+    let shown = device.state().await.expect("it answers");
+    assert_eq!(shown.status_of(&order), Some("delivered"));
+    assert_eq!(office.order(&order).await.body["status"], "assigned");
+
+    driver.switch.on();
+    device.until_quiet(0).await;
+    let known = office.order(&order).await.body;
+    assert_eq!(
+        (&known["status"], &known["note"]),
+        (&json!("delivered"), &json!("left with neighbour"))
+    );
+    let intents = office.intents("").await.expect("all of them");
+    assert_eq!(
+        intents[intent.as_str().expect("an id")]["verdict"],
+        "applied"
+    );
+
+    let code = office.code(&driver.id).await.expect_status(201).body["code"].clone();
+    let other = SyncApi::of(&world.orders_service);
+    let other = other
+        .enrol(code.as_str().expect("a code"), &Uuid::now_v7().to_string())
+        .await
+        .expect("enrolled");
+    let (_, deliveries) = other.deliveries().await.expect("a checkpoint");
+    assert_eq!(deliveries[&order]["status"], "delivered");
+}

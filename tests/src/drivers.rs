@@ -1,0 +1,475 @@
+//! Drivers and their office: a driver's device as a real process behind a network that can be switched off, what the driver
+//! does with it, what the operator does in orders-service, and the sync API for those who speak it by hand.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Deref;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::credentials::Password;
+use crate::eventually::{eventually, seconds, within};
+use crate::http::{Api, Reply};
+use crate::ports::Port;
+use crate::services::{Home, Service};
+use crate::switch::Switch;
+
+/// A driver with a device: a process of driver-app, its file, and its own way to orders-service.
+#[derive(Debug)]
+pub struct Driver {
+    /// As orders-service knows the person; empty before [`Driver::join`].
+    pub id: String,
+    pub name: String,
+    /// The program on the device: started, killed, its file copied and put back as any service's.
+    pub app: Service,
+    /// The device's network.
+    pub switch: Switch,
+}
+
+/// What a driver does on their device: driver-app's local API.
+#[derive(Clone, Debug)]
+pub struct DriverApi(Api);
+
+/// Everything a device shows, as of one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown(pub Value);
+
+/// What an operator does in orders-service.
+#[derive(Clone, Debug)]
+pub struct Office(Api);
+
+/// A device that says what we say: orders-service's sync API with a device's token.
+#[derive(Clone, Debug)]
+pub struct SyncApi(Api);
+
+/// A device that has lost its network asks again within a minute by itself; nobody here waits that long without `sync`.
+const QUIET_DEADLINE: Duration = seconds(60);
+const JOIN_DEADLINE: Duration = seconds(60);
+
+impl Driver {
+    /// A device that is in nobody's hands yet, on a file of its own.
+    pub fn new(home: &Home, port: Port, name: &str, orders: &Service) -> io::Result<Driver> {
+        let switch = Switch::before(orders.address())?;
+        let app = Service::device(name, home, port, &switch.url());
+        let (id, name) = (String::new(), name.to_owned());
+        Ok(Driver {
+            id,
+            name,
+            app,
+            switch,
+        })
+    }
+
+    /// A second device on a copy of this one's file, which must not run meanwhile: each has a network and a process of its own.
+    pub fn twin(&mut self, home: &Home, name: &str, orders: &Service) -> Result<Driver> {
+        let mut twin = Driver::new(home, Port::any()?, name, orders)?;
+        self.app.copy_database(&twin.app.database)?;
+        twin.id = self.id.clone();
+        Ok(twin)
+    }
+
+    pub fn api(&self) -> DriverApi {
+        DriverApi::new(self.app.url())
+    }
+
+    /// The office makes this person a driver, reads out a code, and the device is enrolled with it.
+    pub async fn join(&mut self, office: &Office) -> Result<()> {
+        let driver = patiently(|| office.enrol_driver(&self.name)).await?;
+        driver.id().clone_into(&mut self.id);
+        self.enrol(office).await
+    }
+
+    /// The device is enrolled with a new code of the driver's; again, if it was.
+    pub async fn enrol(&self, office: &Office) -> Result<()> {
+        let api = self.api();
+        let code = patiently(|| office.code(&self.id)).await?;
+        let code = code.body["code"].as_str().context("a code is text")?;
+        patiently(|| api.enrol(code)).await?;
+        Ok(())
+    }
+}
+
+/// Until it is answered with success: others may be starting, or rather be killed.
+async fn patiently<F: Future<Output = Reply>>(mut ask: impl FnMut() -> F) -> Result<Reply> {
+    let answered = within(JOIN_DEADLINE, || {
+        let ask = ask();
+        async move {
+            let reply = ask.await;
+            match reply.is_success() {
+                true => Ok(reply),
+                false => Err(format!("{} {}", reply.status, reply.body)),
+            }
+        }
+    });
+    answered.await.map_err(anyhow::Error::msg)
+}
+
+impl DriverApi {
+    pub fn new(base: impl Into<String>) -> DriverApi {
+        DriverApi(Api::new(base, None))
+    }
+
+    pub async fn pick_up(&self, order_id: &str) -> Reply {
+        self.act(order_id, "pick_up", &json!({})).await
+    }
+
+    pub async fn deliver(&self, order_id: &str, note: Option<&str>) -> Reply {
+        let body = note.map_or_else(|| json!({}), |note| json!({"note": note}));
+        self.act(order_id, "deliver", &body).await
+    }
+
+    pub async fn report_problem(&self, order_id: &str, problem: &str, note: Option<&str>) -> Reply {
+        let mut body = json!({"problem": problem});
+        if let Some(note) = note {
+            body["note"] = note.into();
+        }
+        self.act(order_id, "report_problem", &body).await
+    }
+
+    pub async fn act(&self, order_id: &str, action: &str, body: &Value) -> Reply {
+        let path = format!("/api/deliveries/{order_id}/{action}");
+        self.send(Method::POST, &path, body).await
+    }
+
+    /// `accepted` or `insisted`.
+    pub async fn decide(&self, intent_id: &str, decision: &str) -> Reply {
+        let path = format!("/api/conflicts/{intent_id}/decide");
+        self.send(Method::POST, &path, &json!({"decision": decision}))
+            .await
+    }
+
+    pub async fn dismiss(&self, intent_id: &str) -> Reply {
+        let path = format!("/api/refused/{intent_id}/dismiss");
+        self.send(Method::POST, &path, &json!({})).await
+    }
+
+    pub async fn retry(&self, intent_id: &str) -> Reply {
+        let path = format!("/api/refused/{intent_id}/retry");
+        self.send(Method::POST, &path, &json!({})).await
+    }
+
+    pub async fn enrol(&self, code: &str) -> Reply {
+        self.send(Method::POST, "/api/enrol", &json!({"code": code}))
+            .await
+    }
+
+    /// Try now, whatever the device waits for.
+    pub async fn sync(&self) -> Reply {
+        self.send(Method::POST, "/api/sync", &json!({})).await
+    }
+
+    /// Everything it shows now; an error when it does not answer.
+    pub async fn state(&self) -> Result<Shown> {
+        let reply = self.get("/api/state").await;
+        match reply.status {
+            200 => Ok(Shown(reply.body)),
+            status => bail!("/api/state answers {status} {}", reply.body),
+        }
+    }
+
+    /// Until it shows this. Panics with what it shows instead.
+    #[track_caller]
+    pub fn wait_until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        is_so: impl Fn(&Shown) -> bool,
+    ) -> impl Future<Output = Shown> {
+        eventually(what, deadline, async move || {
+            let shown = self
+                .state()
+                .await
+                .map_err(|error| Shown(format!("{error:#}").into()))?;
+            match is_so(&shown) {
+                true => Ok(shown),
+                false => Err(shown),
+            }
+        })
+    }
+
+    /// Until everything it had to send has its verdict and it has applied the owner's log up to this place. It is told to
+    /// hurry each time.
+    #[track_caller]
+    pub fn until_quiet(&self, at_least: u64) -> impl Future<Output = Shown> {
+        eventually("the device is quiet", QUIET_DEADLINE, async move || {
+            let shown = self
+                .state()
+                .await
+                .map_err(|error| Shown(format!("{error:#}").into()))?;
+            let quiet = shown.pending() == 0 && shown.as_of() >= Some(at_least);
+            if !quiet {
+                self.sync().await;
+            }
+            match quiet && shown.deliveries().all(|it| it["pending"] == json!([])) {
+                true => Ok(shown),
+                false => Err(shown),
+            }
+        })
+    }
+}
+
+impl Shown {
+    pub fn pending(&self) -> u64 {
+        self.0["sync"]["pending"].as_u64().unwrap_or(u64::MAX)
+    }
+
+    /// The place in the owner's log that the device has applied.
+    pub fn as_of(&self) -> Option<u64> {
+        self.0["sync"]["as_of"].as_u64()
+    }
+
+    /// `none`, `valid`, `expired_or_revoked`.
+    pub fn enrolment(&self) -> &str {
+        self.0["sync"]["enrolment"].as_str().unwrap_or_default()
+    }
+
+    /// How often the file was found to be a copy.
+    pub fn forks(&self) -> u64 {
+        self.0["sync"]["forked"]["times"].as_u64().unwrap_or(0)
+    }
+
+    pub fn deliveries(&self) -> impl Iterator<Item = &Value> {
+        self.list("deliveries")
+    }
+
+    pub fn conflicts(&self) -> impl Iterator<Item = &Value> {
+        self.list("conflicts")
+    }
+
+    pub fn refused(&self) -> impl Iterator<Item = &Value> {
+        self.list("refused")
+    }
+
+    pub fn delivery(&self, order_id: &str) -> Option<&Value> {
+        self.deliveries().find(|it| it["order_id"] == order_id)
+    }
+
+    pub fn conflict(&self, intent_id: &str) -> Option<&Value> {
+        self.conflicts().find(|it| it["intent_id"] == intent_id)
+    }
+
+    /// `assigned`, `picked_up`, …; nothing when the delivery is not on this device.
+    pub fn status_of(&self, order_id: &str) -> Option<&str> {
+        self.delivery(order_id)?["status"].as_str()
+    }
+
+    /// Whether the driver may do this with it now.
+    pub fn can(&self, order_id: &str, action: &str) -> bool {
+        let can = self
+            .delivery(order_id)
+            .and_then(|it| it["can"].as_array().cloned());
+        can.is_some_and(|can| can.iter().any(|it| it == action))
+    }
+
+    fn list(&self, name: &str) -> impl Iterator<Item = &Value> {
+        self.0[name].as_array().into_iter().flatten()
+    }
+}
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Office {
+    pub fn of(orders: &Service) -> Office {
+        Office(Api::of(orders))
+    }
+
+    pub async fn enrol_driver(&self, name: &str) -> Reply {
+        self.send(Method::POST, "/drivers", &json!({"name": name}))
+            .await
+    }
+
+    pub async fn driver(&self, id: &str) -> Reply {
+        self.get(&format!("/drivers/{id}")).await
+    }
+
+    /// For one device.
+    pub async fn code(&self, driver_id: &str) -> Reply {
+        self.send(
+            Method::POST,
+            &format!("/drivers/{driver_id}/codes"),
+            &json!({}),
+        )
+        .await
+    }
+
+    /// Whatever version they are at.
+    pub async fn revoke_driver(&self, id: &str) -> Reply {
+        self.change(&format!("/drivers/{id}/revoke"), None, &json!({}))
+            .await
+    }
+
+    pub async fn revoke_device(&self, id: &str) -> Reply {
+        self.change(&format!("/devices/{id}/revoke"), None, &json!({}))
+            .await
+    }
+
+    pub async fn place(&self, user_id: &str, amount_minor: i64) -> Reply {
+        let order = json!({"user_id": user_id, "amount_minor": amount_minor, "currency": "EUR"});
+        self.send(Method::POST, "/orders", &order).await
+    }
+
+    pub async fn order(&self, id: &str) -> Reply {
+        self.get(&format!("/orders/{id}")).await
+    }
+
+    pub async fn history(&self, id: &str) -> Reply {
+        self.get(&format!("/orders/{id}/history?limit=200")).await
+    }
+
+    /// If the order is at this version, or whatever it is at.
+    pub async fn assign(&self, id: &str, version: Option<u64>, driver_id: &str) -> Reply {
+        let body = json!({"driver_id": driver_id});
+        self.change(&format!("/orders/{id}/assign"), version, &body)
+            .await
+    }
+
+    pub async fn unassign(&self, id: &str, version: Option<u64>) -> Reply {
+        self.change(&format!("/orders/{id}/unassign"), version, &json!({}))
+            .await
+    }
+
+    /// `customer_request`, `out_of_stock`, `undeliverable`.
+    pub async fn cancel(&self, id: &str, version: Option<u64>, reason: &str) -> Reply {
+        let body = json!({"reason": reason});
+        self.change(&format!("/orders/{id}/cancel"), version, &body)
+            .await
+    }
+
+    pub async fn intent(&self, id: &str) -> Reply {
+        self.get(&format!("/intents/{id}")).await
+    }
+
+    /// All of them, page by page; `query` narrows it: `driver_id=…`, `open=true`.
+    pub async fn intents(&self, query: &str) -> Result<BTreeMap<String, Value>> {
+        let mut intents = BTreeMap::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self
+                .get(&format!("/intents?limit=200&{query}{cursor}"))
+                .await;
+            let items = page.body["items"].as_array();
+            let items =
+                items.with_context(|| format!("/intents answers {} {}", page.status, page.body))?;
+            for item in items {
+                let id = item["id"].as_str().context("an intent has an id")?;
+                intents.insert(id.to_owned(), item.clone());
+            }
+            match page.body["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(intents),
+            }
+        }
+    }
+
+    /// `upheld` or `dismissed`, if the order is at this version, or whatever it is at.
+    pub async fn decide(&self, intent_id: &str, version: Option<u64>, decision: &str) -> Reply {
+        let body = json!({"decision": decision});
+        self.change(&format!("/intents/{intent_id}/decision"), version, &body)
+            .await
+    }
+
+    async fn change(&self, path: &str, version: Option<u64>, body: &Value) -> Reply {
+        let tag = version.map_or_else(|| "*".to_owned(), |version| format!("\"{version}\""));
+        let request = self.request(Method::POST, path).header("If-Match", tag);
+        Reply::of(request.json(body)).await
+    }
+}
+
+impl SyncApi {
+    /// Without a token, as every device begins.
+    pub fn of(orders: &Service) -> SyncApi {
+        SyncApi(Api::of(orders).sending(None))
+    }
+
+    /// Changes a code for a token, and goes on with it.
+    pub async fn enrol(&self, code: &str, device_id: &str) -> Result<SyncApi> {
+        let body = json!({"code": code, "device_id": device_id});
+        let reply = self.send(Method::POST, "/devices", &body).await;
+        let token = reply.body["token"].as_str();
+        let token =
+            token.with_context(|| format!("/devices answers {} {}", reply.status, reply.body))?;
+        Ok(self.with_token(Password::known(token)))
+    }
+
+    pub fn with_token(&self, token: Password) -> SyncApi {
+        SyncApi(self.sending(Some(token)))
+    }
+
+    /// Intents of one incarnation, as they are.
+    pub async fn upload(&self, incarnation: &str, intents: &[Value]) -> Reply {
+        let body = json!({"incarnation": incarnation, "intents": intents});
+        self.send(Method::POST, "/sync/intents", &body).await
+    }
+
+    /// One page. `query` is what follows the `?`.
+    pub async fn feed(&self, query: &str) -> Reply {
+        self.get(&format!("/sync/feed?{query}")).await
+    }
+
+    /// What a new device would show: every delivery of a whole checkpoint from scratch, by id, and the place it is as of.
+    pub async fn deliveries(&self) -> Result<(u64, BTreeMap<String, Value>)> {
+        let mut deliveries = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let page = self.feed(&format!("limit=200{after}")).await;
+            let items = page.body["items"].as_array();
+            let items =
+                items.with_context(|| format!("the feed answers {} {}", page.status, page.body))?;
+            for item in items {
+                apply(&mut deliveries, item)?;
+            }
+            if page.body["complete"] == true {
+                let at = page.body["at"].as_u64().context("a page has a place")?;
+                return Ok((at, deliveries));
+            }
+            let next = page.body["next"].as_str().context("a page has a next")?;
+            after = format!("&after={next}");
+        }
+    }
+}
+
+fn apply(deliveries: &mut BTreeMap<String, Value>, item: &Value) -> Result<()> {
+    let id = |of: &Value| of["order_id"].as_str().map(str::to_owned);
+    let (delivery, whole) = (&item["delivery"], "an item names its order");
+    match item["change"].as_str() {
+        Some("put") => {
+            deliveries.insert(id(delivery).context(whole)?, delivery.clone());
+        }
+        Some("remove") => {
+            deliveries.remove(&id(item).context(whole)?);
+        }
+        _ => bail!("a change that we do not know: {item}"),
+    }
+    Ok(())
+}
+
+impl Deref for DriverApi {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.0
+    }
+}
+
+impl Deref for Office {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.0
+    }
+}
+
+impl Deref for SyncApi {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.0
+    }
+}
