@@ -5,14 +5,18 @@
     reason = "a test prints its seed and what it counted"
 )]
 
+mod access;
 mod applied;
 mod broker;
 mod canaries;
+mod causal;
 mod clients;
 mod databases;
 mod disk;
 mod drivers;
+mod footprint;
 mod forks;
+mod fuzz;
 mod guard;
 mod hostile;
 mod house;
@@ -24,6 +28,7 @@ mod old_streams;
 mod older;
 mod operators;
 mod owner;
+mod page;
 mod page_states;
 mod poison;
 mod power_cuts;

@@ -6,6 +6,7 @@
 
 use event_schema::DriverId;
 use event_schema::sync::{FeedItem, FeedPage, Judged};
+use jiff::Timestamp;
 use relay::outbox;
 use relay::rusqlite::{self, Connection};
 
@@ -13,9 +14,14 @@ use super::{FeedToken, delivery};
 use crate::store::scopes::Entry;
 use crate::store::{intents, scopes};
 
-/// How many events a device may be behind before it gets a snapshot; and so, for how long an order that left its driver is
-/// remembered as having left.
+/// How many events a device may be behind before it gets a snapshot, which is less than all that has left its driver
+/// meanwhile.
 pub const DEFAULT_TAIL: u64 = 100_000;
+
+/// What a driver has finished is shown for a week.
+const SHOWN_MS: i64 = 7 * 86_400_000;
+/// Decisions that a snapshot tells, at most: about conflicts of the last weeks, not of all times.
+const MAX_DECISIONS: u32 = 1000;
 
 /// The page after `after`, all of one moment. Without a place, or with one that does not lie in this log any more, a
 /// snapshot begins.
@@ -30,9 +36,12 @@ pub fn page(
     match after {
         Some(place) if is_on_the_log(rows, &place, here.seq, tail)? => match place.snapshot_after {
             None => tail_page(rows, place, &here, limit),
-            Some(_) => snapshot_page(rows, place, limit, false),
+            Some(_) => snapshot_page(rows, place, limit, None),
         },
-        _ => snapshot_page(rows, here, limit, true),
+        _ => {
+            let known_since = here.seq.saturating_sub(tail);
+            snapshot_page(rows, here, limit, Some(known_since))
+        }
     }
 }
 
@@ -54,13 +63,16 @@ fn is_on_the_log(
     tail: u64,
 ) -> rusqlite::Result<bool> {
     let near = place.seq <= head && head - place.seq <= tail;
-    let same = match place.seq {
+    if !near {
+        return Ok(false);
+    }
+    Ok(match place.seq {
         0 => place.event_id.is_none(),
         seq => place.event_id.is_some() && outbox::event_id(rows, seq)? == place.event_id,
-    };
-    Ok(near && same)
+    })
 }
 
+/// Up to `limit` changes and as many decisions: what there is more of ends the page.
 fn tail_page(
     rows: &Connection,
     after: FeedToken,
@@ -68,57 +80,70 @@ fn tail_page(
     limit: u32,
 ) -> rusqlite::Result<FeedPage> {
     let mut entries = scopes::after(rows, after.driver_id, after.seq, limit + 1)?;
-    let more = entries.len() > limit as usize;
-    entries.truncate(limit as usize);
-    let next = match entries.last().filter(|_| more) {
+    let mut judged = intents::decided_after(rows, after.driver_id, after.seq, limit + 1)?;
+    let ends = [
+        last_of(&entries, limit, |entry| entry.seq),
+        last_of(&judged, limit, |judged| judged.decided_seq.unwrap_or(0)),
+    ];
+    let end = ends.into_iter().flatten().min();
+    if let Some(end) = end {
+        entries.retain(|entry| entry.seq <= end);
+        judged.retain(|judged| judged.decided_seq <= Some(end));
+    }
+    let next = match end {
         None => here.clone(),
-        Some(last) => FeedToken {
-            seq: last.seq,
-            event_id: outbox::event_id(rows, last.seq)?,
+        Some(seq) => FeedToken {
+            seq,
+            event_id: outbox::event_id(rows, seq)?,
             ..after
         },
     };
-    // Decisions between the two places: a page that is not complete leaves later ones to the next.
-    let judged = intents::decided_after(rows, after.driver_id, after.seq, u32::MAX)?;
     Ok(FeedPage {
         snapshot: false,
         items: items(rows, entries)?,
         at: next.seq,
         next: next.to_string(),
-        complete: !more,
+        complete: end.is_none(),
         judged: judged.into_iter().map(decided).collect(),
     })
 }
 
-/// Never complete: after its last page comes the tail from where it began.
+/// The place of the last one that has room on the page, when not all have.
+fn last_of<T>(found: &[T], limit: u32, place: impl Fn(&T) -> u64) -> Option<u64> {
+    let limit = limit as usize;
+    match found.len() > limit {
+        true => found.get(limit - 1).map(place),
+        false => None,
+    }
+}
+
+/// Never complete: after its last page comes the tail from where it began. The page it begins with tells what was decided
+/// since a place that a device can still have been at.
 fn snapshot_page(
     rows: &Connection,
     from: FeedToken,
     limit: u32,
-    begins: bool,
+    begins: Option<u64>,
 ) -> rusqlite::Result<FeedPage> {
-    let entries = scopes::present(rows, from.driver_id, from.snapshot_after, limit)?;
+    let since_ms = Timestamp::now().as_millisecond() - SHOWN_MS;
+    let entries = scopes::present(rows, from.driver_id, from.snapshot_after, since_ms, limit)?;
     let full = entries.len() == limit as usize;
+    let judged = match begins {
+        Some(since) => intents::decided_after(rows, from.driver_id, since, MAX_DECISIONS)?,
+        None => Vec::new(),
+    };
     let next = FeedToken {
         snapshot_after: entries.last().filter(|_| full).map(|last| last.order_id),
         ..from
     };
     Ok(FeedPage {
-        snapshot: begins,
+        snapshot: begins.is_some(),
         items: items(rows, entries)?,
         at: next.seq,
         next: next.to_string(),
         complete: false,
-        judged: match begins {
-            true => all_decided(rows, next.driver_id)?,
-            false => Vec::new(),
-        },
+        judged: judged.into_iter().map(decided).collect(),
     })
-}
-
-fn all_decided(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Judged>> {
-    let judged = intents::decided_after(rows, driver_id, 0, u32::MAX)?;
-    Ok(judged.into_iter().map(decided).collect())
 }
 
 fn items(rows: &Connection, entries: Vec<Entry>) -> rusqlite::Result<Vec<FeedItem>> {
