@@ -68,14 +68,20 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<Step, StoreError> {
-        self.hurry();
+        let in_a_hurry = self.hurry();
         let Some(place) = self.device.db.read(place).await? else {
             return Ok(Step::Idle);
         };
+        // Whether there is a network should be known at once, not when there is news or the owner's patience ends.
+        let known_to_be_online = self.device.status.contact().online && !in_a_hurry;
         let ask = Ask {
             after: place.after.clone(),
             limit: PAGE,
-            wait: self.wait,
+            wait: if known_to_be_online {
+                self.wait
+            } else {
+                Duration::ZERO
+            },
         };
         let asked = Instant::now();
         match self.owner.feed(&place.token, &ask).await {
@@ -88,11 +94,14 @@ impl Follower {
         }
     }
 
-    fn hurry(&mut self) {
+    /// True when somebody has said "now" since the last step.
+    fn hurry(&mut self) -> bool {
         let hurries = self.device.status.hurries();
-        if std::mem::replace(&mut self.hurries, hurries) != hurries {
+        let told = std::mem::replace(&mut self.hurries, hurries) != hurries;
+        if told {
             self.backoff.reset();
         }
+        told
     }
 
     async fn take(
