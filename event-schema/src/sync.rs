@@ -1,7 +1,7 @@
 //! What travels between a driver's device and orders-service: intents up, verdicts back, a feed of deliveries down.
 //!
 //! JSON over HTTP. It grows as events do: new fields are optional, an unknown word is no error. A device may have been
-//! away for months, so what the first one ever sent must be understood for ever; `fixtures/sync/` holds recordings.
+//! away for months, so what the first one ever sent must be understood for ever; `sync/` holds recordings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Intent {
     pub intent_id: IntentId,
     /// Its place among the intents of this incarnation: 1, 2, 3 …
     pub seq: u64,
-    /// The place of the one before it in its lane, if there is one: it is judged after that.
+    /// The place of the one before it in its lane, while that has no verdict: it is judged after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_seq: Option<u64>,
     /// The lane, which is the order it is about. Text, since a lane that is no order gets its verdict, too.
@@ -147,7 +147,7 @@ pub struct FeedPage {
     /// The place in the owner's log that the checkpoint is as of, once it is complete.
     pub at: u64,
     pub complete: bool,
-    /// Conflicts of this device's driver that are decided or not, and rejections: as rows of both sides.
+    /// What was decided about conflicts of this device's driver.
     #[serde(default)]
     pub judged: Vec<Judged>,
 }

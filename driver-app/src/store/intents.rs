@@ -103,8 +103,8 @@ pub fn insert(rows: &Connection, new: &NewIntent) -> rusqlite::Result<IntentId> 
 
 /// Every unanswered intent as it travels, oldest first, until `take` has enough.
 ///
-/// The one before it in its lane is the last that the owner has judged or will be asked about: one that was given up
-/// is passed over, so that its lane goes on.
+/// The one before it in its lane is the last that still has no verdict. One that was given up is passed over, so that its
+/// lane goes on; and so is one that was judged: the owner knows it, perhaps by the place it had in an earlier incarnation.
 pub fn waiting(
     rows: &Connection,
     mut take: impl FnMut(Intent) -> ControlFlow<()>,
@@ -113,7 +113,7 @@ pub fn waiting(
         "select intent_id, seq,
                 (select max(seq) from intents before
                  where before.order_id = it.order_id and before.seq < it.seq
-                   and before.incarnation = it.incarnation and before.state != 'gave_up'),
+                   and before.incarnation = it.incarnation and before.state in ('unsent', 'sent')),
                 order_id, kind, schema_version, arguments, base_version, seen, device_time_ms
          from intents it where state in ('unsent', 'sent') order by seq",
     )?;
