@@ -70,7 +70,8 @@ pub(super) async fn read(
     Path(id): Path<OrderId>,
     Query(HistoryQuery { cursor, limit }): Query<HistoryQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let after = cursor.map_or(0, |Cursor(version)| version);
+    let last = i64::MAX.unsigned_abs(); // whoever asks for what comes behind it gets nothing
+    let after = cursor.map_or(0, |Cursor(version)| version.min(last));
     let read = app.db.read(move |rows| {
         known(rows, id)?;
         Ok::<_, Problem>(history::list(rows, &id.to_string(), after, limit)?)

@@ -142,7 +142,9 @@ impl From<UploadError> for Problem {
             forked @ UploadError::Forked { .. } => {
                 Self::new(codes::INCARNATION_FORKED, forked.to_string())
             }
-            UploadError::OutOfOrder => Self::field(kit::INVALID_BODY, "intents", error.to_string()),
+            UploadError::OutOfOrder | UploadError::NoPlace { .. } => {
+                Self::field(kit::INVALID_BODY, "intents", error.to_string())
+            }
             UploadError::Database(error) => error.into(),
         }
     }

@@ -25,6 +25,8 @@ pub enum UploadError {
     Forked { place: u64 },
     #[error("the places of its intents do not ascend")]
     OutOfOrder,
+    #[error("place {place} is none: places begin at 1")]
+    NoPlace { place: u64 },
     #[error("the orders cannot be read")]
     Database(#[from] rusqlite::Error),
 }
@@ -102,6 +104,9 @@ impl Bench<'_> {
             return Err(UploadError::OutOfOrder);
         }
         for intent in intents {
+            if intent.seq == 0 || intent.seq > intents::LAST_PLACE {
+                return Err(UploadError::NoPlace { place: intent.seq });
+            }
             let known = intents::at(self.tx, self.device_id, self.incarnation, intent.seq)?;
             if known.is_some_and(|known| known != intent.intent_id) {
                 return Err(UploadError::Forked { place: intent.seq });
