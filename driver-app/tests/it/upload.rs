@@ -294,6 +294,21 @@ async fn what_is_so_already_leaves_quietly_and_what_was_never_possible_is_a_row(
     );
 }
 
+/// The owner may know it by a place of an earlier incarnation, and would wait for this one's for ever.
+#[tokio::test]
+async fn an_intent_waits_for_none_that_has_its_verdict() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    world.send_all().await;
+    world.delivers(order).await;
+    world.send_all().await;
+    let upload = world.owner.truth().uploads.last().unwrap().clone();
+    let [delivery] = &upload.intents[..] else {
+        panic!("{upload:?}")
+    };
+    assert_eq!((delivery.seq, delivery.after_seq), (2, None));
+}
+
 #[tokio::test]
 async fn an_intent_says_what_the_driver_had_seen() {
     let (mut world, [order]) = World::with_deliveries().await;

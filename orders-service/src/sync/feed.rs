@@ -62,6 +62,7 @@ fn is_on_the_log(
     head: u64,
     tail: u64,
 ) -> rusqlite::Result<bool> {
+    // Nothing is asked about a place that cannot be: a device may send any number.
     let near = place.seq <= head && head - place.seq <= tail;
     if !near {
         return Ok(false);

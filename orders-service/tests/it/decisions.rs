@@ -334,6 +334,22 @@ async fn nobody_decides_about_another_drivers_conflict() {
 }
 
 #[tokio::test]
+async fn not_even_the_driver_who_has_the_order_now_decides_about_the_one_who_had_it() {
+    let world = World::start(FakeUsers::Know).await;
+    let (mia, mut device) = world.mia().await;
+    let (noor, mut noors) = world.mia().await;
+    let order = world.assigned(&mia).await;
+    world.assign(&order, &noor).await;
+    let conflict = device.want("pick_up", &order, json!({})).await;
+    assert_eq!(said(&conflict), "conflict another_driver");
+    let word = json!({"intent_id": conflict["intent_id"], "decision": "accepted"});
+    let verdict = noors.want("decide_conflict", &order, word.clone()).await;
+    assert_eq!(said(&verdict), "rejected conflict_not_found");
+    let own = device.want("decide_conflict", &order, word).await;
+    assert_eq!(said(&own), "applied");
+}
+
+#[tokio::test]
 async fn intents_are_listed_by_verdict_and_driver_page_by_page() {
     let scene = Scene::begin().await;
     let (noor, mut noors) = scene.world.mia().await;

@@ -203,6 +203,7 @@ async fn a_place_on_a_line_of_events_that_has_ended_begins_a_snapshot() {
         format!("f1.{}.{head}.{other}", words[1]),
         format!("f1.{}.{}.{}", words[1], head - 1, words[3]),
         format!("f1.{}.{}.{}", words[1], head + 7, words[3]),
+        format!("f1.{}.{}.{other}", words[1], u64::MAX),
         format!("f1.{}.{head}.-", words[1]),
         format!("f1.{}.0.{}", words[1], words[3]),
         format!("s1.{}.{head}.{other}.{}", words[1], OrderId::new()),

@@ -246,6 +246,9 @@ async fn an_intent_waits_for_the_one_before_it_in_its_lane() {
     let deliver = but(device.intent("deliver", &order, json!({})), "after_seq", 1);
     let early = device.verdicts(std::slice::from_ref(&deliver)).await;
     assert_eq!(said(&early[0]), "retry_later out_of_order");
+    let never = but(deliver.clone(), "after_seq", u64::MAX);
+    let never = device.verdicts(&[never]).await;
+    assert_eq!(said(&never[0]), "retry_later out_of_order");
     assert_eq!(world.stands(&order).await, "assigned 2");
     let words: Vec<_> = device
         .verdicts(&[pick_up, deliver])
@@ -374,6 +377,8 @@ async fn an_upload_that_is_none_is_refused_as_a_whole() {
     for (field, value) in [
         ("intent_id", json!("7")),
         ("seq", json!(-1)),
+        ("seq", json!(0)),
+        ("seq", json!(u64::MAX)),
         ("seq", json!("1")),
         ("order_id", json!(null)),
         ("base_version", json!(0)),
