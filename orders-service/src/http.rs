@@ -20,6 +20,7 @@ use crate::domain::{
     Gone, InvalidAmount, InvalidCurrency, InvalidDriverName, InvalidNote, Refusal, UnknownStatus,
 };
 use crate::events::MakeError;
+use crate::sync::Turns;
 use crate::user_api::{Unavailable, UserApi};
 
 /// What the handlers work with.
@@ -29,6 +30,7 @@ struct App {
     user_api: UserApi,
     composer: Composer,
     feed_tail: u64,
+    turns: Turns,
 }
 
 /// A body without a word: `{}`. Every POST has one, so that no page of a foreign site can send it.
@@ -69,6 +71,7 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
             user_api,
             composer,
             feed_tail,
+            turns: Turns::default(),
         })
 }
 

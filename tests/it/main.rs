@@ -17,6 +17,7 @@ mod drivers;
 mod forks;
 mod guard;
 mod hostile;
+mod hostile_devices;
 mod house;
 mod kills;
 mod ledger;
