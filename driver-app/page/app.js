@@ -471,7 +471,7 @@ function showDelivery(card, delivery) {
   write(field(card, 'amount'), money(delivery.amount_minor, delivery.currency));
   write(field(card, 'since'), `${isFinished(delivery) ? '' : 'since '}${moment(delivery.changed_at_ms)}`);
   writeOrHide(field(card, 'problems'), delivery.problems ? many(delivery.problems, 'problem reported', 'problems reported') : '');
-  writeOrHide(field(card, 'note'), delivery.note ?? delivery.cancel_reason ?? '');
+  writeOrHide(field(card, 'note'), delivery.note ?? plain(delivery.cancel_reason ?? ''));
   const pending = field(card, 'pending');
   keyed(pending, delivery.pending, intent => intent.intent_id, 'intent', showIntent);
   hide(pending, delivery.pending.length === 0);
@@ -533,7 +533,7 @@ function showConflict(card, conflict) {
   write(field(card, 'mine'), youDid(conflict));
   writeOrHide(field(card, 'mine-note'), conflict.note ?? '');
   write(field(card, 'theirs'), theirVersion(conflict.current));
-  writeOrHide(field(card, 'theirs-note'), conflict.current?.cancel_reason ?? conflict.current?.note ?? '');
+  writeOrHide(field(card, 'theirs-note'), conflict.current?.cancel_reason ? plain(conflict.current.cancel_reason) : conflict.current?.note ?? '');
   writeOrHide(field(card, 'detail'), conflict.detail ?? '');
   showDecision(card, conflict);
   showBusy(card, conflict.intent_id);

@@ -35,7 +35,7 @@ const PURPOSE: &str = "Runs on a driver's device: shows their deliveries and tak
 
 /// Open to whoever is at the device: it is theirs, and has no other users.
 pub fn routes(device: Device, owner: Arc<dyn Owner>, stop: Stop) -> Routes {
-    let routes = Routes::new("driver-app", PURPOSE)
+    Routes::new("driver-app", PURPOSE)
         .problems(codes::ALL)
         .routes(routes!(state::read))
         .routes(routes!(enrolment::enrol))
@@ -49,31 +49,14 @@ pub fn routes(device: Device, owner: Arc<dyn Owner>, stop: Stop) -> Routes {
         .routes(routes!(page::index))
         .routes(routes!(page::script))
         .routes(routes!(page::style))
-        .routes(routes!(page::icon));
-    OPEN.iter()
-        .fold(routes, |routes, path| routes.open(path))
+        .routes(routes!(page::icon))
+        .for_everybody()
         .with_state(App {
             device,
             owner,
             stop,
         })
 }
-
-const OPEN: [&str; 13] = [
-    "/",
-    "/app.js",
-    "/app.css",
-    "/icon.svg",
-    "/api/state",
-    "/api/enrol",
-    "/api/sync",
-    "/api/deliveries/{id}/pick_up",
-    "/api/deliveries/{id}/deliver",
-    "/api/deliveries/{id}/report_problem",
-    "/api/conflicts/{id}/decide",
-    "/api/refused/{id}/dismiss",
-    "/api/refused/{id}/retry",
-];
 
 /// A body that says nothing but that its sender may send JSON, which a foreign page may not.
 #[derive(Deserialize, ToSchema)]

@@ -1,7 +1,7 @@
 //! What travels between a driver's device and orders-service: intents up, verdicts back, a feed of deliveries down.
 //!
 //! JSON over HTTP. It grows as events do: new fields are optional, an unknown word is no error. A device may have been
-//! away for months, so what the first one ever sent must be understood for ever; `fixtures/sync/` holds recordings.
+//! away for months, so what the first one ever sent must be understood for ever; `sync/` beside this crate's sources holds recordings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,9 @@ pub struct Intent {
     /// `pick_up`, `deliver`, `report_problem`, `decide_conflict`.
     pub kind: String,
     /// Of the arguments.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64, minimum = 0, maximum = 4294967295u64))]
     pub schema_version: u32,
-    /// A JSON object; what belongs in it depends on kind and schema version.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    /// A JSON object; what belongs in it depends on kind and schema version. Anything else gets its verdict, too.
     pub arguments: serde_json::Value,
     /// The order's version that the driver had seen.
     pub base_version: Version,
@@ -147,7 +147,7 @@ pub struct FeedPage {
     /// The place in the owner's log that the checkpoint is as of, once it is complete.
     pub at: u64,
     pub complete: bool,
-    /// Conflicts of this device's driver that are decided or not, and rejections: as rows of both sides.
+    /// What was decided about this driver's intents in conflict, by whomever.
     #[serde(default)]
     pub judged: Vec<Judged>,
 }

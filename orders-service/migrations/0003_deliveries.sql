@@ -19,6 +19,11 @@ create table history (
     primary key (aggregate, version)
 ) strict, without rowid;
 
+-- What was placed before there was this table.
+insert into history (aggregate, version, seq)
+  select json_extract(cast(envelope as text), '$.subject'), json_extract(cast(envelope as text), '$.data.version'), seq
+  from relay_outbox where json_extract(cast(envelope as text), '$.subject') in (select id from orders);
+
 create table drivers (
     id             text    primary key,
     name           text    not null,
@@ -50,7 +55,6 @@ create table scopes (
 ) strict, without rowid;
 
 create unique index scopes_by_place on scopes (driver_id, seq, order_id);
-create index scopes_gone on scopes (seq) where gone;
 
 -- Every intent that was judged, once. What a device sends twice is answered from here.
 create table intents (
@@ -76,7 +80,10 @@ create table intents (
 
 -- Two intents at one place: somebody copied the device.
 create unique index intents_by_place on intents (device_id, incarnation, place);
-create index intents_by_verdict on intents (verdict, id);
+create unique index intents_by_seq on intents (seq);
+create index intents_by_driver on intents (driver_id, seq);
+create index intents_by_verdict on intents (verdict, seq);
+create index intents_open on intents (seq) where verdict = 'conflict' and (decision is null or decision = 'insisted');
 create index intents_decided on intents (driver_id, decided_seq) where decided_seq is not null;
 
 -- One-time codes with which a device gets its token. They live for minutes and are not in the log.

@@ -44,7 +44,7 @@ pub fn make(tx: &Tx<'_>, event: impl Into<OwnEvent>) -> Result<u64, MakeError> {
         event_type: event.event_type(),
         aggregate: event.aggregate(),
         data: event,
-        sealed: token_hash.as_ref().map(seal),
+        sealed: token_hash.as_deref().map(seal),
         decode: OrderEvent::decode,
     })?;
     let at_ms = event.at_ms().unwrap_or_default(); // what is made now says when
@@ -72,8 +72,8 @@ pub fn fold() -> Fold {
     })
 }
 
-fn seal(token_hash: &String) -> Vec<u8> {
-    let token_hash = token_hash.clone();
+fn seal(token_hash: &str) -> Vec<u8> {
+    let token_hash = token_hash.to_owned();
     serde_json::to_vec(&Sealed { token_hash }).expect("a text is JSON")
 }
 

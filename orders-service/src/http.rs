@@ -8,10 +8,15 @@ mod intents;
 mod orders;
 mod sync;
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use relay::{Consumer, Database, chain};
 use serde::Deserialize;
 use service_kit::{Problem, Routes, routes};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use crate::composition::Composer;
@@ -30,13 +35,35 @@ struct App {
     user_api: UserApi,
     composer: Composer,
     feed_tail: u64,
+    /// Of drivers who send at the moment.
     turns: Turns,
+    /// Places for devices that wait for news.
+    waiting: Arc<Semaphore>,
 }
 
 /// A body without a word: `{}`. Every POST has one, so that no page of a foreign site can send it.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
+
+/// A number that counts from 1 and fits into a row, as a cursor names one.
+#[derive(Clone, Copy, Debug)]
+struct Place(u64);
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let place: i64 = text.parse().map_err(|_| ())?;
+        u64::try_from(place).map(Self).map_err(|_| ())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// What this service is for, to a reader of its documentation.
 const PURPOSE: &str = "Owns orders, their delivery and the drivers: places, assigns, cancels and shows orders, judges what drivers' devices want, and tells the other services through stream ORDERS. Operators may do everything but what is a device's, other services may read orders, a device reaches its own driver's deliveries.";
@@ -72,12 +99,13 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
             composer,
             feed_tail,
             turns: Turns::default(),
+            waiting: Arc::new(Semaphore::new(sync::MAX_WAITING)),
         })
 }
 
 /// To a device that may come no more: what it knows of deliveries is to go.
 pub(crate) fn revoked() -> Problem {
-    let detail = "the driver or this device was revoked; what was not sent yet stays on the device, and an operator can enrol it again";
+    let detail = "the driver or this device was revoked; what was not sent yet stays on the device. A device can be enrolled again, a driver cannot";
     Problem::new(codes::REVOKED, detail)
 }
 

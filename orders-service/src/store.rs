@@ -6,9 +6,10 @@ pub mod intents;
 pub mod orders;
 pub mod scopes;
 
-use event_schema::OrderEvent;
+use event_schema::{CancelReason, OrderEvent};
 use relay::rusqlite::{self, Connection};
 
+use crate::cache::users;
 use crate::events::OwnEvent;
 
 /// Why the database did not take a change. From the log only: what is changed here was just read.
@@ -73,6 +74,11 @@ fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> Result<usize
         _ => orders::touch(rows, &order_id, event.version(), event.at_ms()),
     };
     let changed = changed?;
+    if let OrderEvent::Cancelled(cancelled) = event
+        && cancelled.reason == CancelReason::UserDeleted
+    {
+        users::remember_deleted_of_order(rows, cancelled.order_id)?; // a log that comes home brings the answer, not the question
+    }
     scopes::follow(rows, &order_id, before, seq)?;
     intents::answer(rows, event, seq)?;
     Ok(changed)

@@ -11,7 +11,7 @@ use relay::rusqlite::{self, Connection};
 use crate::cache::users;
 use crate::domain::Order;
 
-pub use feed::{DEFAULT_TAIL, forget_some, page};
+pub use feed::{DEFAULT_TAIL, page};
 pub use intents::{UploadError, receive};
 pub use token::{FeedToken, InvalidToken};
 pub use turns::{Turn, Turns};

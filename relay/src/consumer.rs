@@ -174,6 +174,16 @@ impl Consumer {
         self.rebuild_wanted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it emits, so that what it does is told by this service's own log.
+    pub fn is_reaction(&self) -> bool {
+        self.emits
+    }
+
+    /// Whether it keeps a copy of what its producer shares. A reaction does not.
+    pub fn keeps_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// Whether it was told how to load a snapshot, and whom to ask for one.
     pub fn can_rebuild(&self) -> bool {
         self.cache.is_some() && self.producer.is_some()

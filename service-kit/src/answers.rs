@@ -35,11 +35,17 @@ struct Owner {
 #[serde(deny_unknown_fields)]
 struct At {
     /// The number of the last event that the asker has applied. Together with `id`, or not at all.
-    seq: Option<u64>,
+    #[param(value_type = Option<u64>)]
+    seq: Option<Place>,
     /// The id of that event.
     #[param(value_type = Option<String>, format = Uuid)]
     id: Option<EventId>,
 }
+
+/// The number of an event, as a database can hold it.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+struct Place(u64);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -109,7 +115,7 @@ async fn snapshot(
 async fn holds(
     _: OtherService,
     State(owner): State<Owner>,
-    Path(seq): Path<u64>,
+    Path(Place(seq)): Path<Place>,
     Query(Event { id }): Query<Event>,
 ) -> Result<Json<Held>, Problem> {
     let holds = owner.answers.holds(Position { seq, id }).await;
@@ -144,10 +150,21 @@ fn not_open(error: LogError) -> Problem {
     Problem::new(codes::NOT_OPEN, chain(&error)).retry_later()
 }
 
+impl TryFrom<u64> for Place {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        match i64::try_from(number) {
+            Ok(_) => Ok(Self(number)),
+            Err(_) => Err(format!("a number too large, expected at most {}", i64::MAX)),
+        }
+    }
+}
+
 impl At {
     fn position(self) -> Result<Option<Position>, Problem> {
         match (self.seq, self.id) {
-            (Some(seq), Some(id)) => Ok(Some(Position { seq, id })),
+            (Some(Place(seq)), Some(id)) => Ok(Some(Position { seq, id })),
             (None, None) => Ok(None),
             (seq, _) => Err(Problem::field(
                 codes::INVALID_QUERY,

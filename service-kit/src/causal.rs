@@ -139,7 +139,9 @@ fn sources(monitor: &Monitor, place: &Place) -> Result<Vec<Source>, Problem> {
     }
     let mut known = vec![own];
     for (name, stream, status) in monitor.consumers() {
-        let stream = stream.to_lowercase();
+        let Some(stream) = stream.map(str::to_lowercase) else {
+            continue;
+        };
         if stream == place.stream {
             found.push(source(By::Consumer(name, status.clone())));
         }

@@ -19,8 +19,12 @@ pub struct Monitor {
     recorder: Arc<PrometheusRecorder>,
 }
 
-/// A consumer's name, its stream, and how it fares.
-type Watched = (&'static str, &'static str, watch::Receiver<ConsumerStatus>);
+/// A consumer's name, the stream that reads may wait for it to have seen, and how it fares.
+type Watched = (
+    &'static str,
+    Option<&'static str>,
+    watch::Receiver<ConsumerStatus>,
+);
 
 /// One request, answered.
 pub(crate) struct Seen<'a> {
@@ -118,7 +122,13 @@ impl Monitor {
         stream: &'static str,
         status: watch::Receiver<ConsumerStatus>,
     ) {
-        self.consumers.push((name, stream, status));
+        self.consumers.push((name, Some(stream), status));
+    }
+
+    /// A consumer that emits. No read waits for it: what it does is told by this service's own log, and it may have to
+    /// wait for a person where a cache goes on.
+    pub fn watch_reaction(&mut self, name: &'static str, status: watch::Receiver<ConsumerStatus>) {
+        self.consumers.push((name, None, status));
     }
 
     pub(crate) fn consumers(&self) -> &[Watched] {

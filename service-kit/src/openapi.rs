@@ -48,13 +48,14 @@ impl Document {
         });
         let mut guards = Guards {
             open: routes.open.iter().map(|path| (*path).to_owned()).collect(),
+            everybody: routes.everybody,
             ..Guards::default()
         };
         let paths = json["paths"].as_object_mut();
         for (path, item) in paths.into_iter().flatten() {
             let methods = operations(item).map(|(method, operation)| {
                 let schemes = schemes(operation);
-                let open = routes.open.contains(&path.as_str());
+                let open = routes.everybody || routes.open.contains(&path.as_str());
                 assert!(
                     open == schemes.is_empty(),
                     "{method} {path}: `security` or `open`, one of them"
@@ -137,6 +138,10 @@ fn of_its_shape(operation: &Map<String, Value>, method: &Method, schemes: &[Stri
         let mut parameters = parameters.into_iter().flatten();
         parameters.any(|of| of["in"] == place && name.is_none_or(|name| of["name"] == name))
     };
+    let must_match = parameters
+        .into_iter()
+        .flatten()
+        .any(|of| of["name"] == "If-Match" && of["required"] == true);
     let mut all = vec![
         codes::FOREIGN_HOST,
         codes::RATE_LIMITED,
@@ -156,6 +161,7 @@ fn of_its_shape(operation: &Map<String, Value>, method: &Method, schemes: &[Stri
             has("header", Some("If-Match")),
             &[codes::INVALID_IF_MATCH, codes::VERSION_MISMATCH],
         ),
+        (must_match, &[codes::PRECONDITION_REQUIRED]),
         (operation.contains_key("requestBody"), &codes::OF_BODIES),
         (*method != Method::GET, &codes::OF_WRITES),
     ];

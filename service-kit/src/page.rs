@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub struct Page<T> {
     pub items: Vec<T>,
     /// To be sent back as `cursor`; null on the last page.
-    #[schema(example = "c1.0191d1a0-0000-7000-8000-000000000000")]
+    #[schema(required = true, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
     pub next_cursor: Option<String>,
 }
 

@@ -15,6 +15,7 @@ pub struct Routes<S = ()> {
     pub(crate) name: &'static str,
     pub(crate) purpose: &'static str,
     pub(crate) open: Vec<&'static str>,
+    pub(crate) everybody: bool,
     pub(crate) codes: Vec<Code>,
 }
 
@@ -26,6 +27,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             name,
             purpose,
             open: Vec::new(),
+            everybody: false,
             codes: Vec::new(),
         }
     }
@@ -49,6 +51,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// Whoever reaches the program may do everything, as on a device that has one user. Then no handler has `security`.
+    #[must_use]
+    pub fn for_everybody(mut self) -> Self {
+        self.everybody = true;
+        self
+    }
+
     /// The registry of the service's own codes: `codes::ALL`. A code that is in no registry cannot be answered.
     #[must_use]
     pub fn problems(mut self, registry: &'static [Code]) -> Self {
@@ -62,6 +71,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             name: self.name,
             purpose: self.purpose,
             open: self.open,
+            everybody: self.everybody,
             codes: self.codes,
         }
     }

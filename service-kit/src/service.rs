@@ -92,8 +92,11 @@ impl Service {
     where
         C: Connect,
     {
-        self.monitor
-            .watch_consumer(consumer.name(), consumer.stream(), consumer.status());
+        let (name, status) = (consumer.name(), consumer.status());
+        match consumer.is_reaction() {
+            true => self.monitor.watch_reaction(name, status),
+            false => self.monitor.watch_consumer(name, consumer.stream(), status),
+        }
         self.consumers.push(consumer.clone());
         let (db, stop) = (self.db.clone(), self.background.clone());
         self.tasks

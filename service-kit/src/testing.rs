@@ -25,18 +25,23 @@ use crate::{Access, Caller, Enrolled, Monitor, Problem, Routes, TokenHash};
 #[derive(Clone)]
 pub struct TestApi {
     api: Router,
-    token: Option<&'static str>,
+    token: Option<String>,
 }
 
 /// Operator `tester`.
 pub const OPERATOR: &str = "fho_an-operator-of-the-tests";
 /// Service `tester`.
 pub const SERVICE: &str = "fhs_a-service-of-the-tests";
-/// Device `device-1` of driver `driver-1`.
+/// Device [`DEVICE_ID`] of driver [`DRIVER_ID`].
 pub const DEVICE: &str = "fhd_a-device-of-the-tests";
+/// Ids as services draw them: one that is no UUID would be a fault of the service's own table.
+pub const DEVICE_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed01";
+pub const DRIVER_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed02";
 
-/// Knows the three above.
-struct Testers;
+/// Knows the three above, and whom the service itself knows.
+struct Testers {
+    beside: Option<Arc<dyn Enrolled>>,
+}
 
 /// What came back.
 #[derive(Debug)]
@@ -53,8 +58,8 @@ impl Enrolled for Testers {
     fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
         let tester = || "tester".to_owned();
         let device = Caller::Device {
-            device_id: "device-1".to_owned(),
-            driver_id: "driver-1".to_owned(),
+            device_id: DEVICE_ID.to_owned(),
+            driver_id: DRIVER_ID.to_owned(),
         };
         let known = [
             (OPERATOR, Caller::Operator(tester())),
@@ -63,13 +68,22 @@ impl Enrolled for Testers {
         ];
         let mut known = known.into_iter();
         let found = known.find(|(of, _)| TokenHash::of(of) == token);
-        async { Ok(found.map(|(_, caller)| caller)) }.boxed()
+        match (found, &self.beside) {
+            (None, Some(beside)) => beside.find(token),
+            (found, _) => async { Ok(found.map(|(_, caller)| caller)) }.boxed(),
+        }
     }
 }
 
 /// Lets in who sends one of the tokens above.
 pub fn access() -> Access {
-    Access::nobody().enrolled(Some(Arc::new(Testers)))
+    Access::nobody().enrolled(Some(Arc::new(Testers { beside: None })))
+}
+
+/// And whoever the service's own database knows.
+pub fn access_beside(known: Arc<dyn Enrolled>) -> Access {
+    let beside = Some(known);
+    Access::nobody().enrolled(Some(Arc::new(Testers { beside })))
 }
 
 impl TestApi {
@@ -79,14 +93,14 @@ impl TestApi {
     }
 
     pub fn new(api: Router) -> Self {
-        let token = Some(OPERATOR);
+        let token = Some(OPERATOR.to_owned());
         Self { api, token }
     }
 
     /// The same API, called with this token, or with none.
     #[must_use]
-    pub fn sending(&self, token: impl Into<Option<&'static str>>) -> Self {
-        let token = token.into();
+    pub fn sending<'a>(&self, token: impl Into<Option<&'a str>>) -> Self {
+        let token = token.into().map(str::to_owned);
         Self {
             token,
             ..self.clone()
@@ -109,7 +123,7 @@ impl TestApi {
 
     pub async fn send(&self, request: axum::http::Result<Request<Body>>) -> Answer {
         let mut request = request.expect("a test makes valid requests");
-        if let (Some(token), None) = (self.token, request.headers().get(AUTHORIZATION)) {
+        if let (Some(token), None) = (&self.token, request.headers().get(AUTHORIZATION)) {
             let header = HeaderValue::try_from(format!("Bearer {token}"));
             let header = header.expect("a token fits into a header");
             request.headers_mut().insert(AUTHORIZATION, header);

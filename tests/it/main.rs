@@ -5,16 +5,20 @@
     reason = "a test prints its seed and what it counted"
 )]
 
+mod access;
 mod applied;
 mod broker;
 mod canaries;
+mod causal;
 mod clients;
 mod conflicts;
 mod databases;
 mod days;
 mod disk;
 mod drivers;
+mod footprint;
 mod forks;
+mod fuzz;
 mod guard;
 mod hostile;
 mod hostile_devices;
@@ -28,6 +32,7 @@ mod old_streams;
 mod older;
 mod operators;
 mod owner;
+mod page;
 mod page_states;
 mod poison;
 mod power_cuts;

@@ -58,6 +58,7 @@ pub mod paths;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod schemathesis;
 pub mod services;
 pub mod switch;
 pub mod wire;

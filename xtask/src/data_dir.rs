@@ -20,13 +20,17 @@ pub(crate) struct DataDir {
 }
 
 /// Everything we make in it. Reset deletes these and no others.
-const OURS: [&str; 7] = [
+const OURS: [&str; 11] = [
     "databases",
     "broker",
     "logs",
     "credentials.env",
     "user-service",
     "orders-service",
+    "driver-1",
+    "driver-2",
+    "driver-1.offline",
+    "driver-2.offline",
     LOCK,
 ];
 const LOCK: &str = "up.lock";
@@ -106,6 +110,11 @@ impl DataDir {
 
     pub(crate) fn credentials(&self) -> PathBuf {
         self.path.join("credentials.env")
+    }
+
+    /// While it lies there, this device has no network.
+    pub(crate) fn offline_file(&self, device: &str) -> PathBuf {
+        self.path.join(format!("{device}.offline"))
     }
 
     /// The logs of the run before are kept once more, under `NAME.1`, so that they do not grow for ever.
@@ -269,10 +278,19 @@ mod tests {
         let data = folder.path().join("data");
         drop(DataDir::open(&data).unwrap());
         fs::write(data.join("databases/user-service.db"), "x").unwrap();
+        for ours in [
+            "driver-1",
+            "driver-2",
+            "driver-1.offline",
+            "driver-2.offline",
+        ] {
+            fs::write(data.join(ours), "").unwrap();
+        }
         fs::write(data.join("notes.txt"), "mine").unwrap();
         assert!(delete(&data).unwrap());
+        let left: Vec<_> = fs::read_dir(&data).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(fs::read_to_string(data.join("notes.txt")).unwrap(), "mine");
-        assert!(!data.join("databases").exists());
 
         fs::remove_file(data.join("notes.txt")).unwrap();
         assert!(!delete(&data).unwrap(), "nothing of ours is left");

@@ -6,9 +6,8 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use freehold_tests::browser::Found;
 use freehold_tests::cargo::cargo;
-use freehold_tests::{broker, browser, services};
+use freehold_tests::{broker, browser, schemathesis, services};
 
 use crate::console::{Console, human};
 
@@ -17,7 +16,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let console = Console::on_stdout();
     let mut steps = Vec::new();
     let mut counts = Counts::default();
-    let mut pages = BrowserTests::default();
+    let mut extras = Extras::default();
     steps.push(step(
         &console,
         "broker",
@@ -28,7 +27,13 @@ pub(crate) fn run() -> Result<ExitCode> {
         &console,
         "browser",
         "find or install Chromium",
-        || find_browser(&console, &mut pages),
+        || find_browser(&console, &mut extras.pages),
+    ));
+    steps.push(step(
+        &console,
+        "fuzz",
+        "find or install schemathesis",
+        || find_schemathesis(&console, &mut extras.fuzz),
     ));
     steps.push(step(&console, "format", "cargo fmt --all --check", || {
         quiet(&["fmt", "--all", "--check"])
@@ -46,9 +51,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         || services::binaries().map(|_| true),
     ));
     steps.push(step(&console, "tests", "cargo test --workspace", || {
-        tests(&console, &pages, &mut counts)
+        tests(&console, &extras, &mut counts)
     }));
-    summary(&console, &steps, &pages, &counts);
+    summary(&console, &steps, &extras, &counts);
     let all_good = steps.iter().all(|step| step.passed);
     Ok(if all_good {
         ExitCode::SUCCESS
@@ -100,50 +105,75 @@ fn find_broker(console: &Console) -> Result<bool> {
 }
 
 /// A machine without a browser passes; the summary says what was not tested there.
-fn find_browser(console: &Console, pages: &mut BrowserTests) -> Result<bool> {
+fn find_browser(console: &Console, pages: &mut Extra) -> Result<bool> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let say = |line: &str| console.line(line);
     let found = runtime.block_on(browser::find_or_install(&say));
-    *pages = BrowserTests::of(found.as_ref());
+    *pages = Extra::of(match &found {
+        Ok(browser::Found::Here(_)) => Ok(()),
+        Ok(browser::Found::Missing(reason)) => Err(reason.clone()),
+        Err(error) => Err(format!("{error:#}")),
+    });
     match found? {
-        Found::Here(programs) => console.line(&format!(
+        browser::Found::Here(programs) => console.line(&format!(
             "{} at {}",
             programs.version,
             programs.chromium.display()
         )),
-        Found::Missing(_) => console.line(&pages.to_string()),
+        browser::Found::Missing(_) => console.line(&format!("browser tests: {pages}")),
     }
     Ok(true)
 }
 
-/// Whether the tests that look at pages run, and if not, why.
+/// The same holds for a machine without Python or the registry of its packages.
+fn find_schemathesis(console: &Console, fuzz: &mut Extra) -> Result<bool> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let say = |line: &str| console.line(line);
+    let found = runtime.block_on(schemathesis::find_or_install(&say));
+    *fuzz = Extra::of(match &found {
+        Ok(schemathesis::Found::Here(_)) => Ok(()),
+        Ok(schemathesis::Found::Missing(reason)) => Err(reason.clone()),
+        Err(error) => Err(format!("{error:#}")),
+    });
+    match found? {
+        schemathesis::Found::Here(program) => {
+            console.line(&format!("schemathesis at {}", program.display()));
+        }
+        schemathesis::Found::Missing(_) => console.line(&format!("fuzz tests: {fuzz}")),
+    }
+    Ok(true)
+}
+
+/// Whether tests run that need more than a compiler and a broker, and if not, why.
+#[derive(Debug, Default)]
+struct Extras {
+    pages: Extra,
+    fuzz: Extra,
+}
+
 #[derive(Debug, PartialEq, Eq)]
-enum BrowserTests {
+enum Extra {
     Run,
     Skipped(String),
 }
 
-impl BrowserTests {
-    fn of(found: Result<&Found, &anyhow::Error>) -> BrowserTests {
-        match found {
-            Ok(Found::Here(_)) => BrowserTests::Run,
-            Ok(Found::Missing(reason)) => BrowserTests::Skipped(reason.clone()),
-            Err(error) => BrowserTests::Skipped(format!("{error:#}")),
-        }
+impl Extra {
+    fn of(found: Result<(), String>) -> Extra {
+        found.map_or_else(Extra::Skipped, |()| Extra::Run)
     }
 }
 
-impl Default for BrowserTests {
-    fn default() -> BrowserTests {
-        BrowserTests::Skipped("nobody has looked for a browser".to_owned())
+impl Default for Extra {
+    fn default() -> Extra {
+        Extra::Skipped("nobody has looked for what they need".to_owned())
     }
 }
 
-impl fmt::Display for BrowserTests {
+impl fmt::Display for Extra {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BrowserTests::Run => write!(f, "browser tests: run"),
-            BrowserTests::Skipped(reason) => write!(f, "browser tests: SKIPPED ({reason})"),
+            Extra::Run => write!(f, "run"),
+            Extra::Skipped(reason) => write!(f, "SKIPPED ({reason})"),
         }
     }
 }
@@ -166,10 +196,13 @@ fn quiet(args: &[&str]) -> Result<bool> {
 }
 
 /// Passes every line on as it comes and counts on the way. Where the summary will say "run", a test that skips fails.
-fn tests(console: &Console, pages: &BrowserTests, counts: &mut Counts) -> Result<bool> {
+fn tests(console: &Console, extras: &Extras, counts: &mut Counts) -> Result<bool> {
     let mut command = cargo();
-    if *pages == BrowserTests::Run {
+    if extras.pages == Extra::Run {
         command.env(browser::BROWSER_TESTS, "required");
+    }
+    if extras.fuzz == Extra::Run {
+        command.env(schemathesis::FUZZ_TESTS, "required");
     }
     let mut child = command
         .args(["test", "--workspace", "--no-fail-fast"])
@@ -235,7 +268,7 @@ impl fmt::Display for Counts {
     }
 }
 
-fn summary(console: &Console, steps: &[Step], pages: &BrowserTests, counts: &Counts) {
+fn summary(console: &Console, steps: &[Step], extras: &Extras, counts: &Counts) {
     console.line("── summary");
     for step in steps {
         console.line(&format!(
@@ -245,7 +278,8 @@ fn summary(console: &Console, steps: &[Step], pages: &BrowserTests, counts: &Cou
             human(step.took)
         ));
     }
-    console.line(&format!("   {pages}"));
+    console.line(&format!("   browser tests: {}", extras.pages));
+    console.line(&format!("   fuzz tests: {}", extras.fuzz));
     if counts.ignored > 0 {
         console.line(&format!("   ignored tests: {}", counts.ignored));
     }
@@ -279,26 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_whether_pages_were_looked_at_and_if_not_why() {
-        let missing = Found::Missing("there is no Chromium on the PATH".to_owned());
+    fn the_summary_says_whether_more_was_tested_and_if_not_why() {
+        let missing = Extra::of(Err("there is no Chromium on the PATH".to_owned()));
         assert_eq!(
-            BrowserTests::of(Ok(&missing)).to_string(),
-            "browser tests: SKIPPED (there is no Chromium on the PATH)"
+            missing.to_string(),
+            "SKIPPED (there is no Chromium on the PATH)"
         );
-        let refused = anyhow::anyhow!("it does not run").context("FREEHOLD_CHROMIUM is no good");
-        assert_eq!(
-            BrowserTests::of(Err(&refused)).to_string(),
-            "browser tests: SKIPPED (FREEHOLD_CHROMIUM is no good: it does not run)"
-        );
-        let here = Found::Here(browser::Programs {
-            chromium: "/usr/bin/chromium".into(),
-            chromedriver: "/usr/bin/chromedriver".into(),
-            version: "Chromium 156".to_owned(),
-        });
-        assert_eq!(
-            BrowserTests::of(Ok(&here)).to_string(),
-            "browser tests: run"
-        );
+        assert_eq!(Extra::of(Ok(())).to_string(), "run");
+        assert!(Extra::default().to_string().starts_with("SKIPPED"));
     }
 
     #[test]

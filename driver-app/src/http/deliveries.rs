@@ -29,7 +29,7 @@ pub(super) struct Reported {
 /// Pick a delivery up
 #[utoipa::path(
     post, path = "/api/deliveries/{id}/pick_up", tag = "deliveries", request_body = Nothing,
-    params(("id" = OrderId, Path, description = "The delivery")),
+    params(("id" = inline(OrderId), Path, description = "The delivery")),
     responses((status = 202, description = "Written down; it is sent when it can be", body = Accepted)),
     extensions(("x-problems" = json!([codes::DELIVERY_NOT_FOUND.name(), codes::NOT_POSSIBLE_NOW.name(), codes::QUEUE_FULL.name()])))
 )]
@@ -44,7 +44,7 @@ pub(super) async fn pick_up(
 /// Deliver, with a note or without
 #[utoipa::path(
     post, path = "/api/deliveries/{id}/deliver", tag = "deliveries", request_body = Delivered,
-    params(("id" = OrderId, Path, description = "The delivery")),
+    params(("id" = inline(OrderId), Path, description = "The delivery")),
     responses((status = 202, description = "Written down; it is sent when it can be", body = Accepted)),
     extensions(("x-problems" = json!([codes::DELIVERY_NOT_FOUND.name(), codes::NOT_POSSIBLE_NOW.name(), codes::QUEUE_FULL.name(), codes::INVALID_NOTE.name()])))
 )]
@@ -60,7 +60,7 @@ pub(super) async fn deliver(
 /// Report what stands in the way
 #[utoipa::path(
     post, path = "/api/deliveries/{id}/report_problem", tag = "deliveries", request_body = Reported,
-    params(("id" = OrderId, Path, description = "The delivery")),
+    params(("id" = inline(OrderId), Path, description = "The delivery")),
     responses((status = 202, description = "Written down; it is sent when it can be", body = Accepted)),
     extensions(("x-problems" = json!([codes::DELIVERY_NOT_FOUND.name(), codes::NOT_POSSIBLE_NOW.name(), codes::QUEUE_FULL.name(), codes::INVALID_NOTE.name(), codes::INVALID_PROBLEM.name()])))
 )]

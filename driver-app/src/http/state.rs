@@ -26,10 +26,10 @@ pub const MAX_WAIT: Duration = Duration::from_secs(8);
 pub(super) struct Since {
     /// The `revision` that is known already: the answer waits for another one.
     after: Option<u64>,
-    /// For how long, in milliseconds.
+    /// For how long, in milliseconds; more than 8000 counts as 8000.
     #[serde(default)]
-    #[param(value_type = Option<u64>, minimum = 0, maximum = 8000, default = 0)]
-    wait_ms: u64,
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 4294967295u64, default = 0)]
+    wait_ms: u32,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -145,7 +145,12 @@ pub(super) async fn read(
     Query(Since { after, wait_ms }): Query<Since>,
 ) -> Result<impl IntoResponse, Problem> {
     if let Some(after) = after {
-        news(&app, after, Duration::from_millis(wait_ms).min(MAX_WAIT)).await;
+        news(
+            &app,
+            after,
+            Duration::from_millis(wait_ms.into()).min(MAX_WAIT),
+        )
+        .await;
     }
     // Before the look: what changes meanwhile is news for the next question.
     let revision = *app.device.status().revision().borrow();

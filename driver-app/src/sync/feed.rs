@@ -35,8 +35,6 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 struct Place {
     token: String,
     after: Option<String>,
-    /// There are pages of a checkpoint that wait for its end: no news would be no reason to wait.
-    amid_checkpoint: bool,
 }
 
 /// What became of a page.
@@ -70,16 +68,19 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<Step, StoreError> {
-        self.hurry();
+        let in_a_hurry = self.hurry();
         let Some(place) = self.device.db.read(place).await? else {
             return Ok(Step::Idle);
         };
+        // Whether there is a network should be known at once, not when there is news or the owner's patience ends.
+        let known_to_be_online = self.device.status.contact().online && !in_a_hurry;
         let ask = Ask {
             after: place.after.clone(),
             limit: PAGE,
-            wait: match place.amid_checkpoint {
-                true => Duration::ZERO,
-                false => self.wait,
+            wait: if known_to_be_online {
+                self.wait
+            } else {
+                Duration::ZERO
             },
         };
         let asked = Instant::now();
@@ -93,11 +94,14 @@ impl Follower {
         }
     }
 
-    fn hurry(&mut self) {
+    /// True when somebody has said "now" since the last step.
+    fn hurry(&mut self) -> bool {
         let hurries = self.device.status.hurries();
-        if std::mem::replace(&mut self.hurries, hurries) != hurries {
+        let told = std::mem::replace(&mut self.hurries, hurries) != hurries;
+        if told {
             self.backoff.reset();
         }
+        told
     }
 
     async fn take(
@@ -161,12 +165,8 @@ fn place(rows: &Connection) -> rusqlite::Result<Option<Place>> {
     let Some(token) = identity.pass().map(str::to_owned) else {
         return Ok(None);
     };
-    let staged = store::deliveries::staged_next(rows)?;
-    Ok(Some(Place {
-        token,
-        amid_checkpoint: staged.is_some(),
-        after: staged.or(identity.feed_token),
-    }))
+    let after = store::deliveries::staged_next(rows)?.or(identity.feed_token);
+    Ok(Some(Place { token, after }))
 }
 
 /// More is to come, from where this page came from.

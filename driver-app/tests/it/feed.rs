@@ -1,7 +1,6 @@
 //! The way down: whole checkpoints, no flicker, and what leaves the driver's scope.
 
-use driver_app::sync::feed::Follower;
-use driver_app::sync::{LONG_POLL, Step};
+use driver_app::sync::Step;
 use event_schema::DriverId;
 use serde_json::{Value, json};
 
@@ -117,28 +116,6 @@ async fn a_snapshot_replaces_everything_once_it_is_complete() {
         world.status(late).await,
     ];
     assert_eq!(shown, ["assigned", "gone", "cancelled"]);
-}
-
-#[tokio::test]
-async fn no_news_keep_a_checkpoint_from_its_end_for_no_time() {
-    let (world, [_, _, last]) = World::with_deliveries().await;
-    {
-        let mut truth = world.owner.truth();
-        truth.cancel(last);
-        (truth.begin_snapshot, truth.page) = (true, 1);
-        truth.asked_to_wait_ms.clear();
-    }
-    let mut follower = Follower::new(world.device(), world.way.clone(), LONG_POLL);
-    while world.status(last).await != "cancelled" {
-        assert_eq!(follower.step().await, Step::Progress);
-    }
-    let asked = world.owner.truth().asked_to_wait_ms.clone();
-    let (first, amid) = asked.split_first().unwrap();
-    assert_eq!(*first, 8000);
-    assert!(
-        amid.len() > 1 && amid.iter().all(|wait| *wait == 0),
-        "{asked:?}"
-    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use driver_app::owner_api::{Ask, Heard, Owner, OwnerApi, Refusal};
+use driver_app::sync::feed::Follower;
 use driver_app::sync::{self, LONG_POLL, Step};
 use event_schema::sync::{Enrolled, Enrolment, FeedPage, Upload, Verdict};
 use relay::Stop;
@@ -189,6 +190,29 @@ async fn nonsense_and_a_network_that_wants_a_login_are_no_answers() {
     }
     world.sync().await;
     assert_eq!(world.truly(order), "picked_up");
+}
+
+#[tokio::test]
+async fn whether_there_is_a_network_is_known_at_once_when_there_is_no_news() {
+    let (mut world, [_]) = World::with_deliveries().await;
+    world.kill().await;
+    let way = Arc::new(OwnerApi::new(world.url.parse().unwrap()).unwrap());
+    let mut follower = Follower::new(world.device(), way, LONG_POLL);
+    assert_eq!(world.state().await["sync"]["online"], false);
+    let asked = world.owner.truth().asked_to_wait.len();
+    follower.step().await;
+    assert_eq!(world.state().await["sync"]["online"], true);
+    follower.step().await;
+    world.owner.fail(Fault::Drop);
+    follower.step().await;
+    assert_eq!(world.state().await["sync"]["online"], false);
+    follower.step().await;
+    follower.step().await;
+    world.device().ring();
+    follower.step().await;
+    let waits = world.owner.truth().asked_to_wait[asked..].to_vec();
+    // A question that is lost on its way is not heard.
+    assert_eq!(waits, [0, 8000, 0, 8000, 0]);
 }
 
 /// The loops themselves. The owner keeps the question for news, and hears of what the driver does all the same.

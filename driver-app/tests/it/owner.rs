@@ -61,7 +61,8 @@ pub struct Truth {
     pub feed_says: Vec<Value>,
     pub uploads: Vec<Upload>,
     pub asked_after: Vec<Option<String>>,
-    pub asked_to_wait_ms: Vec<u64>,
+    /// How long each question would have waited for news, in milliseconds.
+    pub asked_to_wait: Vec<u64>,
     /// Of an upload, before it is too large.
     pub takes: Option<usize>,
     /// An upload with an intent of this lane is refused as a whole.
@@ -237,7 +238,7 @@ async fn feed(
     let mut truth = owner.truth();
     let driver = truth.driver(&headers)?;
     truth.asked_after.push(asked.after.clone());
-    truth.asked_to_wait_ms.push(asked.wait_ms);
+    truth.asked_to_wait.push(asked.wait_ms);
     let page = truth.page.min(asked.limit);
     Ok(Json(truth.feed(driver, asked.after, page)))
 }

@@ -27,7 +27,7 @@ pub struct World {
     pub path: PathBuf,
     /// Where the owner answers.
     pub url: String,
-    pub way: Arc<dyn Owner>,
+    way: Arc<dyn Owner>,
     app: Option<App>,
 }
 

@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use event_schema::{
-    UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserId, UserRenamed, UserSnapshot,
-    Version,
+    OrderId, UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserId, UserRenamed,
+    UserSnapshot, Version,
 };
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use relay::{ApplyError, Consumer, Producer, Received, Rows, Sink};
@@ -83,6 +83,22 @@ fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
 /// The user's orders are being cancelled, and no more will be taken.
 pub fn remember_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<()> {
     rows.prepare_cached("insert or ignore into deleted_users (id) values (?1)")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+/// The same of the user who placed this order.
+pub fn remember_deleted_of_order(rows: &Connection, order_id: OrderId) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "insert or ignore into deleted_users (id) select user_id from orders where id = ?1",
+    )?
+    .execute([order_id.to_string()])?;
+    Ok(())
+}
+
+/// Somebody of this id is there, or again: where a user-service went back behind a deletion.
+pub fn forget_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from deleted_users where id = ?1")?
         .execute([id.to_string()])?;
     Ok(())
 }

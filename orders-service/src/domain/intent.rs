@@ -52,7 +52,7 @@ pub enum Unclear {
 /// What becomes of an intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    Applied(OrderEvent),
+    Applied(Box<OrderEvent>),
     Refused(Ruling),
 }
 
@@ -126,7 +126,7 @@ pub fn judge(
         }
     };
     match changed {
-        Ok(event) => Judgement::Applied(event),
+        Ok(event) => Judgement::Applied(Box::new(event)),
         Err(refusal) => Judgement::Refused(Ruling {
             verdict: verdict(order, driver_id, &wish, base_version),
             code: refusal.code(),
@@ -200,7 +200,8 @@ fn decide(
         return refused(RefusedVerdict::Superseded, "already_decided");
     }
     let (by, version) = (DecidedBy::Driver, order.version.next());
-    Judgement::Applied(conflict.decide(order, decision, by, Some(intent), version, at_ms))
+    let decided = conflict.decide(order, decision, by, Some(intent), version, at_ms);
+    Judgement::Applied(Box::new(decided))
 }
 
 /// A code in words for the driver.

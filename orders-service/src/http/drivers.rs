@@ -189,6 +189,7 @@ pub(super) async fn revoke(
         must_match.check(driver.version.get())?;
         make(tx, driver.revoke(now_ms)?)?;
         release_all(tx, id, now_ms)?;
+        drivers::burn_codes_of(tx, id)?;
         let driver = known(tx, id)?;
         let tag = ETag(driver.version.get());
         Ok(Reply::ok(tag, &DriverView::from(driver)))
@@ -245,6 +246,7 @@ pub(super) async fn revoke_device(
         let device = known_device(tx, id)?;
         if !device.revoked {
             make(tx, known(tx, device.driver_id)?.revoke_device(id, now_ms))?;
+            drivers::burn_codes(tx, id)?;
         }
         let view = DeviceView::from(known_device(tx, id)?);
         Ok(Reply::json(StatusCode::OK, &view))
@@ -264,7 +266,7 @@ pub(super) async fn enrol_device(
     State(app): State<App>,
     Json(Enrolment { code, device_id }): Json<Enrolment>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd"));
+    let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd_"));
     let write = app
         .db
         .write(move |tx| redeem(tx, &enrolment::hash(&code), device_id, &hash, now_ms));
@@ -291,6 +293,13 @@ fn redeem(
             "this code is wrong, was used by another device, or has expired; ask for another one";
         Problem::field(codes::INVALID_CODE, "code", detail)
     })?;
+    if let Some(before) = drivers::find_device(tx, device_id)?
+        && before.driver_id != driver_id
+        && !before.revoked
+    {
+        let former = known(tx, before.driver_id)?; // whose device it is no more
+        make(tx, former.revoke_device(device_id, now_ms))?;
+    }
     let (driver, expires_at_ms) = (known(tx, driver_id)?, now_ms + TOKEN_DAYS * DAY_MS);
     let event = driver.enrol_device(device_id, expires_at_ms, now_ms)?;
     let token_hash = Some(token.to_string());

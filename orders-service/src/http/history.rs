@@ -10,7 +10,7 @@ use service_kit::{Cursor, Json, Limit, Page, Path, Problem, Query, Reader};
 use utoipa::{IntoParams, ToSchema};
 
 use super::orders::known;
-use super::{App, codes};
+use super::{App, Place, codes};
 use crate::store::history::{self, Change};
 
 /// A change of an order: the event that tells of it.
@@ -48,7 +48,7 @@ pub(super) struct EventView {
 pub(super) struct HistoryQuery {
     /// Where the page begins: the `next_cursor` of the one before.
     #[param(value_type = Option<String>, example = "c1.50")]
-    cursor: Option<Cursor<u64>>,
+    cursor: Option<Cursor<Place>>,
     /// How many items, at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
@@ -70,12 +70,12 @@ pub(super) async fn read(
     Path(id): Path<OrderId>,
     Query(HistoryQuery { cursor, limit }): Query<HistoryQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let after = cursor.map_or(0, |Cursor(version)| version);
+    let after = cursor.map_or(0, |Cursor(Place(version))| version);
     let read = app.db.read(move |rows| {
         known(rows, id)?;
         Ok::<_, Problem>(history::list(rows, &id.to_string(), after, limit)?)
     });
-    let page = Page::new(read.await?, limit, |change| change.version);
+    let page = Page::new(read.await?, limit, |change| Place(change.version));
     Ok(Json(page.map(ChangeView::from)))
 }
 

@@ -14,7 +14,7 @@ use service_kit::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::orders::{OrderView, known as known_order};
-use super::{App, codes, rfc3339};
+use super::{App, Place, codes, rfc3339};
 use crate::domain::{Conflict, Order, explain};
 use crate::events::make;
 use crate::store::intents::{self, Filter, Judged};
@@ -57,16 +57,18 @@ pub(super) struct IntentView {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Only these.
+    /// Only these: `applied`, `superseded`, `rejected`, `conflict`.
+    #[param(example = "rejected")]
     verdict: Option<String>,
     driver_id: Option<DriverId>,
+    order_id: Option<OrderId>,
     /// Only conflicts that still wait for a decision.
     #[serde(default)]
     #[param(value_type = Option<bool>)]
     open: bool,
     /// Where the page begins: the `next_cursor` of the one before.
-    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
-    cursor: Option<Cursor<IntentId>>,
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<Place>>,
     /// How many items, at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
@@ -91,23 +93,27 @@ enum OperatorsDecision {
 /// List intents: what drivers wanted, and what became of it
 #[utoipa::path(
     get, path = "/intents", tag = "intents", security(("operator" = [])), params(ListQuery),
-    responses((status = 200, description = "A page of intents, in the order they were wanted in", body = Page<IntentView>))
+    responses((status = 200, description = "A page of intents, in the order they were judged in", body = Page<IntentView>))
 )]
 pub(super) async fn list(
     _: Operator,
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (query.cursor.map(|Cursor(id)| id), query.limit);
+    let (after, limit) = (
+        query.cursor.map_or(0, |Cursor(Place(seq))| seq),
+        query.limit,
+    );
     let filter = Filter {
-        verdict: query.verdict,
+        verdict: query.verdict.map(known_verdict).transpose()?,
+        order_id: query.order_id,
         driver_id: query.driver_id,
         open: query.open,
     };
     let read = app
         .db
         .read(move |rows| intents::list(rows, &filter, after, limit));
-    let page = Page::new(read.await?, limit, |judged| judged.id);
+    let page = Page::new(read.await?, limit, |judged| Place(judged.seq));
     Ok(Json(page.map(IntentView::from)))
 }
 
@@ -176,6 +182,21 @@ pub(super) async fn decide(
         Ok(Reply::ok(tag, &view))
     });
     write.await
+}
+
+/// A word that leads nowhere would look like an empty list.
+fn known_verdict(text: String) -> Result<String, Problem> {
+    match text.as_str() {
+        "applied" | "superseded" | "rejected" | "conflict" => Ok(text),
+        _ => {
+            let detail = "a verdict is `applied`, `superseded`, `rejected` or `conflict`";
+            Err(Problem::field(
+                service_kit::codes::INVALID_QUERY,
+                "verdict",
+                detail,
+            ))
+        }
+    }
 }
 
 /// Two events: the delivery, and that it was decided.

@@ -9,10 +9,12 @@ use event_schema::{DeviceId, DriverId};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use service_kit::{Device, Json, Limit, Problem, Query, codes as kit};
+use service_kit::{Device, Json, Limit, MAX_CONNECTIONS, Problem, Query, codes as kit};
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::{App, codes};
+use crate::store::drivers;
 use crate::sync::{self, FeedToken, UploadError};
 
 #[derive(Deserialize, IntoParams)]
@@ -25,14 +27,18 @@ pub(super) struct FeedQuery {
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Limit,
-    /// How long to wait for news when there is none, in milliseconds.
+    /// How long to wait for news when there is none, in milliseconds; more than 8000 counts as 8000.
     #[serde(default)]
-    #[param(value_type = Option<u64>, minimum = 0, maximum = 8000, default = 0)]
-    wait_ms: u64,
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 4294967295u64, default = 0)]
+    wait_ms: u32,
 }
 
 /// A request must end before its time is over.
 const MAX_WAIT: Duration = Duration::from_secs(8);
+/// How long what is committed together may take to come together.
+const GATHER: Duration = Duration::from_millis(50);
+/// Devices that wait for news at a time: half of all connections.
+pub(super) const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
 
 /// Send what the driver wants
 ///
@@ -41,7 +47,7 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 #[utoipa::path(
     post, path = "/sync/intents", tag = "devices", security(("device" = [])), request_body = Upload,
     responses((status = 200, description = "The verdicts", body = Verdicts)),
-    extensions(("x-problems" = json!([codes::INCARNATION_FORKED.name()])))
+    extensions(("x-problems" = json!([codes::INCARNATION_FORKED.name(), codes::REVOKED.name()])))
 )]
 pub(super) async fn intents(
     device: Device,
@@ -56,12 +62,9 @@ pub(super) async fn intents(
     // It ends with the work, not with the question: who hangs up does not get ahead of the queue.
     let turn = app.turns.wait(driver_id).await;
     let now_ms = Timestamp::now().as_millisecond();
-    let tail = app.feed_tail;
     let write = app.db.write(move |tx| {
         let _until_done = turn;
-        let verdicts = sync::receive(tx, device_id, driver_id, upload, now_ms)?;
-        sync::forget_some(tx, tail)?;
-        Ok::<_, UploadError>(verdicts)
+        sync::receive(tx, device_id, driver_id, upload, now_ms)
     });
     Ok(Json(write.await?))
 }
@@ -71,31 +74,46 @@ pub(super) async fn intents(
 /// Pages up to one that is `complete` are a checkpoint, to be shown together or not at all.
 #[utoipa::path(
     get, path = "/sync/feed", tag = "devices", security(("device" = [])), params(FeedQuery),
-    responses((status = 200, description = "A page of the feed", body = FeedPage))
+    responses((status = 200, description = "A page of the feed", body = FeedPage)),
+    extensions(("x-problems" = json!([codes::REVOKED.name()])))
 )]
 pub(super) async fn feed(
     device: Device,
     State(app): State<App>,
     Query(query): Query<FeedQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (_, driver_id) = whose(&device)?;
+    let (device_id, driver_id) = whose(&device)?;
     let after = query.place(driver_id)?;
-    let wait = Duration::from_millis(query.wait_ms).min(MAX_WAIT);
-    let deadline = tokio::time::Instant::now() + wait;
+    // Who finds no room to wait is answered at once, and asks again: waiting must not take the places of everybody else.
+    let room = app.waiting.clone().try_acquire_owned(); // held until the answer
+    let wait = match room.is_ok() {
+        true => Duration::from_millis(query.wait_ms.into()).min(MAX_WAIT),
+        false => Duration::ZERO,
+    };
+    let deadline = Instant::now() + wait;
     loop {
-        let page = query.page(&app, driver_id, after.clone()).await?;
-        let news =
-            page.snapshot || !page.complete || !page.items.is_empty() || !page.judged.is_empty();
-        if news {
-            return Ok(Json(page));
-        }
-        // Most of what is committed concerns others; whoever waits looks again and waits on, from the same place.
-        let mut outbox = app.db.outbox();
-        let waited = tokio::time::timeout_at(deadline, outbox.reaches(page.at + 1)).await;
-        if waited.is_err() {
+        let page = query
+            .page(&app, device_id, driver_id, after.clone())
+            .await?;
+        if says_something(&page) || !waits_past(&app, page.at, deadline).await {
             return Ok(Json(page));
         }
     }
+}
+
+fn says_something(page: &FeedPage) -> bool {
+    page.snapshot || !page.complete || !page.items.is_empty() || !page.judged.is_empty()
+}
+
+/// Until something was committed that may concern this driver; most of it concerns others, so who looks does not look at
+/// every single one. False: the time is over.
+async fn waits_past(app: &App, seq: u64, deadline: Instant) -> bool {
+    let mut outbox = app.db.outbox();
+    let reached = tokio::time::timeout_at(deadline, outbox.reaches(seq + 1)).await;
+    if reached == Ok(true) {
+        tokio::time::sleep_until(deadline.min(Instant::now() + GATHER)).await;
+    }
+    reached == Ok(true)
 }
 
 impl FeedQuery {
@@ -118,13 +136,17 @@ impl FeedQuery {
     async fn page(
         &self,
         app: &App,
+        device_id: DeviceId,
         driver_id: DriverId,
         after: Option<FeedToken>,
     ) -> Result<FeedPage, Problem> {
         let (limit, tail) = (self.limit.get(), app.feed_tail);
-        let read = app
-            .db
-            .read(move |rows| sync::page(rows, driver_id, after, limit, tail));
+        let read = app.db.read(move |rows| {
+            match drivers::may_sync(rows, device_id, driver_id)? {
+                true => Ok(sync::page(rows, driver_id, after, limit, tail)?),
+                false => Err(super::revoked()), // since it was let in
+            }
+        });
         Ok(read.await?)
     }
 }
@@ -145,10 +167,14 @@ fn whose(device: &Device) -> Result<(DeviceId, DriverId), Problem> {
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
+            UploadError::BeyondCounting => {
+                Self::field(kit::INVALID_BODY, "intents", error.to_string())
+            }
             forked @ UploadError::Forked { .. } => {
                 Self::new(codes::INCARNATION_FORKED, forked.to_string())
             }
             UploadError::OutOfOrder => Self::field(kit::INVALID_BODY, "intents", error.to_string()),
+            UploadError::Revoked => super::revoked(),
             UploadError::Database(error) => error.into(),
         }
     }

@@ -19,8 +19,10 @@ pub fn consumer() -> Consumer {
 /// Decides from the orders as they are: what was cancelled before is left alone, so that a reaction that must look at an
 /// event again does the rest of it and nothing twice.
 pub fn react(tx: &Tx<'_>, received: &Received<UserEvent>) -> Result<(), ApplyError> {
-    let UserEvent::Deleted(UserDeleted { user_id, .. }) = &received.event else {
-        return Ok(());
+    let user_id = match &received.event {
+        UserEvent::Deleted(UserDeleted { user_id, .. }) => user_id,
+        UserEvent::Created(created) => return Ok(users::forget_deleted(tx, created.user_id)?),
+        _ => return Ok(()),
     };
     users::remember_deleted(tx, *user_id)?;
     let of_user = Filter {

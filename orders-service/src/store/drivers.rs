@@ -107,6 +107,16 @@ pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<D
     .optional()
 }
 
+/// Neither the device nor its driver was revoked, and the one is still the other's. To be asked in the transaction that
+/// counts: whoever was let in a moment ago may have been revoked since.
+pub fn may_sync(rows: &Connection, id: DeviceId, driver_id: DriverId) -> rusqlite::Result<bool> {
+    rows.prepare_cached(
+        "select 1 from devices join drivers on drivers.id = devices.driver_id
+         where devices.id = ?1 and drivers.id = ?2 and not devices.revoked and drivers.revoked_at_ms is null",
+    )?
+    .exists((id.to_string(), driver_id.to_string()))
+}
+
 /// A driver has a few.
 pub fn devices_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Device>> {
     rows.prepare_cached(
@@ -145,6 +155,20 @@ pub fn use_code(
     )?
     .query_row((code_hash, device_id.to_string()), |row| parsed(row, 0))
     .optional()
+}
+
+/// What was drawn for a driver who is gone opens nothing any more.
+pub fn burn_codes_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from enrolment_codes where driver_id = ?1")?
+        .execute([driver_id.to_string()])?;
+    Ok(())
+}
+
+/// The codes that a device has used open nothing any more: whoever has the device has them.
+pub fn burn_codes(rows: &Connection, device_id: DeviceId) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from enrolment_codes where device_id = ?1")?
+        .execute([device_id.to_string()])?;
+    Ok(())
 }
 
 fn driver(row: &Row<'_>) -> rusqlite::Result<Driver> {

@@ -2,7 +2,7 @@
 
 use event_schema::{
     ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentMisdirected,
-    IntentStamp, OrderEvent, Wanted,
+    IntentStamp, OrderEvent, OrderId, Wanted,
 };
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
@@ -33,6 +33,8 @@ pub struct Judged {
     pub judged_at_ms: i64,
     pub decision: Option<String>,
     pub decided_by: Option<String>,
+    /// The place of the event that says so.
+    pub decided_seq: Option<u64>,
     pub decided_at_ms: Option<i64>,
 }
 
@@ -63,6 +65,7 @@ impl Judged {
 pub struct Filter {
     pub verdict: Option<String>,
     pub driver_id: Option<DriverId>,
+    pub order_id: Option<OrderId>,
     /// Conflicts that still wait for a decision.
     pub open: bool,
 }
@@ -82,7 +85,7 @@ struct Answer<'a> {
 
 const COLUMNS: &str =
     "id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
-    device_time_ms, judged_at_ms, decision, decided_by, decided_at_ms";
+    device_time_ms, judged_at_ms, decision, decided_by, decided_seq, decided_at_ms";
 
 /// The event at `seq` answers an intent, or decides about one, or neither.
 pub(super) fn answer(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Result<()> {
@@ -252,35 +255,40 @@ pub fn conflict(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Conf
     }))
 }
 
-/// In the order of their ids, after `after`; one more than the limit when there are more.
+/// In the order of judging, after the place `after`; one more than the limit when there are more.
 pub fn list(
     rows: &Connection,
     filter: &Filter,
-    after: Option<IntentId>,
+    after: u64,
     limit: Limit,
 ) -> rusqlite::Result<Vec<Judged>> {
-    let after = after.map_or_else(String::new, |id| id.to_string());
-    let verdict = match filter.open {
-        true => Some("conflict"),
-        false => filter.verdict.as_deref(),
+    let open = match filter.open {
+        true => "and verdict = 'conflict' and (decision is null or decision = 'insisted')",
+        false => "",
     };
-    rows.prepare_cached(&format!(
-        "select {COLUMNS} from intents
-         where id > ?1 and (?2 is null or verdict = ?2) and (?3 is null or driver_id = ?3)
-           and (not ?4 or decision is null or decision = 'insisted')
-         order by id limit ?5"
-    ))?
-    .query_map(
-        (
-            after,
-            verdict,
-            filter.driver_id.map(|id| id.to_string()),
-            filter.open,
-            limit.and_one_more(),
-        ),
-        judged,
-    )?
-    .collect()
+    let mut wanted: Vec<(&str, String)> = Vec::new();
+    wanted.extend(filter.verdict.clone().map(|verdict| ("verdict", verdict)));
+    wanted.extend(filter.driver_id.map(|id| ("driver_id", id.to_string())));
+    wanted.extend(filter.order_id.map(|id| ("lane", id.to_string())));
+    let only: String = wanted
+        .iter()
+        .enumerate()
+        .map(|(at, (column, _))| format!(" and {column} = ?{}", at + 3))
+        .collect();
+    let mut statement = rows.prepare_cached(&format!(
+        "select {COLUMNS} from intents where seq > ?1 {open}{only} order by seq limit ?2"
+    ))?;
+    statement.raw_bind_parameter(1, after)?;
+    statement.raw_bind_parameter(2, limit.and_one_more())?;
+    for (at, (_, value)) in wanted.iter().enumerate() {
+        statement.raw_bind_parameter(at + 3, value)?;
+    }
+    let mut found = statement.raw_query();
+    let mut judged_ones = Vec::new();
+    while let Some(row) = found.next()? {
+        judged_ones.push(judged(row)?);
+    }
+    Ok(judged_ones)
 }
 
 /// What was decided about a driver's intents after this place, at most `limit`.
@@ -316,6 +324,7 @@ fn judged(row: &Row<'_>) -> rusqlite::Result<Judged> {
         judged_at_ms: row.get(13)?,
         decision: row.get(14)?,
         decided_by: row.get(15)?,
-        decided_at_ms: row.get(16)?,
+        decided_seq: row.get(16)?,
+        decided_at_ms: row.get(17)?,
     })
 }

@@ -13,6 +13,10 @@ use service_kit::{Limit, parsed};
 
 use crate::domain::{Amount, Order, Status};
 
+/// As `order` reads them.
+const COLUMNS: &str = "id, user_id, amount_minor, currency, status, driver_id, note, cancel_reason, problems, version,
+    office_version, created_at_ms, changed_at_ms";
+
 /// Which orders a list shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter {
@@ -133,12 +137,9 @@ pub(super) fn driver_of(rows: &Connection, order_id: &str) -> rusqlite::Result<O
 }
 
 pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
-    rows.prepare_cached(
-        "select id, user_id, amount_minor, currency, status, driver_id, note, cancel_reason, problems, version,
-         office_version, created_at_ms, changed_at_ms from orders where id = ?1",
-    )?
-    .query_row([id.to_string()], order)
-    .optional()
+    rows.prepare_cached(&format!("select {COLUMNS} from orders where id = ?1"))?
+        .query_row([id.to_string()], order)
+        .optional()
 }
 
 /// Orders after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
@@ -151,8 +152,7 @@ pub fn list(
     let after = after.map_or_else(String::new, |id| id.to_string()); // every id is greater than no text
     let (by, of) = filter.narrowest();
     let sql = format!(
-        "select id, user_id, amount_minor, currency, status, driver_id, note, cancel_reason, problems, version,
-         office_version, created_at_ms, changed_at_ms from orders
+        "select {COLUMNS} from orders
          where {by} = ?1 and id > ?2 and (?3 is null or status = ?3) and (?4 is null or driver_id = ?4)
          order by id limit ?5"
     );
@@ -180,8 +180,7 @@ pub fn has_any(rows: &Connection, user_id: UserId) -> rusqlite::Result<bool> {
 pub fn open_of(rows: &Connection, filter: Filter) -> rusqlite::Result<Vec<Order>> {
     let (by, of) = filter.narrowest();
     let sql = format!(
-        "select id, user_id, amount_minor, currency, status, driver_id, note, cancel_reason, problems, version,
-         office_version, created_at_ms, changed_at_ms from orders
+        "select {COLUMNS} from orders
          where {by} = ?1 and status in ('placed', 'assigned', 'picked_up') order by id"
     );
     rows.prepare_cached(&sql)?.query_map([of], order)?.collect()
@@ -189,10 +188,7 @@ pub fn open_of(rows: &Connection, filter: Filter) -> rusqlite::Result<Vec<Order>
 
 /// Every order as others may know one, in the order of their ids.
 pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
-    let mut orders = rows.prepare(
-        "select id, user_id, amount_minor, currency, status, driver_id, note, cancel_reason, problems, version,
-         office_version, created_at_ms, changed_at_ms from orders order by id",
-    )?;
+    let mut orders = rows.prepare(&format!("select {COLUMNS} from orders order by id"))?;
     let mut orders = orders.query([])?;
     while let Some(row) = orders.next()? {
         let order = order(row)?;

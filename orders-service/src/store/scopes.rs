@@ -74,29 +74,24 @@ pub fn after(
     found.map(|found| entry(rows, found?)).collect()
 }
 
-/// What the driver has now, in the order of the orders' ids.
+/// What the driver has now and what they finished since a moment, in the order of the orders' ids.
 pub fn present(
     rows: &Connection,
     driver_id: DriverId,
     after: Option<OrderId>,
+    finished_since_ms: i64,
     limit: u32,
 ) -> rusqlite::Result<Vec<Entry>> {
     let after = after.map_or_else(String::new, |id| id.to_string());
     let mut statement = rows.prepare_cached(
-        "select seq, order_id, gone from scopes where driver_id = ?1 and order_id > ?2 and not gone
-         order by order_id limit ?3",
+        "select scopes.seq, order_id, gone from scopes join orders on orders.id = order_id
+         where scopes.driver_id = ?1 and order_id > ?2 and not gone
+           and (status in ('placed', 'assigned', 'picked_up') or changed_at_ms >= ?3)
+         order by order_id limit ?4",
     )?;
-    let found = statement.query_map((driver_id.to_string(), after, limit), place)?;
+    let known = (driver_id.to_string(), after, finished_since_ms, limit);
+    let found = statement.query_map(known, place)?;
     found.map(|found| entry(rows, found?)).collect()
-}
-
-/// Forgets some of what left its driver before this place: a device that has not heard of it starts from a snapshot.
-pub fn forget_gone(rows: &Connection, before: u64, limit: u32) -> rusqlite::Result<usize> {
-    rows.prepare_cached(
-        "delete from scopes where (driver_id, order_id) in (
-           select driver_id, order_id from scopes where gone and seq < ?1 order by seq limit ?2)",
-    )?
-    .execute((before, limit))
 }
 
 fn place(row: &Row<'_>) -> rusqlite::Result<(u64, OrderId, bool)> {

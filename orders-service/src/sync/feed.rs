@@ -6,6 +6,7 @@
 
 use event_schema::DriverId;
 use event_schema::sync::{FeedItem, FeedPage, Judged};
+use jiff::Timestamp;
 use relay::outbox;
 use relay::rusqlite::{self, Connection};
 
@@ -13,9 +14,14 @@ use super::{FeedToken, delivery};
 use crate::store::scopes::Entry;
 use crate::store::{intents, scopes};
 
-/// How many events a device may be behind before it gets a snapshot; and so, for how long an order that left its driver is
-/// remembered as having left.
+/// How many events a device may be behind before it gets a snapshot, which is less than all that has left its driver
+/// meanwhile.
 pub const DEFAULT_TAIL: u64 = 100_000;
+
+/// What a driver has finished is shown for a week.
+const SHOWN_MS: i64 = 7 * 86_400_000;
+/// Decisions that a snapshot tells, at most: about conflicts of the last weeks, not of all times.
+const MAX_DECISIONS: u32 = 1000;
 
 /// The page after `after`, all of one moment. Without a place, or with one that does not lie in this log any more, a
 /// snapshot begins.
@@ -39,14 +45,6 @@ pub fn page(
     }
 }
 
-/// Forgets a few of the orders that left their drivers so long ago that no device can ask for what happened since.
-pub fn forget_some(rows: &Connection, tail: u64) -> rusqlite::Result<()> {
-    const A_FEW: u32 = 100;
-    let (head, _) = outbox::head(rows)?;
-    scopes::forget_gone(rows, head.saturating_sub(tail), A_FEW)?;
-    Ok(())
-}
-
 fn here(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<FeedToken> {
     let (seq, event_id) = outbox::head(rows)?;
     Ok(FeedToken {
@@ -65,13 +63,16 @@ fn is_on_the_log(
     tail: u64,
 ) -> rusqlite::Result<bool> {
     let near = place.seq <= head && head - place.seq <= tail;
-    let same = match place.seq {
+    if !near {
+        return Ok(false);
+    }
+    Ok(match place.seq {
         0 => place.event_id.is_none(),
         seq => place.event_id.is_some() && outbox::event_id(rows, seq)? == place.event_id,
-    };
-    Ok(near && same)
+    })
 }
 
+/// Up to `limit` changes and as many decisions: what there is more of ends the page.
 fn tail_page(
     rows: &Connection,
     after: FeedToken,
@@ -79,26 +80,41 @@ fn tail_page(
     limit: u32,
 ) -> rusqlite::Result<FeedPage> {
     let mut entries = scopes::after(rows, after.driver_id, after.seq, limit + 1)?;
-    let more = entries.len() > limit as usize;
-    entries.truncate(limit as usize);
-    let next = match entries.last().filter(|_| more) {
+    let mut judged = intents::decided_after(rows, after.driver_id, after.seq, limit + 1)?;
+    let ends = [
+        last_of(&entries, limit, |entry| entry.seq),
+        last_of(&judged, limit, |judged| judged.decided_seq.unwrap_or(0)),
+    ];
+    let end = ends.into_iter().flatten().min();
+    if let Some(end) = end {
+        entries.retain(|entry| entry.seq <= end);
+        judged.retain(|judged| judged.decided_seq <= Some(end));
+    }
+    let next = match end {
         None => here.clone(),
-        Some(last) => FeedToken {
-            seq: last.seq,
-            event_id: outbox::event_id(rows, last.seq)?,
+        Some(seq) => FeedToken {
+            seq,
+            event_id: outbox::event_id(rows, seq)?,
             ..after
         },
     };
-    // All since `after`, also on a page that is not complete: a decision that is told twice is the same decision.
-    let judged = decided_after(rows, after.driver_id, after.seq)?;
     Ok(FeedPage {
         snapshot: false,
         items: items(rows, entries)?,
         at: next.seq,
         next: next.to_string(),
-        complete: !more,
-        judged,
+        complete: end.is_none(),
+        judged: judged.into_iter().map(decided).collect(),
     })
+}
+
+/// The place of the last one that has room on the page, when not all have.
+fn last_of<T>(found: &[T], limit: u32, place: impl Fn(&T) -> u64) -> Option<u64> {
+    let limit = limit as usize;
+    match found.len() > limit {
+        true => found.get(limit - 1).map(place),
+        false => None,
+    }
 }
 
 /// Never complete: after its last page comes the tail from where it began. The page it begins with tells what was decided
@@ -109,8 +125,13 @@ fn snapshot_page(
     limit: u32,
     begins: Option<u64>,
 ) -> rusqlite::Result<FeedPage> {
-    let entries = scopes::present(rows, from.driver_id, from.snapshot_after, limit)?;
+    let since_ms = Timestamp::now().as_millisecond() - SHOWN_MS;
+    let entries = scopes::present(rows, from.driver_id, from.snapshot_after, since_ms, limit)?;
     let full = entries.len() == limit as usize;
+    let judged = match begins {
+        Some(since) => intents::decided_after(rows, from.driver_id, since, MAX_DECISIONS)?,
+        None => Vec::new(),
+    };
     let next = FeedToken {
         snapshot_after: entries.last().filter(|_| full).map(|last| last.order_id),
         ..from
@@ -121,20 +142,8 @@ fn snapshot_page(
         at: next.seq,
         next: next.to_string(),
         complete: false,
-        judged: match begins {
-            Some(since) => decided_after(rows, next.driver_id, since)?,
-            None => Vec::new(),
-        },
+        judged: judged.into_iter().map(decided).collect(),
     })
-}
-
-fn decided_after(
-    rows: &Connection,
-    driver_id: DriverId,
-    seq: u64,
-) -> rusqlite::Result<Vec<Judged>> {
-    let judged = intents::decided_after(rows, driver_id, seq, u32::MAX)?;
-    Ok(judged.into_iter().map(decided).collect())
 }
 
 fn items(rows: &Connection, entries: Vec<Entry>) -> rusqlite::Result<Vec<FeedItem>> {

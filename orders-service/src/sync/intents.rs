@@ -23,8 +23,14 @@ pub enum UploadError {
     /// The device was copied, or put back from an older copy of itself. Its intents keep their ids and get new places.
     #[error("at place {place} this incarnation had another intent: begin a new incarnation")]
     Forked { place: u64 },
-    #[error("the places of its intents do not ascend")]
+    #[error("the places of its intents do not ascend, or are no places")]
     OutOfOrder,
+    /// Since the request was let in.
+    #[error("the driver or the device was revoked")]
+    Revoked,
+    /// Places and versions are numbers of a database, which end before those of JSON do.
+    #[error("a place or a version is beyond {}", i64::MAX)]
+    BeyondCounting,
     #[error("the orders cannot be read")]
     Database(#[from] rusqlite::Error),
 }
@@ -35,6 +41,8 @@ struct Bench<'a> {
     device_id: DeviceId,
     driver_id: DriverId,
     incarnation: IncarnationId,
+    /// The places of this upload that were answered for good. A duplicate was written down at the place it first had.
+    answered: HashSet<u64>,
     now_ms: i64,
 }
 
@@ -63,38 +71,53 @@ pub fn receive(
         incarnation,
         intents,
     } = upload;
-    let bench = Bench {
+    let mut bench = Bench {
         tx,
         device_id,
         driver_id,
         incarnation,
+        answered: HashSet::new(),
         now_ms,
     };
     bench.admit(&intents)?;
-    let mut held = HashSet::new();
-    let verdicts = intents.into_iter().map(|intent| {
-        let (intent_id, lane) = (intent.intent_id, intent.order_id.clone());
+    let (mut held, mut verdicts) = (HashSet::new(), Vec::new());
+    for intent in intents {
+        let (intent_id, place, lane) = (intent.intent_id, intent.seq, intent.order_id.clone());
         let outcome = match held.contains(&lane) {
-            true => later(
-                "lane_waits",
-                "an earlier intent about this order waits".to_owned(),
-            ),
-            false => bench.answer(intent),
+            true => later("lane_waits", "an earlier intent about this order waits"),
+            false => bench.answer(intent)?,
         };
-        if !outcome.is_final() {
-            held.insert(lane);
+        match outcome.is_final() {
+            true => drop(bench.answered.insert(place)),
+            false => drop(held.insert(lane)),
         }
-        Verdict { intent_id, outcome }
-    });
-    Ok(Verdicts {
-        verdicts: verdicts.collect(),
-    })
+        verdicts.push(Verdict { intent_id, outcome });
+    }
+    Ok(Verdicts { verdicts })
+}
+
+fn is_beyond_counting(intent: &Intent) -> bool {
+    let numbers = [
+        Some(intent.seq),
+        intent.after_seq,
+        Some(intent.base_version.get()),
+    ];
+    let mut numbers = numbers.into_iter().flatten();
+    numbers.any(|number| i64::try_from(number).is_err())
 }
 
 impl Bench<'_> {
-    /// The upload makes sense, and comes from the line of the device that was heard before.
+    /// The device is still its driver's, the upload makes sense, and it comes from the line of the device that was heard
+    /// before.
     fn admit(&self, intents: &[Intent]) -> Result<(), UploadError> {
-        if !intents.is_sorted_by(|one, next| one.seq < next.seq) {
+        if !drivers::may_sync(self.tx, self.device_id, self.driver_id)? {
+            return Err(UploadError::Revoked);
+        }
+        if intents.iter().any(is_beyond_counting) {
+            return Err(UploadError::BeyondCounting);
+        }
+        let ascend = intents.is_sorted_by(|one, next| one.seq < next.seq);
+        if !ascend || !intents.iter().all(has_a_place) {
             return Err(UploadError::OutOfOrder);
         }
         for intent in intents {
@@ -106,14 +129,16 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn answer(&self, intent: Intent) -> Outcome {
+    /// A full disk ends the whole transaction, and with it the upload; any other failure is this intent's alone.
+    fn answer(&self, intent: Intent) -> Result<Outcome, UploadError> {
         let answered = self.tx.savepoint(|| self.judge(intent));
         match answered {
-            Ok(outcome) => outcome,
-            Err(NotYet::Wait { code, detail }) => later(code, detail),
+            Ok(outcome) => Ok(outcome),
+            Err(NotYet::Wait { code, detail }) => Ok(later(code, detail)),
+            Err(NotYet::Database(error)) if self.tx.is_autocommit() => Err(error.into()),
             Err(failed) => {
                 tracing::error!(error = %chain(&failed), "an intent could not be judged");
-                later("failed", "the office could not write it down".to_owned())
+                Ok(later("failed", "the office could not write it down"))
             }
         }
     }
@@ -147,8 +172,8 @@ impl Bench<'_> {
         }
     }
 
-    /// What was judged once stays so, also when the device that asks has another driver since. What another driver wanted
-    /// on another device tells nothing of itself.
+    /// What was judged once stays so, also for a device that has another driver by now. Another device's intent of this id
+    /// tells nothing of itself.
     fn known(&self, known: intents::Judged) -> Result<Outcome, NotYet> {
         if known.driver_id != self.driver_id && known.device_id != self.device_id {
             return Ok(Outcome::Rejected {
@@ -193,6 +218,7 @@ impl Bench<'_> {
     fn has_seen_enough(&self, intent: &Intent) -> Result<(), NotYet> {
         let wait = |code, detail| Err(NotYet::Wait { code, detail });
         if let Some(place) = intent.after_seq
+            && !self.answered.contains(&place)
             && intents::at(self.tx, self.device_id, self.incarnation, place)?.is_none()
         {
             return wait(
@@ -203,7 +229,8 @@ impl Bench<'_> {
         let seen = intent.seen.as_deref().map(str::parse::<FeedToken>);
         let (head, _) = outbox::head(self.tx)?;
         match seen {
-            Some(Ok(seen)) if seen.seq > head => wait(
+            // Another driver's place, or no place at all, holds nothing up.
+            Some(Ok(seen)) if seen.driver_id == self.driver_id && seen.seq > head => wait(
                 "not_caught_up",
                 format!(
                     "the driver has seen event {} and the office is at {head}",
@@ -241,7 +268,7 @@ impl Bench<'_> {
         );
         match judgement {
             Judgement::Applied(event) => {
-                let at = make(self.tx, event)?;
+                let at = make(self.tx, *event)?;
                 Ok(Outcome::Applied { at })
             }
             Judgement::Refused(ruling) => self.refuse(order, intent, ruling),
@@ -304,6 +331,11 @@ impl Bench<'_> {
     }
 }
 
+/// Places begin at 1, and each comes after the one it names.
+fn has_a_place(intent: &Intent) -> bool {
+    intent.seq > 0 && intent.after_seq.is_none_or(|after| after < intent.seq)
+}
+
 fn wanted(intent: Intent) -> Wanted {
     Wanted {
         kind: intent.kind,
@@ -313,10 +345,10 @@ fn wanted(intent: Intent) -> Wanted {
     }
 }
 
-fn later(code: &str, detail: String) -> Outcome {
+fn later(code: &str, detail: impl Into<String>) -> Outcome {
     Outcome::RetryLater {
         code: code.to_owned(),
-        detail,
+        detail: detail.into(),
         after_ms: RETRY_AFTER_MS,
     }
 }

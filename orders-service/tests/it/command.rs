@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
+use crate::world::database;
+
 const CONSUMER: &str = "orders-user-cache";
 const TOKEN: &str = "what-user-service-wants";
 const ADA: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1be001";
@@ -24,7 +26,16 @@ const BOB: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1be002";
 async fn dead_letters_are_seen_let_back_in_and_given_up_while_nobody_serves() {
     let home = Home::with_letters().await;
     see(&home).await;
-    let would = home.run(&["dead-letter", "retry", ADA, "--dry-run"]).await;
+    let would = home
+        .run(&[
+            "dead-letter",
+            "retry",
+            ADA,
+            "--consumer",
+            CONSUMER,
+            "--dry-run",
+        ])
+        .await;
     assert_eq!(would.code, Some(0), "{would:?}");
     assert!(
         would.out.contains("would try  1 event, in this order\n"),
@@ -48,7 +59,9 @@ async fn dead_letters_are_seen_let_back_in_and_given_up_while_the_service_runs()
 
 /// A good event of Ada, a dead one of Bob and a parked one behind it.
 async fn see(home: &Home) {
-    let listed = home.run(&["dead-letter", "list"]).await;
+    let listed = home
+        .run(&["dead-letter", "list", "--consumer", CONSUMER])
+        .await;
     assert_eq!(listed.code, Some(0), "{listed:?}");
     for start in ["1  dead  20", "2  dead  20", "3  parked  20"] {
         assert!(
@@ -57,7 +70,15 @@ async fn see(home: &Home) {
         );
     }
     let listed = home
-        .run(&["dead-letter", "list", "--limit", "2", "--json"])
+        .run(&[
+            "dead-letter",
+            "list",
+            "--consumer",
+            CONSUMER,
+            "--limit",
+            "2",
+            "--json",
+        ])
         .await
         .json();
     assert_eq!(listed["letters"].as_array().unwrap().len(), 2);
@@ -79,16 +100,28 @@ async fn see(home: &Home) {
 async fn decide(home: &Home) {
     for (command, why) in [
         (
-            &["dead-letter", "show", "9"][..],
+            &["dead-letter", "show", "9", "--consumer", CONSUMER][..],
             "event 9 is not set aside",
         ),
         (
-            &["dead-letter", "retry", "nobody"],
+            &["dead-letter", "retry", "nobody", "--consumer", CONSUMER],
             "no event of nobody is set aside",
         ),
         (
-            &["dead-letter", "discard", "3", "--note", "n"],
+            &[
+                "dead-letter",
+                "discard",
+                "3",
+                "--note",
+                "n",
+                "--consumer",
+                CONSUMER,
+            ],
             "waits behind a dead one",
+        ),
+        (
+            &["dead-letter", "retry", ADA],
+            "say which one with --consumer: orders-user-cache, orders-of-deleted-users",
         ),
         (
             &["dead-letter", "list", "--consumer", "x"],
@@ -99,17 +132,29 @@ async fn decide(home: &Home) {
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.err.contains(why), "{refused:?}");
     }
-    let back = home.run(&["dead-letter", "retry", ADA]).await;
+    let back = home
+        .run(&["dead-letter", "retry", ADA, "--consumer", CONSUMER])
+        .await;
     assert_eq!(
         (back.code, &*back.out),
         (Some(0), "applied  1 event\n"),
         "{back:?}"
     );
-    let again = home.run(&["dead-letter", "retry", BOB]).await;
+    let again = home
+        .run(&["dead-letter", "retry", BOB, "--consumer", CONSUMER])
+        .await;
     assert_eq!(again.code, Some(3), "{again:?}");
     assert!(again.out.contains("stopped at  event 2: "), "{again:?}");
     let given_up = home
-        .run(&["dead-letter", "discard", "2", "--note", "it is nonsense"])
+        .run(&[
+            "dead-letter",
+            "discard",
+            "2",
+            "--consumer",
+            CONSUMER,
+            "--note",
+            "it is nonsense",
+        ])
         .await;
     assert_eq!(
         given_up.code,
@@ -123,10 +168,21 @@ async fn decide(home: &Home) {
         "{given_up:?}"
     );
     let given_up = home
-        .run(&["dead-letter", "discard", "3", "--note", "as well", "--json"])
+        .run(&[
+            "dead-letter",
+            "discard",
+            "3",
+            "--consumer",
+            CONSUMER,
+            "--note",
+            "as well",
+            "--json",
+        ])
         .await;
     assert_eq!(given_up.json(), json!({"applied": 0, "stopped_at": null}));
-    let listed = home.run(&["dead-letter", "list"]).await;
+    let listed = home
+        .run(&["dead-letter", "list", "--consumer", CONSUMER])
+        .await;
     assert_eq!(listed.out, "orders-user-cache  no event is set aside\n");
 }
 
@@ -152,6 +208,11 @@ async fn a_cache_is_loaded_anew_while_nobody_serves_and_then_equals_its_producer
             .out
             .contains("cache orders-user-cache  equal, 2 rows compared\n"),
         "{verified:?}"
+    );
+    let why = "a reaction keeps no copy that could differ";
+    assert!(
+        !verified.out.contains("deleted-users"),
+        "{why}: {verified:?}"
     );
 
     home.rename_in_cache().await;
@@ -204,14 +265,13 @@ async fn a_producer_that_cannot_be_asked_is_named_with_the_cure() {
 }
 
 #[tokio::test]
-async fn keys_are_no_business_of_a_service_that_seals_nothing() {
+async fn a_fresh_key_joins_the_one_that_sealed_the_devices_tokens() {
     let home = Home::with_letters().await;
-    let refused = home.run(&["rotate-key"]).await;
-    assert_eq!(
-        (refused.code, &*refused.err),
-        (Some(1), "error: orders-service has no key file\n")
-    );
-    assert!(!home.run(&["--help"]).await.out.contains("rotate-key"));
+    let looked = home.run(&["rotate-key", "--dry-run", "--json"]).await;
+    let rotated = home.run(&["rotate-key", "--json"]).await.json();
+    assert_eq!(looked.json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(rotated["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(rotated["keys"][0], looked.json()["keys"][0]);
 }
 
 struct Home {
@@ -244,8 +304,7 @@ impl Home {
     }
 
     async fn database(&self) -> Database {
-        let path = self.folder.path().join("orders.db");
-        Database::open(path, config::database()).await.unwrap()
+        database(self.folder.path(), config::database()).await
     }
 
     async fn cached(&self) -> Vec<String> {

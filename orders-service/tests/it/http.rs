@@ -19,7 +19,8 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
     let order = placed.json();
     let expected = json!({
         "id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "status": "placed", "version": 1,
-        "created_at": order["created_at"],
+        "driver_id": null, "note": null, "cancel_reason": null, "problems": 0,
+        "created_at": order["created_at"], "changed_at": order["created_at"],
     });
     assert_eq!(order, expected);
     assert!(order["created_at"].as_str().unwrap().ends_with('Z'));
@@ -321,6 +322,7 @@ async fn a_refusal_names_the_field_and_says_what_is_expected() {
 #[tokio::test]
 async fn its_documentation_is_whole_and_says_who_may_call() {
     let world = World::start(FakeUsers::Answer(404)).await;
+    world.testers_device().await;
     assert_documented(&world.api).await;
     let document = world.api.get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
@@ -328,8 +330,13 @@ async fn its_documentation_is_whole_and_says_who_may_call() {
         .keys()
         .filter(|path| path.starts_with("/orders"))
         .collect();
-    assert_eq!(own, ["/orders", "/orders/{id}"]);
-    for name in ["Order", "NewOrder", "Problem"] {
+    let of_one = ["", "/assign", "/cancel", "/history", "/unassign"];
+    let of_one = of_one.map(|what| format!("/orders/{{id}}{what}"));
+    assert_eq!(own[0], "/orders");
+    assert_eq!(own[1..], of_one.iter().collect::<Vec<_>>());
+    for name in [
+        "Order", "NewOrder", "Driver", "Intent", "Upload", "FeedPage", "Problem",
+    ] {
         let schema = &document["components"]["schemas"][name];
         assert!(schema["description"].is_string(), "{name}: {schema}");
     }

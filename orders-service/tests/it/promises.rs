@@ -4,13 +4,12 @@
 use std::pin::pin;
 
 use axum::body::Body;
-use event_schema::{UserCreated, UserEvent, UserId, Version};
+use event_schema::UserId;
 use futures::poll;
-use relay::memory::MemoryBroker;
-use relay::{Database, NewEvent, Options, Relay, Step};
 use serde_json::json;
 use service_kit::testing::{Answer, request};
 
+use crate::users::Users;
 use crate::world::{FakeUsers, World};
 
 const ADA: &str = r#"{"id": "any", "name": "Ada", "email": "a@example.org", "version": 2}"#;
@@ -66,49 +65,6 @@ async fn user_service_is_told_whose_request_it_is() {
     assert_eq!(asked.request_id.as_deref(), Some("r-1"));
     let traceparent = placed.header("traceparent");
     assert_eq!(asked.traceparent.as_deref(), Some(traceparent));
-}
-
-/// USERS with so many registrations.
-struct Users {
-    db: Database,
-    stream: MemoryBroker,
-    _folder: tempfile::TempDir,
-}
-
-impl Users {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let options = Options::new("user-service", UserEvent::STREAM, &[]);
-        let db = Database::open(folder.path().join("users.db"), options).await;
-        Self {
-            db: db.unwrap(),
-            stream: MemoryBroker::new(1),
-            _folder: folder,
-        }
-    }
-
-    /// Registers somebody and publishes that.
-    async fn register(&self, name: &str) {
-        let created = UserEvent::Created(UserCreated {
-            user_id: UserId::new(),
-            name: name.to_owned(),
-            version: Version::FIRST,
-        });
-        let write = self.db.write(move |tx| {
-            tx.emit(NewEvent {
-                event_type: created.event_type(),
-                aggregate: created.aggregate().to_string(),
-                data: &created,
-                sealed: None,
-                decode: UserEvent::decode,
-            })
-        });
-        let place = write.await.unwrap();
-        let mut relay = Relay::new(&self.db, self.stream.owner());
-        while self.stream.records().len() < usize::try_from(place).unwrap() {
-            let _step: Step = relay.step().await.unwrap();
-        }
-    }
 }
 
 #[tokio::test]

@@ -1,22 +1,26 @@
 //! orders-service on a real file, beside a user-service that does as it is told.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version};
 use jiff::Timestamp;
+use orders_service::access::Devices;
 use orders_service::cache::users;
-use orders_service::domain::{Amount, Order};
-use orders_service::events::make;
+use orders_service::domain::{Amount, Driver, Order};
+use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http, sync};
 use relay::{
-    ApplyError, Consumer, Database, Environment, EventId, Log, Options, Received, System, rusqlite,
+    ApplyError, Consumer, Database, Environment, EventId, Keys, Log, Options, Received, System,
+    rusqlite,
 };
 use serde_json::{Value, json};
-use service_kit::Monitor;
-use service_kit::testing::{Answer, TestApi};
+use service_kit::testing::{Answer, DEVICE_ID, DRIVER_ID, TestApi, access_beside};
+use service_kit::{Limits as CallLimits, Monitor};
 
 pub use crate::owner::{FakeUsers, Owner};
 
@@ -27,7 +31,17 @@ pub struct World {
     pub clock: Arc<Clock>,
     /// The consumer of the cache. Nobody runs it: a test steps it.
     pub consumer: Consumer,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+/// Calls a second that no test makes.
+const CALLS: u32 = 1_000_000;
+
+/// The database of a folder, with the keys beside it.
+pub async fn database(folder: &Path, options: Options) -> Database {
+    let keys = Keys::open_or_create(&folder.join("orders.db.keys")).unwrap();
+    let opened = Database::open(folder.join("orders.db"), options.keys(keys)).await;
+    opened.unwrap()
 }
 
 /// A clock that only a test moves.
@@ -50,28 +64,64 @@ impl World {
     /// It is 2026-01-01T00:00:00Z, and stays so until the clock is moved.
     pub async fn with(users: FakeUsers, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        Self::over(folder, users, limits, sync::DEFAULT_TAIL).await
+    }
+
+    /// A device that is more events behind gets a snapshot.
+    pub async fn with_tail(feed_tail: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::over(folder, FakeUsers::Know, PATIENT, feed_tail).await
+    }
+
+    /// An empty file, and the keys of this one, which were kept elsewhere.
+    pub async fn bereft(&self) -> Self {
+        let (folder, keys) = (tempfile::tempdir().unwrap(), "orders.db.keys");
+        std::fs::copy(self.folder.path().join(keys), folder.path().join(keys)).unwrap();
+        Self::over(folder, FakeUsers::Know, PATIENT, sync::DEFAULT_TAIL).await
+    }
+
+    async fn over(
+        folder: tempfile::TempDir,
+        users: FakeUsers,
+        limits: Limits,
+        feed_tail: u64,
+    ) -> Self {
         let clock = Arc::new(Clock(AtomicI64::new(1_767_225_600)));
         let options = Options {
             environment: clock.clone(),
             ..config::database()
         };
-        let path = folder.path().join("orders.db");
-        let db = Database::open(path, options).await.unwrap();
+        let db = database(folder.path(), options).await;
         let (owner, url) = Owner::start(users).await;
         let token = "0123456789abcdef".parse().ok();
         let user_api = UserApi::new(url.parse().unwrap(), token, limits, clock.clone()).unwrap();
         let consumer = users::consumer(None);
-        let routes = http::routes(db.clone(), user_api, consumer.clone(), sync::DEFAULT_TAIL);
+        let routes = http::routes(db.clone(), user_api, consumer.clone(), feed_tail);
         let mut monitor = Monitor::new(&db);
         monitor.watch_consumer(consumer.name(), consumer.stream(), consumer.status());
+        let access = access_beside(Devices::of(&db)).limits(CallLimits::of(CALLS));
         Self {
-            api: TestApi::of(routes, monitor),
+            api: TestApi::new(service_kit::api(routes, monitor, access)),
             db,
             owner,
             clock,
             consumer,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// The device whose token every test knows, as a row.
+    pub async fn testers_device(&self) {
+        let (driver, device) = (DRIVER_ID.parse().unwrap(), DEVICE_ID.parse().unwrap());
+        let write = self.db.write(move |tx| {
+            make(tx, Driver::enrol(driver, "Mia".parse().unwrap(), 1))?;
+            let known = drivers::find(tx, driver).unwrap().unwrap();
+            let event = known.enrol_device(device, i64::MAX, 1).unwrap();
+            let token_hash = Some("of a token that only tests know".to_owned());
+            make(tx, OwnEvent { event, token_hash })
+        });
+        let written: Result<u64, relay::WriteError<MakeError>> = write.await;
+        written.map_err(|error| error.to_string()).unwrap();
     }
 
     pub async fn place(&self, user: UserId, amount_minor: i64, currency: &str) -> Answer {
@@ -117,16 +167,21 @@ impl World {
         self.apply(UserEvent::Deleted(deleted)).await.unwrap();
     }
 
-    /// Applies an event as the consumer does.
-    pub async fn apply(&self, event: UserEvent) -> Result<(), String> {
-        let received = Received {
+    /// As the stream hands it out.
+    pub fn received(event: UserEvent) -> Received<UserEvent> {
+        Received {
             seq: 1,
             id: EventId::draw(&System),
             aggregate: event.aggregate().to_string(),
             time: "2025-01-01T00:00:00Z".to_owned(),
             event,
             sealed: None,
-        };
+        }
+    }
+
+    /// Applies an event as the consumer does.
+    pub async fn apply(&self, event: UserEvent) -> Result<(), String> {
+        let received = Self::received(event);
         let write = self.db.write(move |tx| users::apply(tx.rows(), &received));
         write
             .await

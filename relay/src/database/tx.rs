@@ -114,6 +114,7 @@ impl<'a> Tx<'a> {
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
+        self.still_open()?; // or the savepoint would be a transaction of its own, and its release a commit
         self.command("savepoint inner")?;
         let result = work();
         self.still_open()?;

@@ -109,14 +109,19 @@ impl Watched {
 }
 
 impl Seen {
-    /// The stamp is taken first: a change in between shows in the next one. What is damaged is told once, not every second.
+    /// The stamp is taken first: a change in between shows in the next one. What is damaged is told once, not every second;
+    /// what could not be read is read again.
     fn look(&mut self, path: &Path) -> anyhow::Result<()> {
         let now = stamp(path)?;
         if now == self.stamp {
             return Ok(());
         }
-        self.stamp = now;
-        self.entries = Arc::new(read(path, now)?);
+        let entries = read(path, now);
+        let is_io = |error: &anyhow::Error| error.chain().any(|cause| cause.is::<io::Error>());
+        if !entries.as_ref().is_err_and(is_io) {
+            self.stamp = now;
+        }
+        self.entries = Arc::new(entries?);
         match now {
             Some(_) => tracing::info!(tokens = self.entries.0.len(), "the access file was read"),
             None => warn_of_no_file(path),

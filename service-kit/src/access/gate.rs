@@ -29,6 +29,8 @@ pub(crate) struct Guards {
     pub(crate) routes: HashMap<String, Vec<(Method, Vec<String>)>>,
     /// For everybody, with or without a token.
     pub(crate) open: Vec<String>,
+    /// Every route is, and a path that leads nowhere is no secret.
+    pub(crate) everybody: bool,
 }
 
 /// Where a connection comes from; its requests carry it.
@@ -111,9 +113,8 @@ impl Gate {
         }
     }
 
-    /// Where nothing is closed to anybody, a path that leads nowhere is no secret either.
     fn is_open(&self, route: &str) -> bool {
-        self.guards.open.iter().any(|open| open == route) || self.guards.hide_nothing()
+        self.guards.everybody || self.guards.open.iter().any(|open| open == route)
     }
 
     /// Where only services may come in and none has a token, no token helps: the one who asks is told who must act.
@@ -127,11 +128,6 @@ impl Gate {
 }
 
 impl Guards {
-    fn hide_nothing(&self) -> bool {
-        let mut methods = self.routes.values().flatten();
-        !self.routes.is_empty() && methods.all(|(_, schemes)| schemes.is_empty())
-    }
-
     fn of(&self, route: &str, method: &Method) -> Option<&[String]> {
         let method = match *method {
             Method::HEAD => &Method::GET,

@@ -49,6 +49,11 @@ pub(super) async fn rebuild(parts: &Parts, name: &str) -> anyhow::Result<Answer>
 
 fn can_rebuild<'a>(parts: &'a Parts, name: &str) -> anyhow::Result<&'a Consumer> {
     let consumer = parts.consumer(name)?;
+    if !consumer.keeps_cache() {
+        bail!(
+            "{name} keeps no cache, so there is nothing to load: it reacts to events, each in its turn"
+        );
+    }
     if !consumer.can_rebuild() {
         bail!(
             "{name} was not told where to load a snapshot from: set the producer's address and read token"

@@ -28,7 +28,8 @@ pub(super) async fn verify(parts: &Parts) -> anyhow::Result<Answer> {
         unit: "event",
         found: or_not_said(verify_stream(&db, &parts.stream()?).await),
     }];
-    for consumer in &parts.consumers {
+    let keep_copies = |consumer: &&Consumer| !consumer.is_reaction();
+    for consumer in parts.consumers.iter().filter(keep_copies) {
         checks.push(Check {
             label: format!("cache {}", consumer.name()),
             unit: "row",

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use event_schema::{UserId, UserSnapshot};
 use relay::Database;
 use serde::{Deserialize, Serialize};
-use service_kit::{Json, Problem};
+use service_kit::Problem;
+use utoipa::ToSchema;
 
 use crate::store;
 
@@ -18,7 +19,8 @@ const MAX_IDS: usize = 100;
 pub(super) struct Ids(BTreeSet<UserId>);
 
 /// Who exists and who does not, all at the same moment.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NamedUsers)]
 pub(super) struct Batch {
     /// In the order of their ids, whatever the order of the question.
     items: Vec<SharedView>,
@@ -27,23 +29,24 @@ pub(super) struct Batch {
 }
 
 /// A user as other services may know one: without the e-mail address, which none of them needs.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SharedUser)]
 struct SharedView {
     id: UserId,
     name: String,
     version: u64,
 }
 
-pub(super) async fn read(db: &Database, Ids(mut missing): Ids) -> Result<Json<Batch>, Problem> {
+pub(super) async fn read(db: &Database, Ids(mut missing): Ids) -> Result<Batch, Problem> {
     let ids: Vec<UserId> = missing.iter().copied().collect();
     let found = db.read(move |rows| store::find_many(rows, &ids)).await?;
     for user in &found {
         missing.remove(&user.user_id);
     }
-    Ok(Json(Batch {
+    Ok(Batch {
         items: found.into_iter().map(SharedView::from).collect(),
         missing: missing.into_iter().collect(),
-    }))
+    })
 }
 
 /// Repeated ids count as often as they are sent and are answered once.

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use event_schema::UserId;
 use relay::rusqlite::Connection;
 use relay::{Database, Tx};
@@ -14,7 +14,7 @@ use service_kit::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Change, OwnEvent, User};
-use crate::http::batch::{self, Ids};
+use crate::http::batch::{self, Batch, Ids};
 use crate::http::codes;
 use crate::{events, store};
 
@@ -70,6 +70,14 @@ pub(super) struct ListQuery {
     /// How many items, at most.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit>,
+}
+
+/// One page of all users, or those that were named.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Listed {
+    Page(Page<UserView>),
+    Named(Batch),
 }
 
 /// Register a user
@@ -185,15 +193,15 @@ pub(super) async fn delete(
 /// commit, and two commits can swap.
 #[utoipa::path(
     get, path = "/users", tag = "users", security(("operator" = []), ("service" = [])), params(ListQuery),
-    responses((status = 200, description = "One page", body = Page<UserView>))
+    responses((status = 200, description = "One page, or those that `ids` names", body = Listed))
 )]
 pub(super) async fn list(
     _: Reader,
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
-) -> Result<Response, Problem> {
+) -> Result<Json<Listed>, Problem> {
     match (ids, cursor, limit) {
-        (Some(ids), None, None) => batch::read(&db, ids).await.map(Json::into_response),
+        (Some(ids), None, None) => Ok(Json(Listed::Named(batch::read(&db, ids).await?))),
         (Some(_), ..) => {
             let detail = "`ids` names the users to show; it goes without `cursor` and `limit`, which page through all";
             Err(Problem::field(
@@ -202,9 +210,10 @@ pub(super) async fn list(
                 detail,
             ))
         }
-        (None, cursor, limit) => page(&db, cursor, limit.unwrap_or_default())
-            .await
-            .map(Json::into_response),
+        (None, cursor, limit) => {
+            let page = page(&db, cursor, limit.unwrap_or_default()).await?;
+            Ok(Json(Listed::Page(page)))
+        }
     }
 }
 
@@ -214,11 +223,11 @@ async fn page(
     db: &Database,
     cursor: Option<Cursor<UserId>>,
     limit: Limit,
-) -> Result<Json<Page<UserView>>, Problem> {
+) -> Result<Page<UserView>, Problem> {
     let after = cursor.map(|Cursor(id)| id);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
     let page = Page::new(users, limit, |user| user.id);
-    Ok(Json(page.map(UserView::from)))
+    Ok(page.map(UserView::from))
 }
 
 /// The user that is about to change, if it is the one the client has read.

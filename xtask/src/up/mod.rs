@@ -1,6 +1,11 @@
 //! `cargo xtask up`: the whole system on this machine, from nothing, until Ctrl-C.
 
+mod crew;
 mod describe;
+mod desk;
+mod enrol;
+mod hands;
+mod network;
 mod ports;
 mod scripts;
 mod signals;
@@ -8,6 +13,7 @@ mod status;
 mod supervise;
 mod system;
 mod traffic;
+mod typed;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +26,7 @@ use clap::value_parser;
 
 use crate::console::{Console, human};
 use crate::data_dir::{self, DataDir};
+use crew::{Crew, Played};
 use system::System;
 use traffic::Traffic;
 
@@ -28,7 +35,7 @@ const ENVIRONMENT: &str = "\
 Environment:
   FREEHOLD_NATS_SERVER  The nats-server to run [default: one of this machine, else fetched]
   XDG_CACHE_HOME        A fetched nats-server is kept in freehold/ below it [default: ~/.cache]
-  FREEHOLD_BIN_DIR      A folder with both services in it; then nothing is built
+  FREEHOLD_BIN_DIR      A folder with the three programs in it; then nothing is built
   FREEHOLD_USERS_PASSWORD, FREEHOLD_ORDERS_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
                         Broker passwords, in place of those drawn into credentials.env
   FREEHOLD_USERS_READ_TOKEN, FREEHOLD_ORDERS_READ_TOKEN
@@ -47,11 +54,20 @@ pub(crate) struct Up {
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
     orders_port: Option<u16>,
 
+    /// Port of the first driver's device, and its page [default: 7103 when free, else any free one]
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
+    driver_1_port: Option<u16>,
+
+    /// Port of the second driver's device, and its page [default: 7104 when free, else any free one]
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
+    driver_2_port: Option<u16>,
+
     /// Port of the broker [default: 4222 when free, else any free one]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
     broker_port: Option<u16>,
 
-    /// Sample traffic, in events per second
+    /// Sample traffic, in events per second. With drivers, customers place an order only while few wait for a driver, and
+    /// do something else instead
     #[arg(long, value_name = "EVENTS", default_value_t = 5.0, value_parser = parse_rate)]
     rate: f64,
 
@@ -59,8 +75,17 @@ pub(crate) struct Up {
     #[arg(long)]
     no_traffic: bool,
 
-    /// Do not start this service: for the commands that need it stopped while the broker runs. No sample traffic then
-    #[arg(long, value_name = "SERVICE", value_parser = ["user-service", "orders-service"])]
+    /// No drivers and no devices: orders are placed and wait
+    #[arg(long)]
+    no_drivers: bool,
+
+    /// Which driver a person plays, on the page of their device: sample traffic gives them orders and does nothing for them
+    #[arg(long, value_name = "DRIVER", value_enum, default_value = "2")]
+    manual_driver: Played,
+
+    /// Do not start this service or device: for the commands that need it stopped while the broker runs. Without a service
+    /// there is no sample traffic
+    #[arg(long, value_name = "NAME", value_parser = ["user-service", "orders-service", "driver-1", "driver-2"])]
     without: Vec<String>,
 
     /// Keep nothing: the data lies in a temporary folder and goes at the end
@@ -136,10 +161,19 @@ impl Up {
             // Here, not through the console, which is on stderr.
             Console::on_stdout().line(&describe::json(system, data).to_string());
         } else {
-            describe::for_people(system, data, self.ephemeral)
+            describe::for_people(system, data, self)
                 .iter()
                 .for_each(|line| console.line(line));
         }
+    }
+
+    fn traffic(&self, system: &System, crew: &Crew, console: &Arc<Console>) -> Option<Traffic> {
+        let services = ["user-service", "orders-service"];
+        let whole = services.iter().all(|name| !system.leaves_out(name));
+        (whole && !self.no_traffic).then(|| {
+            let (urls, office) = (system.urls(), system.office());
+            Traffic::start(self.rate, &urls, office, &crew.drivers, console)
+        })
     }
 
     async fn keep_running(
@@ -149,18 +183,21 @@ impl Up {
         console: &Arc<Console>,
         mut signals: signals::Signals,
     ) -> Result<ExitCode> {
-        let traffic = (!self.no_traffic && self.without.is_empty())
-            .then(|| Traffic::start(self.rate, &system.urls()));
+        let crew = system.crew(console);
+        let traffic = self.traffic(&system, &crew, console);
         let status = status::start(
             console,
             &system.urls(),
+            system.office(),
+            crew.drivers.clone(),
             traffic.as_ref().map(Traffic::counts),
         );
+        typed::listen(crew.drivers.clone(), console);
         let supervised = system.supervise(console);
 
         let name = signals.next().await;
         status.abort();
-        drop(traffic);
+        drop((traffic, crew));
         console.end_live();
         console.line(&format!("{name}: stopping (once more kills)"));
         let clean = tokio::select! {

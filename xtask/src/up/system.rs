@@ -1,4 +1,4 @@
-//! Broker and services put together and started, broker first.
+//! Broker, services and drivers' devices put together and started, in this order.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,20 +8,25 @@ use anyhow::{Result, anyhow};
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
 use freehold_tests::http::Api;
 use freehold_tests::services::{self, Home, Service};
-use freehold_tests::{Credentials, Part, Password, seconds, within};
+use freehold_tests::{Credentials, DriverApi, Office, Part, Password, Port, seconds, within};
 use tokio::task::spawn_blocking;
 
+use super::crew::{Crew, Device, PEOPLE, driver_id, name_of};
+use super::enrol::{Enrolled, enrol};
+use super::network::Network;
 use super::supervise::{Supervised, supervise};
 use super::{Up, ports, scripts};
 use crate::console::{Console, human};
 use crate::data_dir::DataDir;
 
-/// All three, ready.
+/// All of it, ready.
 pub(super) struct System {
     pub(super) broker: Broker,
     pub(super) user_service: Service,
     pub(super) orders_service: Service,
-    /// Names of services that are not started.
+    /// In the order of [`PEOPLE`]; none at all when nobody is to drive.
+    pub(super) devices: Vec<Device>,
+    /// Names of services and devices that are not started.
     left_out: Vec<String>,
 }
 
@@ -36,8 +41,36 @@ pub(super) struct Urls {
 
 /// The same, watched.
 pub(super) struct SupervisedSystem {
+    /// And devices.
     services: Vec<Supervised>,
     broker: Supervised,
+    /// Also of devices that were left out, for whoever starts one by its script.
+    _networks: Vec<Network>,
+}
+
+const PORTS_OF_DEVICES: [u16; 2] = [7103, 7104];
+
+impl Up {
+    fn leaves_out(&self, name: &str) -> bool {
+        self.without.iter().any(|without| without == name)
+    }
+
+    /// None, or one for each.
+    fn driver_ports(&self) -> Result<Vec<Port>> {
+        if self.no_drivers {
+            return Ok(vec![]);
+        }
+        let stated = [
+            ("--driver-1-port", self.driver_1_port),
+            ("--driver-2-port", self.driver_2_port),
+        ];
+        let choose = |((flag, stated), usual)| ports::choose(flag, stated, usual);
+        stated
+            .into_iter()
+            .zip(PORTS_OF_DEVICES)
+            .map(choose)
+            .collect()
+    }
 }
 
 impl System {
@@ -45,13 +78,34 @@ impl System {
         let mut system = System::assemble(up, data, console).await?;
         start(&mut system.broker, console).await?;
         for service in [&mut system.user_service, &mut system.orders_service] {
-            scripts::write(service, data)?;
-            if !up.without.iter().any(|name| name == service.name()) {
+            scripts::write(service, Some(&data.credentials()), data)?;
+            if !up.leaves_out(service.name()) {
                 start(service, console).await?;
                 ready(service, console).await?;
             }
         }
+        system.start_devices(data, console).await?;
         Ok(system)
+    }
+
+    /// Devices that run have a driver by then, unless orders-service cannot be reached.
+    async fn start_devices(&mut self, data: &DataDir, console: &Arc<Console>) -> Result<()> {
+        let office = (!self.leaves_out(services::ORDERS_SERVICE)).then(|| self.office());
+        for device in &mut self.devices {
+            scripts::write(&device.app, None, data)?;
+            if !self.left_out.iter().any(|name| name == device.app.name()) {
+                start(&mut device.app, console).await?;
+                ready(&device.app, console).await?;
+                if let Some(office) = &office {
+                    give_driver(device, office, console).await;
+                }
+                let shown = DriverApi::new(device.app.url()).state().await?;
+                device.driver_id = driver_id(&shown).map(str::to_owned);
+            }
+            // Not before: who is to be enrolled needs the network.
+            device.network.watch_file();
+        }
+        Ok(())
     }
 
     /// Ports and passwords first: a mistake there should show before minutes of building.
@@ -59,6 +113,7 @@ impl System {
         let users_port = ports::choose("--users-port", up.users_port, 7101)?;
         let orders_port = ports::choose("--orders-port", up.orders_port, 7102)?;
         let broker_port = ports::choose("--broker-port", up.broker_port, 4222)?;
+        let driver_ports = up.driver_ports()?;
         let credentials = Credentials::load_or_create(&data.credentials())?
             .or_from(|name| std::env::var(name).ok())?;
         data.rotate_logs()?;
@@ -81,12 +136,41 @@ impl System {
         let user_service = Service::users(&home, users_port, &credentials)?;
         let orders_service =
             Service::orders(&home, orders_port, &credentials, &user_service.url())?;
+        let mut devices = Vec::new();
+        for (place, port) in driver_ports.into_iter().enumerate() {
+            let name = name_of(place + 1);
+            let network = Network::before(orders_service.address(), data.offline_file(&name))?;
+            let app = Service::device(&name, &home, port, &network.url());
+            devices.push(Device {
+                person: PEOPLE[place],
+                app,
+                network,
+                played: up.manual_driver.includes(place + 1),
+                driver_id: None,
+            });
+        }
         Ok(System {
             broker,
             user_service,
             orders_service,
+            devices,
             left_out: up.without.clone(),
         })
+    }
+
+    pub(super) fn leaves_out(&self, name: &str) -> bool {
+        self.left_out.iter().any(|left_out| left_out == name)
+    }
+
+    pub(super) fn office(&self) -> Office {
+        Office::of(&self.orders_service)
+    }
+
+    /// Those whose device was started.
+    pub(super) fn crew(&self, console: &Arc<Console>) -> Crew {
+        let devices = (1..).zip(&self.devices);
+        let runs = devices.filter(|(_, device)| !self.leaves_out(device.app.name()));
+        Crew::of(runs, console)
     }
 
     pub(super) fn urls(&self) -> Urls {
@@ -100,14 +184,19 @@ impl System {
     pub(super) fn supervise(self, console: &Arc<Console>) -> SupervisedSystem {
         let left_out = self.left_out;
         let runs = |service: &Service| !left_out.iter().any(|name| name == service.name());
+        let networks = self.devices.iter().map(|device| device.network.clone());
+        let networks = networks.collect();
+        let devices = self.devices.into_iter().map(|device| device.app);
         let services = [self.user_service, self.orders_service];
         SupervisedSystem {
             services: services
                 .into_iter()
+                .chain(devices)
                 .filter(runs)
                 .map(|service| supervise(service, console))
                 .collect(),
             broker: supervise(self.broker, console),
+            _networks: networks,
         }
     }
 }
@@ -147,7 +236,7 @@ async fn build(release: bool, console: &Console) -> Result<PathBuf> {
     let start = Instant::now();
     console.about(
         "build",
-        "user-service and orders-service (the first time takes minutes)",
+        "user-service, orders-service and driver-app (the first time takes minutes)",
     );
     let find = if release {
         services::optimised_binaries
@@ -157,6 +246,26 @@ async fn build(release: bool, console: &Console) -> Result<PathBuf> {
     let folder = spawn_blocking(find).await??;
     console.about("build", &format!("done after {}", human(start.elapsed())));
     Ok(folder)
+}
+
+/// A device without a driver is told about, and does no harm to the rest.
+async fn give_driver(device: &Device, office: &Office, console: &Console) {
+    let api = DriverApi::new(device.app.url());
+    let what = format!("enrolling {}", device.app.name());
+    let enrolled = console
+        .while_waiting(&what, enrol(office, &api, device.person))
+        .await;
+    match enrolled {
+        Ok(Enrolled::Before) => {}
+        Ok(Enrolled::Now) => console.about(
+            device.app.name(),
+            &format!("enrolled for {}", device.person),
+        ),
+        Err(error) => console.about(
+            device.app.name(),
+            &format!("is not enrolled for {}: {error:#}", device.person),
+        ),
+    }
 }
 
 async fn start(part: &mut impl Part, console: &Console) -> Result<()> {

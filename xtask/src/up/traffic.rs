@@ -1,20 +1,26 @@
-//! Sample traffic: people register, rename themselves and place orders, at a set rate.
+//! Sample traffic: people register, rename themselves and place orders, at a set rate; an office gives the orders to
+//! drivers, and they deliver them.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_tests::chance;
 use freehold_tests::http::{OrderApi, Reply, UserApi};
+use freehold_tests::{Office, chance};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::interval;
 
+use super::crew::Driver;
+use super::desk::Desk;
+use super::hands::{drive, travel};
 use super::system::Urls;
+use crate::console::Console;
 
 /// Runs until dropped.
 pub(super) struct Traffic {
-    task: JoinHandle<()>,
+    _tasks: JoinSet<()>,
     counts: Arc<Counts>,
 }
 
@@ -24,10 +30,26 @@ pub(super) struct Counts {
     pub(super) failed: AtomicU64,
 }
 
+/// Orders of sample customers that no driver has yet, the oldest first.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    orders: Mutex<VecDeque<Placed>>,
+    room: usize,
+}
+
+/// An order, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) order_id: String,
+    pub(super) user_id: String,
+}
+
 /// More at a time would only queue inside the services.
 const AT_ONCE: usize = 64;
 /// Renames and orders draw from the latest of these.
 const REMEMBERED: usize = 1000;
+/// While so many orders wait for a driver, nobody places another one: drivers are slower than customers.
+const ROOM: usize = 8;
 /// Names in many scripts: they must come through byte for byte.
 const NAMES: [&str; 12] = [
     "Ada Lovelace",
@@ -45,16 +67,44 @@ const NAMES: [&str; 12] = [
 ];
 
 impl Traffic {
-    pub(super) fn start(rate: f64, urls: &Urls) -> Traffic {
+    /// Without drivers, orders are placed all the same, as many as there come.
+    pub(super) fn start(
+        rate: f64,
+        urls: &Urls,
+        office: Office,
+        drivers: &[Driver],
+        console: &Arc<Console>,
+    ) -> Traffic {
         let counts = Arc::new(Counts::default());
+        let waiting = Arc::new(Waiting::with(if drivers.is_empty() { 0 } else { ROOM }));
         let people = People {
             users: UserApi::new(&urls.users, Some(urls.operator.clone())),
             orders: OrderApi::new(&urls.orders, Some(urls.operator.clone())),
             known: Mutex::default(),
+            waiting: Arc::clone(&waiting),
             counts: Arc::clone(&counts),
         };
+        let mut tasks = JoinSet::new();
+        let desk = Desk {
+            office,
+            users: people.users.clone(),
+            drivers: drivers.to_vec(),
+            waiting,
+            counts: Arc::clone(&counts),
+            console: Arc::clone(console),
+        };
+        if !drivers.is_empty() {
+            tasks.spawn(desk.work());
+        }
+        let simulated = || drivers.iter().filter(|driver| !driver.played);
+        for driver in simulated() {
+            let others = simulated().filter(|other| other.number != driver.number);
+            tasks.spawn(travel(driver.clone(), others.cloned().collect()));
+            tasks.spawn(drive(driver.clone(), Arc::clone(&counts)));
+        }
+        tasks.spawn(flow(rate, Arc::new(people)));
         Traffic {
-            task: tokio::spawn(flow(rate, Arc::new(people))),
+            _tasks: tasks,
             counts,
         }
     }
@@ -64,9 +114,40 @@ impl Traffic {
     }
 }
 
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Counts {
+    /// That somebody else was faster, or that somebody has left, is an ordinary answer.
+    pub(super) fn note(&self, reply: &Reply) {
+        if !reply.is_success() && !matches!(reply.status, 404 | 409 | 412 | 422) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Waiting {
+    /// With no room at all, orders are not remembered, and never too many.
+    fn with(room: usize) -> Waiting {
+        Waiting {
+            orders: Mutex::default(),
+            room,
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Placed> {
+        self.orders().pop_front()
+    }
+
+    fn is_full(&self) -> bool {
+        self.room > 0 && self.orders().len() >= self.room
+    }
+
+    fn put(&self, placed: Placed) {
+        if self.room > 0 {
+            self.orders().push_back(placed);
+        }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, VecDeque<Placed>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,6 +172,7 @@ struct People {
     users: UserApi,
     orders: OrderApi,
     known: Mutex<Vec<String>>,
+    waiting: Arc<Waiting>,
     counts: Arc<Counts>,
 }
 
@@ -103,14 +185,38 @@ enum Deed {
 
 impl People {
     async fn act(&self) {
-        let reply = match (deed(chance::number()), self.somebody()) {
-            (Deed::Rename, Some(user)) => self.users.rename(&user, name()).await,
-            (Deed::Order, Some(user)) => self.orders.place(&user, amount(), "EUR").await,
+        let deed = match deed(chance::number()) {
+            Deed::Order if self.waiting.is_full() => Deed::Rename,
+            deed => deed,
+        };
+        let reply = match (deed, self.somebody()) {
+            (Deed::Rename, Some(user)) => self.rename(&user).await,
+            (Deed::Order, Some(user)) => self.order(&user).await,
             _ => self.register().await,
         };
-        if !reply.is_success() {
-            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        self.counts.note(&reply);
+    }
+
+    /// Whoever has left is forgotten.
+    async fn rename(&self, user: &str) -> Reply {
+        let reply = self.users.rename(user, name()).await;
+        if reply.status == 404 {
+            self.forget(user);
         }
+        reply
+    }
+
+    async fn order(&self, user: &str) -> Reply {
+        let reply = self.orders.place(user, amount(), "EUR").await;
+        match reply.status {
+            201 => self.waiting.put(Placed {
+                order_id: reply.id().to_owned(),
+                user_id: user.to_owned(),
+            }),
+            422 => self.forget(user),
+            _ => {}
+        }
+        reply
     }
 
     async fn register(&self) -> Reply {
@@ -122,8 +228,16 @@ impl People {
         reply
     }
 
+    fn known(&self) -> MutexGuard<'_, Vec<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, id: &str) {
+        self.known().retain(|known| known != id);
+    }
+
     fn remember(&self, id: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if known.len() < REMEMBERED {
             known.push(id.to_owned());
         } else {
@@ -133,7 +247,7 @@ impl People {
     }
 
     fn somebody(&self) -> Option<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         if known.is_empty() {
             None
         } else {
@@ -160,7 +274,7 @@ fn amount() -> i64 {
 }
 
 /// A place in a list that is not empty. Lists here are short enough for 16 bits.
-fn pick(length: usize) -> usize {
+pub(super) fn pick(length: usize) -> usize {
     usize::from(chance::in_range(
         0..u16::try_from(length).unwrap_or(u16::MAX),
     ))
@@ -177,5 +291,23 @@ mod tests {
             [Deed::Register, Deed::Rename, Deed::Order].map(count),
             [4, 2, 4]
         );
+    }
+
+    #[test]
+    fn orders_wait_in_turn_and_there_is_no_end_of_room_without_drivers() {
+        let placed = |id: &str| Placed {
+            order_id: id.to_owned(),
+            user_id: String::new(),
+        };
+        let waiting = Waiting::with(2);
+        waiting.put(placed("a"));
+        assert!(!waiting.is_full());
+        waiting.put(placed("b"));
+        assert!(waiting.is_full());
+        assert_eq!(waiting.take(), Some(placed("a")));
+
+        let nobody_drives = Waiting::with(0);
+        nobody_drives.put(placed("a"));
+        assert!(!nobody_drives.is_full() && nobody_drives.take().is_none());
     }
 }

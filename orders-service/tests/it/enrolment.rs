@@ -1,0 +1,215 @@
+//! How a device becomes a driver's: a code for one device, and a token that is shown once.
+
+use event_schema::{DeviceId, OrderEvent};
+use orders_service::codes;
+use orders_service::domain::Driver;
+use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::store::drivers;
+use relay::rusqlite::types::Value as Cell;
+use serde_json::json;
+use service_kit::TokenHash;
+use service_kit::testing::rows;
+
+use crate::office::Device;
+use crate::world::{FakeUsers, World};
+
+async fn world() -> World {
+    World::start(FakeUsers::Know).await
+}
+
+#[tokio::test]
+async fn a_code_makes_a_device_its_drivers() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (code, id) = (world.code(&mia).await, DeviceId::new());
+    let enrolled = world.enrol(&code, id).await;
+    let told = enrolled.json();
+    assert_eq!(enrolled.status, 201);
+    assert_eq!(told["driver_id"], *mia);
+    assert_eq!(
+        (&told["driver_name"], &told["device_id"]),
+        (&json!("Mia"), &json!(id))
+    );
+    let device = Device::with(&world, id, &enrolled);
+    assert_eq!(device.feed("").await.status, 200);
+
+    let (event_type, data) = world.events().await.pop().unwrap();
+    assert_eq!(event_type, OrderEvent::DEVICE_ENROLLED);
+    assert_eq!(data["device_id"], json!(id));
+    assert_eq!(data["expires_at_ms"], told["expires_at_ms"]);
+    let in_90_days = data["at_ms"].as_i64().unwrap() + 90 * 86_400_000;
+    assert_eq!(data["expires_at_ms"], in_90_days);
+}
+
+#[tokio::test]
+async fn nobody_who_reads_the_file_or_the_log_learns_a_code_or_a_token() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (code, id) = (world.code(&mia).await, DeviceId::new());
+    let token = Device::with(&world, id, &world.enrol(&code, id).await).token;
+    let bare = code.replace('-', "");
+    let everything = "select cast(envelope as text) from relay_outbox
+        union all select token_hash from devices union all select code_hash from enrolment_codes
+        union all select cast(body as text) from kit_reply";
+    let everything = everything_of(&world, everything).await;
+    for secret in [&token, &code, &bare] {
+        assert!(!everything.contains(secret.as_str()), "{everything}");
+    }
+    assert!(everything.contains(&TokenHash::of(&token).to_string()));
+    let public = everything_of(&world, "select cast(envelope as text) from relay_outbox").await;
+    let why = "the hash is sealed";
+    assert!(
+        !public.contains(&TokenHash::of(&token).to_string()),
+        "{why}"
+    );
+}
+
+async fn everything_of(world: &World, sql: &'static str) -> String {
+    let found = rows(&world.db, sql).await.into_iter().flatten();
+    let text = found.filter_map(|cell| match cell {
+        Cell::Text(text) => Some(text),
+        _ => None,
+    });
+    text.collect()
+}
+
+#[tokio::test]
+async fn a_code_is_for_one_device_which_may_use_it_again_when_the_answer_got_lost() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (code, id) = (world.code(&mia).await, DeviceId::new());
+    let first = Device::with(&world, id, &world.enrol(&code, id).await);
+    let stolen = world.enrol(&code, DeviceId::new()).await;
+    assert_eq!(stolen.problem(), "422 invalid_code");
+    assert_eq!(stolen.json()["errors"][0]["field"], "code");
+    let second = Device::with(&world, id, &world.enrol(&code, id).await);
+    assert_ne!(first.token, second.token);
+    assert_eq!(first.feed("").await.problem(), "401 unauthorized");
+    assert_eq!(second.feed("").await.status, 200);
+    let shown = world.show(&format!("/drivers/{mia}")).await;
+    assert_eq!(shown["devices"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn case_dashes_and_blanks_of_a_code_do_not_count() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    for write in [
+        |code: &str| code.to_lowercase(),
+        |code: &str| code.replace('-', ""),
+        |code: &str| format!(" {} ", code.replace('-', " ")),
+    ] {
+        let code = world.code(&mia).await;
+        assert_eq!(
+            world.enrol(&write(&code), DeviceId::new()).await.status,
+            201
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_is_wrong_or_has_expired_opens_nothing() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let code = world.code(&mia).await;
+    for wrong in [
+        "",
+        "-",
+        "AAAA-AAAA-AAAA",
+        &code[..13],
+        &format!("{code}A"),
+        &"x".repeat(9_000),
+    ] {
+        let refused = world.enrol(wrong, DeviceId::new()).await;
+        assert_eq!(refused.problem(), "422 invalid_code", "{wrong:?}");
+    }
+    expire(&world, &code).await;
+    let late = world.enrol(&code, DeviceId::new()).await;
+    assert_eq!(late.problem(), "422 invalid_code");
+    assert_eq!(world.head(), 1, "nobody was enrolled");
+
+    for body in [
+        json!({"code": code}),
+        json!({"code": code, "device_id": "7"}),
+        json!([]),
+    ] {
+        let refused = world.api.sending(None).post("/devices", &body).await;
+        assert_eq!(refused.problem(), "422 invalid_body", "{body}");
+    }
+}
+
+/// As if a quarter of an hour had passed.
+async fn expire(world: &World, code: &str) {
+    let hash = codes::hash(code);
+    let write = world.db.write(move |tx| {
+        tx.execute(
+            "update enrolment_codes set expires_at_ms = expires_at_ms - ?2 where code_hash = ?1",
+            (hash, codes::LIFE_MS),
+        )
+    });
+    let changed: Result<usize, relay::WriteError<relay::rusqlite::Error>> = write.await;
+    assert_eq!(changed.map_err(|error| error.to_string()), Ok(1));
+}
+
+#[tokio::test]
+async fn a_code_of_a_driver_who_was_revoked_meanwhile_opens_nothing() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let code = world.code(&mia).await;
+    world
+        .change(&format!("/drivers/{mia}/revoke"), "*", &json!({}))
+        .await;
+    let late = world.enrol(&code, DeviceId::new()).await;
+    assert_eq!(late.problem(), "422 invalid_code");
+    let draw = world
+        .api
+        .post(&format!("/drivers/{mia}/codes"), &json!({}))
+        .await;
+    assert_eq!(draw.problem(), "409 driver_revoked");
+    assert_eq!(world.head(), 2);
+}
+
+/// Whoever holds a stolen device holds the code it came with.
+#[tokio::test]
+async fn a_device_that_is_revoked_does_not_come_back_with_the_code_it_used() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (code, id) = (world.code(&mia).await, DeviceId::new());
+    world.enrol(&code, id).await;
+    world
+        .api
+        .post(&format!("/devices/{id}/revoke"), &json!({}))
+        .await;
+    assert_eq!(world.enrol(&code, id).await.problem(), "422 invalid_code");
+}
+
+#[tokio::test]
+async fn a_device_that_enrols_for_another_driver_is_theirs_and_leaves_the_first() {
+    let world = world().await;
+    let (mia, noor) = (world.driver("Mia").await, world.driver("Noor").await);
+    let (mias, noors) = (world.assigned(&mia).await, world.assigned(&noor).await);
+    let device = world.device(&mia).await;
+    assert_eq!(device.read_on("", 50).await.told(), [format!("+{mias}")]);
+    let enrolled = world.enrol(&world.code(&noor).await, device.id).await;
+    let moved = Device::with(&world, device.id, &enrolled);
+    assert_eq!(moved.read_on("", 50).await.told(), [format!("+{noors}")]);
+    assert_eq!(device.feed("").await.problem(), "401 unauthorized");
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_opens_nothing() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (id, token) = (DeviceId::new(), "fhd_a-token-of-long-ago");
+    let (driver, hash) = (mia.parse().unwrap(), TokenHash::of(token).to_string());
+    let write = world.db.write(move |tx| {
+        let enrolled: Driver = drivers::find(tx, driver).unwrap().unwrap();
+        let event = enrolled.enrol_device(id, 99, 7).unwrap();
+        let token_hash = Some(hash);
+        make(tx, OwnEvent { event, token_hash })
+    });
+    let made: Result<u64, relay::WriteError<MakeError>> = write.await;
+    made.map_err(|error| error.to_string()).unwrap();
+    let refused = world.api.sending(token).get("/sync/feed").await;
+    assert_eq!(refused.problem(), "401 unauthorized");
+}

@@ -1,0 +1,194 @@
+//! Schemathesis, which makes requests of all kinds out of an OpenAPI document: found where `cargo xtask test` has installed
+//! it, or installed there, or the skip said aloud.
+
+use std::env;
+use std::future::ready;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::broker::Say;
+use crate::eventually::{seconds, within};
+use crate::paths;
+use crate::process::{Launch, Process};
+
+/// The program, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Here(PathBuf),
+    /// Why not, and how to cure it.
+    Missing(String),
+}
+
+/// One run against one document.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    pub program: &'a Path,
+    /// Where the API answers; its document is `/openapi.json` below it.
+    pub url: &'a str,
+    /// Sent with every request.
+    pub headers: Vec<String>,
+    /// What else it is told on its command line.
+    pub arguments: Vec<String>,
+    /// Where it writes what it says, and what it remembers.
+    pub folder: &'a Path,
+    pub limit: Duration,
+}
+
+/// `required`: a tool that is missing is a failure, not a skip. `cargo xtask test` sets it once it has found one.
+pub const FUZZ_TESTS: &str = "FREEHOLD_FUZZ_TESTS";
+const REQUIREMENTS: &str = include_str!("../schemathesis.requirements.txt");
+const INSTALL_LIMIT: Duration = seconds(240);
+
+/// Looks where it would have been installed. Never installs anything.
+pub fn find() -> Result<Found> {
+    let program = program();
+    if program.is_file() {
+        return Ok(Found::Here(program));
+    }
+    let reason = format!(
+        "there is no schemathesis in {}; `cargo xtask test` installs it there, with pip",
+        home().display()
+    );
+    if env::var_os(FUZZ_TESTS).is_some_and(|word| word == "required") {
+        bail!("{reason} ({FUZZ_TESTS} is \"required\", so this is no skip)");
+    }
+    Ok(Found::Missing(reason))
+}
+
+/// Looks; installs it where it is missing. An installation that fails is a reason to skip, not a failure.
+pub async fn find_or_install(say: Say<'_>) -> Result<Found> {
+    let found = find()?;
+    if matches!(found, Found::Here(_)) {
+        return Ok(found);
+    }
+    say(&format!(
+        "installing schemathesis {} into {} (27 Python packages, about 20 MB, once)",
+        version(),
+        home().display()
+    ));
+    match install(&home()).await {
+        Ok(()) => find(),
+        Err(failure) => Ok(Found::Missing(format!(
+            "schemathesis cannot be installed: {failure}. It needs python3 with venv, pip, and the network"
+        ))),
+    }
+}
+
+/// For the start of a test: what to run, or nothing after saying so aloud.
+pub fn found_or_said() -> Result<Option<PathBuf>> {
+    match find()? {
+        Found::Here(program) => Ok(Some(program)),
+        Found::Missing(reason) => {
+            let line = format!("fuzz tests are SKIPPED: {reason}\n");
+            // Past the test harness, which keeps what a test prints; without a stderr there is nobody to tell.
+            let _nobody = io::stderr().write_all(line.as_bytes());
+            Ok(None)
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Runs it to its end; answers whether it was satisfied, and everything it said.
+    pub async fn go(&self) -> Result<(bool, String)> {
+        let mut launch = Launch::of("schemathesis", self.program, self.folder)
+            .env("NO_COLOR", "1")
+            .env("PYTHONIOENCODING", "utf-8")
+            .env("HOME", &self.folder.to_string_lossy());
+        let settings = paths::workspace().join("tests/schemathesis.toml");
+        launch = launch.arg("--config-file").arg(settings);
+        launch = launch.arg("run").arg(format!("{}/openapi.json", self.url));
+        for header in &self.headers {
+            launch = launch.arg("--header").arg(header);
+        }
+        launch.args.extend(self.arguments.iter().map(Into::into));
+        let mut child = Process::spawn(launch)?;
+        let ended = within(self.limit, || ready(child.exit_status().ok_or("it runs"))).await;
+        let said = child.logs().stdout() + &child.logs().stderr();
+        let status = ended.map_err(|_| {
+            anyhow::anyhow!("it did not end within {:?}; it said:\n{said}", self.limit)
+        })?;
+        Ok((status.success(), said))
+    }
+}
+
+/// A virtual environment of its own: it appears whole, by a rename of what is finished, so nobody ever finds half of it.
+async fn install(home: &Path) -> Result<()> {
+    let beside = home.parent().context("it lies in a target folder")?;
+    std::fs::create_dir_all(beside)?;
+    // Scripts of an environment name its folder, so it is made in place and its list is written last.
+    let done = home.join("installed.txt");
+    let list = home.join("requirements.txt");
+    let python = home.join("bin").join("python");
+    let _left_half_done = std::fs::remove_dir_all(home);
+    let home = home.as_os_str().to_owned();
+    run("python3", &["-m".into(), "venv".into(), home]).await?;
+    std::fs::write(&list, REQUIREMENTS)?;
+    let words = "-m pip install --quiet --no-input --disable-pip-version-check --no-deps --only-binary :all: -r";
+    let mut words: Vec<_> = words.split(' ').map(Into::into).collect();
+    words.push(list.clone().into_os_string());
+    run(&python.to_string_lossy(), &words).await?;
+    Ok(std::fs::rename(list, done)?)
+}
+
+async fn run(program: &str, words: &[std::ffi::OsString]) -> Result<()> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(words).kill_on_drop(true);
+    let output = tokio::time::timeout(INSTALL_LIMIT, command.output()).await;
+    let output = output.with_context(|| format!("{program} took longer than {INSTALL_LIMIT:?}"))?;
+    let output = output.with_context(|| format!("{program} does not run"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        bail!(
+            "{program}: {}",
+            last.unwrap_or("it failed and does not say why")
+        );
+    }
+    Ok(())
+}
+
+/// Whole once the list of what is in it is there.
+fn program() -> PathBuf {
+    let home = home();
+    match home.join("installed.txt").is_file() {
+        true => home.join("bin").join("schemathesis"),
+        false => home.join("not-installed"),
+    }
+}
+
+fn home() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| "target".into());
+    paths::workspace()
+        .join(target)
+        .join(format!("schemathesis-{}", version()))
+}
+
+fn version() -> &'static str {
+    let lines = REQUIREMENTS.lines();
+    let mut versions = lines.filter_map(|line| line.strip_prefix("schemathesis=="));
+    versions.next().unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_is_pinned() {
+        assert!(version().starts_with(|first: char| first.is_ascii_digit()));
+        let packages = REQUIREMENTS.lines().filter(|line| !line.starts_with('#'));
+        for package in packages {
+            assert!(package.contains("=="), "{package}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_installer_that_is_not_there_is_named() {
+        let refusal = run("/nowhere/python3", &[]).await.expect_err("not there");
+        assert_eq!(refusal.to_string(), "/nowhere/python3 does not run");
+    }
+}
