@@ -17,7 +17,7 @@ pub struct Intent {
     pub intent_id: IntentId,
     /// Its place among the intents of this incarnation: 1, 2, 3 …
     pub seq: u64,
-    /// The place of the one before it in its lane, while that has no verdict: it is judged after that.
+    /// The place of the one before it in its lane that has no verdict yet, if there is one: it is judged after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_seq: Option<u64>,
     /// The lane, which is the order it is about. Text, since a lane that is no order gets its verdict, too.

@@ -25,6 +25,7 @@ use crate::domain::{
     Gone, InvalidAmount, InvalidCurrency, InvalidDriverName, InvalidNote, Refusal, UnknownStatus,
 };
 use crate::events::MakeError;
+use crate::sync::Turns;
 use crate::user_api::{Unavailable, UserApi};
 
 /// What the handlers work with.
@@ -34,6 +35,8 @@ struct App {
     user_api: UserApi,
     composer: Composer,
     feed_tail: u64,
+    /// Of drivers who send at the moment.
+    turns: Turns,
     /// Places for devices that wait for news.
     waiting: Arc<Semaphore>,
 }
@@ -95,6 +98,7 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
             user_api,
             composer,
             feed_tail,
+            turns: Turns::default(),
             waiting: Arc::new(Semaphore::new(sync::MAX_WAITING)),
         })
 }

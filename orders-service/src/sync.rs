@@ -3,6 +3,7 @@
 mod feed;
 mod intents;
 mod token;
+mod turns;
 
 use event_schema::sync::Delivery;
 use relay::rusqlite::{self, Connection};
@@ -13,6 +14,7 @@ use crate::domain::Order;
 pub use feed::{DEFAULT_TAIL, page};
 pub use intents::{UploadError, receive};
 pub use token::{FeedToken, InvalidToken};
+pub use turns::{Turn, Turns};
 
 /// An order as its driver may know it.
 fn delivery(rows: &Connection, order: Order) -> rusqlite::Result<Delivery> {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use freehold_tests::http::Reply;
@@ -58,6 +58,16 @@ struct Told {
     unsure: u64,
 }
 
+impl Day {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drivers(&self) -> MutexGuard<'_, Vec<String>> {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Somebody with a device.
 struct AtWork {
     device: usize,
@@ -92,7 +102,7 @@ async fn a_day_of_five_drivers_ends_in_agreement_whatever_is_killed() {
     let mut world = World::builder().with_drivers(DRIVERS).start().await;
     let day = Arc::new(Day::default());
     let names = world.drivers.iter().map(|driver| driver.id.clone());
-    *day.drivers.lock().unwrap() = names.collect();
+    *day.drivers() = names.collect();
     let customers = customers(&world).await;
     let office = tokio::spawn(keep_office(
         world.office(),
@@ -226,7 +236,7 @@ async fn look_after_orders(office: &Office, day: &Day, random: &mut StdRng) -> O
 }
 
 async fn assign(office: &Office, day: &Day, order: &Value, random: &mut StdRng) {
-    let driver = day.drivers.lock().unwrap().choose(random).cloned();
+    let driver = day.drivers().choose(random).cloned();
     let driver = driver.expect("somebody is at work");
     count(day, office.assign(id(order), version(order), &driver).await);
 }
@@ -368,14 +378,14 @@ impl AtWork {
         if let Some(refused) = refused.choose(&mut self.random) {
             let id = text(&refused["intent_id"]);
             // Written down before: the answer may get lost.
-            self.day.told.lock().unwrap().dismissed.insert(id.clone());
+            self.day.told().dismissed.insert(id.clone());
             let _killed = self.api.dismiss(&id).await;
         }
     }
 
     /// What is possible may have become impossible since it was shown.
     fn note(&self, reply: &Reply) {
-        let mut told = self.day.told.lock().unwrap();
+        let mut told = self.day.told();
         match reply.status {
             202 => {
                 let id = text(&reply.body["intent_id"]);
@@ -479,7 +489,7 @@ impl Director {
 
     async fn revoke_a_driver(&mut self, world: &World, day: &Day) {
         let id = world.drivers[GIVEN_AWAY].id.clone();
-        day.drivers.lock().unwrap().retain(|known| *known != id);
+        day.drivers().retain(|known| *known != id);
         until_done(
             || world.office(),
             async |office| office.revoke_driver(&id).await,
@@ -494,7 +504,7 @@ impl Director {
         let joined = world.drivers[GIVEN_AWAY].join(&office).await;
         joined.expect("there is a network now and then");
         let id = world.drivers[GIVEN_AWAY].id.clone();
-        day.drivers.lock().unwrap().push(id);
+        day.drivers().push(id);
     }
 
     async fn revoke_a_device(&mut self, world: &World) {
@@ -548,7 +558,7 @@ async fn everybody_agrees(world: &mut World, day: &Day, director: &Director) -> 
 
 /// Told 202: one event, unless it was in a destroyed file alone.
 fn expect_every_promise_kept(ledger: &Ledger, day: &Day, director: &Director) {
-    let told = day.told.lock().unwrap();
+    let told = day.told();
     for (id, device) in &told.accepted {
         let lost = director.perhaps_lost.contains(id);
         assert!(
@@ -663,7 +673,7 @@ fn expect_refusals_to_be_shown(
         .iter()
         .filter_map(|row| kept_text(&row[0]))
         .collect();
-    let told = day.told.lock().unwrap();
+    let told = day.told();
     for (id, device) in &told.accepted {
         let kept = in_file.contains(id);
         let is_elsewhere = *device != index || index == RESTORED;
@@ -715,7 +725,7 @@ fn expect_shown(id: &str, intent: &Intent, driver: &Driver, shown: &Shown, dismi
 }
 
 fn print_figures(world: &World, day: &Day, director: &Director, ledger: &Ledger, hours: &[Hours]) {
-    let told = day.told.lock().unwrap();
+    let told = day.told();
     let all: Duration = hours.iter().map(|hours| hours.all).sum();
     let offline: Duration = hours.iter().map(|hours| hours.offline).sum();
     let share = 100.0 * offline.as_secs_f64() / all.as_secs_f64();

@@ -52,3 +52,21 @@ async fn a_driver_delivers_without_a_network_and_the_office_knows_as_soon_as_the
     let (_, deliveries) = other.deliveries().await.expect("a checkpoint");
     assert_eq!(deliveries[&order]["status"], "delivered");
 }
+
+/// A new device is given what is there at once, not when something happens next.
+#[tokio::test]
+async fn a_device_that_is_enrolled_shows_its_deliveries_without_waiting_for_news() {
+    let world = World::builder().with_drivers(2).start().await;
+    let driver = &world.drivers[0];
+    let order = crate::conflicts::assigned(&world, &driver.id).await;
+    let other = world.drivers[1].api();
+    let code = world.office().code(&driver.id).await.expect_status(201);
+    let code = code.body["code"].as_str().expect("a code").to_owned();
+    other.enrol(&code).await.expect_status(200);
+    // The owner keeps a question for news for eight seconds.
+    other
+        .wait_until("it shows them", seconds(5), |shown| {
+            shown.status_of(&order) == Some("assigned")
+        })
+        .await;
+}

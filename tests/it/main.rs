@@ -21,6 +21,7 @@ mod forks;
 mod fuzz;
 mod guard;
 mod hostile;
+mod hostile_devices;
 mod house;
 mod kills;
 mod ledger;

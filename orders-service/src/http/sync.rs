@@ -59,10 +59,13 @@ pub(super) async fn intents(
         let detail = format!("send 1 to {MAX_INTENTS} intents at a time");
         return Err(Problem::field(kit::INVALID_BODY, "intents", detail));
     }
+    // It ends with the work, not with the question: who hangs up does not get ahead of the queue.
+    let turn = app.turns.wait(driver_id).await;
     let now_ms = Timestamp::now().as_millisecond();
-    let write = app
-        .db
-        .write(move |tx| sync::receive(tx, device_id, driver_id, upload, now_ms));
+    let write = app.db.write(move |tx| {
+        let _until_done = turn;
+        sync::receive(tx, device_id, driver_id, upload, now_ms)
+    });
     Ok(Json(write.await?))
 }
 

@@ -226,9 +226,6 @@ pub fn find(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Judged>>
         .optional()
 }
 
-/// The last place that can be written down.
-pub const LAST_PLACE: u64 = i64::MAX as u64;
-
 /// Which intent of the incarnation is known at this place.
 pub fn at(
     rows: &Connection,
@@ -236,9 +233,6 @@ pub fn at(
     incarnation: IncarnationId,
     place: u64,
 ) -> rusqlite::Result<Option<IntentId>> {
-    if place > LAST_PLACE {
-        return Ok(None);
-    }
     rows.prepare_cached(
         "select id from intents where device_id = ?1 and incarnation = ?2 and place = ?3",
     )?
