@@ -49,6 +49,7 @@ const FINISHED = new Set(['delivered', 'cancelled']);
 
 const isFinished = delivery => FINISHED.has(delivery.status);
 const plain = word => String(word).replaceAll('_', ' ');
+const forDrivers = text => text.replaceAll('orders-service', 'the office'); // whatever program answers there
 const many = (count, one, more = `${one}s`) => `${count} ${count === 1 ? one : more}`;
 const isOnline = () => view.lost_ms === null && view.state.sync.online;
 const now = () => Date.now() + view.skew_ms;
@@ -389,7 +390,7 @@ function showLink(lost, sync) {
   write(field(link, 'link-title'), title);
   write(field(link, 'link-since'), since);
   writeOrHide(field(link, 'link-pending'), waits);
-  writeOrHide(field(link, 'link-because'), lost ? '' : sync.waiting_because ?? '');
+  writeOrHide(field(link, 'link-because'), lost ? '' : forDrivers(sync.waiting_because ?? ''));
   writeOrHide(field(link, 'sync-error'), errors.get('sync') ?? '');
   const again = one('[data-action=sync]', link);
   hide(again, lost || (sync.online && !sync.waiting_because && !unsent));
@@ -534,7 +535,8 @@ function showConflict(card, conflict) {
   writeOrHide(field(card, 'mine-note'), conflict.note ?? '');
   write(field(card, 'theirs'), theirVersion(conflict.current));
   writeOrHide(field(card, 'theirs-note'), conflict.current?.cancel_reason ? plain(conflict.current.cancel_reason) : conflict.current?.note ?? '');
-  writeOrHide(field(card, 'detail'), conflict.detail ?? '');
+  // Beside what became of the order it would say the same once more.
+  writeOrHide(field(card, 'detail'), conflict.current?.status === 'cancelled' ? '' : forDrivers(conflict.detail ?? ''));
   showDecision(card, conflict);
   showBusy(card, conflict.intent_id);
 }
@@ -561,7 +563,7 @@ function showRefused(card, refusal) {
   showWhose(card, find(refusal.order_id)?.customer ?? null, refusal.order_id);
   write(field(card, 'mine'), youDid(refusal));
   writeOrHide(field(card, 'mine-note'), refusal.note ?? '');
-  writeOrHide(field(card, 'detail'), refusal.detail ?? '');
+  writeOrHide(field(card, 'detail'), forDrivers(refusal.detail ?? ''));
   write(field(card, 'means'), refusal.gave_up ? 'Send it again, or drop it: a dropped change never reaches the office.'
     : 'The office did not take this change, so it does not count. If it matters, call the office.');
   write(one('[data-action=dismiss]', card), refusal.gave_up ? 'Drop it' : 'OK, I have read it');

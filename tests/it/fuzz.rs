@@ -5,7 +5,7 @@ use std::path::Path;
 
 use freehold_tests::http::Api;
 use freehold_tests::schemathesis::{Run, found_or_said};
-use freehold_tests::{Part, Service, World, seconds};
+use freehold_tests::{Part, Password, Service, World, seconds};
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -77,6 +77,35 @@ async fn whatever_is_asked_every_program_answers_as_it_is_documented() {
         faults.extend(caller.run(&program, &world.folder().join("fuzz")).await);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+}
+
+/// Found by the test above, and asked here by name, so that a machine without its tool asks, too.
+#[tokio::test]
+async fn what_was_found_once_stays_mended() {
+    let mut world = World::builder().with_drivers(1).start().await;
+    often(&mut world).await;
+    let orders = Api::of(&world.orders_service);
+    let document = orders.get("/openapi.json").await.expect_status(200).body;
+    let assign = &document["paths"]["/orders/{id}/assign"]["post"];
+    assert!(assign["responses"]["428"].is_object(), "{assign}");
+
+    let device = orders.sending(Some(Password::known(&device_token(&world).await)));
+    let too_far = 1u64 << 63;
+    let intent = json!({"intent_id": Uuid::now_v7(), "seq": too_far, "order_id": "x", "kind": "pick_up",
+        "schema_version": 1, "arguments": {}, "base_version": 1, "device_time_ms": 0});
+    let upload = json!({"incarnation": Uuid::now_v7(), "intents": [intent]});
+    let refused = device.send(Method::POST, "/sync/intents", &upload).await;
+    assert_eq!(refused.problem(), Some("invalid_body"), "{}", refused.body);
+
+    let reader = orders.sending(Some(Password::known(&read_token(&world.orders_service))));
+    let id = Uuid::now_v7();
+    for path in [
+        format!("/log/{too_far}?id={id}"),
+        format!("/snapshot?seq={too_far}&id={id}"),
+    ] {
+        let refused = reader.get(&path).await;
+        assert_eq!(refused.status, 400, "{path}: {}", refused.body);
+    }
 }
 
 impl Caller<'_> {

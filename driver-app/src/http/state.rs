@@ -25,6 +25,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(8);
 #[serde(deny_unknown_fields)]
 pub(super) struct Since {
     /// The `revision` that is known already: the answer waits for another one.
+    #[param(value_type = Option<u64>, format = "uint64")]
     after: Option<u64>,
     /// For how long, in milliseconds; more than 8000 counts as 8000.
     #[serde(default)]
