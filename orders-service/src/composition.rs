@@ -10,6 +10,7 @@ use event_schema::UserId;
 use relay::rusqlite::{self, Connection};
 use relay::{Consumer, ConsumerStatus, chain};
 use serde::Serialize;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::cache::users::{self, CachedUser};
@@ -85,6 +86,11 @@ pub enum Missing {
 impl Composer {
     pub fn new(cache: Consumer, user_api: UserApi) -> Self {
         Self { cache, user_api }
+    }
+
+    /// Changes whenever the cache's consumer has done something.
+    pub fn news(&self) -> watch::Receiver<ConsumerStatus> {
+        self.cache.status()
     }
 
     pub fn look_up(&self) -> Lookup {

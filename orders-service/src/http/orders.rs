@@ -1,12 +1,15 @@
 //! Orders change: placed, given to a driver, taken back, cancelled. How they are shown is in `composed`; what drivers do with
 //! them comes as intents.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use event_schema::{CancelReason, DriverId, OrderEvent, OrderId, ReleaseReason, UserId};
 use jiff::Timestamp;
 use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 
 use service_kit::{ETag, Idempotent, MustMatch, Once, Operator, Path, Problem, Reply, present};
 use utoipa::ToSchema;
@@ -83,6 +86,8 @@ pub(super) struct Cancellation {
     note: Option<String>,
 }
 
+const MAX_WAIT_FOR_CUSTOMER: Duration = Duration::from_secs(1);
+
 /// Place an order
 #[utoipa::path(
     post, path = "/orders", tag = "orders", security(("operator" = [])), request_body = NewOrder,
@@ -145,10 +150,12 @@ pub(super) async fn place(
 )]
 pub(super) async fn assign(
     _: Operator,
+    State(app): State<App>,
     Path(id): Path<OrderId>,
     must_match: MustMatch,
     Idempotent(Assignment { driver_id }, once): Idempotent<Assignment>,
 ) -> Result<Reply, Problem> {
+    until_customer_is_known(&app, id).await?;
     change(once, id, must_match, move |tx, order, now_ms| {
         let driver = drivers::find(tx, driver_id)?.ok_or_else(|| {
             let detail = format!("there is no driver {driver_id}");
@@ -245,6 +252,22 @@ fn an_operators_reason(text: &str) -> Result<CancelReason, Problem> {
             Err(Problem::field(codes::INVALID_REASON, "reason", detail))
         }
         reason => Ok(reason),
+    }
+}
+
+/// A driver is told of a delivery when it changes, so its customer had better have a name by then. A user who registered
+/// just now is milliseconds away; whoever is not in the cache after a moment is not waited for.
+async fn until_customer_is_known(app: &App, id: OrderId) -> Result<(), Problem> {
+    let deadline = Instant::now() + MAX_WAIT_FOR_CUSTOMER;
+    let mut cache = app.composer.news();
+    loop {
+        let read = app.db.read(move |rows| match orders::find(rows, id)? {
+            Some(order) => Ok(users::find(rows, order.user_id)?.is_some()),
+            None => Ok::<_, Problem>(true), // refused in a moment
+        });
+        if read.await? || !matches!(timeout_at(deadline, cache.changed()).await, Ok(Ok(()))) {
+            return Ok(());
+        }
     }
 }
 
