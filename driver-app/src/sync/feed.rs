@@ -35,6 +35,8 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 struct Place {
     token: String,
     after: Option<String>,
+    /// There are pages of a checkpoint that wait for its end: no news would be no reason to wait.
+    amid_checkpoint: bool,
 }
 
 /// What became of a page.
@@ -77,7 +79,7 @@ impl Follower {
         let ask = Ask {
             after: place.after.clone(),
             limit: PAGE,
-            wait: if known_to_be_online {
+            wait: if known_to_be_online && !place.amid_checkpoint {
                 self.wait
             } else {
                 Duration::ZERO
@@ -165,8 +167,12 @@ fn place(rows: &Connection) -> rusqlite::Result<Option<Place>> {
     let Some(token) = identity.pass().map(str::to_owned) else {
         return Ok(None);
     };
-    let after = store::deliveries::staged_next(rows)?.or(identity.feed_token);
-    Ok(Some(Place { token, after }))
+    let staged = store::deliveries::staged_next(rows)?;
+    Ok(Some(Place {
+        token,
+        amid_checkpoint: staged.is_some(),
+        after: staged.or(identity.feed_token),
+    }))
 }
 
 /// More is to come, from where this page came from.
