@@ -331,9 +331,9 @@ impl Bench<'_> {
     }
 }
 
-/// Places begin at 1, and each comes after the one it names.
+/// Places begin at 1.
 fn has_a_place(intent: &Intent) -> bool {
-    intent.seq > 0 && intent.after_seq.is_none_or(|after| after < intent.seq)
+    intent.seq > 0
 }
 
 fn wanted(intent: Intent) -> Wanted {

@@ -64,8 +64,10 @@ async fn every_change_of_an_order_is_told_with_its_place_its_event_and_whose_req
     assert_eq!(&pages.concat(), changes);
     assert_eq!(rest["next_cursor"], Value::Null);
 
-    let beyond = world.show(&format!("{path}?cursor=c1.{}", u64::MAX)).await;
+    let beyond = world.show(&format!("{path}?cursor=c1.{}", i64::MAX)).await;
     assert_eq!(beyond["items"], json!([]));
+    let nowhere = format!("{path}?cursor=c1.{}", u64::MAX);
+    assert_eq!(world.api.get(&nowhere).await.problem(), "400 invalid_query");
 
     let others = world.show(&format!("/orders/{other}/history")).await;
     assert_eq!(others["items"].as_array().unwrap().len(), 2);

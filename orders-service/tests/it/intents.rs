@@ -246,7 +246,7 @@ async fn an_intent_waits_for_the_one_before_it_in_its_lane() {
     let deliver = but(device.intent("deliver", &order, json!({})), "after_seq", 1);
     let early = device.verdicts(std::slice::from_ref(&deliver)).await;
     assert_eq!(said(&early[0]), "retry_later out_of_order");
-    let never = but(deliver.clone(), "after_seq", u64::MAX);
+    let never = but(deliver.clone(), "after_seq", i64::MAX);
     let never = device.verdicts(&[never]).await;
     assert_eq!(said(&never[0]), "retry_later out_of_order");
     assert_eq!(world.stands(&order).await, "assigned 2");
@@ -379,6 +379,8 @@ async fn an_upload_that_is_none_is_refused_as_a_whole() {
         ("seq", json!(-1)),
         ("seq", json!(0)),
         ("seq", json!(u64::MAX)),
+        ("after_seq", json!(u64::MAX)),
+        ("base_version", json!(u64::MAX)),
         ("seq", json!("1")),
         ("order_id", json!(null)),
         ("base_version", json!(0)),
@@ -630,5 +632,5 @@ fn garbage(device: &mut Device, orders: &[String], random: &mut SmallRng) -> Val
             random.random_range(0..=1)
         },
     );
-    but(intent, "base_version", random.random_range(1..u64::MAX))
+    but(intent, "base_version", random.random_range(1..i64::MAX))
 }
