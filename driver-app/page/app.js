@@ -94,6 +94,7 @@ const youDid = intent => `${YOU_DID[intent.kind] ?? `You said “${plain(intent.
 
 function howFar(intent) {
   if (intent.state === 'confirmed') return 'The office has it.';
+  if (intent.state === 'stopped') return 'Waits behind one that could not be sent: try that one again, or drop it.';
   if (intent.state === 'waiting') return 'Waits its turn and is sent by itself.';
   if (!isOnline()) return 'Will be sent when you are online.';
   return intent.state === 'in_flight' ? 'Being sent…' : 'About to be sent.';

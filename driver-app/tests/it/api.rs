@@ -228,3 +228,35 @@ async fn the_page_is_inside_the_program_and_asks_nobody_else() {
     }
     assert_eq!(world.api().post("/api/sync", &json!({})).await.status, 202);
 }
+
+#[tokio::test]
+async fn what_is_sent_again_with_its_key_is_done_once() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let key = event_schema::IntentId::new().to_string();
+    let send = async |key: &str, note: &str| {
+        let path = format!("/api/deliveries/{order}/report_problem");
+        let request = request("POST", &path)
+            .header("content-type", "application/json")
+            .header("idempotency-key", key);
+        let body = json!({"problem": "damaged", "note": note}).to_string();
+        world.api().send(request.body(body.into())).await
+    };
+    let first = send(&key, "wet").await;
+    assert_eq!(
+        (first.status, &first.json()["intent_id"]),
+        (202, &json!(key))
+    );
+    let again = send(&key, "wet").await;
+    assert_eq!((again.status, again.text), (202, first.text));
+    assert_eq!(
+        send(&key, "dry").await.problem(),
+        "422 idempotency_key_reused"
+    );
+    assert_eq!(
+        send("7", "wet").await.problem(),
+        "400 invalid_idempotency_key"
+    );
+    world.sync().await;
+    assert_eq!(world.delivery(order).await["problems"], 1);
+    assert_eq!(world.effects(&key), 1);
+}

@@ -76,6 +76,18 @@ async fn what_the_driver_accepts_is_over() {
 }
 
 #[tokio::test]
+async fn who_has_insisted_may_still_give_in_and_not_insist_twice() {
+    let (mut world, intent) = conflict().await;
+    assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
+    world.sync().await;
+    let again = decide(&world, &intent, "insisted").await;
+    assert_eq!(again.problem(), "409 not_possible_now");
+    assert_eq!(decide(&world, &intent, "accepted").await.status, 202);
+    world.sync().await;
+    assert_eq!(world.state().await["conflicts"], json!([]));
+}
+
+#[tokio::test]
 async fn what_the_driver_insists_on_waits_for_the_office() {
     for last_word in ["upheld", "dismissed"] {
         let (mut world, intent) = conflict().await;

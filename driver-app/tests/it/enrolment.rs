@@ -103,12 +103,12 @@ async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
 }
 
 #[tokio::test]
-async fn another_driver_finds_nothing_of_the_one_before() {
+async fn another_driver_finds_nothing_of_the_one_before_whose_deeds_wait_for_them() {
     let (mut world, [order, other]) = World::with_deliveries().await;
-    world.picks_up(order).await;
+    let mia = world.driver;
+    let deed = world.picks_up(order).await;
     world.owner.truth().page = 1;
     world.owner.truth().cancel(other);
-    world.owner.truth().cancel(order);
     assert_eq!(world.down().await, Step::Progress); // half a checkpoint waits
     world.enrol_as(DriverId::new(), "Noor").await;
     let state = world.state().await;
@@ -116,16 +116,20 @@ async fn another_driver_finds_nothing_of_the_one_before() {
         (&state["deliveries"], &state["driver"]["name"]),
         (&json!([]), &json!("Noor"))
     );
-    assert_eq!(state["sync"]["pending"], 1);
+    assert_eq!(state["sync"]["pending"], 0);
+    assert_eq!(state["sync"]["others_unsent"], 1);
     let theirs = world.owner.truth().place(world.driver);
     world.sync().await;
     let state = world.state().await;
     assert_eq!(state["deliveries"].as_array().unwrap().len(), 1);
     assert_eq!(world.status(theirs).await, "assigned");
-    assert_eq!(
-        state["refused"][0]["code"], "order_not_found",
-        "it got its verdict"
-    );
+    assert_eq!(state["refused"], json!([]), "nobody was asked about it");
+    assert_eq!(world.effects(&deed), 0);
+
+    world.enrol_as(mia, "Mia").await;
+    world.sync().await;
+    assert_eq!(world.effects(&deed), 1, "done by the one who did it");
+    assert_eq!(world.state().await["sync"]["others_unsent"], 0);
 }
 
 /// An owner whose answer is on its way for as long as the test says.

@@ -225,7 +225,7 @@ async fn a_place_that_the_owner_does_not_know_begins_from_scratch() {
 }
 
 #[tokio::test]
-async fn a_log_that_begins_anew_leaves_nothing_waiting_for_the_old_one() {
+async fn what_had_its_effect_in_a_log_that_was_lost_is_asked_again_and_the_screen_stays() {
     let (mut world, [order, _other]) = World::with_deliveries().await;
     world.picks_up(order).await;
     world.send_all().await;
@@ -237,10 +237,13 @@ async fn a_log_that_begins_anew_leaves_nothing_waiting_for_the_old_one() {
     world.follow_all().await;
     let delivery = world.delivery(order).await;
     assert_eq!(
-        (&delivery["status"], &delivery["pending"]),
-        (&json!("picked_up"), &json!([]))
+        (&delivery["status"], &delivery["pending"][0]["state"]),
+        (&json!("picked_up"), &json!("unsent"))
     );
     assert_eq!(world.state().await["sync"]["as_of"], 0);
+    world.sync().await;
+    assert_eq!(world.state().await["sync"]["pending"], 0);
+    assert_eq!(world.status(order).await, "picked_up");
 }
 
 #[tokio::test]

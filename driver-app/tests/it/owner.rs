@@ -359,8 +359,9 @@ impl Truth {
         let about: IntentId =
             serde_json::from_value(intent.arguments["intent_id"].clone()).unwrap();
         let decision = intent.arguments["decision"].as_str().unwrap().to_owned();
-        match self.conflicts.get(&about) {
-            Some(None) => Outcome::Applied {
+        match self.conflicts.get(&about).map(Option::as_deref) {
+            // Who insists may still give in.
+            Some(None | Some("insisted")) => Outcome::Applied {
                 at: self.judged_by(driver, about, &decision, "driver"),
             },
             _ => self.rejected(driver, intent, "decided_already"),

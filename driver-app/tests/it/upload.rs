@@ -53,10 +53,16 @@ async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
     assert_eq!(world.up().await, Step::Progress);
     assert_eq!(world.effects(&next), 1, "another lane goes on");
 
-    for _ in 1..MAX_TRIES {
+    for _ in 0..2 * MAX_TRIES {
         world.device().ring();
         world.up().await;
     }
+    assert_eq!(
+        world.state().await["refused"],
+        json!([]),
+        "impatience gives nothing up"
+    );
+    world.gives_up().await;
     let state = world.state().await;
     assert_eq!(state["refused"].as_array().unwrap().len(), 1, "{state:#}");
     assert_eq!(state["refused"][0]["intent_id"], json!(stuck));
@@ -69,30 +75,15 @@ async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
     );
     assert_eq!(state["sync"]["pending"], 1, "the one behind it still waits");
 
-    world.device().ring();
-    world.up().await;
-    assert_eq!(
-        world.state().await["sync"]["refused"],
-        1,
-        "it has tries of its own"
-    );
-
-    // The lane goes on: what is behind gets its own verdict, which needs nothing of what was given up.
+    // What is behind stands on what was given up: it is not asked before the driver has said what becomes of that.
     world.owner.truth().busy.clear();
     world.sync().await;
     let state = world.state().await;
-    assert_eq!(state["sync"]["pending"], 0);
-    let refused: Vec<_> = state["refused"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["intent_id"].clone())
-        .collect();
-    assert!(
-        refused.contains(&json!(behind)),
-        "delivered what was never picked up: {state:#}"
+    assert_eq!(
+        (&state["sync"]["pending"], world.effects(&behind)),
+        (&json!(1), 0)
     );
-    assert_eq!(world.status(slow).await, "assigned");
+    assert_eq!(world.delivery(slow).await["pending"][1]["state"], "stopped");
 
     // And the driver tries again.
     let retried = world
@@ -100,17 +91,14 @@ async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
         .post(&format!("/api/refused/{stuck}/retry"), &json!({}))
         .await;
     assert_eq!(retried.status, 202);
-    assert_eq!(world.status(slow).await, "picked_up");
+    assert_eq!(world.status(slow).await, "delivered");
     world.sync().await;
     assert_eq!(
-        (world.truly(slow).as_str(), world.effects(&stuck)),
-        ("picked_up", 1)
+        (world.effects(&stuck), world.effects(&behind)),
+        (1, 1),
+        "one after the other"
     );
-    let dismissed = world
-        .api()
-        .post(&format!("/api/refused/{behind}/dismiss"), &json!({}))
-        .await;
-    assert_eq!(dismissed.status, 204);
+    assert_eq!(world.truly(slow), "delivered");
     assert_eq!(world.state().await["refused"], json!([]));
 }
 
@@ -206,9 +194,7 @@ async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_chokes_on_it(
         (world.truly(good), world.truly(fine)),
         ("picked_up".to_owned(), "picked_up".to_owned())
     );
-    for _ in 0..MAX_TRIES {
-        world.send_all().await;
-    }
+    world.gives_up().await;
     let refused = world.state().await["refused"][0].clone();
     assert_eq!(
         (&refused["intent_id"], &refused["gave_up"]),
