@@ -215,6 +215,11 @@ impl DriverApi {
 }
 
 impl Shown {
+    /// Deeds of a driver before this one, which wait until they enrol here again.
+    pub fn others_unsent(&self) -> u64 {
+        self.0["sync"]["others_unsent"].as_u64().unwrap_or(0)
+    }
+
     pub fn pending(&self) -> u64 {
         self.0["sync"]["pending"].as_u64().unwrap_or(u64::MAX)
     }
