@@ -38,6 +38,8 @@ create table intents (
     intent_id      text    primary key,                  -- stays the same however often it is sent: the owner knows it again
     incarnation    text    not null,                     -- whose numbers `seq` counts
     seq            integer not null check (seq >= 1),
+    place_known    integer not null default 1 check (place_known in (0, 1)), -- 0: the owner may know it at another place or not at all, so once it is answered no other names it
+    driver_id      text    not null,                     -- who wanted it: nobody else sends it or sees it
     order_id       text    not null,                     -- the lane
     kind           text    not null,
     schema_version integer not null check (schema_version >= 1), -- of the arguments
@@ -45,9 +47,11 @@ create table intents (
     about          text,                                 -- of a decision: the intent in conflict
     base_version   integer not null check (base_version >= 1), -- of the order, as the owner had last told it
     seen           text,                                 -- feed token applied when the driver acted
+    seen_at        integer,                              -- the place in the owner's log that this was
     device_time_ms integer not null,                     -- said, never compared
     state          text    not null check (state in ('unsent', 'sent', 'answered', 'gave_up')), -- sent: it may have arrived
-    tries          integer not null default 0,           -- answers that said "later"; a network that is down does not count
+    tries          integer not null default 0,           -- answers that said "later", to what was asked when its time had come; a network that is down does not count
+    asked_again    integer not null default 0 check (asked_again in (0, 1)), -- 1: the owner has lost its verdict, so its effect may be there or not
     verdict        text check (verdict in ('applied', 'superseded', 'rejected', 'conflict')),
     at             integer,                              -- place of the verdict in the owner's log: the overlay ends there
     code           text,                                 -- why not, as a name
@@ -60,8 +64,8 @@ create table intents (
     check ((state = 'answered') = (verdict is not null))
 ) strict;
 
--- The queue, in order.
-create index intents_waiting on intents (seq) where state in ('unsent', 'sent');
+-- The queue of each driver, in order.
+create index intents_waiting on intents (driver_id, seq) where state in ('unsent', 'sent');
 -- Which one comes before another in its lane.
 create index intents_by_lane on intents (order_id, seq);
 -- What is shown: the overlay and the rows for the driver.

@@ -10,7 +10,7 @@ use relay::{Database, Environment, Gate, OpenError, Options, ReadError, Tx, Writ
 use tokio::sync::Notify;
 
 use crate::MIGRATIONS;
-use crate::domain::{self, Action, DriverDecision, NotPossible};
+use crate::domain::{self, Action, DriverDecision, NotPossible, Said};
 use crate::store::device::Identity;
 use crate::store::intents::{Final, NewIntent, Shown, State};
 use crate::store::{self, StoreError};
@@ -40,6 +40,8 @@ pub struct View {
     pub identity: Identity,
     pub deliveries: Vec<Delivery>,
     pub intents: Vec<Shown>,
+    /// Unanswered ones of others, which wait for them to enrol here again.
+    pub others_unsent: u64,
 }
 
 /// Why the driver cannot do this.
@@ -51,6 +53,8 @@ pub enum Refused {
     NotPossible(#[from] NotPossible),
     #[error("{0}")]
     NotOpen(&'static str),
+    #[error("this key belongs to another action; draw a new one for each")]
+    KeyReused,
     #[error("{MAX_WAITING} actions wait already; they must be sent before more are taken")]
     QueueFull,
     #[error(transparent)]
@@ -111,21 +115,34 @@ impl Device {
                     identity: store::device::get(rows)?,
                     deliveries: store::deliveries::list(rows)?,
                     intents: store::intents::shown(rows)?,
+                    others_unsent: store::intents::count_others_waiting(rows)?,
                 })
             })
             .await
     }
 
-    /// The driver does something with a delivery. It is on disk when this answers, and sent when it can be.
-    pub async fn act(&self, id: OrderId, action: Action) -> Result<IntentId, WriteError<Refused>> {
+    /// The driver does something with a delivery. It is on disk when this answers, and sent when it can be. With a key,
+    /// which becomes the intent's id, it is done once however often it is asked.
+    pub async fn act(
+        &self,
+        id: OrderId,
+        action: Action,
+        key: Option<IntentId>,
+    ) -> Result<IntentId, WriteError<Refused>> {
         let now_ms = self.now_ms();
         self.write(move |tx| {
+            if let Some(done) = done_before(tx, key, &action.said(), |shown| {
+                shown.lane == id.to_string()
+            })? {
+                return Ok(done);
+            }
             let told = store::deliveries::find(tx, id)?.ok_or(Refused::NotFound("delivery"))?;
             let pending = pending_of(tx, id)?;
             let said = domain::decide(&domain::overlay(&told, &pending), &action)?;
             insert(
                 tx,
                 NewIntent {
+                    id: key.unwrap_or_else(IntentId::new),
                     lane: id.to_string(),
                     said,
                     about: None,
@@ -142,16 +159,22 @@ impl Device {
         &self,
         about: IntentId,
         decision: DriverDecision,
+        key: Option<IntentId>,
     ) -> Result<IntentId, WriteError<Refused>> {
         let now_ms = self.now_ms();
         self.write(move |tx| {
-            let conflict = undecided(tx, about)?;
+            let said = decision.said(about);
+            if let Some(done) = done_before(tx, key, &said, |shown| shown.about == Some(about))? {
+                return Ok(done);
+            }
+            let conflict = undecided(tx, about, &decision)?;
             let seen = conflict.current.as_ref().map(|current| current.version);
             insert(
                 tx,
                 NewIntent {
+                    id: key.unwrap_or_else(IntentId::new),
                     lane: conflict.lane,
-                    said: decision.said(about),
+                    said,
                     about: Some(about),
                     base_version: seen.unwrap_or(conflict.base_version),
                     device_time_ms: now_ms,
@@ -271,6 +294,26 @@ fn pending_of(rows: &Connection, id: OrderId) -> rusqlite::Result<Vec<domain::Pe
         .collect())
 }
 
+/// The intent with this key, if it is the same one.
+fn done_before(
+    rows: &Connection,
+    key: Option<IntentId>,
+    said: &Said,
+    about_the_same: impl Fn(&Shown) -> bool,
+) -> Result<Option<IntentId>, Refused> {
+    let Some(id) = key else { return Ok(None) };
+    let same = |shown: &Shown| {
+        shown.kind == said.kind.as_str()
+            && shown.arguments == said.arguments
+            && about_the_same(shown)
+    };
+    match store::intents::find(rows, id)? {
+        Some(shown) if same(&shown) => Ok(Some(id)),
+        None if !store::intents::is_taken(rows, id)? => Ok(None),
+        _ => Err(Refused::KeyReused),
+    }
+}
+
 fn insert(rows: &Connection, intent: NewIntent) -> Result<IntentId, Refused> {
     if store::intents::count_waiting(rows)? >= MAX_WAITING {
         return Err(Refused::QueueFull);
@@ -278,14 +321,22 @@ fn insert(rows: &Connection, intent: NewIntent) -> Result<IntentId, Refused> {
     Ok(store::intents::insert(rows, &intent)?)
 }
 
-/// A conflict that waits for the driver's decision.
-fn undecided(rows: &Connection, id: IntentId) -> Result<Shown, Refused> {
+/// A conflict that the driver may decide like this. Who has insisted may still give in, until the office has decided.
+fn undecided(rows: &Connection, id: IntentId, decision: &DriverDecision) -> Result<Shown, Refused> {
     let found = store::intents::find(rows, id)?;
     let conflict = found
         .filter(|shown| shown.verdict == Some(Final::Conflict) && shown.state == State::Answered);
     let conflict = conflict.ok_or(Refused::NotFound("conflict"))?;
-    if conflict.decision.is_some() || store::intents::is_deciding(rows, id)? {
-        return Err(Refused::NotOpen("somebody has decided already"));
+    if store::intents::is_deciding(rows, id)? {
+        return Err(Refused::NotOpen("a decision about it is on its way"));
     }
-    Ok(conflict)
+    match conflict.decision.as_deref() {
+        Some(last) if domain::ends_conflict(last) => {
+            Err(Refused::NotOpen("it is decided, and the conflict is over"))
+        }
+        Some(last) if last == decision.as_str() => {
+            Err(Refused::NotOpen("this was decided already"))
+        }
+        _ => Ok(conflict),
+    }
 }

@@ -3,9 +3,8 @@
 
 use std::fmt;
 
-use event_schema::IntentId;
 use event_schema::sync::{DecideConflict, Deliver, Delivery, PickUp, ReportProblem};
-use event_schema::{Decision, ProblemKind};
+use event_schema::{Decision, IntentId, ProblemKind, Version};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,6 +50,8 @@ pub struct Pending {
     pub intent_id: IntentId,
     pub kind: Kind,
     pub arguments: Value,
+    /// Of one that is asked again: an owner whose order is beyond this version may show its effect already.
+    pub may_show_beyond: Option<Version>,
 }
 
 /// It cannot be done in the state the delivery is in.
@@ -110,12 +111,18 @@ fn possible(delivery: &Delivery, kind: &str) -> bool {
 /// before it had none. The owner's version and times stay as they are.
 pub fn overlay<'a>(told: &Delivery, pending: impl IntoIterator<Item = &'a Pending>) -> Delivery {
     pending.into_iter().fold(told.clone(), |shown, intent| {
-        if possible(&shown, intent.kind.as_str()) {
+        if possible(&shown, intent.kind.as_str()) && !may_show(told, intent) {
             with(shown, intent)
         } else {
             shown
         }
     })
+}
+
+/// A status tells whether it was reached; a count does not tell who was counted.
+fn may_show(told: &Delivery, intent: &Pending) -> bool {
+    let beyond = |version| told.version > version;
+    intent.kind == Kind::ReportProblem && intent.may_show_beyond.is_some_and(beyond)
 }
 
 fn with(mut shown: Delivery, intent: &Pending) -> Delivery {
@@ -153,7 +160,7 @@ impl Action {
         }
     }
 
-    fn said(&self) -> Said {
+    pub fn said(&self) -> Said {
         match self {
             Self::PickUp => Said::new(Kind::PickUp, 1, &PickUp {}),
             Self::Deliver { note } => {
@@ -170,6 +177,10 @@ impl Action {
 }
 
 impl DriverDecision {
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     pub fn said(&self, intent_id: IntentId) -> Said {
         let decision = self.0.as_str().to_owned();
         let arguments = DecideConflict {
@@ -229,7 +240,7 @@ impl fmt::Display for DriverDecision {
 
 #[cfg(test)]
 mod tests {
-    use event_schema::{OrderId, Version};
+    use event_schema::OrderId;
     use serde_json::json;
 
     use super::*;
@@ -255,6 +266,7 @@ mod tests {
             intent_id: IntentId::new(),
             kind,
             arguments,
+            may_show_beyond: None,
         }
     }
 
@@ -300,6 +312,30 @@ mod tests {
                 "{status}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_asked_again_is_not_shown_twice_and_takes_nothing_back() {
+        let again = |kind| Pending {
+            may_show_beyond: Some(Version::FIRST),
+            ..pending(kind, json!({}))
+        };
+        let delivered = delivery("delivered");
+        let all = [
+            again(Kind::PickUp),
+            again(Kind::Deliver),
+            again(Kind::ReportProblem),
+        ];
+        assert_eq!(overlay(&delivered, &all), delivered);
+        let mut told = delivery("assigned");
+        assert_eq!(overlay(&told, &all[2..]).problems, 1);
+        told.version = told.version.next();
+        assert_eq!(
+            overlay(&told, &all[2..]).problems,
+            0,
+            "it may be among them"
+        );
+        assert_eq!(overlay(&told, &all[..1]).status, "picked_up");
     }
 
     #[test]

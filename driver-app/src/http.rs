@@ -4,6 +4,7 @@ mod codes;
 mod conflicts;
 mod deliveries;
 mod enrolment;
+mod key;
 mod page;
 mod refused;
 mod state;
@@ -93,6 +94,10 @@ impl From<Refused> for Problem {
             Refused::NotPossible(_) | Refused::NotOpen(_) => {
                 Self::new(codes::NOT_POSSIBLE_NOW, refused.to_string())
             }
+            Refused::KeyReused => Self::new(
+                service_kit::codes::IDEMPOTENCY_KEY_REUSED,
+                refused.to_string(),
+            ),
             Refused::QueueFull => Self::new(codes::QUEUE_FULL, refused.to_string()),
             Refused::Rows(error) => error.into(),
         }

@@ -1,5 +1,6 @@
 //! `/api/state`: everything the page shows, at once.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -54,6 +55,7 @@ struct SyncView {
     last_contact_ms: Option<i64>,
     oldest_unsent_ms: Option<i64>,
     pending: usize,
+    others_unsent: u64,
     in_flight: usize,
     conflicts: usize,
     refused: usize,
@@ -169,6 +171,7 @@ fn everything(device: &Device, revision: u64, view: View) -> Everything {
         identity,
         deliveries,
         intents,
+        others_unsent,
     } = view;
     let conflicts: Vec<_> = conflicts(&intents).collect();
     let refused: Vec<_> = intents
@@ -176,7 +179,8 @@ fn everything(device: &Device, revision: u64, view: View) -> Everything {
         .filter(|shown| is_refused(shown))
         .map(RefusedView::of)
         .collect();
-    let mut sync = sync(device, &identity, &intents);
+    let lanes = by_lane(&intents);
+    let mut sync = sync(device, &identity, &intents, others_unsent);
     (sync.conflicts, sync.refused) = (conflicts.len(), refused.len());
     Everything {
         revision,
@@ -184,25 +188,31 @@ fn everything(device: &Device, revision: u64, view: View) -> Everything {
         sync,
         deliveries: deliveries
             .iter()
-            .map(|told| delivery(told, &intents))
+            .map(|told| delivery(told, &lanes))
             .collect(),
         conflicts,
         refused,
     }
 }
 
-fn sync(device: &Device, identity: &Identity, intents: &[Shown]) -> SyncView {
+fn sync(device: &Device, identity: &Identity, intents: &[Shown], others_unsent: u64) -> SyncView {
     let contact = device.status().contact();
     let waiting = || intents.iter().filter(|shown| shown.is_unanswered());
     SyncView {
-        online: contact.online,
+        online: contact.online(),
         last_contact_ms: contact.last_contact_ms,
-        oldest_unsent_ms: waiting().next().map(|shown| shown.device_time_ms),
+        oldest_unsent_ms: waiting().map(|shown| shown.device_time_ms).min(),
         pending: waiting().count(),
+        others_unsent,
         in_flight: waiting().filter(|shown| shown.state == Sent::Sent).count(),
         conflicts: 0,
         refused: 0,
-        waiting_because: waits_because(identity.enrolment, &contact),
+        waiting_because: waits_because(
+            identity.enrolment,
+            &contact,
+            stopped(intents),
+            others_unsent,
+        ),
         as_of: identity.feed_at,
         now_ms: device.now_ms(),
         clock_off_by_ms: contact.clock_off_by_ms,
@@ -211,8 +221,38 @@ fn sync(device: &Device, identity: &Identity, intents: &[Shown]) -> SyncView {
     }
 }
 
-/// In words for the driver.
-fn waits_because(enrolment: Enrolment, contact: &Contact) -> Option<String> {
+/// In words for the driver: the one reason why nothing is sent, and what waits for a person.
+fn waits_because(
+    enrolment: Enrolment,
+    contact: &Contact,
+    stopped: usize,
+    others: u64,
+) -> Option<String> {
+    let stopped = (stopped > 0).then(|| {
+        format!(
+            "{} behind one that could not be sent: send that one again, or drop it",
+            actions_wait(stopped as u64, "")
+        )
+    });
+    let others = (others > 0).then(|| {
+        format!(
+            "{} on this device until they enrol here again",
+            actions_wait(others, " of another driver")
+        )
+    });
+    let reasons = [no_contact(enrolment, contact), stopped, others];
+    let told: Vec<String> = reasons.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+fn actions_wait(count: u64, whose: &str) -> String {
+    match count {
+        1 => format!("1 action{whose} waits"),
+        _ => format!("{count} actions{whose} wait"),
+    }
+}
+
+fn no_contact(enrolment: Enrolment, contact: &Contact) -> Option<String> {
     match enrolment {
         Enrolment::None => Some("nobody has enrolled this device yet: ask the office for a code".to_owned()),
         Enrolment::ExpiredOrRevoked => Some(
@@ -222,23 +262,39 @@ fn waits_because(enrolment: Enrolment, contact: &Contact) -> Option<String> {
     }
 }
 
-fn delivery(told: &Delivery, intents: &[Shown]) -> DeliveryView {
+/// How many wait behind one that was given up.
+fn stopped(intents: &[Shown]) -> usize {
+    let gave_up = intents.iter().filter(|shown| shown.state == Sent::GaveUp);
+    let lanes: HashSet<&str> = gave_up.map(|shown| shown.lane.as_str()).collect();
+    let behind = |shown: &&Shown| shown.is_unanswered() && lanes.contains(shown.lane.as_str());
+    intents.iter().filter(behind).count()
+}
+
+/// What lies on top of each delivery, in order.
+fn by_lane(intents: &[Shown]) -> HashMap<&str, Vec<&Shown>> {
+    let mut lanes: HashMap<&str, Vec<&Shown>> = HashMap::new();
+    for shown in intents.iter().filter(|shown| shown.is_pending()) {
+        lanes.entry(&shown.lane).or_default().push(shown);
+    }
+    lanes
+}
+
+fn delivery(told: &Delivery, lanes: &HashMap<&str, Vec<&Shown>>) -> DeliveryView {
     let lane = told.order_id.to_string();
-    let pending: Vec<&Shown> = intents
-        .iter()
-        .filter(|shown| shown.lane == lane && shown.is_pending())
-        .collect();
+    let pending = lanes.get(lane.as_str()).map_or(&[][..], Vec::as_slice);
     let on_top: Vec<Pending> = pending.iter().map(|shown| shown.pending()).collect();
     let delivery = domain::overlay(told, &on_top);
     DeliveryView {
         can: domain::can(&delivery),
         delivery: DeliveryBody::of(&delivery),
-        pending: pending_views(&pending),
+        pending: pending_views(pending),
     }
 }
 
-/// Behind an intent that was asked to come later, the others of its lane wait, too.
+/// Behind an intent that was asked to come later, the others of its lane wait, too; and behind one that was given up
+/// they are stopped.
 fn pending_views(pending: &[&Shown]) -> Vec<PendingView> {
+    let stopped = pending.iter().any(|shown| shown.state == Sent::GaveUp);
     let mut held = false;
     let view = |shown: &&Shown| {
         held |= shown.state == Sent::Unsent && shown.tries > 0;
@@ -247,8 +303,9 @@ fn pending_views(pending: &[&Shown]) -> Vec<PendingView> {
             kind: shown.kind.clone(),
             device_time_ms: shown.device_time_ms,
             state: match shown.state {
-                Sent::Sent => "in_flight",
                 Sent::Answered => "confirmed",
+                _ if stopped => "stopped",
+                Sent::Sent => "in_flight",
                 Sent::Unsent | Sent::GaveUp if held => "waiting",
                 Sent::Unsent | Sent::GaveUp => "unsent",
             },
@@ -267,7 +324,7 @@ fn conflicts(intents: &[Shown]) -> impl Iterator<Item = ConflictView> {
         decision: shown.decision.clone(),
         deciding: intents
             .iter()
-            .any(|other| other.is_unanswered() && other.about == Some(shown.intent_id)),
+            .any(|other| other.is_unsettled() && other.about == Some(shown.intent_id)),
     })
 }
 

@@ -40,6 +40,22 @@ pub fn clear(rows: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Finished deliveries that a device keeps.
+pub const FINISHED_KEPT: u32 = 200;
+
+/// Forgets all but the newest finished ones, by the owner's clock. One that something of the driver's is still open
+/// about stays.
+pub fn trim(rows: &Connection) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "delete from deliveries where order_id in
+             (select order_id from deliveries where body ->> '$.status' in ('delivered', 'cancelled')
+              order by body ->> '$.changed_at_ms' desc, order_id desc limit -1 offset ?1)
+         and order_id not in (select order_id from intents where open = 1)",
+    )?
+    .execute([FINISHED_KEPT])?;
+    Ok(())
+}
+
 /// Puts a page behind those that wait already.
 pub fn stage(rows: &Connection, page: &Page) -> rusqlite::Result<()> {
     rows.prepare_cached("insert into staged (next, page) values (?1, ?2)")?

@@ -131,8 +131,8 @@ pub fn restart_feed(rows: &Connection) -> rusqlite::Result<()> {
     deliveries::unstage(rows)
 }
 
-/// Takes a credential. Another driver than before finds nothing of the one before them, except what was done and not
-/// judged yet, which still gets its verdict.
+/// Takes a credential. Another driver than before finds nothing of the one before them. What that one has done stays in
+/// the file as theirs: it is sent, and shown, when they enrol here again.
 pub fn enrol(rows: &Connection, enrolled: &Enrolled) -> rusqlite::Result<()> {
     let before = get(rows)?.driver;
     if before.is_some_and(|driver| driver.id != enrolled.driver_id) {

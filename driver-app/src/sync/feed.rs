@@ -208,7 +208,11 @@ fn apply(rows: &Connection, before: &Identity, last: &FeedPage) -> rusqlite::Res
     }
     store::intents::strip(rows)?;
     store::device::set_feed(rows, &last.next, last.at)?;
-    store::intents::settle(rows, reached(before, last))?;
+    if replaces || is_shorter(before, last) {
+        store::intents::ask_again(rows, last.at)?;
+    }
+    store::intents::settle(rows, last.at)?;
+    store::deliveries::trim(rows)?;
     store::deliveries::unstage(rows)
 }
 
@@ -219,9 +223,7 @@ fn change(rows: &Connection, item: &FeedItem) -> rusqlite::Result<()> {
     }
 }
 
-/// Up to where the owner's log has been seen. A log that is shorter than before is another line of events: places in
-/// the old one will never be reached, so nothing waits for them.
-fn reached(before: &Identity, last: &FeedPage) -> u64 {
-    let shorter = before.feed_at.is_some_and(|at| last.at < at);
-    if shorter { u64::MAX } else { last.at }
+/// A log that is shorter than before has lost its tail, or is another one.
+fn is_shorter(before: &Identity, last: &FeedPage) -> bool {
+    before.feed_at.is_some_and(|at| last.at < at)
 }

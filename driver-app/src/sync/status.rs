@@ -17,12 +17,13 @@ pub struct Status {
 /// The last contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contact {
-    pub online: bool,
+    /// The owner has answered since the program began, or since somebody enrolled.
+    pub heard: bool,
     /// By the device's clock.
     pub last_contact_ms: Option<i64>,
     /// The device's clock minus the owner's, which says no more than the second.
     pub clock_off_by_ms: Option<i64>,
-    /// Why nothing is sent, in words for the driver.
+    /// Why nothing is sent, in words for the driver; so the last contact on that way was none.
     pub uploading: Option<String>,
     /// Why nothing comes.
     pub feeding: Option<String>,
@@ -68,7 +69,7 @@ impl Status {
     /// The owner has answered.
     pub(crate) fn heard(&self, way: Way, now_ms: i64, date_ms: Option<i64>) {
         self.set(|now| {
-            now.online = true;
+            now.heard = true;
             now.last_contact_ms = Some(now_ms);
             if let Some(off_by) = date_ms.map(|date_ms| now_ms.saturating_sub(date_ms)) {
                 now.see_clock(off_by);
@@ -80,7 +81,6 @@ impl Status {
     /// It has not, or not as it should.
     pub(crate) fn trouble(&self, way: Way, words: &str) {
         self.set(|now| {
-            now.online = false;
             *now.of(way) = Some(words.to_owned());
         });
     }
@@ -95,7 +95,7 @@ impl Status {
     }
 
     pub(crate) fn forget_troubles(&self) {
-        self.set(|now| (now.uploading, now.feeding) = (None, None));
+        self.set(|now| (now.heard, now.uploading, now.feeding) = (false, None, None));
     }
 
     pub(crate) fn hurry(&self) {
@@ -134,6 +134,11 @@ impl Contact {
             Way::Up => &mut self.uploading,
             Way::Down => &mut self.feeding,
         }
+    }
+
+    /// Neither way had trouble at its last contact. One that was not needed yet has had none.
+    pub fn online(&self) -> bool {
+        self.heard && self.uploading.is_none() && self.feeding.is_none()
     }
 
     /// Answers come with the second only, and after a while: what differs by less is the same.

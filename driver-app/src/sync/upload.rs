@@ -27,13 +27,15 @@ pub struct Uploader {
     most: usize,
     /// Lanes whose next intent is not decided yet.
     held: HashMap<String, Instant>,
+    /// Lanes that somebody was too impatient to wait for: being asked to wait again counts for nothing.
+    hurried: HashSet<String>,
     backoff: Backoff,
     hurries: u64,
 }
 
 /// Of one upload's body, below what the owner takes.
 pub const MAX_UPLOAD_BYTES: usize = 48 * 1024;
-/// Answers that say "later" before an intent is given up, and its lane goes on.
+/// Answers that say "later", each after a wait that was kept, before an intent is given up.
 pub const MAX_TRIES: u32 = 20;
 /// However long the owner asks a lane to wait.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
@@ -59,6 +61,7 @@ impl Uploader {
             owner,
             most: MAX_INTENTS,
             held: HashMap::new(),
+            hurried: HashSet::new(),
             backoff: Backoff::default(),
             hurries: device.status.hurries(),
         }
@@ -100,12 +103,12 @@ impl Uploader {
     /// Lanes whose time has come, or all of them when somebody said: now.
     fn let_go(&mut self) {
         let hurries = self.device.status.hurries();
-        if std::mem::replace(&mut self.hurries, hurries) != hurries {
-            self.held.clear();
-            self.backoff.reset();
-        }
         let now = Instant::now();
         self.held.retain(|_, until| *until > now);
+        if std::mem::replace(&mut self.hurries, hurries) != hurries {
+            self.hurried.extend(self.held.drain().map(|(lane, _)| lane));
+            self.backoff.reset();
+        }
         if self.held.is_empty() {
             self.device.status.hold(None);
         }
@@ -147,15 +150,22 @@ impl Uploader {
     /// The verdicts, in one transaction.
     async fn take(&mut self, sent: Vec<Intent>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
         let now_ms = self.device.now_ms();
+        let hurried = self.take_hurried(&sent);
         let write = move |tx: &Tx<'_>| {
             store::device::set_contact(tx, now_ms)?;
-            rule(tx, &sent, verdicts)
+            rule(tx, &sent, &hurried, verdicts)
         };
         for hold in self.device.db.write(write).await? {
             self.hold(hold);
         }
         self.device.status.changed();
         Ok(())
+    }
+
+    /// The lanes of these that were asked before their time.
+    fn take_hurried(&mut self, sent: &[Intent]) -> HashSet<String> {
+        let lanes = sent.iter().map(|intent| &intent.order_id);
+        lanes.filter_map(|lane| self.hurried.take(lane)).collect()
     }
 
     fn hold(&mut self, hold: Hold) {
@@ -260,8 +270,13 @@ fn fill(rows: &Connection, held: &HashSet<String>, most: usize) -> rusqlite::Res
 }
 
 /// Writes down what became of each intent; answers the lanes that wait. Only the first of a lane that is not decided
-/// counts a try: those behind it wait for it, not for themselves.
-fn rule(rows: &Connection, sent: &[Intent], verdicts: Vec<Verdict>) -> rusqlite::Result<Vec<Hold>> {
+/// counts a try: those behind it wait for it, not for themselves. One that was asked before its time counts none.
+fn rule(
+    rows: &Connection,
+    sent: &[Intent],
+    hurried: &HashSet<String>,
+    verdicts: Vec<Verdict>,
+) -> rusqlite::Result<Vec<Hold>> {
     let mut said = HashMap::new();
     for Verdict { intent_id, outcome } in verdicts {
         said.entry(intent_id).or_insert(outcome);
@@ -278,7 +293,8 @@ fn rule(rows: &Connection, sent: &[Intent], verdicts: Vec<Verdict>) -> rusqlite:
         } = outcome.first()
         {
             let first = undecided.insert(intent.order_id.as_str());
-            let tries = store::intents::later(rows, intent.intent_id, code, detail, first)?;
+            let counts = first && !hurried.contains(&intent.order_id);
+            let tries = store::intents::later(rows, intent.intent_id, code, detail, counts)?;
             holds.extend(tries.filter(|_| first).map(|tries| Hold {
                 lane: intent.order_id.clone(),
                 tries,
@@ -293,7 +309,7 @@ fn rule(rows: &Connection, sent: &[Intent], verdicts: Vec<Verdict>) -> rusqlite:
     Ok(holds)
 }
 
-/// Who was asked to come later too often makes way.
+/// Who was asked to come later too often is not sent any more. Its lane waits for the driver's word.
 fn give_up(rows: &Connection, sent: &[Intent], holds: &mut Vec<Hold>) -> rusqlite::Result<()> {
     let (over, holding): (Vec<_>, Vec<_>) = std::mem::take(holds)
         .into_iter()
@@ -304,7 +320,7 @@ fn give_up(rows: &Connection, sent: &[Intent], holds: &mut Vec<Hold>) -> rusqlit
         let mut waiting = sent.iter().filter(lane_of);
         let head = waiting.find(|intent| is_undecided(rows, intent.intent_id));
         if let Some(head) = head {
-            tracing::warn!(intent_id = %head.intent_id, why, "given up after {MAX_TRIES} tries; its lane goes on");
+            tracing::warn!(intent_id = %head.intent_id, why, "given up after {MAX_TRIES} tries; its lane waits for the driver");
             store::intents::give_up(rows, head.intent_id)?;
         }
     }

@@ -142,3 +142,30 @@ async fn a_decision_that_comes_too_late_is_a_row_and_the_conflict_is_over() {
     assert_eq!(state["refused"][0]["kind"], "decide_conflict");
     assert_eq!(state["refused"][0]["code"], "decided_already");
 }
+
+#[tokio::test]
+async fn who_has_insisted_can_still_give_in_until_the_office_has_decided() {
+    let (mut world, intent) = conflict().await;
+    assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
+    assert_eq!(
+        decide(&world, &intent, "accepted").await.problem(),
+        "409 not_possible_now",
+        "one is on its way"
+    );
+    world.sync().await;
+    assert_eq!(
+        decide(&world, &intent, "insisted").await.problem(),
+        "409 not_possible_now"
+    );
+    assert_eq!(decide(&world, &intent, "accepted").await.status, 202);
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(
+        (&state["conflicts"], &state["refused"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(
+        decide(&world, &intent, "insisted").await.problem(),
+        "409 not_possible_now"
+    );
+}

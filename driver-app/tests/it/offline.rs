@@ -191,6 +191,37 @@ async fn nonsense_and_a_network_that_wants_a_login_are_no_answers() {
     assert_eq!(world.truly(order), "picked_up");
 }
 
+#[tokio::test]
+async fn one_good_way_alone_is_not_online() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    assert_eq!(
+        world.state().await["sync"]["online"],
+        true,
+        "nothing was to be sent"
+    );
+    world.owner.fail(Fault::Refuse(503, "busy"));
+    world.down().await;
+    world.picks_up(order).await;
+    assert_eq!(world.up().await, Step::Progress);
+    assert_eq!(world.truly(order), "picked_up");
+    assert_eq!(
+        world.state().await["sync"]["online"],
+        false,
+        "the feed fails"
+    );
+    world.follow_all().await;
+    assert_eq!(world.state().await["sync"]["online"], true);
+    world.delivers(order).await;
+    world.owner.fail(Fault::Refuse(503, "busy"));
+    world.up().await;
+    world.down().await;
+    assert_eq!(
+        world.state().await["sync"]["online"],
+        false,
+        "nothing can be sent"
+    );
+}
+
 /// The loops themselves. The owner keeps the question for news, and hears of what the driver does all the same.
 #[tokio::test]
 async fn an_intent_is_sent_at_once_while_a_question_for_news_waits() {
