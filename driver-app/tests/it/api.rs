@@ -1,8 +1,10 @@
 //! The local API: what it refuses, what is durable, and how the page hears of news.
 
+use std::sync::atomic::Ordering;
+
 use event_schema::{IntentId, OrderId};
 use serde_json::json;
-use service_kit::testing::request;
+use service_kit::testing::{Answer, request};
 
 use crate::world::World;
 
@@ -229,34 +231,86 @@ async fn the_page_is_inside_the_program_and_asks_nobody_else() {
     assert_eq!(world.api().post("/api/sync", &json!({})).await.status, 202);
 }
 
+async fn keyed(world: &World, key: &str, path: &str, body: serde_json::Value) -> Answer {
+    let request = request("POST", path)
+        .header("content-type", "application/json")
+        .header("idempotency-key", key);
+    world
+        .api()
+        .send(request.body(body.to_string().into()))
+        .await
+}
+
 #[tokio::test]
-async fn what_is_sent_again_with_its_key_is_done_once() {
-    let (mut world, [order]) = World::with_deliveries().await;
-    let key = event_schema::IntentId::new().to_string();
-    let send = async |key: &str, note: &str| {
-        let path = format!("/api/deliveries/{order}/report_problem");
-        let request = request("POST", &path)
-            .header("content-type", "application/json")
-            .header("idempotency-key", key);
-        let body = json!({"problem": "damaged", "note": note}).to_string();
-        world.api().send(request.body(body.into())).await
-    };
-    let first = send(&key, "wet").await;
-    assert_eq!(
-        (first.status, &first.json()["intent_id"]),
-        (202, &json!(key))
+async fn a_request_with_a_key_is_done_once_under_that_id() {
+    let (mut world, [order, other]) = World::with_deliveries().await;
+    let path = |order, what| format!("/api/deliveries/{order}/{what}");
+    let (report, key) = (
+        json!({"problem": "other", "note": "dog"}),
+        IntentId::new().to_string(),
     );
-    let again = send(&key, "wet").await;
-    assert_eq!((again.status, again.text), (202, first.text));
-    assert_eq!(
-        send(&key, "dry").await.problem(),
-        "422 idempotency_key_reused"
-    );
-    assert_eq!(
-        send("7", "wet").await.problem(),
-        "400 invalid_idempotency_key"
-    );
+    let paths = [path(order, "report_problem"), path(other, "report_problem")];
+    for _ in 0..3 {
+        let answer = keyed(&world, &key, &paths[0], report.clone()).await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (202, json!({"intent_id": key}))
+        );
+    }
+    assert_eq!(world.state().await["sync"]["pending"], 1);
     world.sync().await;
-    assert_eq!(world.delivery(order).await["problems"], 1);
-    assert_eq!(world.effects(&key), 1);
+    assert_eq!(
+        keyed(&world, &key, &paths[0], report.clone()).await.status,
+        202,
+        "also once it is judged"
+    );
+    assert_eq!(
+        (world.effects(&key), world.truly(order).as_str()),
+        (1, "assigned")
+    );
+    for (path, body) in [
+        (&paths[0], json!({"problem": "other", "note": "cat"})),
+        (&paths[1], report.clone()),
+        (&path(order, "pick_up"), json!({})),
+    ] {
+        let answer = keyed(&world, &key, path, body).await;
+        assert_eq!(answer.problem(), "422 idempotency_key_reused", "{path}");
+    }
+    for bad in ["", "seven", "0191d1a0"] {
+        let answer = keyed(&world, bad, &paths[0], report.clone()).await;
+        assert_eq!(answer.problem(), "400 invalid_idempotency_key", "{bad:?}");
+    }
+    assert_eq!(world.state().await["sync"]["pending"], 0);
+    // What cannot be done any more was done all the same.
+    let pick_up = IntentId::new().to_string();
+    for _ in 0..2 {
+        let answer = keyed(&world, &pick_up, &path(order, "pick_up"), json!({})).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    // A decision is kept the same way.
+    world.owner.truth().cancel(order);
+    world.sync().await;
+    let key = IntentId::new().to_string();
+    let decide = format!("/api/conflicts/{pick_up}/decide");
+    for (decision, status) in [("accepted", 202), ("accepted", 202), ("insisted", 422)] {
+        let answer = keyed(&world, &key, &decide, json!({"decision": decision})).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    // Another driver's keys say nothing of what they stand for.
+    world.enrol_as(event_schema::DriverId::new(), "Noor").await;
+    let answer = keyed(&world, &pick_up, &path(order, "pick_up"), json!({})).await;
+    assert_eq!(answer.problem(), "422 idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn the_oldest_is_the_one_with_the_earliest_time() {
+    let (world, [order]) = World::with_deliveries().await;
+    let report = json!({"problem": "other"});
+    world.does(order, "report_problem", report.clone()).await;
+    world.clock.off_by_ms.store(-3_600_000, Ordering::Relaxed);
+    world.does(order, "report_problem", report).await;
+    let pending = world.delivery(order).await["pending"].clone();
+    let oldest = &pending[1]["device_time_ms"];
+    assert!(oldest.as_i64() < pending[0]["device_time_ms"].as_i64());
+    assert_eq!(world.state().await["sync"]["oldest_unsent_ms"], *oldest);
 }

@@ -154,3 +154,59 @@ async fn a_decision_that_comes_too_late_is_a_row_and_the_conflict_is_over() {
     assert_eq!(state["refused"][0]["kind"], "decide_conflict");
     assert_eq!(state["refused"][0]["code"], "decided_already");
 }
+
+#[tokio::test]
+async fn who_has_insisted_can_still_give_in_until_the_office_has_decided() {
+    let (mut world, intent) = conflict().await;
+    assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
+    assert_eq!(
+        decide(&world, &intent, "accepted").await.problem(),
+        "409 not_possible_now",
+        "one is on its way"
+    );
+    world.sync().await;
+    assert_eq!(
+        decide(&world, &intent, "insisted").await.problem(),
+        "409 not_possible_now"
+    );
+    assert_eq!(decide(&world, &intent, "accepted").await.status, 202);
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(
+        (&state["conflicts"], &state["refused"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(
+        decide(&world, &intent, "insisted").await.problem(),
+        "409 not_possible_now"
+    );
+}
+
+#[tokio::test]
+async fn a_decision_that_the_office_has_lost_is_told_again_if_it_knows_the_conflict() {
+    for knows in [true, false] {
+        let (mut world, [order]) = World::with_deliveries().await;
+        let before = world.owner.truth().back_up();
+        world.owner.truth().cancel(order);
+        let intent = world.picks_up(order).await;
+        world.send_all().await;
+        let after = world.owner.truth().back_up();
+        assert_eq!(decide(&world, &intent, "accepted").await.status, 202);
+        world.sync().await;
+        let backup = if knows { after } else { before };
+        world.owner.truth().restore(backup);
+        let uploads = world.owner.truth().uploads.len();
+        world.follow_all().await;
+        world.sync().await;
+        let state = world.state().await;
+        assert_eq!(
+            (&state["conflicts"], &state["refused"]),
+            (&json!([]), &json!([])),
+            "over here, whatever the office knows"
+        );
+        let truth = world.owner.truth();
+        let decided = truth.conflicts.get(&intent.parse().unwrap());
+        let accepted = decided.is_some_and(|decision| decision.as_deref() == Some("accepted"));
+        assert_eq!((accepted, truth.uploads.len() > uploads), (knows, knows));
+    }
+}

@@ -11,6 +11,7 @@ use event_schema::sync::{Enrolled, Enrolment, FeedItem, FeedPage, Upload, Verdic
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::owner::Fault;
 use crate::world::World;
 
 #[tokio::test]
@@ -116,20 +117,108 @@ async fn another_driver_finds_nothing_of_the_one_before_whose_deeds_wait_for_the
         (&state["deliveries"], &state["driver"]["name"]),
         (&json!([]), &json!("Noor"))
     );
-    assert_eq!(state["sync"]["pending"], 0);
-    assert_eq!(state["sync"]["others_unsent"], 1);
+    let sync = &state["sync"];
+    assert_eq!(
+        (&sync["pending"], &sync["others_unsent"]),
+        (&json!(0), &json!(1))
+    );
     let theirs = world.owner.truth().place(world.driver);
     world.sync().await;
     let state = world.state().await;
     assert_eq!(state["deliveries"].as_array().unwrap().len(), 1);
     assert_eq!(world.status(theirs).await, "assigned");
-    assert_eq!(state["refused"], json!([]), "nobody was asked about it");
-    assert_eq!(world.effects(&deed), 0);
+    assert!(
+        world.owner.truth().uploads.is_empty(),
+        "nobody else's deed is hers"
+    );
+    assert_eq!(state["sync"]["oldest_unsent_ms"], Value::Null);
+    assert_eq!(
+        state["sync"]["waiting_because"],
+        "1 action of another driver waits on this device until they enrol here again"
+    );
+}
 
-    world.enrol_as(mia, "Mia").await;
+#[tokio::test]
+async fn what_a_driver_did_is_judged_as_theirs_when_they_come_back() {
+    let (mut world, [order, conflicted, refused]) = World::with_deliveries().await;
+    let mia = world.driver;
+    world.picks_up(conflicted).await;
+    world.picks_up(refused).await;
+    world.owner.truth().cancel(conflicted);
+    world.owner.truth().says.insert(
+        refused.to_string(),
+        json!({"verdict": "rejected", "at": 1, "code": "no", "detail": "never"}),
+    );
     world.sync().await;
-    assert_eq!(world.effects(&deed), 1, "done by the one who did it");
-    assert_eq!(world.state().await["sync"]["others_unsent"], 0);
+    let hers = world.picks_up(order).await;
+    world.delivers(order).await;
+    world.enrol_as(DriverId::new(), "Noor").await;
+    let (noor, mias) = (world.driver, world.owner.truth().uploads.len());
+    world.owner.truth().reassign(order, noor);
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(
+        (&state["conflicts"], &state["refused"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(state["sync"]["others_unsent"], 2);
+    assert_eq!(
+        world.status(order).await,
+        "assigned",
+        "nothing of hers lies on top"
+    );
+    for (what, row) in [
+        ("conflicts", "decide"),
+        ("refused", "dismiss"),
+        ("refused", "retry"),
+    ] {
+        let path = format!("/api/{what}/{hers}/{row}");
+        let body = if row == "decide" {
+            json!({"decision": "accepted"})
+        } else {
+            json!({})
+        };
+        assert_eq!(world.api().post(&path, &body).await.status, 404, "{path}");
+    }
+    world.owner.fail(Fault::Refuse(409, "incarnation_forked"));
+    let his = world.picks_up(order).await;
+    world.sync().await; // the fork gives everybody's new numbers
+    world.send_all().await;
+    assert_eq!(world.effects(&his), 1);
+    {
+        let truth = world.owner.truth();
+        let sent: Vec<_> = truth.uploads[mias..]
+            .iter()
+            .flat_map(|upload| &upload.intents)
+            .collect();
+        assert!(
+            sent.iter()
+                .all(|intent| intent.intent_id.to_string() == his)
+        );
+        assert!(
+            sent.iter().all(|intent| intent.after_seq.is_none()),
+            "hers are not before his"
+        );
+    }
+    world.enrol_as(mia, "Mia").await;
+    let state = world.state().await;
+    assert_eq!(
+        (&state["sync"]["pending"], &state["sync"]["others_unsent"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(state["conflicts"].as_array().unwrap().len(), 1);
+    assert_eq!(state["refused"].as_array().unwrap().len(), 1);
+    world.sync().await;
+    assert_eq!(world.effects(&hers), 0);
+    let state = world.state().await;
+    assert_eq!(state["sync"]["pending"], 0);
+    let last = world.owner.truth().uploads.last().unwrap().clone();
+    assert_eq!(
+        last.intents[0].intent_id.to_string(),
+        hers,
+        "under its old id, as hers"
+    );
+    assert_eq!(state["refused"][1]["code"], "order_not_found");
 }
 
 /// An owner whose answer is on its way for as long as the test says.

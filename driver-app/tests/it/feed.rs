@@ -238,12 +238,138 @@ async fn what_had_its_effect_in_a_log_that_was_lost_is_asked_again_and_the_scree
     let delivery = world.delivery(order).await;
     assert_eq!(
         (&delivery["status"], &delivery["pending"][0]["state"]),
-        (&json!("picked_up"), &json!("unsent"))
+        (&json!("picked_up"), &json!("unsent")),
+        "whether it is there is asked"
     );
     assert_eq!(world.state().await["sync"]["as_of"], 0);
+    world.send_all().await;
+    assert_eq!(world.delivery(order).await["pending"], json!([]));
+}
+
+#[tokio::test]
+async fn what_an_office_has_lost_is_done_there_again_and_the_screen_does_not_go_back() {
+    let (mut world, [order, reported]) = World::with_deliveries().await;
+    let backup = world.owner.truth().back_up();
+    let report = json!({"problem": "other"});
+    let mut done = Vec::new();
+    for _ in 0..2 {
+        done.push(world.does(reported, "report_problem", report.clone()).await);
+    }
+    done.push(world.picks_up(order).await); // the third here; what comes after it is the first of the next incarnation
     world.sync().await;
-    assert_eq!(world.state().await["sync"]["pending"], 0);
-    assert_eq!(world.status(order).await, "picked_up");
+    world.owner.fail(Fault::Refuse(409, "incarnation_forked"));
+    done.push(world.delivers(order).await);
+    world.sync().await;
+    world.sync().await; // it has two incarnations behind it now
+    done.push(world.does(reported, "report_problem", report).await);
+    world.send_all().await; // of this the feed has told nothing yet
+    let last = world.picks_up(reported).await;
+    world.owner.truth().restore(backup);
+    world.follow_all().await;
+    for look in ["as it is", "after a restart"] {
+        assert_eq!(world.status(order).await, "delivered", "{look}");
+        let delivery = world.delivery(reported).await;
+        assert_eq!(
+            (&delivery["problems"], &delivery["status"]),
+            (&json!(3), &json!("picked_up"))
+        );
+        assert_eq!(world.state().await["sync"]["pending"], 6, "{look}");
+        world.kill().await;
+    }
+    world.sync().await;
+    assert_eq!(
+        [world.truly(order), world.truly(reported)],
+        ["delivered", "picked_up"]
+    );
+    for intent in done.iter().chain([&last]) {
+        assert_eq!(world.effects(intent), 1);
+    }
+    let state = world.state().await;
+    assert_eq!(
+        (&state["sync"]["pending"], &state["refused"]),
+        (&json!(0), &json!([]))
+    );
+    assert_eq!(world.delivery(order).await["pending"], json!([]));
+}
+
+#[tokio::test]
+async fn an_open_conflict_that_the_office_has_lost_is_judged_anew() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let backup = world.owner.truth().back_up();
+    world.picks_up(order).await;
+    world.owner.truth().cancel(order);
+    world.sync().await;
+    assert_eq!(world.state().await["sync"]["conflicts"], 1);
+    world.owner.truth().restore(backup);
+    world.sync().await;
+    world.sync().await;
+    assert_eq!(world.state().await["conflicts"], json!([]));
+    assert_eq!(world.truly(order), "picked_up");
+}
+
+#[tokio::test]
+async fn no_intent_waits_for_one_that_cannot_arrive_any_more() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let report = json!({"problem": "other"});
+    let backup = world.owner.truth().back_up();
+    world.owner.truth().place(DriverId::new());
+    let said = json!({"verdict": "rejected", "at": 9, "code": "no", "detail": "never"});
+    world.owner.truth().says.insert(order.to_string(), said);
+    world.does(order, "report_problem", report.clone()).await;
+    world.sync().await;
+    world.owner.truth().says.clear();
+    let before = world.does(order, "report_problem", report.clone()).await;
+    world.owner.truth().restore(backup);
+    world.follow_all().await;
+    let next = world.does(order, "report_problem", report.clone()).await;
+    world.sync().await;
+    assert_eq!(
+        world.effects(&before),
+        1,
+        "the office need not have seen what it has lost"
+    );
+    assert_eq!(world.effects(&next), 1, "the refused one is not sent again");
+
+    // Nor for one that the owner knows at the place it had before it was numbered anew.
+    world.does(order, "report_problem", report.clone()).await;
+    world.owner.fail(Fault::LoseAnswer);
+    world.up().await;
+    world.device().ring();
+    world.owner.fail(Fault::Refuse(409, "incarnation_forked"));
+    world.up().await;
+    world.send_all().await;
+    let next = world.does(order, "report_problem", report).await;
+    world.send_all().await;
+    assert_eq!(world.effects(&next), 1);
+}
+
+#[tokio::test]
+async fn finished_deliveries_are_kept_up_to_a_number_and_the_newest() {
+    let mut world = World::new().await;
+    world.enrol().await;
+    let orders: Vec<_> = (0..205)
+        .map(|_| world.owner.truth().place(world.driver))
+        .collect();
+    world.sync().await;
+    world.picks_up(orders[204]).await; // a conflict, since the office cancels it
+    for (order, age) in orders[1..].iter().zip(0..) {
+        let mut truth = world.owner.truth();
+        truth.orders.get_mut(order).unwrap().delivery.changed_at_ms -= age;
+        truth.cancel(*order);
+    }
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(state["deliveries"].as_array().unwrap().len(), 202);
+    let shown = [0, 200, 201, 203, 204].map(|n| orders[n]);
+    let mut statuses = Vec::new();
+    for order in shown {
+        statuses.push(world.status(order).await);
+    }
+    assert_eq!(
+        statuses,
+        ["assigned", "cancelled", "gone", "gone", "cancelled"],
+        "an open one, the oldest that is kept, two too many, and one with a conflict"
+    );
 }
 
 #[tokio::test]

@@ -193,26 +193,34 @@ async fn nonsense_and_a_network_that_wants_a_login_are_no_answers() {
 }
 
 #[tokio::test]
-async fn whether_there_is_a_network_is_known_at_once_when_there_is_no_news() {
-    let (mut world, [_]) = World::with_deliveries().await;
-    world.kill().await;
-    let way = Arc::new(OwnerApi::new(world.url.parse().unwrap()).unwrap());
-    let mut follower = Follower::new(world.device(), way, LONG_POLL);
-    assert_eq!(world.state().await["sync"]["online"], false);
-    let asked = world.owner.truth().asked_to_wait.len();
-    follower.step().await;
+async fn one_good_way_alone_is_not_online() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    assert_eq!(
+        world.state().await["sync"]["online"],
+        true,
+        "nothing was to be sent"
+    );
+    world.owner.fail(Fault::Refuse(503, "busy"));
+    world.down().await;
+    world.picks_up(order).await;
+    assert_eq!(world.up().await, Step::Progress);
+    assert_eq!(world.truly(order), "picked_up");
+    assert_eq!(
+        world.state().await["sync"]["online"],
+        false,
+        "the feed fails"
+    );
+    world.follow_all().await;
     assert_eq!(world.state().await["sync"]["online"], true);
-    follower.step().await;
-    world.owner.fail(Fault::Drop);
-    follower.step().await;
-    assert_eq!(world.state().await["sync"]["online"], false);
-    follower.step().await;
-    follower.step().await;
-    world.device().ring();
-    follower.step().await;
-    let waits = world.owner.truth().asked_to_wait[asked..].to_vec();
-    // A question that is lost on its way is not heard.
-    assert_eq!(waits, [0, 8000, 0, 8000, 0]);
+    world.delivers(order).await;
+    world.owner.fail(Fault::Refuse(503, "busy"));
+    world.up().await;
+    world.down().await;
+    assert_eq!(
+        world.state().await["sync"]["online"],
+        false,
+        "nothing can be sent"
+    );
 }
 
 /// The loops themselves. The owner keeps the question for news, and hears of what the driver does all the same.

@@ -69,6 +69,18 @@ pub struct Truth {
     pub chokes_on: Option<String>,
     /// What the owner's clock shows.
     pub date: Option<&'static str>,
+    /// Places of the upload that is judged, answered for good: a duplicate is kept at the place it first had.
+    answered: HashSet<u64>,
+}
+
+/// What the office would have again after a restore.
+pub struct Backup {
+    orders: BTreeMap<OrderId, Order>,
+    judged: HashMap<IntentId, Outcome>,
+    effects: HashMap<IntentId, u32>,
+    conflicts: BTreeMap<IntentId, Option<String>>,
+    places: HashMap<(IncarnationId, u64), IntentId>,
+    log: Vec<(DriverId, Change)>,
 }
 
 #[derive(Clone)]
@@ -197,7 +209,7 @@ async fn upload(
     }
     truth.check_fork(&upload)?;
     truth.uploads.push(upload.clone());
-    truth.known_again.clear();
+    truth.answered.clear();
     let mut verdicts = Vec::new();
     for intent in &upload.intents {
         let said = truth.says.get(&intent.order_id).cloned();
@@ -282,12 +294,12 @@ impl Truth {
         let place = (incarnation, intent.seq);
         if let Some(first) = self.judged.get(&intent.intent_id) {
             let first = Box::new(first.clone());
-            self.known_again.insert(intent.seq);
+            self.answered.insert(intent.seq);
             return Outcome::Duplicate { first };
         }
         let known =
-            |seq| self.known_again.contains(&seq) || self.places.contains_key(&(incarnation, seq));
-        let in_turn = intent.after_seq.is_none_or(known);
+            |seq| self.answered.contains(&seq) || self.places.contains_key(&(incarnation, seq));
+        let in_turn = intent.after_seq.is_none_or(known) && self.has_seen(intent);
         if !in_turn || self.busy.contains(&intent.order_id) {
             let code = if in_turn { "busy" } else { "not_in_turn" }.to_owned();
             return Outcome::RetryLater {
@@ -298,6 +310,7 @@ impl Truth {
         }
         let outcome = self.decide(driver, intent);
         self.places.insert(place, intent.intent_id);
+        self.answered.insert(intent.seq);
         self.judged.insert(intent.intent_id, outcome.clone());
         match &outcome {
             Outcome::Applied { .. } => *self.effects.entry(intent.intent_id).or_default() += 1,
@@ -305,6 +318,14 @@ impl Truth {
             _ => {}
         }
         outcome
+    }
+
+    fn has_seen(&self, intent: &Intent) -> bool {
+        let seen = intent
+            .seen
+            .as_deref()
+            .and_then(|seen| seen.parse::<u64>().ok());
+        seen.is_none_or(|seen| seen <= self.head())
     }
 
     fn decide(&mut self, driver: DriverId, intent: &Intent) -> Outcome {
@@ -359,11 +380,15 @@ impl Truth {
         let about: IntentId =
             serde_json::from_value(intent.arguments["intent_id"].clone()).unwrap();
         let decision = intent.arguments["decision"].as_str().unwrap().to_owned();
-        match self.conflicts.get(&about).map(Option::as_deref) {
-            // Who insists may still give in.
-            Some(None | Some("insisted")) => Outcome::Applied {
-                at: self.judged_by(driver, about, &decision, "driver"),
-            },
+        match self.conflicts.get(&about) {
+            Some(last)
+                if last.is_none()
+                    || (last.as_deref(), decision.as_str()) == (Some("insisted"), "accepted") =>
+            {
+                Outcome::Applied {
+                    at: self.judged_by(driver, about, &decision, "driver"),
+                }
+            }
             _ => self.rejected(driver, intent, "decided_already"),
         }
     }
@@ -515,10 +540,37 @@ impl Truth {
         json!({"items": items, "judged": judged, "next": last.to_string(), "at": self.head(), "complete": complete})
     }
 
-    /// A new line of events: the log is another one, and counts from elsewhere.
+    pub fn back_up(&self) -> Backup {
+        Backup {
+            orders: self.orders.clone(),
+            judged: self.judged.clone(),
+            effects: self.effects.clone(),
+            conflicts: self.conflicts.clone(),
+            places: self.places.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    /// Everything since is lost: the log has lost its tail.
+    pub fn restore(&mut self, backup: Backup) {
+        self.orders = backup.orders;
+        self.judged = backup.judged;
+        self.effects = backup.effects;
+        self.conflicts = backup.conflicts;
+        self.places = backup.places;
+        self.log = backup.log;
+        self.begin_snapshot = true;
+    }
+
+    /// A new line of events: the log is another one, and counts from elsewhere. What was judged is known.
     pub fn new_line(&mut self, begins: u64) {
         self.log.clear();
         self.log_begins = begins;
+        for outcome in self.judged.values_mut() {
+            if let Outcome::Applied { at } = outcome {
+                *at = begins.min(*at);
+            }
+        }
         self.begin_snapshot = true;
     }
 }

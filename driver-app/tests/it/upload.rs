@@ -2,6 +2,8 @@
 
 use driver_app::sync::Step;
 use driver_app::sync::upload::{MAX_TRIES, MAX_UPLOAD_BYTES};
+use event_schema::OrderId;
+use relay::rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::owner::Fault;
@@ -26,8 +28,8 @@ async fn a_lost_answer_is_asked_for_again_and_has_one_effect() {
     assert_eq!(uploads[0], uploads[1], "the same id, at the same place");
 }
 
-#[tokio::test]
-async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
+/// A delivery that is done and whose first intent was given up.
+async fn given_up() -> (World, [String; 2], OrderId) {
     let (mut world, [slow, other]) = World::with_deliveries().await;
     world.owner.truth().busy.insert(slow.to_string());
     let stuck = world.picks_up(slow).await;
@@ -53,8 +55,8 @@ async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
     assert_eq!(world.up().await, Step::Progress);
     assert_eq!(world.effects(&next), 1, "another lane goes on");
 
-    for _ in 0..2 * MAX_TRIES {
-        world.device().ring();
+    for _ in 1..MAX_TRIES {
+        world.kill().await; // what is kept in memory may be lost: the wait is over
         world.up().await;
     }
     assert_eq!(
@@ -65,41 +67,114 @@ async fn what_must_come_later_holds_its_lane_and_no_other_and_not_for_ever() {
     world.gives_up().await;
     let state = world.state().await;
     assert_eq!(state["refused"].as_array().unwrap().len(), 1, "{state:#}");
-    assert_eq!(state["refused"][0]["intent_id"], json!(stuck));
+    let refused = &state["refused"][0];
     assert_eq!(
-        (
-            &state["refused"][0]["gave_up"],
-            &state["refused"][0]["code"]
-        ),
-        (&json!(true), &json!("busy"))
+        (&refused["intent_id"], &refused["gave_up"], &refused["code"]),
+        (&json!(stuck), &json!(true), &json!("busy"))
     );
-    assert_eq!(state["sync"]["pending"], 1, "the one behind it still waits");
+    (world, [stuck, behind], slow)
+}
 
-    // What is behind stands on what was given up: it is not asked before the driver has said what becomes of that.
+#[tokio::test]
+async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_the_word() {
+    let (mut world, [stuck, behind], slow) = given_up().await;
     world.owner.truth().busy.clear();
     world.sync().await;
     let state = world.state().await;
+    assert_eq!(state["sync"]["pending"], 1, "the one behind it waits");
     assert_eq!(
-        (&state["sync"]["pending"], world.effects(&behind)),
-        (&json!(1), 0)
+        state["sync"]["waiting_because"],
+        "1 action waits behind one that could not be sent: send that one again, or drop it"
     );
-    assert_eq!(world.delivery(slow).await["pending"][1]["state"], "stopped");
+    let delivery = world.delivery(slow).await;
+    assert_eq!(delivery["status"], "delivered", "what the driver did stays");
+    assert_eq!(
+        (
+            &delivery["pending"][0]["state"],
+            &delivery["pending"][1]["state"]
+        ),
+        (&json!("stopped"), &json!("stopped"))
+    );
+    assert_eq!(
+        (world.effects(&behind), world.truly(slow).as_str()),
+        (0, "assigned")
+    );
 
-    // And the driver tries again.
+    world.owner.fail(Fault::Refuse(409, "incarnation_forked")); // it keeps its place through a new incarnation
     let retried = world
         .api()
         .post(&format!("/api/refused/{stuck}/retry"), &json!({}))
         .await;
     assert_eq!(retried.status, 202);
-    assert_eq!(world.status(slow).await, "delivered");
     world.sync().await;
-    assert_eq!(
-        (world.effects(&stuck), world.effects(&behind)),
-        (1, 1),
-        "one after the other"
-    );
+    world.sync().await;
+    assert_eq!((world.effects(&stuck), world.effects(&behind)), (1, 1));
     assert_eq!(world.truly(slow), "delivered");
+    let state = world.state().await;
+    assert_eq!(
+        (&state["refused"], &state["sync"]["waiting_because"]),
+        (&json!([]), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_lane_goes_on_without_what_the_driver_drops() {
+    let (mut world, [stuck, behind], slow) = given_up().await;
+    world.owner.truth().busy.clear();
+    let dismissed = world
+        .api()
+        .post(&format!("/api/refused/{stuck}/dismiss"), &json!({}))
+        .await;
+    assert_eq!(dismissed.status, 204);
+    assert_eq!(world.status(slow).await, "assigned");
+    world.sync().await;
+    let state = world.state().await;
+    assert_eq!(state["sync"]["pending"], 0);
+    assert_eq!(
+        state["refused"][0]["intent_id"],
+        json!(behind),
+        "delivered what was never picked up"
+    );
+    assert_eq!(
+        (
+            state["refused"].as_array().unwrap().len(),
+            world.effects(&stuck)
+        ),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn impatience_gives_nothing_up() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.owner.truth().busy.insert(order.to_string());
+    let intent = world.picks_up(order).await;
+    assert_eq!(world.up().await, Step::Progress);
+    for _ in 0..MAX_TRIES * 2 {
+        assert_eq!(world.api().post("/api/sync", &json!({})).await.status, 202);
+        assert_eq!(world.up().await, Step::Progress, "it is tried at once");
+    }
+    assert_eq!(tries(&world, &intent).await, 1);
+    let Step::Wait(wait) = world.up().await else {
+        panic!("its lane is held")
+    };
+    tokio::time::sleep(wait).await;
+    assert_eq!(world.up().await, Step::Progress);
+    assert_eq!(tries(&world, &intent).await, 2, "the wait was kept");
     assert_eq!(world.state().await["refused"], json!([]));
+}
+
+async fn tries(world: &World, intent: &str) -> u32 {
+    let id = intent.parse().unwrap();
+    let read = move |rows: &Connection| driver_app::store::intents::find(rows, id);
+    world
+        .device()
+        .database()
+        .read(read)
+        .await
+        .unwrap()
+        .unwrap()
+        .tries
 }
 
 #[tokio::test]
@@ -194,7 +269,10 @@ async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_chokes_on_it(
         (world.truly(good), world.truly(fine)),
         ("picked_up".to_owned(), "picked_up".to_owned())
     );
-    world.gives_up().await;
+    for _ in 0..MAX_TRIES {
+        world.kill().await;
+        world.send_all().await;
+    }
     let refused = world.state().await["refused"][0].clone();
     assert_eq!(
         (&refused["intent_id"], &refused["gave_up"]),
