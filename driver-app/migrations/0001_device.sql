@@ -38,7 +38,6 @@ create table intents (
     intent_id      text    primary key,                  -- stays the same however often it is sent: the owner knows it again
     incarnation    text    not null,                     -- whose numbers `seq` counts
     seq            integer not null check (seq >= 1),
-    place_known    integer not null default 1 check (place_known in (0, 1)), -- 0: the owner may know it at another place or not at all, so once it is answered no other names it
     driver_id      text    not null,                     -- who wanted it: nobody else sends it or sees it
     order_id       text    not null,                     -- the lane
     kind           text    not null,

@@ -124,8 +124,8 @@ pub fn insert(rows: &Connection, new: &NewIntent) -> rusqlite::Result<IntentId> 
 /// nothing of its lane goes on until the driver has said what becomes of it.
 ///
 /// The one before it in its lane is the last that the owner will be asked about. One that has its verdict is not named:
-/// the owner knows it, but perhaps at the place that it had in another incarnation. One that was given up is not either,
-/// so that its lane goes on.
+/// the owner knows it, but perhaps at the place that it had in another incarnation. One that was given up stops
+/// its lane, and so comes before nothing.
 pub fn waiting(
     rows: &Connection,
     mut take: impl FnMut(Intent) -> ControlFlow<()>,
@@ -201,7 +201,7 @@ pub fn renumber(rows: &Connection) -> rusqlite::Result<()> {
 fn number_anew(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents
-         set state = case state when 'gave_up' then state else 'unsent' end, seq = ?2, place_known = 0,
+         set state = case state when 'gave_up' then state else 'unsent' end, seq = ?2,
              incarnation = (select incarnation from device)
          where intent_id = ?1",
     )?
@@ -243,12 +243,9 @@ fn reopen(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Places beyond the log's end are nobody's: no intent waits for one before it that is not known there, or for an owner
-/// who has seen as much as its driver had.
+/// Places beyond the log's end are nobody's: no intent waits for an owner who has seen as much as its driver had.
 fn forget_places(rows: &Connection, at: u64) -> rusqlite::Result<()> {
     let at = place(at);
-    rows.prepare_cached("update intents set place_known = 0 where state = 'answered' and at > ?1")?
-        .execute([at])?;
     rows.prepare_cached(
         "update intents set seen = null, seen_at = null where state != 'answered' and seen_at > ?1",
     )?

@@ -106,8 +106,7 @@ async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
 #[tokio::test]
 async fn another_driver_finds_nothing_of_the_one_before_whose_deeds_wait_for_them() {
     let (mut world, [order, other]) = World::with_deliveries().await;
-    let mia = world.driver;
-    let deed = world.picks_up(order).await;
+    world.picks_up(order).await;
     world.owner.truth().page = 1;
     world.owner.truth().cancel(other);
     assert_eq!(world.down().await, Step::Progress); // half a checkpoint waits

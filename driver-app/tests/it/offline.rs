@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use driver_app::owner_api::{Ask, Heard, Owner, OwnerApi, Refusal};
-use driver_app::sync::feed::Follower;
 use driver_app::sync::{self, LONG_POLL, Step};
 use event_schema::sync::{Enrolled, Enrolment, FeedPage, Upload, Verdict};
 use relay::Stop;

@@ -37,8 +37,6 @@ pub struct Truth {
     pub conflicts: BTreeMap<IntentId, Option<String>>,
     /// Which intent has which place of which incarnation.
     pub places: HashMap<(IncarnationId, u64), IntentId>,
-    /// Places of the upload at hand with a duplicate: each stays written down where it was first.
-    known_again: HashSet<u64>,
     /// Everything that has happened, with whom it is for; its place in the log is its index and one.
     log: Vec<(DriverId, Change)>,
     /// Numbers of the log that were before the first of it.

@@ -59,12 +59,6 @@ async fn given_up() -> (World, [String; 2], OrderId) {
         world.kill().await; // what is kept in memory may be lost: the wait is over
         world.up().await;
     }
-    assert_eq!(
-        world.state().await["refused"],
-        json!([]),
-        "impatience gives nothing up"
-    );
-    world.gives_up().await;
     let state = world.state().await;
     assert_eq!(state["refused"].as_array().unwrap().len(), 1, "{state:#}");
     let refused = &state["refused"][0];

@@ -10,7 +10,6 @@ use driver_app::http;
 use driver_app::owner_api::{Owner, OwnerApi};
 use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
-use driver_app::sync::upload::MAX_TRIES;
 use driver_app::sync::upload::Uploader;
 use event_schema::{DriverId, OrderId};
 use relay::{Environment, OpenError, Stop, System};
@@ -177,15 +176,6 @@ impl World {
     pub async fn send_all(&mut self) {
         self.device().ring();
         while self.up().await == Step::Progress {}
-    }
-
-    /// Until what waits longest was asked to wait too often. A restart forgets how long a lane is to wait, and not how often
-    /// it was told so.
-    pub async fn gives_up(&mut self) {
-        for _ in 0..MAX_TRIES {
-            self.kill().await;
-            while self.up().await == Step::Progress {}
-        }
     }
 
     pub async fn follow_all(&mut self) {
