@@ -1,10 +1,13 @@
 //! The rows: what is written is what is read back.
 
-use event_schema::{OrderId, UserId, Version};
+use event_schema::{OrderEvent, OrderId, UserId, Version};
 use orders_service::domain::{Amount, Order, Status};
 use orders_service::events::{MakeError, make};
 use orders_service::store::orders;
+use orders_service::{MIGRATIONS, config};
 use relay::rusqlite;
+use relay::{Database, NewEvent, Options};
+use service_kit::testing::rows;
 
 use crate::world::{FakeUsers, World};
 
@@ -54,4 +57,47 @@ async fn a_users_orders_are_found_without_looking_at_others() {
         plan.contains("orders_by_user (user_id=? AND id>?)"),
         "{plan}"
     );
+}
+
+/// The tables of the first program.
+static FIRST: [&str; 1] = [MIGRATIONS[0]];
+
+#[tokio::test]
+async fn a_file_of_the_first_program_goes_on_with_the_history_of_its_orders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let first = Options::new(config::ABOUT.name, config::ABOUT.stream, &FIRST);
+    let old = Database::open(&path, first).await.unwrap();
+    let (id, user_id) = (OrderId::new(), UserId::new());
+    let placed = Order::place(
+        id,
+        user_id,
+        Amount::try_from(1).unwrap(),
+        "EUR".parse().unwrap(),
+        7,
+    );
+    let write = old.write(move |tx| {
+        tx.execute(
+            "insert into orders (id, user_id, amount_minor, currency, status, version, created_at_ms)
+             values (?1, ?2, 1, 'EUR', 'placed', 1, 7)",
+            (id.to_string(), user_id.to_string()),
+        )?;
+        tx.emit(NewEvent {
+            event_type: placed.event_type(),
+            aggregate: placed.aggregate(),
+            data: &placed,
+            sealed: None,
+            decode: OrderEvent::decode,
+        })
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    });
+    write.await.unwrap();
+    old.close().await;
+
+    let now = Database::open(&path, config::database()).await.unwrap();
+    let history = rows(&now, "select aggregate, version, seq from history").await;
+    assert_eq!(history, [[id.to_string().into(), 1.into(), 1.into()]]);
+    let found = now.read(move |rows| orders::find(rows, id)).await.unwrap();
+    let found = found.unwrap();
+    assert_eq!((found.status, found.changed_at_ms), (Status::Placed, 7));
 }
