@@ -15,9 +15,10 @@ use crate::error::OpenError;
 /// "FRHD": how `file` and our own gate know the file as one of Freehold's.
 const APPLICATION_ID: i64 = 0x4652_4844;
 /// The library's own tables: numbered, final, applied in order.
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     include_str!("../schema/0001_log.sql"),
     include_str!("../schema/0002_healing.sql"),
+    include_str!("../schema/0003_following.sql"),
 ];
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
 /// Older versions can corrupt a WAL when two connections write and checkpoint (fixed in 3.51.3).

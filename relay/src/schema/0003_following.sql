@@ -1,0 +1,9 @@
+-- Version 3: anyone may follow a log. Each part below belongs to one of the things that changed with it.
+
+-- Readers of this service's log that reported how far they have come; retention holds for those heard lately.
+create table relay_reader (
+    reader      text    primary key, -- the consumer's name, as its service reports it
+    seq         integer not null check (seq >= 0),
+    event_id    text,                -- of the event there; null while it has applied none
+    heard_at_ms integer not null     -- Unix time
+) strict;
