@@ -91,11 +91,11 @@ impl Bench {
         let consumer = Consumer::projection("orders-user-cache", "USERS", decode, apply);
         let stop = Stop::new();
         let (publish, follow) = (self.owner(), self.reader());
-        let relay = Relay::new(&producer, publish.stream("USERS", &["orders-user-cache"]));
+        let relay = Relay::new(&producer, publish.stream("USERS"));
         let following = {
             let (consumer, reader, stop) = (consumer.clone(), reader.clone(), stop.clone());
             async move {
-                let from = follow.reader("USERS", "orders-user-cache");
+                let from = follow.reader("USERS");
                 consumer.run(&reader, from, stop).await
             }
         };

@@ -25,7 +25,6 @@ pub const ABOUT: About = About {
     inbox: "_INBOX_orders",
     read_token_env: "FREEHOLD_ORDERS_READ_TOKEN",
     stream: OrderEvent::STREAM,
-    readers: &[], // nobody yet
     share: store::orders::share,
     has_keys: true,
 };

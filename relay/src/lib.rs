@@ -7,6 +7,7 @@ pub mod conformance;
 mod consumer;
 mod database;
 mod decision;
+mod doors;
 mod envelope;
 mod environment;
 mod error;
@@ -34,6 +35,7 @@ pub use database::{
     key_in_use, restore,
 };
 pub use decision::{DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
+pub use doors::{Doors, Reader};
 pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};
 pub use environment::{Environment, System};
 pub use error::{
@@ -41,7 +43,7 @@ pub use error::{
 };
 pub use fold::Fold;
 pub use log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
-pub use nats::{Nats, NatsReader, NatsStream, ReaderSession, StreamSession};
+pub use nats::{DEFAULT_STREAM_BYTES, Nats, NatsReader, NatsStream, ReaderSession, StreamSession};
 pub use outbox::Outbox;
 pub use relay::{Case, Relay, RelayState, RelayStatus, Retention, Step};
 pub use rusqlite;

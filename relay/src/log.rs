@@ -64,8 +64,15 @@ pub trait Stream: AppendLog {
     /// Removes the places before `first`, but never the last one taken: an empty log proves nothing.
     fn trim(&mut self, first: u64) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// The place up to which the slowest of its known readers has read; `None` when it has no readers.
-    fn slowest_reader(&mut self) -> impl Future<Output = Result<Option<u64>, LogError>> + Send;
+    /// Brings a log that an earlier version has made up to date, in place: no event moves and no reader notices.
+    fn refresh(&mut self) -> impl Future<Output = Result<(), LogError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// How many bytes the log holds, and how many it may hold; `None` when it has no limit.
+    fn room(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, LogError>> + Send {
+        async { Ok(None) }
+    }
 }
 
 /// A way to a log. Each call makes a new session on a new connection: nothing queued in an old one survives it.

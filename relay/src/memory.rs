@@ -3,21 +3,27 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
+use crate::doors::{Doors, Reader};
 use crate::error::LogError;
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream, check_next};
 
-/// A broker with room for one stream. Clones share it.
+/// A broker with room for one stream, and its owner's way to it. Clones share it.
 #[derive(Clone)]
 pub struct MemoryBroker {
     state: Arc<Mutex<State>>,
     /// Counts changes, so that a reader can wait for one.
     changed: watch::Sender<u64>,
-    reads_directly: bool,
 }
+
+/// The way of a reader: through the three doors, with the faults of live delivery.
+#[derive(Clone)]
+pub struct MemoryReader(MemoryBroker);
 
 /// What the broker holds; a copy of it is a backup of the broker's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +72,14 @@ pub struct Fired {
     pub cut_after_store: u64,
     pub cut_read: u64,
     pub short_read: u64,
-    pub stolen_read: u64,
+    /// A live copy did not arrive.
+    pub live_skipped: u64,
+    /// A live copy arrived that had arrived before, or late.
+    pub live_repeated: u64,
+    /// A live copy arrived from a log that has been replaced since.
+    pub live_replaced: u64,
+    /// A copy of the log answered that is behind.
+    pub behind: u64,
 }
 
 struct State {
@@ -74,11 +87,14 @@ struct State {
     random: SmallRng,
     /// How likely each operation fails, from 0 to 1.
     fault_rate: f64,
+    /// How likely a live copy or a copy of the log misleads its reader, from 0 to 1.
+    misleading_rate: f64,
+    /// Every live copy ever sent, with the incarnation that stored it.
+    live: Vec<(String, Record)>,
     bug: Option<PlantedBug>,
     fired: Fired,
     /// Sessions of an older generation are cut.
     generation: u64,
-    slowest_reader: Option<u64>,
 }
 
 impl MemoryBroker {
@@ -89,29 +105,30 @@ impl MemoryBroker {
                 store: None,
                 random: SmallRng::seed_from_u64(seed),
                 fault_rate: 0.0,
+                misleading_rate: 0.0,
+                live: Vec::new(),
                 bug: None,
                 fired: Fired::default(),
                 generation: 0,
-                slowest_reader: None,
             })),
             changed: watch::Sender::new(0),
-            reads_directly: false,
         }
     }
 
-    /// The same broker as the stream's owner reaches it: it asks for events by their number, so nobody's older pull
-    /// takes them away from it.
-    #[must_use]
-    pub fn owner(&self) -> Self {
-        Self {
-            reads_directly: true,
-            ..self.clone()
-        }
+    /// The way of a reader to the same broker.
+    pub fn reader(&self) -> MemoryReader {
+        MemoryReader(self.clone())
     }
 
-    /// From now on each operation fails this often, from 0 (never) to 1 (always).
+    /// From now on each operation fails this often, from 0 (never) to 1 (always), and readers are misled as often.
     pub fn fail(&self, rate: f64) {
         self.lock().fault_rate = rate;
+        self.mislead(rate);
+    }
+
+    /// From now on live copies skip, repeat or come late this often, and copies of the log are behind; nothing fails.
+    pub fn mislead(&self, rate: f64) {
+        self.lock().misleading_rate = rate;
     }
 
     pub fn plant(&self, bug: PlantedBug) {
@@ -166,11 +183,6 @@ impl MemoryBroker {
             store.last = store.last.max(seq);
         }
         self.wake();
-    }
-
-    /// Up to where the slowest reader shall have read, for whoever asks; `None`, as at first: there are no readers.
-    pub fn set_slowest_reader(&self, seq: Option<u64>) {
-        self.lock().slowest_reader = seq;
     }
 
     /// Deletes the stream under living connections, as an operator can.
@@ -237,8 +249,7 @@ impl Log for MemorySession {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             self.changed.borrow_and_update(); // before looking, so that no change is missed
-            let steals = !self.broker.reads_directly;
-            let records = self.alive()?.read_after(after, limit, steals)?;
+            let records = self.alive()?.read_after(after, limit)?;
             let woken = tokio::time::timeout_at(deadline, self.changed.changed());
             if !records.is_empty() || woken.await.is_err() {
                 return Ok(records);
@@ -282,10 +293,6 @@ impl Stream for MemorySession {
     async fn trim(&mut self, first: u64) -> Result<(), LogError> {
         self.alive()?.trim(first)
     }
-
-    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
-        Ok(self.alive()?.slowest_reader)
-    }
 }
 
 impl MemorySession {
@@ -298,9 +305,92 @@ impl MemorySession {
     }
 }
 
+impl Connect for MemoryReader {
+    type Session = Reader<MemoryDoors>;
+
+    async fn connect(&self) -> Result<Self::Session, LogError> {
+        let session = self.0.connect().await?;
+        let heard = session.alive()?.live.len();
+        Ok(Reader::new(MemoryDoors { session, heard }))
+    }
+
+    fn stream(&self) -> &str {
+        self.0.stream()
+    }
+}
+
+/// The doors of one connection.
+pub struct MemoryDoors {
+    session: MemorySession,
+    /// How many of the live copies this connection has been sent.
+    heard: usize,
+}
+
+impl Doors for MemoryDoors {
+    async fn head(&mut self) -> Result<Option<Head>, LogError> {
+        self.session.head().await
+    }
+
+    fn get(&self, first: u64, limit: usize) -> BoxFuture<'static, Result<Vec<Record>, LogError>> {
+        let read = self.session.alive().and_then(|mut state| {
+            let mut records = state.read_after(first - 1, limit)?;
+            state.maybe_behind(&mut records);
+            Ok(records)
+        });
+        futures::future::ready(read).boxed()
+    }
+
+    async fn live(&mut self) -> Result<Record, LogError> {
+        loop {
+            self.session.changed.borrow_and_update();
+            let next = self.session.alive()?.next_live(&mut self.heard);
+            if let Some(copy) = next {
+                return Ok(copy);
+            }
+            let _broker_is_gone = self.session.changed.changed().await;
+        }
+    }
+}
+
 impl State {
     fn strikes(&mut self) -> bool {
         self.fault_rate > 0.0 && self.random.random_bool(self.fault_rate)
+    }
+
+    fn misleads(&mut self) -> bool {
+        self.misleading_rate > 0.0 && self.random.random_bool(self.misleading_rate)
+    }
+
+    /// A copy of the log that is behind holds a beginning of it, or nothing yet.
+    fn maybe_behind(&mut self, records: &mut Vec<Record>) {
+        if !records.is_empty() && self.misleads() {
+            self.fired.behind += 1;
+            let at = self.random.random_range(0..records.len());
+            records.truncate(at);
+        }
+    }
+
+    /// What arrives next at a connection that has been sent so many live copies.
+    fn next_live(&mut self, heard: &mut usize) -> Option<Record> {
+        while *heard < self.live.len() {
+            if !self.misleads() {
+                *heard += 1;
+                return Some(self.live[*heard - 1].1.clone());
+            }
+            if *heard == 0 || self.random.random_bool(0.5) {
+                self.fired.live_skipped += 1;
+                *heard += 1;
+                continue;
+            }
+            let (incarnation, copy) = &self.live[self.random.random_range(0..*heard)];
+            let store = self.store.as_ref();
+            match store.is_some_and(|store| store.incarnation == *incarnation) {
+                true => self.fired.live_repeated += 1,
+                false => self.fired.live_replaced += 1,
+            }
+            return Some(copy.clone());
+        }
+        None
     }
 
     fn maybe_cut_read(&mut self) -> Result<(), LogError> {
@@ -368,12 +458,7 @@ impl State {
         Ok(())
     }
 
-    fn read_after(
-        &mut self,
-        after: u64,
-        limit: usize,
-        steals: bool,
-    ) -> Result<Vec<Record>, LogError> {
+    fn read_after(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
         self.maybe_cut_read()?;
         let Some(store) = &self.store else {
             return Err(LogError::lost("there is no stream"));
@@ -385,15 +470,8 @@ impl State {
             .filter(|record| record.seq > after + late);
         let mut records: Vec<Record> = from.take(limit).cloned().collect();
         if records.len() > 1 && self.strikes() {
-            let at = self.random.random_range(1..records.len());
-            if !steals || self.random.random_bool(0.5) {
-                self.fired.short_read += 1;
-                records.truncate(at);
-            } else {
-                // An older process's pull took the first ones.
-                self.fired.stolen_read += 1;
-                records.drain(..at);
-            }
+            self.fired.short_read += 1;
+            records.truncate(self.random.random_range(1..records.len()));
         }
         Ok(records)
     }
@@ -413,7 +491,7 @@ impl State {
             store.incarnation != head.incarnation && bug != Some(PlantedBug::IgnoresTheIncarnation);
         if place_differs || door_differs {
             if bug == Some(PlantedBug::KeepsPartOfTheRefused) {
-                store.push(&records[..1], bug);
+                let _stored = store.push(&records[..1], bug);
             }
             return Err(LogError::Refused(format!(
                 "it ends at {}",
@@ -432,7 +510,10 @@ impl State {
         let cut = kept < records.len() || self.strikes();
         let bug = self.bug;
         if let Some(store) = &mut self.store {
-            store.push(&records[..kept], bug);
+            let incarnation = store.incarnation.clone();
+            let stored = store.push(&records[..kept], bug).iter().cloned();
+            self.live
+                .extend(stored.map(|copy| (incarnation.clone(), copy)));
         }
         if !cut {
             let seq = head.seq + records.len() as u64;
@@ -466,8 +547,9 @@ impl Store {
         }
     }
 
-    /// The broker numbers what it stores.
-    fn push(&mut self, records: &[Record], bug: Option<PlantedBug>) {
+    /// The broker numbers what it stores. Answers that.
+    fn push(&mut self, records: &[Record], bug: Option<PlantedBug>) -> &[Record] {
+        let before = self.records.len();
         for record in records {
             let mut stored = record.clone();
             self.last += 1;
@@ -477,5 +559,6 @@ impl Store {
             }
             self.records.push(stored);
         }
+        &self.records[before..]
     }
 }

@@ -23,15 +23,16 @@ use crate::error::LogError;
 use crate::log::{Head, Origin};
 
 pub use reader::{NatsReader, ReaderSession};
-pub use stream::{NatsStream, StreamSession};
+pub use stream::{DEFAULT_STREAM_BYTES, NatsStream, StreamSession};
 
-/// Consumers are sent back to an earlier place with RESET, which 2.14 brought.
-const OLDEST_SERVER: (u64, u64) = (2, 14);
+/// Atomic batches came with 2.12.
+const OLDEST_SERVER: (u64, u64) = (2, 12);
 /// How long the broker may take to answer, in all places.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes one question asks for and one read hands out, at most (one event is always handed out). The broker cuts off a
-/// reader that has asked for more than it takes in.
-const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+/// The client's own limit on messages that wait in one subscription.
+const MAX_WAITING: usize = 65_536;
+/// What a stream stores is published again under its own subject behind this: `live.users.created`.
+const LIVE: &str = "live.";
 
 // What the stream's metadata says of its log.
 const DATABASE_ID: &str = "freehold.database_id";
@@ -59,19 +60,18 @@ impl Nats {
         }
     }
 
-    /// The way of a stream's one writer to it. `readers` names the consumers it makes for others, such as
-    /// `orders-user-cache`: nobody else may make one.
-    pub fn stream(&self, stream: &str, readers: &[&str]) -> NatsStream {
-        NatsStream::new(self.clone(), stream, readers)
+    /// The way of a stream's one writer to it.
+    pub fn stream(&self, stream: &str) -> NatsStream {
+        NatsStream::new(self.clone(), stream)
     }
 
-    /// The way of a reader to another service's stream, through the one consumer its owner made for it.
-    pub fn reader(&self, stream: &str, consumer: &str) -> NatsReader {
-        NatsReader::new(self.clone(), stream, consumer)
+    /// The way of a reader to another service's stream.
+    pub fn reader(&self, stream: &str) -> NatsReader {
+        NatsReader::new(self.clone(), stream)
     }
 
-    /// A new connection that lives until its first cut.
-    async fn open(&self) -> Result<Client, LogError> {
+    /// A new connection that lives until its first cut. In each of its subscriptions so many messages may wait.
+    async fn open(&self, max_waiting: usize) -> Result<Client, LogError> {
         let client = self
             .one_login()
             .name(&self.user)
@@ -80,6 +80,7 @@ impl Nats {
             .connection_timeout(TIMEOUT)
             .request_timeout(Some(TIMEOUT))
             .ping_interval(Duration::from_secs(10))
+            .subscription_capacity(max_waiting)
             .event_callback(|event| async move { report(&event) })
             .connect(&self.url)
             .await
@@ -142,7 +143,7 @@ fn check_version(version: &str) -> Result<(), LogError> {
     }
     let (major, minor) = OLDEST_SERVER;
     Err(LogError::Misconfigured(format!(
-        "the broker is nats-server {version}, but {major}.{minor} or newer is needed (consumer RESET): install a newer nats-server"
+        "the broker is nats-server {version}, but {major}.{minor} or newer is needed (atomic batches): install a newer nats-server"
     )))
 }
 
@@ -231,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn brokers_without_reset_are_refused_with_the_cure() {
-        assert!(check_version("2.14.0").is_ok());
+    fn brokers_without_atomic_batches_are_refused_with_the_cure() {
+        assert!(check_version("2.12.0").is_ok());
         assert!(check_version("2.15.1-dev").is_ok());
         assert!(check_version("3.0.0").is_ok());
         let refusal = check_version("2.9.10").unwrap_err().to_string();
@@ -240,6 +241,7 @@ mod tests {
             refusal.contains("2.9.10") && refusal.contains("install a newer"),
             "{refusal}"
         );
+        assert!(check_version("2.11.9").is_err());
         assert!(check_version("").is_err());
     }
 }

@@ -256,6 +256,9 @@ where
         };
         recover::open(&self.db).await?;
         self.open = true;
+        if let Err(error) = stream.refresh().await {
+            tracing::warn!(error = %chain(&error), "the stream stays as an earlier version made it; publishing goes on");
+        }
         let kept = self.retention.keep(&self.outbox, &mut stream, &head).await;
         if let Err(error) = kept {
             tracing::warn!(error = %chain(&error), "old events are not removed now; publishing goes on");

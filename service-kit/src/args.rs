@@ -36,8 +36,6 @@ pub struct About {
     pub read_token_env: &'static str,
     /// The stream it alone writes: `USERS`.
     pub stream: &'static str,
-    /// Who may read that stream: for each a consumer is made at the broker, which nats.conf lets only that reader use.
-    pub readers: &'static [&'static str],
     /// What it shares of its state, for those who keep a cache of it.
     pub share: Share,
     /// Whether it seals parts of its events.
@@ -352,7 +350,6 @@ mod tests {
         inbox: "_INBOX_test",
         read_token_env: "FREEHOLD_TEST_READ_TOKEN",
         stream: "TEST",
-        readers: &[],
         share: |_, _| Ok(()),
         has_keys: false,
     };

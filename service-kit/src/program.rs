@@ -93,7 +93,7 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
 }
 
 fn reader_of(consumer: &Consumer, nats: &Nats) -> NatsReader {
-    nats.reader(consumer.stream(), consumer.name())
+    nats.reader(consumer.stream())
 }
 
 /// What a program is put together from.
@@ -132,7 +132,7 @@ impl Parts {
     }
 
     fn stream_of(&self, nats: &Nats) -> NatsStream {
-        nats.stream(self.about.stream, self.about.readers)
+        nats.stream(self.about.stream)
     }
 
     /// The way of a consumer to its stream.

@@ -31,39 +31,12 @@ async fn nats_keeps_every_rule() {
 }
 
 #[tokio::test]
-async fn the_slowest_reader_is_the_one_that_has_read_least() {
-    let world = World::builder()
-        .without_user_service()
-        .without_orders_service();
-    let world = world.start().await;
-    let mut logs = logs(&world.broker).await;
-    let head = logs.writer.head().await.expect("it is shown");
-    let head = head.expect("it is there");
-    let appended = logs.writer.append_after(&head, &chain(0, None, 1)).await;
-    appended.expect("it is taken");
-    let slowest_of = async |readers: &[&str]| {
-        let to = owner(&world.broker).stream("USERS", readers);
-        let mut session = to.connect().await.expect("it connects");
-        session.slowest_reader().await.expect("it is shown")
-    };
-    assert_eq!(slowest_of(&["orders-user-cache"]).await, Some(0));
-    let read = logs.reader.read_after(0, 1, seconds(10)).await;
-    assert_eq!(read.expect("it is read").len(), 1);
-    assert_eq!(slowest_of(&["orders-user-cache"]).await, Some(1));
-    assert_eq!(
-        slowest_of(&["orders-user-cache", "not-made"]).await,
-        Some(0)
-    );
-    assert_eq!(slowest_of(&[]).await, None);
-}
-
-#[tokio::test]
 async fn a_stream_is_not_made_with_a_token_that_is_no_word() {
     let world = World::builder()
         .without_user_service()
         .without_orders_service();
     let world = world.start().await;
-    let to = owner(&world.broker).stream("USERS", &[]);
+    let to = owner(&world.broker).stream("USERS");
     let mut session = to.connect().await.expect("it connects");
     let refused = session.create(1, &origin(), "a.>").await;
     assert!(matches!(refused, Err(LogError::Refused(_))), "{refused:?}");
@@ -101,11 +74,11 @@ async fn a_new_stream_never_holds_what_was_deleted() {
 
 /// The stream made, and three sessions on it.
 async fn logs(broker: &Broker) -> Logs<StreamSession, ReaderSession> {
-    let to = owner(broker).stream("USERS", &["orders-user-cache"]);
+    let to = owner(broker).stream("USERS");
     let mut writer = to.connect().await.expect("it connects");
     let made = writer.create(1, &origin(), "0f").await;
     made.expect("it is made");
-    let from = reader(broker).reader("USERS", "orders-user-cache");
+    let from = reader(broker).reader("USERS");
     Logs {
         writer,
         rival: to.connect().await.expect("it connects"),

@@ -45,10 +45,7 @@ async fn without_atomic_batches_a_backlog_goes_out_one_by_one_in_order() {
 
     let write = db.write(|tx| (0..200).try_for_each(|number| emit(tx, number).map(drop)));
     write.await.expect("it is written");
-    let mut relay = Relay::new(
-        &db,
-        owner(&world.broker).stream("USERS", &["orders-user-cache"]),
-    );
+    let mut relay = Relay::new(&db, owner(&world.broker).stream("USERS"));
     assert_eq!(relay.step().await.expect("a contact"), Step::Connected);
     assert_eq!(
         relay.step().await.expect("all rows go out"),

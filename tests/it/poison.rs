@@ -21,10 +21,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         Options::new("user-service", "USERS", &[]),
     );
     let producer = producer.await.expect("it opens");
-    let relay = Relay::new(
-        &producer,
-        owner(&world.broker).stream("USERS", &["orders-user-cache"]),
-    );
+    let relay = Relay::new(&producer, owner(&world.broker).stream("USERS"));
     let (status, stop) = (relay.status(), Stop::new());
     let publishing = tokio::spawn(relay.run(stop.clone()));
 

@@ -40,7 +40,7 @@ async fn the_broker_refuses_a_relay_on_a_copy_and_nothing_in_the_stream_changes(
         world.folder().join("original.db"),
         world.folder().join("copy.db"),
     );
-    let way = || owner(&world.broker).stream("USERS", &["orders-user-cache"]);
+    let way = || owner(&world.broker).stream("USERS");
 
     let db = Database::open(&file, options()).await.expect("it opens");
     named(&db, "one").await;

@@ -17,7 +17,6 @@ pub const ABOUT: About = About {
     inbox: "_INBOX_users",
     read_token_env: "FREEHOLD_USERS_READ_TOKEN",
     stream: UserEvent::STREAM,
-    readers: &["orders-user-cache", "orders-of-deleted-users"],
     share: store::share,
     has_keys: true,
 };

@@ -249,7 +249,7 @@ async fn the_answer_says_how_old_its_users_may_be() {
         (&json!(true), &Value::Null)
     );
 
-    let mut follower = world.consumer.follow(&world.db, broker.clone());
+    let mut follower = world.consumer.follow(&world.db, broker.reader());
     assert_eq!(follower.step().await.unwrap(), Progress::Connected);
     let behind = world.freshness().await;
     assert_eq!(
@@ -274,7 +274,7 @@ async fn the_answer_says_how_old_its_users_may_be() {
     let shown = world.users_of("/orders?include=user").await;
     assert_eq!(shown[0]["from"], "cache", "old news is news");
 
-    let mut follower = world.consumer.follow(&world.db, broker.clone());
+    let mut follower = world.consumer.follow(&world.db, broker.reader());
     assert_eq!(follower.step().await.unwrap(), Progress::Connected);
     assert_eq!(follower.step().await.unwrap(), Progress::Applied(1));
     let fresh = json!({"position": "users@2", "as_of": "2026-01-01T00:00:11Z", "behind": 0, "stale": false});

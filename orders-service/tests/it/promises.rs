@@ -85,7 +85,7 @@ async fn a_request_waits_until_the_event_it_wants_to_see_is_applied() {
 
     let mut waits = pin!(read("8000"));
     assert!(poll!(&mut waits).is_pending());
-    let mut follower = world.consumer.follow(&world.db, users.stream.clone());
+    let mut follower = world.consumer.follow(&world.db, users.stream.reader());
     while world.consumer.status().borrow().offset < 2 {
         follower.step().await.unwrap();
     }

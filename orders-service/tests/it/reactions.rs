@@ -85,7 +85,7 @@ async fn the_event_that_is_read_again_cancels_nothing_twice() {
     users.arrive(&reaction, &world.db).await;
     let head = world.head();
     // Another start of the program: it goes on at the offset that lies beside the orders.
-    let mut follower = deleted_users::consumer().follow(&world.db, users.stream.clone());
+    let mut follower = deleted_users::consumer().follow(&world.db, users.stream.reader());
     for _ in 0..3 {
         follower.step().await.unwrap();
     }

@@ -43,7 +43,7 @@ impl Users {
     /// Lets a consumer of `of` apply all that was told.
     pub async fn arrive(&self, consumer: &Consumer, of: &Database) {
         let told = self.db.outbox().committed();
-        let mut follower = consumer.follow(of, self.stream.clone());
+        let mut follower = consumer.follow(of, self.stream.reader());
         while consumer.status().borrow().offset < told {
             follower.step().await.unwrap();
         }
@@ -60,7 +60,7 @@ impl Users {
             })
         });
         let place = write.await.unwrap();
-        let mut relay = Relay::new(&self.db, self.stream.owner());
+        let mut relay = Relay::new(&self.db, self.stream.clone());
         while self.stream.records().len() < usize::try_from(place).unwrap() {
             let _step: Step = relay.step().await.unwrap();
         }

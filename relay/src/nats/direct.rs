@@ -5,7 +5,8 @@ use futures::StreamExt;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{MAX_READ_BYTES, TIMEOUT};
+use super::TIMEOUT;
+use crate::doors::MAX_READ_BYTES;
 use crate::error::LogError;
 use crate::log::Record;
 
@@ -17,10 +18,11 @@ const END_OF_BATCH: u16 = 204;
 const NOTHING_THERE: u16 = 404;
 const NOBODY_THERE: u16 = 503;
 
-/// Up to `limit` messages at `first` and after it, in order. A place whose message is gone is left out.
+/// Up to `limit` messages at `first` and after it, in order. A sequence whose message is gone is left out. In a cluster
+/// any node that holds a copy answers, and one that is behind hands out nothing.
 pub(super) async fn read(
-    client: &Client,
-    stream: &str,
+    client: Client,
+    subject: String,
     first: u64,
     limit: usize,
 ) -> Result<Vec<Record>, LogError> {
@@ -30,7 +32,6 @@ pub(super) async fn read(
     let mut answers = answers.map_err(|error| LogError::lost_because("no inbox", error))?;
     let batch = limit.min(MAX_MESSAGES);
     let question = json!({"seq": first, "batch": batch, "max_bytes": MAX_READ_BYTES}).to_string();
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
     let asked = client.publish_with_reply(subject, inbox, question.into());
     asked.await.map_err(cut)?;
     let mut records = Vec::new();
@@ -54,22 +55,22 @@ pub(super) async fn read(
     }
 }
 
-/// Place and subject of a message come in its headers.
-fn record(answer: Message) -> Result<Record, LogError> {
-    let said = |name| {
+/// A direct answer and a live copy name the message's sequence and subject in their headers.
+pub(super) fn record(answer: Message) -> Result<Record, LogError> {
+    let header = |name| {
         answer
             .headers
             .as_ref()?
             .get(name)
             .map(|value| value.as_str())
     };
-    let seq = said("Nats-Sequence").and_then(|seq| seq.parse().ok());
-    match (seq, said("Nats-Subject")) {
+    let seq = header("Nats-Sequence").and_then(|seq| seq.parse().ok());
+    match (seq, header("Nats-Subject")) {
         (Some(seq), Some(subject)) => Ok(Record {
             seq,
             subject: subject.to_owned(),
             bytes: answer.payload,
         }),
-        _ => Err(LogError::lost("a message without a place")),
+        _ => Err(LogError::lost("a message without its sequence")),
     }
 }

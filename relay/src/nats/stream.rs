@@ -1,27 +1,27 @@
-//! The owner's side of a stream: its head and messages, making, trimming and deleting it, and its readers' consumers.
+//! The owner's side of a stream: its head and messages, making, trimming and deleting it.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{
-    Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, SubjectTransform,
+    Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, Republish, SubjectTransform,
 };
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::publish::Publisher;
 use super::{
-    CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, Nats, api_error, ask, context, direct, head_of,
-    stream_info,
+    CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, LIVE, MAX_WAITING, Nats, api_error, ask, context,
+    direct, head_of, stream_info,
 };
 use crate::error::LogError;
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 
-/// What one stream may hold, in bytes: the whole room of its account in nats.conf. When it is full the broker refuses
-/// new events (`discard: new`), and the outbox keeps them.
-const MAX_STREAM_BYTES: i64 = 4 << 30;
+/// What one stream may hold, in bytes, unless told otherwise: the whole room of its account in the account files. When it
+/// is full the broker refuses new events (`discard: new`), and the outbox keeps them.
+pub const DEFAULT_STREAM_BYTES: u64 = 4 << 30;
 /// The owner asks again this often while it waits for its own stream to grow.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
@@ -30,16 +30,23 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 pub struct NatsStream {
     nats: Nats,
     stream: String,
-    readers: Vec<String>,
+    max_bytes: u64,
 }
 
 impl NatsStream {
-    pub(super) fn new(nats: Nats, stream: &str, readers: &[&str]) -> Self {
+    pub(super) fn new(nats: Nats, stream: &str) -> Self {
         Self {
             nats,
             stream: stream.to_owned(),
-            readers: readers.iter().map(|&name| name.to_owned()).collect(),
+            max_bytes: DEFAULT_STREAM_BYTES,
         }
+    }
+
+    /// What the stream may hold, in bytes. An existing stream is given the new limit at the next contact.
+    #[must_use]
+    pub fn max_bytes(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = max_bytes;
+        self
     }
 }
 
@@ -47,12 +54,12 @@ impl Connect for NatsStream {
     type Session = StreamSession;
 
     async fn connect(&self) -> Result<StreamSession, LogError> {
-        let client = self.nats.open().await?;
+        let client = self.nats.open(MAX_WAITING).await?;
         Ok(StreamSession {
             publisher: Publisher::new(client.clone(), &self.stream).await?,
             js: context(client, "$JS.API"),
             way: self.clone(),
-            readers_made: false,
+            is_current: false,
         })
     }
 
@@ -66,8 +73,8 @@ pub struct StreamSession {
     way: NatsStream,
     js: jetstream::Context,
     publisher: Publisher,
-    /// Whether this session has made sure that every reader has its consumer.
-    readers_made: bool,
+    /// Whether this session has found the stream as this program makes it.
+    is_current: bool,
 }
 
 impl Log for StreamSession {
@@ -76,7 +83,6 @@ impl Log for StreamSession {
             return Ok(None);
         };
         self.publisher.batches = info.config.allow_atomic_publish;
-        self.make_readers().await;
         Ok(Some(head_of(&info)))
     }
 
@@ -111,7 +117,7 @@ impl Stream for StreamSession {
         incarnation: &str,
     ) -> Result<Head, LogError> {
         check_token(incarnation)?;
-        let config = stream_config(&self.way.stream, first, origin, incarnation);
+        let config = stream_config(&self.way, first, origin, incarnation);
         let made = self.js.create_stream(config).await;
         let made = made.map_err(|error| {
             let what = format!("stream {} cannot be made", self.way.stream);
@@ -125,8 +131,7 @@ impl Stream for StreamSession {
             return Err(LogError::lost("the new stream held what was deleted"));
         }
         self.publisher.batches = made.cached_info().config.allow_atomic_publish;
-        self.readers_made = false;
-        self.make_readers().await;
+        self.is_current = true;
         Ok(head)
     }
 
@@ -175,17 +180,34 @@ impl Stream for StreamSession {
         purged.map(drop).ok_or_else(|| self.missing())
     }
 
-    /// What the broker has handed out: a reader may still be applying the last of it. One whose consumer is not there
-    /// has read nothing.
-    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
-        let mut places = Vec::new();
-        for reader in &self.way.readers {
-            let subject = format!("CONSUMER.INFO.{}.{reader}", self.way.stream);
-            let failed = format!("the broker does not show consumer {reader}");
-            let info: Option<consumer::Info> = ask(&self.js, subject, json!({}), failed).await?;
-            places.push(info.map_or(0, |info| info.delivered.stream_sequence));
+    /// An earlier version's stream republishes nothing, and carries a consumer for each reader.
+    async fn refresh(&mut self) -> Result<(), LogError> {
+        if self.is_current {
+            return Ok(());
         }
-        Ok(places.into_iter().min())
+        let stream = &self.way.stream;
+        let info = stream_info(&self.js, stream).await?;
+        let Info { config, state, .. } = info.ok_or_else(|| self.missing())?;
+        let wanted = refreshed(config.clone(), &self.way);
+        if wanted != config {
+            tracing::info!(stream, "the stream is brought up to date in place");
+            let failed = format!("stream {stream} cannot be brought up to date");
+            let subject = format!("STREAM.UPDATE.{stream}");
+            let _updated: Option<Info> = ask(&self.js, subject, json!(wanted), failed).await?;
+        }
+        if state.consumer_count > 0 {
+            self.delete_consumers().await?;
+        }
+        self.is_current = true;
+        Ok(())
+    }
+
+    async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
+        let info = stream_info(&self.js, &self.way.stream).await?;
+        Ok(info.and_then(|info| {
+            let limit = u64::try_from(info.config.max_bytes).ok()?;
+            Some((info.state.bytes, limit))
+        }))
     }
 }
 
@@ -212,7 +234,10 @@ impl StreamSession {
     async fn read_now(&self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
         match limit {
             0 | 1 => Ok(self.read_one(after + 1).await?.into_iter().collect()),
-            _ => direct::read(&self.js.client(), &self.way.stream, after + 1, limit).await,
+            _ => {
+                let subject = format!("$JS.API.DIRECT.GET.{}", self.way.stream);
+                direct::read(self.js.client(), subject, after + 1, limit).await
+            }
         }
     }
 
@@ -236,23 +261,27 @@ impl StreamSession {
         }
     }
 
-    /// Every reader has one pull consumer, made here: who may make consumers could aim one at a stream's subject.
-    /// Making one that exists changes nothing. One that cannot be made is no reason to stop publishing: the next
-    /// contact tries again.
-    async fn make_readers(&mut self) {
-        if self.readers_made {
-            return;
+    async fn delete_consumers(&self) -> Result<(), LogError> {
+        let stream = &self.way.stream;
+        let failed = || format!("the consumers of stream {stream} cannot be removed");
+        let subject = format!("CONSUMER.NAMES.{stream}");
+        let found: Option<Consumers> = ask(&self.js, subject, json!({}), failed()).await?;
+        for name in found.unwrap_or_default().consumers {
+            tracing::info!(
+                stream,
+                name,
+                "a consumer that no reader needs any more is removed"
+            );
+            let subject = format!("CONSUMER.DELETE.{stream}.{name}");
+            let _gone: Option<Value> = ask(&self.js, subject, json!({}), failed()).await?;
         }
-        self.readers_made = true;
-        for reader in &self.way.readers {
-            let config = reader_config(reader);
-            let made = self.js.create_consumer_on_stream(config, &self.way.stream);
-            if let Err(error) = made.await {
-                tracing::warn!(reader, %error, "a reader's consumer cannot be made");
-                self.readers_made = false;
-            }
-        }
+        Ok(())
     }
+}
+
+#[derive(Default, Deserialize)]
+struct Consumers {
+    consumers: Vec<String>,
 }
 
 /// The token becomes one word of the subjects the stream takes; a dot or a wildcard in it would open other doors.
@@ -266,17 +295,16 @@ fn check_token(token: &str) -> Result<(), LogError> {
 }
 
 /// As the log wants its copy: no single message can be deleted, and only who knows the token can write to it.
-fn stream_config(stream: &str, first: u64, origin: &Origin, token: &str) -> Config {
-    let root = stream.to_lowercase();
-    Config {
-        name: stream.to_owned(),
+fn stream_config(way: &NatsStream, first: u64, origin: &Origin, token: &str) -> Config {
+    let root = way.stream.to_lowercase();
+    let config = Config {
+        name: way.stream.clone(),
         subjects: vec![format!("{root}.{token}.>")],
         subject_transform: Some(SubjectTransform {
             source: format!("{root}.{token}.>"),
             destination: format!("{root}.>"),
         }),
         first_sequence: Some(first),
-        max_bytes: MAX_STREAM_BYTES,
         discard: DiscardPolicy::New,
         deny_delete: true,
         allow_direct: true,
@@ -287,21 +315,21 @@ fn stream_config(stream: &str, first: u64, origin: &Origin, token: &str) -> Conf
             (INCARNATION.to_owned(), token.to_owned()),
         ]),
         ..Config::default()
-    }
+    };
+    refreshed(config, way)
 }
 
-/// On disk, because a consumer in memory would need its owner awake after each restart of the broker. No
-/// acknowledgements: the reader's own database knows how far it is.
-fn reader_config(name: &str) -> pull::Config {
-    pull::Config {
-        name: Some(name.to_owned()),
-        durable_name: Some(name.to_owned()),
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::None,
-        max_waiting: 16,
-        max_batch: 5000,
-        max_expires: Duration::from_secs(60),
-        ..pull::Config::default()
+/// What a stream that exists can be given as well: live copies for its readers, and its limit.
+fn refreshed(config: Config, way: &NatsStream) -> Config {
+    let root = way.stream.to_lowercase();
+    Config {
+        republish: Some(Republish {
+            source: format!("{root}.>"),
+            destination: format!("{LIVE}{root}.>"),
+            headers_only: false,
+        }),
+        max_bytes: i64::try_from(way.max_bytes).unwrap_or(i64::MAX),
+        ..config
     }
 }
 

@@ -19,8 +19,6 @@ pub struct Retention {
     pub past_readers: bool,
 }
 
-/// Kept behind the slowest reader: what it has pulled it need not have applied yet.
-const MARGIN: u64 = 5_000;
 /// Rows one write forgets, at most, and writes one contact makes for it: other writes wait their turn between them.
 const ROWS: usize = 500;
 const WRITES: usize = 10;
@@ -36,11 +34,6 @@ impl Retention {
         let Some(mut first) = self.oldest_wanted(outbox).await? else {
             return Ok(());
         };
-        if !self.past_readers
-            && let Some(read) = stream.slowest_reader().await?
-        {
-            first = first.min(read.saturating_sub(MARGIN));
-        }
         first = first.min(head.seq); // neither what is not published nor the head
         if first > head.first {
             stream.trim(first).await?;

@@ -1,8 +1,8 @@
 //! The suite over the logs that need no broker, and the suite's own proof: each planted bug must be seen.
 
 use relay::conformance::{Logs, chain, stream_suite, suite};
-use relay::memory::{MemoryBroker, MemorySession, PlantedBug};
-use relay::{AppendLog, Connect, Database, Fold, Log, Options, Origin, Stream};
+use relay::memory::{MemoryBroker, MemoryDoors, MemorySession, PlantedBug};
+use relay::{AppendLog, Connect, Database, Fold, Log, Options, Origin, Reader, Stream};
 
 use crate::support::Scratch;
 
@@ -20,6 +20,7 @@ async fn fresh_stream(broker: &MemoryBroker) -> MemorySession {
     writer
 }
 
+/// All three sessions are the owner's.
 async fn memory(bug: Option<PlantedBug>) -> Logs<MemorySession, MemorySession> {
     let broker = MemoryBroker::new(1);
     let writer = fresh_stream(&broker).await;
@@ -31,6 +32,50 @@ async fn memory(bug: Option<PlantedBug>) -> Logs<MemorySession, MemorySession> {
         rival: broker.connect().await.unwrap(),
         reader: broker.connect().await.unwrap(),
     }
+}
+
+/// The reader comes through the three doors.
+async fn through_doors(broker: &MemoryBroker) -> Logs<MemorySession, Reader<MemoryDoors>> {
+    Logs {
+        writer: fresh_stream(broker).await,
+        rival: broker.connect().await.unwrap(),
+        reader: broker.reader().connect().await.unwrap(),
+    }
+}
+
+/// Half of what arrives live misleads, and half of the answers come from a copy that is behind.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_misled_keeps_every_rule() {
+    let mut fired = 0;
+    for seed in 1..=20 {
+        let brokers = std::cell::RefCell::new(Vec::new());
+        let misled = async || {
+            let broker = MemoryBroker::new(seed);
+            broker.mislead(0.5);
+            brokers.borrow_mut().push(broker.clone());
+            through_doors(&broker).await
+        };
+        assert_eq!(suite(misled).await, Ok(RULES), "seed {seed}");
+        assert_eq!(stream_suite(misled).await, Ok(STREAM_RULES), "seed {seed}");
+        let skipped = |broker: &MemoryBroker| broker.fired().live_skipped;
+        fired += brokers.borrow().iter().map(skipped).sum::<u64>();
+    }
+    assert!(fired > 0, "a test without faults proves nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_takes_more_live_copies_at_once_than_the_runtime_has_patience_for() {
+    let broker = MemoryBroker::new(1);
+    let Logs {
+        mut writer,
+        mut reader,
+        ..
+    } = through_doors(&broker).await;
+    let empty = reader.head().await.unwrap().unwrap();
+    let events = chain(0, None, 1000);
+    writer.append_after(&empty, &events).await.unwrap();
+    let read = reader.read_after(0, 1000, std::time::Duration::ZERO).await;
+    assert_eq!(read.unwrap(), events);
 }
 
 #[tokio::test]

@@ -153,7 +153,10 @@ async fn an_idle_relay_notices_a_rival_by_the_timer() {
     let copy = Database::open(scratch.path("copy.db"), options).await;
     let copy = copy.unwrap();
     let stop = Stop::new();
-    let idle = tokio::spawn(Relay::new(&db, broker.clone()).run(stop.clone()));
+    let idle = Relay::new(&db, broker.clone());
+    let status = idle.status();
+    let idle = tokio::spawn(idle.run(stop.clone()));
+    eventually(|| status.borrow().stream_head.is_some()).await;
     weigh(&copy, "a", 3, 2).await;
     let mut rival = Relay::new(&copy, broker.clone());
     drain(&mut rival, &copy, &broker).await;

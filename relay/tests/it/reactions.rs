@@ -155,7 +155,7 @@ async fn react(db: &Database, parcels: &MemoryBroker) {
 }
 
 async fn react_with(consumer: Consumer, db: &Database, parcels: &MemoryBroker) {
-    let mut follower = consumer.follow(db, parcels.clone());
+    let mut follower = consumer.follow(db, parcels.reader());
     for _ in 0..50 {
         let _retried = follower.step().await;
         if consumer.status().borrow().offset == parcels.records().len() as u64 {
@@ -179,7 +179,7 @@ async fn a_restored_reaction_answers_nothing_twice_and_leaves_nothing_out() {
     world.open().await;
 
     // Marked, it does not answer: it does not know yet what it has said.
-    let mut early = notices().follow(&world.db, world.parcels.clone());
+    let mut early = notices().follow(&world.db, world.parcels.reader());
     early.step().await.unwrap();
     let error = early.step().await.unwrap_err().to_string();
     assert!(

@@ -266,7 +266,7 @@ impl Lead {
         match action {
             Action::Adopt(who) => {
                 let writer = self.writers[usize::from(who)].as_ref()?;
-                match plan_adoption(&writer.db, &self.broker.owner())
+                match plan_adoption(&writer.db, &self.broker.clone())
                     .await
                     .err()?
                 {
@@ -279,7 +279,7 @@ impl Lead {
             }
             Action::New(who) => {
                 let writer = self.writers[usize::from(who)].as_ref()?;
-                match plan_new_epoch(&writer.db, &self.broker.owner())
+                match plan_new_epoch(&writer.db, &self.broker.clone())
                     .await
                     .err()?
                 {
@@ -540,7 +540,7 @@ impl Lead {
     async fn decide(&mut self, action: Action, who: u8, marked: bool) -> Result<(), String> {
         let handed = self.stop(usize::from(who)).await;
         let db = reopen(&self.path(usize::from(who)), options()).await;
-        let to = self.broker.owner();
+        let to = self.broker.clone();
         let done = match action {
             Action::Adopt(_) => adopt_stream(&db, &to).await,
             _ => new_epoch(&db, &to).await,

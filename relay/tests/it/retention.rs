@@ -125,30 +125,6 @@ async fn many(db: &Database, count: u64) {
     write.await.unwrap();
 }
 
-/// What a reader has pulled it need not have applied: 5000 events behind it stay as well.
-#[tokio::test(start_paused = true)]
-async fn what_a_reader_has_not_read_stays_unless_somebody_says_otherwise() {
-    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
-    let db = scratch.producer().await;
-    many(&db, 5_100).await;
-    for (read, first) in [(10, 1), (5_000, 1), (5_040, 40)] {
-        broker.set_slowest_reader(Some(read));
-        keep(&db, &broker, newest(10)).await;
-        assert_eq!(
-            firsts(&db, &broker).await,
-            (first, first),
-            "read up to {read}"
-        );
-    }
-    broker.set_slowest_reader(Some(10));
-    let past = Retention {
-        past_readers: true,
-        ..newest(10)
-    };
-    keep(&db, &broker, past).await;
-    assert_eq!(broker.records()[0].seq, 5_091);
-}
-
 /// Other writes have their turn in between.
 #[tokio::test(start_paused = true)]
 async fn an_outbox_is_pruned_in_small_steps() {
@@ -204,7 +180,6 @@ async fn a_consumer_that_was_passed_comes_up_from_a_snapshot() {
     let consumer = totals(Front::of(&db));
     follow(&consumer, &reader, &broker).await;
     weigh_many(&db, 9).await;
-    broker.set_slowest_reader(Some(3));
     let past = Retention {
         past_readers: true,
         ..newest(2)

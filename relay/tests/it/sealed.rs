@@ -226,7 +226,7 @@ async fn no_byte_of_it_is_told_to_anybody_else() {
     let (front, snapshot) = (Front::of(&world.db), totals(Front::of(&world.db)));
     drop(front);
     snapshot.rebuild();
-    let _rebuilt = snapshot.follow(&reader, world.broker.clone()).step().await;
+    let _rebuilt = snapshot.follow(&reader, world.broker.reader()).step().await;
     reader.close().await;
     let mut places: Vec<(&str, Vec<u8>)> = vec![(
         "the consumer's file",

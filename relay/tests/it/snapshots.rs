@@ -85,7 +85,7 @@ impl World {
 async fn a_new_consumer_of_a_trimmed_stream_comes_up_while_the_producer_keeps_writing() {
     let world = World::with(6).await;
     world.broker.trim(4);
-    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
     for _ in 0..5 {
         let _progress = follower.step().await;
         world.write(2).await;
@@ -110,7 +110,7 @@ async fn a_stream_that_is_only_late_is_waited_for() {
             true => world.broker.delete(),
             false => world.broker.lose_tail(2),
         }
-        let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+        let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
         for _ in 0..3 {
             let error = follower.step().await.unwrap_err().to_string();
             assert!(
@@ -144,7 +144,7 @@ async fn a_log_that_never_held_what_was_applied_is_seen_though_the_stream_is_sho
     world.producer = world.scratch.producer().await;
     world.front.serve(&world.producer);
 
-    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
     for _ in 0..3 {
         follower
             .step()
@@ -254,7 +254,7 @@ async fn a_snapshot_that_is_cut_off_changes_nothing() {
     // A position, three rows, an end.
     for count in 0..5 {
         lines.store(count, Ordering::Relaxed);
-        let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+        let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
         for _ in 0..2 {
             let error = follower.step().await.unwrap_err().to_string();
             assert!(
@@ -329,7 +329,7 @@ async fn a_snapshot_that_is_not_whole_or_of_another_stream_is_refused() {
         let mut world = World::with(3).await;
         world.consumer = totals(Wrong(world.front.clone(), wrong));
         world.broker.trim(2);
-        let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+        let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
         let error = follower.step().await.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
         assert_eq!(world.cached().await, (Vec::new(), None));
@@ -345,7 +345,7 @@ async fn a_person_can_have_a_cache_made_anew() {
         .write(|tx| tx.execute("update totals set total_g = 0", []));
     spoil.await.unwrap();
     world.consumer.rebuild();
-    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
     assert_eq!(follower.step().await.unwrap(), Progress::Rebuilt(3));
     assert_eq!(
         follower.step().await.unwrap(),
@@ -375,7 +375,7 @@ async fn dead_letters_that_a_snapshot_makes_good_move_to_the_audit() {
     world.follow().await;
     assert_eq!(count(&world.reader, "relay_dead_letter").await, 2);
     world.consumer.rebuild();
-    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
     follower.step().await.unwrap();
     assert_eq!(count(&world.reader, "relay_dead_letter").await, 0);
     assert_eq!(world.consumer.status().borrow().dead_letters, 0);
@@ -440,7 +440,7 @@ async fn the_cache_and_its_offset_are_swapped_in_one_transaction() {
         tx.execute(sql, [id])
     });
     old.await.unwrap();
-    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    let mut follower = world.consumer.follow(&world.reader, world.broker.reader());
     assert_eq!(follower.step().await.unwrap(), Progress::Rebuilt(3));
     assert_eq!(looked.load(Ordering::Relaxed), 3);
     world.assert_equal().await;
@@ -452,7 +452,7 @@ async fn a_reaction_waits_and_says_why() {
     world.broker.trim(3);
     let nothing = |_: &relay::Tx<'_>, _: &Received<Weighed>| Ok(());
     let reaction = Consumer::reaction("echo", "PARCELS", decode, nothing);
-    let mut follower = reaction.follow(&world.reader, world.broker.clone());
+    let mut follower = reaction.follow(&world.reader, world.broker.reader());
     for _ in 0..2 {
         let error = follower.step().await.unwrap_err().to_string();
         assert!(error.contains("begins at 4, after the offset 0"), "{error}");

@@ -469,7 +469,7 @@ pub async fn assert_same_log(db: &Database, broker: &MemoryBroker, log: &[Record
 
 /// Steps until the consumer has applied what the stream holds.
 pub async fn follow(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
-    let mut follower = consumer.follow(db, broker.clone());
+    let mut follower = consumer.follow(db, broker.reader());
     for _ in 0..1_000 {
         let _retried = follower.step().await;
         let (end, status) = (
@@ -492,7 +492,7 @@ pub async fn publish(db: &Database, broker: &MemoryBroker) {
 
 /// Steps until everything published is applied.
 pub async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker) {
-    let mut follower = consumer.follow(db, broker.clone());
+    let mut follower = consumer.follow(db, broker.reader());
     for _ in 0..10_000 {
         let _retried = follower.step().await;
         if consumer.status().borrow().offset == broker.records().len() as u64 {

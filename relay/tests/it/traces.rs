@@ -90,7 +90,7 @@ async fn a_reaction_passes_on_the_trace_of_the_event_it_answers() {
         .await
         .unwrap();
     let noticed = Consumer::reaction("notices", "PARCELS", decode, notice);
-    let mut follower = noticed.follow(&db, broker);
+    let mut follower = noticed.follow(&db, broker.reader());
     let stranger = Trace {
         request_id: Some("an operator".to_owned()),
         ..Trace::default()

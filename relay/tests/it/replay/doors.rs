@@ -47,7 +47,7 @@ struct Now {
 
 impl Door {
     pub fn new(broker: &MemoryBroker, db: &Database) -> Self {
-        let (broker, db) = (broker.owner(), db.clone());
+        let (broker, db) = (broker.clone(), db.clone());
         Self {
             broker,
             db,
@@ -203,10 +203,6 @@ impl Stream for DoorSession {
     async fn trim(&mut self, first: u64) -> Result<(), LogError> {
         self.check()?;
         self.session.trim(first).await
-    }
-
-    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
-        self.session.slowest_reader().await
     }
 }
 

@@ -183,10 +183,6 @@ impl Stream for MortalSession {
     async fn trim(&mut self, first: u64) -> Result<(), LogError> {
         until_gone(&self.left, self.session.trim(first)).await
     }
-
-    async fn slowest_reader(&mut self) -> Result<Option<u64>, LogError> {
-        until_gone(&self.left, self.session.slowest_reader()).await
-    }
 }
 
 /// Somebody began to replace the stream, and came no further.
