@@ -1,9 +1,10 @@
 //! Prints what writes, publishing and applying cost on this machine, as ratios against limits of the same run.
 //!
-//! `cargo xtask bench` runs it; `writes`, `pipeline` and `latency` behind it choose parts. Nothing is asserted: machines differ and are noisy, ratios move less than figures.
+//! `cargo xtask bench` runs it; `writes`, `pipeline`, `catch-up` and `latency` behind it choose parts. Nothing is asserted: machines differ and are noisy, ratios move less than figures.
 
 #![expect(clippy::print_stdout, reason = "a report is for the terminal")]
 
+mod catch_up;
 mod latency;
 mod pipeline;
 mod subject;
@@ -26,6 +27,10 @@ async fn main() -> Result<()> {
             "pipeline: written, published, read and applied, all durable, broker on the same cores"
         );
         pipeline::report(&mut bench).await?;
+    }
+    if wanted("catch-up") {
+        println!("catch-up: a full stream, read from its first event, applied and durable");
+        catch_up::report(&mut bench).await?;
     }
     if wanted("latency") {
         println!("latency: from commit to applied and durable in the other database");

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::subject::{Bench, Running, write};
 
-const EVENTS: u64 = 100_000;
+pub(crate) const EVENTS: u64 = 100_000;
 const CALLERS: u64 = 512;
 
 pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
     running.stop().await
 }
 
-async fn write_all(db: &relay::Database) -> Result<()> {
+pub(crate) async fn write_all(db: &relay::Database) -> Result<()> {
     let callers = (0..CALLERS).map(|caller| {
         let db = db.clone();
         tokio::spawn(async move {

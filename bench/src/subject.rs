@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use freehold_tests::{Broker, Credentials, Part, Port, broker};
 use relay::{
-    ApplyError, Consumer, Database, EmitError, Nats, NewEvent, Options, Received, Relay, Rows,
-    Stop, Tx,
+    ApplyError, Consumer, Database, EmitError, Nats, NatsReader, NewEvent, Options, Received,
+    Relay, Rows, Stop, Tx,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -87,28 +87,35 @@ impl Bench {
         self.broker.wipe_store()?;
         self.broker.start().await.context("the broker")?;
         let producer = self.database("user-service", "USERS", 256).await?;
+        let relay = Relay::new(&producer, self.owner().stream("USERS"));
+        let mut running = self.follower().await?;
+        let publishing = tokio::spawn(relay.run(running.stop.clone()));
+        running.tasks.push(publishing);
+        running.producer = producer;
+        Ok(running)
+    }
+
+    /// A reader on a new file, its consumer running, and a producer that does not publish.
+    pub(crate) async fn follower(&self) -> Result<Running> {
         let reader = self.database("orders-service", "ORDERS", 256).await?;
         let consumer = Consumer::projection("orders-user-cache", "USERS", decode, apply);
         let stop = Stop::new();
-        let (publish, follow) = (self.owner(), self.reader());
-        let relay = Relay::new(&producer, publish.stream("USERS"));
         let following = {
             let (consumer, reader, stop) = (consumer.clone(), reader.clone(), stop.clone());
-            async move {
-                let from = follow.reader("USERS");
-                consumer.run(&reader, from, stop).await
-            }
+            let from = self.way_of_reader();
+            async move { consumer.run(&reader, from, stop).await }
         };
         Ok(Running {
-            tasks: vec![
-                tokio::spawn(relay.run(stop.clone())),
-                tokio::spawn(following),
-            ],
-            producer,
+            producer: self.database("user-service", "USERS", 256).await?,
             reader,
             consumer,
             stop,
+            tasks: vec![tokio::spawn(following)],
         })
+    }
+
+    pub(crate) fn way_of_reader(&self) -> NatsReader {
+        self.reader().reader("USERS")
     }
 
     pub(crate) async fn stop(mut self) -> Result<()> {
