@@ -1,6 +1,7 @@
 //! The commands of an operator: the same program, the same settings, other work.
 
 mod answer;
+mod broker_config;
 mod copies;
 mod decide;
 mod keys;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     /// Make, list and take away the tokens with which operators and services come in
     #[command(subcommand)]
     Token(Tokens),
+    /// Print the account file of this service for the broker, from what the program declares
+    BrokerConfig(Look),
     /// Add a fresh key to the key file; what is sealed from the next start on is sealed with it
     RotateKey(Change),
 }
@@ -107,13 +110,17 @@ impl Command {
             Self::DeadLetter(letters) => letters.answer(parts).await,
             Self::SetAside(_) => set_aside::list(parts).await,
             Self::Token(tokens) => tokens.answer(parts),
+            Self::BrokerConfig(_) => Ok(broker_config::print(parts)),
             Self::RotateKey(change) => keys::rotate(parts, change.dry_run).await,
         }
     }
 
     fn look(&self) -> Look {
         match self {
-            Self::Status(look) | Self::Verify(look) | Self::SetAside(look) => *look,
+            Self::Status(look)
+            | Self::Verify(look)
+            | Self::SetAside(look)
+            | Self::BrokerConfig(look) => *look,
             Self::Backup { look, .. } => *look,
             Self::Restore { change, .. } | Self::Rebuild { change, .. } => change.look,
             Self::AdoptStream(change) | Self::NewEpoch(change) | Self::RotateKey(change) => {

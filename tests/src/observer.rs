@@ -54,13 +54,15 @@ impl Observer {
         Wire::connect(self.address, &self.login).await
     }
 
-    /// Whether the server lets us in and JetStream is at work behind it.
+    /// Whether the server lets us in, and JetStream is at work behind it and has read back every stream.
     pub async fn jetstream_answers(&self) -> Result<()> {
-        self.connect()
-            .await?
-            .request_json("from_users.API.INFO", &Value::Null)
-            .await
-            .map(drop)
+        let mut wire = self.connect().await?;
+        let health = "$SYS.REQ.SERVER.PING.HEALTHZ";
+        let answer = wire.request_json(health, &Value::Null).await?;
+        match answer["data"]["status"].as_str() {
+            Some("ok") => Ok(()),
+            _ => bail!("the broker is not healthy: {answer}"),
+        }
     }
 
     pub async fn stream_info(&self, stream: &str) -> Result<StreamInfo> {
@@ -111,7 +113,7 @@ impl StreamInfo {
     }
 }
 
-/// What nats.conf calls the API of each stream's account when the observer imports it.
+/// What nats.conf calls the imports of each stream's account.
 fn prefix(stream: &str) -> Result<&'static str> {
     match stream {
         "USERS" => Ok("from_users.API"),

@@ -57,6 +57,17 @@ async fn dead_letters_are_seen_let_back_in_and_given_up_while_the_service_runs()
     assert_eq!(home.cached().await, [ADA]);
 }
 
+#[tokio::test]
+async fn broker_config_prints_the_account_file_that_nats_conf_includes() {
+    let home = Home {
+        folder: tempfile::tempdir().unwrap(),
+        users_url: "http://127.0.0.1:1".to_owned(),
+    };
+    let printed = home.run(&["broker-config"]).await;
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert_eq!(printed.out, include_str!("../../nats-account.conf"));
+}
+
 /// A good event of Ada, a dead one of Bob and a parked one behind it.
 async fn see(home: &Home) {
     let listed = home

@@ -9,7 +9,7 @@ use super::{Broker, User};
 use crate::wire::Wire;
 
 impl Broker {
-    /// The stream is gone, its consumers with it.
+    /// The stream is gone.
     pub async fn delete_stream(&self, stream: &str) -> Result<()> {
         let answer = self.command("DELETE", stream, &Value::Null).await?;
         ensure!(answer["success"] == true, "not deleted: {answer}");

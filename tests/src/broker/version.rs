@@ -6,8 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u16, pub u16, pub u16);
 
-/// Consumer RESET, with which a reader says where it wants to read, came with 2.14.
-pub const OLDEST: Version = Version(2, 14, 0);
+/// Atomic batches, with which the relay publishes a backlog, came with 2.12.
+pub const OLDEST: Version = Version(2, 12, 0);
 /// The one we test with, and the one we fetch.
 pub const PINNED: Version = Version(2, 15, 1);
 
@@ -75,7 +75,7 @@ mod tests {
     fn versions_are_compared_as_numbers() {
         assert!(
             Version(2, 9, 10) < OLDEST,
-            "Debian's server, which text order would put above 2.14"
+            "Debian's server, which text order would put above 2.12"
         );
         assert!(OLDEST <= PINNED);
         assert!(Version(3, 0, 0) > PINNED);

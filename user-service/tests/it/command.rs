@@ -47,6 +47,13 @@ fn a_command_line_that_makes_no_sense_is_two() {
     assert!(refused.err.contains("--keep-events"), "{refused:?}");
 }
 
+#[test]
+fn broker_config_prints_the_account_file_that_nats_conf_includes() {
+    let printed = Home::empty().run(&["broker-config"]);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert_eq!(printed.out, include_str!("../../nats-account.conf"));
+}
+
 #[tokio::test]
 async fn without_a_broker_much_can_be_said_and_nothing_is_verified() {
     let home = Home::with_two_users().await;

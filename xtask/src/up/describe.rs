@@ -69,7 +69,11 @@ pub(super) fn for_people(system: &System, data: &DataDir, up: &Up) -> Vec<String
         "  Ask a service how it stands (--help names its other commands), look into the stream:"
             .to_owned(),
         format!("    {}/user-service status", short(data)),
-        format!("    {}", observe_line(system)),
+        format!(
+            "    {}",
+            observe_line(system, "--js-api-prefix from_users.API stream info USERS")
+        ),
+        format!("    {}", observe_line(system, "subscribe 'live.users.>'")),
         String::new(),
         "  Ctrl-C stops everything.".to_owned(),
         String::new(),
@@ -235,13 +239,13 @@ fn assign_line(url: &str, driver_id: &str) -> String {
     )
 }
 
-fn observe_line(system: &System) -> String {
+fn observe_line(system: &System, command: &str) -> String {
     let (login, address) = (
         system.broker.observer().login().clone(),
         system.broker.address(),
     );
     format!(
-        "nats --server nats://{}:{}@{address} --inbox-prefix {} --js-api-prefix from_users.API stream info USERS",
+        "nats --server nats://{}:{}@{address} --inbox-prefix {} {command}",
         login.user, login.password, login.inbox
     )
 }

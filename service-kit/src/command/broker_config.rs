@@ -1,0 +1,107 @@
+//! The account file of a service: what nats.conf includes for it, printed from what the program declares.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::answer::Answer;
+use crate::args::About;
+use crate::program::Parts;
+
+const ACCOUNT_FILE: &str = include_str!("broker_config.conf");
+
+/// Everything it prints is fixed in the program: no broker and no password are needed.
+pub(super) fn print(parts: &Parts) -> Answer {
+    let follows = parts.consumers.iter().map(|consumer| consumer.stream());
+    let text = account_file(&parts.about, &follows.collect());
+    Answer::new(json!({"account": parts.about.stream, "file": text})).only(text.trim_end())
+}
+
+fn account_file(about: &About, follows: &BTreeSet<&str>) -> String {
+    let each = |text: fn(&str) -> String| follows.iter().map(|stream| text(stream)).collect();
+    let inboxes = std::iter::once(format!("{}.>", about.inbox));
+    let inboxes = inboxes.chain(follows.iter().map(|stream| live(stream)));
+    let inboxes: Vec<_> = inboxes.map(|subject| format!("{subject:?}")).collect();
+    let imports: String = each(imports);
+    let imports = match imports.is_empty() {
+        true => imports,
+        false => format!("  imports: [\n{imports}  ]\n"),
+    };
+    ACCOUNT_FILE
+        .replace("<permissions>\n", &each(permissions))
+        .replace("<imports>\n", &imports)
+        .replace("<inboxes>", &inboxes.join(", "))
+        .replace("<name>", about.name)
+        .replace("<password>", about.password_env)
+        .replace("<STREAM>", about.stream)
+        .replace("<root>", &about.stream.to_lowercase())
+}
+
+/// What a reader of this stream may ask for.
+fn permissions(stream: &str) -> String {
+    let prefix = prefix(stream);
+    format!(
+        r#"        # {stream}, which it follows, under the names of the imports below.
+        "{prefix}.STREAM.INFO.{stream}", "{prefix}.DIRECT.GET.{stream}"
+"#
+    )
+}
+
+/// The three doors of this stream, under the names that its readers use.
+fn imports(stream: &str) -> String {
+    let (prefix, live) = (prefix(stream), live(stream));
+    format!(
+        r#"    {{ service: {{ account: {stream}, subject: "$JS.API.STREAM.INFO.{stream}" }}, to: "{prefix}.STREAM.INFO.{stream}" }}
+    {{ service: {{ account: {stream}, subject: "$JS.API.DIRECT.GET.{stream}" }}, to: "{prefix}.DIRECT.GET.{stream}" }}
+    {{ stream: {{ account: {stream}, subject: "{live}" }} }}
+"#
+    )
+}
+
+fn prefix(stream: &str) -> String {
+    format!("from_{}.API", stream.to_lowercase())
+}
+
+fn live(stream: &str) -> String {
+    format!("live.{}.>", stream.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> About {
+        About {
+            name: "visit-service",
+            listen: "127.0.0.1:7103",
+            database: "visit-service.db",
+            password_env: "FREEHOLD_VISITS_PASSWORD",
+            inbox: "_INBOX_visits",
+            read_token_env: "FREEHOLD_VISITS_READ_TOKEN",
+            stream: "VISITS",
+            share: |_, _| Ok(()),
+            has_keys: false,
+        }
+    }
+
+    #[test]
+    fn a_stream_followed_by_several_consumers_stands_there_once() {
+        let alone = account_file(&about(), &BTreeSet::new());
+        assert!(!alone.contains("from_") && !alone.contains('<'), "{alone}");
+        let follows = ["USERS", "ORDERS", "USERS"].into_iter().collect();
+        let text = account_file(&about(), &follows);
+        for (line, times) in [
+            ("account: USERS", 3),
+            ("account: ORDERS", 3),
+            (r#"["_INBOX_visits.>", "live.orders.>", "live.users.>"]"#, 1),
+            (
+                r#""from_users.API.STREAM.INFO.USERS", "from_users.API.DIRECT.GET.USERS""#,
+                1,
+            ),
+            ("password: $FREEHOLD_VISITS_PASSWORD", 1),
+        ] {
+            assert_eq!(text.matches(line).count(), times, "{line}\n{text}");
+        }
+        assert!(text.lines().count() <= 45, "{text}");
+    }
+}

@@ -1,0 +1,45 @@
+//! nats.conf and the account files it includes, as one text: for a copy that a test edits and puts elsewhere.
+
+use std::fs;
+use std::io;
+
+use crate::paths;
+
+/// nats-server looks for an included file beside the one that includes it, so a copy alone would not find it.
+pub fn whole_config() -> io::Result<String> {
+    let text = fs::read_to_string(paths::nats_conf())?;
+    text.lines().map(with_include).collect()
+}
+
+fn with_include(line: &str) -> io::Result<String> {
+    let included = line.trim_start().strip_prefix("include ");
+    match included {
+        Some(path) => fs::read_to_string(paths::workspace().join(path.trim_matches('"'))),
+        None => Ok(format!("{line}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_text_holds_every_account_and_includes_nothing() {
+        let whole = whole_config().expect("every included file is there");
+        for account in ["SYS {", "USERS {", "ORDERS {", "OBSERVER {"] {
+            assert!(whole.contains(account), "{account}");
+        }
+        assert!(!whole.contains("include \""), "{whole}");
+    }
+
+    #[test]
+    fn the_files_stay_as_short_as_a_reader_wants_them() {
+        let lines = |path: &str| {
+            let text = fs::read_to_string(paths::workspace().join(path));
+            text.expect("it is there").lines().count()
+        };
+        assert!(lines("nats.conf") < 110);
+        assert!(lines("user-service/nats-account.conf") < 45);
+        assert!(lines("orders-service/nats-account.conf") < 45);
+    }
+}
