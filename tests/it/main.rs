@@ -16,6 +16,7 @@ mod databases;
 mod days;
 mod disk;
 mod drivers;
+mod following;
 mod footprint;
 mod forks;
 mod fuzz;

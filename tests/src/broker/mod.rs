@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 pub use config::whole_config;
+pub use fetch::python_packages;
 pub use locate::{NatsServer, Refusal, Say, VARIABLE, inspect, nats_server};
 pub use store::Block;
 pub use version::{OLDEST, PINNED, Version};

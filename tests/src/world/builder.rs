@@ -21,6 +21,7 @@ pub struct WorldBuilder {
     proxy: bool,
     drivers: usize,
     disk: Disk,
+    account: Option<&'static str>,
 }
 
 /// What the broker's store lies on.
@@ -41,6 +42,7 @@ impl Default for WorldBuilder {
             proxy: false,
             drivers: 0,
             disk: Disk::Folder,
+            account: None,
         }
     }
 }
@@ -76,6 +78,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn with_drivers(mut self, count: usize) -> WorldBuilder {
         self.drivers = count;
+        self
+    }
+
+    /// The broker knows this account, too: the text of an account file.
+    #[must_use]
+    pub fn with_account(mut self, text: &'static str) -> WorldBuilder {
+        self.account = Some(text);
         self
     }
 
@@ -177,6 +186,12 @@ impl WorldBuilder {
         };
         self.prepare_disk(&mut broker)
             .expect("a disk for the broker");
+        if let Some(account) = self.account {
+            broker.config = folder.path().join("nats.conf");
+            let config = broker::whole_config().expect("nats.conf and the files it includes");
+            let config = config.replacen("\naccounts {\n", &format!("\naccounts {{\n{account}"), 1);
+            std::fs::write(&broker.config, config).expect("a file beside the databases");
+        }
         let proxy = self
             .proxy
             .then(|| Proxy::start(broker.address(), "USERS").expect("a free port"));
