@@ -46,6 +46,7 @@ mod starts;
 mod states;
 mod stores;
 mod story;
+mod upgrades;
 mod verifies;
 mod wipes;
 mod world;
