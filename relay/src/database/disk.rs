@@ -1,5 +1,6 @@
 //! What the disk does to the open file, as the writer notices it: full, not taking the WAL back, or another file at the path.
 
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,13 @@ const EXIT_STORAGE: i32 = 74;
 const CHECKPOINTED_BYTES: u64 = 1000 * 4096;
 /// A WAL that is larger than this is cut to nothing as soon as no read needs it.
 const MAX_WAL_BYTES: u64 = 64 << 20;
+/// A disk that was full has room again when this much can be written.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// How the disk fares; see [`Database::disk`](crate::Database::disk).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskHealth {
-    /// The last commit failed because there was no room for it.
+    /// A commit failed because there was no room for it, and there is none yet.
     pub full: bool,
     /// The size of the WAL, looked at every two seconds.
     pub wal_bytes: u64,
@@ -85,6 +88,8 @@ impl fmt::Debug for OnDiskFailure {
 pub(super) struct Disk {
     ownership: Arc<Ownership>,
     wal: PathBuf,
+    /// Written and removed, to find out whether there is room.
+    trial: PathBuf,
     gate: watch::Sender<Gate>,
     health: watch::Sender<DiskHealth>,
 }
@@ -93,6 +98,7 @@ impl Disk {
     pub(super) fn new(ownership: Arc<Ownership>, gate: watch::Sender<Gate>) -> Self {
         Self {
             wal: beside(ownership.path(), "-wal"),
+            trial: beside(ownership.path(), ".room"),
             ownership,
             gate,
             health: watch::Sender::default(),
@@ -114,46 +120,39 @@ impl Disk {
         Some(why)
     }
 
-    /// To be told of each commit, so that it is known whether the disk is full.
-    pub(super) fn committed(&self, ended: Result<(), &rusqlite::Error>) {
-        let was_full = self.health.borrow().full;
-        let full = match ended {
-            Ok(()) => false,
-            Err(error) => was_full || error.sqlite_error_code() == Some(ErrorCode::DiskFull),
-        };
-        if full != was_full {
-            match full {
-                true => tracing::error!("the disk is full: writes fail until there is room again"),
-                false => tracing::info!("there is room on the disk again: writes succeed"),
-            }
-            self.health.send_modify(|health| health.full = full);
+    /// To be told of each commit that failed.
+    pub(super) fn failed(&self, error: &rusqlite::Error) {
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        if full && !self.health.borrow().full {
+            tracing::error!("the disk is full: writes fail until there is room again");
+            self.health.send_modify(|health| health.full = true);
         }
     }
 
-    /// What is to be looked at now and then, on the connection that writes. An error is one of a commit.
-    pub(super) fn tend(&self, rows: &Connection) -> rusqlite::Result<()> {
+    /// What is to be looked at now and then, on the connection that writes.
+    pub(super) fn tend(&self, rows: &Connection) {
         if self.displaced().is_some() {
-            return Ok(());
+            return;
         }
-        let full = self.health.borrow().full;
-        let tried = if full {
-            self.try_to_write(rows)
-        } else {
-            Ok(())
-        };
+        if self.health.borrow().full && self.has_room() {
+            tracing::info!("there is room on the disk again");
+            self.health.send_modify(|health| health.full = false);
+        }
         self.tend_wal(rows);
-        tried
     }
 
-    /// A service that is not ready is asked to write nothing, so it finds out by itself when there is room again.
-    fn try_to_write(&self, rows: &Connection) -> rusqlite::Result<()> {
-        let sql = "begin immediate; update relay_identity set epoch = epoch; commit";
-        let tried = rows.execute_batch(sql);
-        if !rows.is_autocommit() {
-            let _ = rows.execute_batch("rollback");
-        }
-        self.committed(tried.as_ref().map(|&()| ()));
-        tried
+    /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
+    /// little: the next one may be larger.
+    fn has_room(&self) -> bool {
+        let tried = fs::write(&self.trial, vec![0; ROOM_BYTES]);
+        let _none = fs::remove_file(&self.trial);
+        let no_room = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            )
+        };
+        !tried.is_err_and(|error| no_room(&error))
     }
 
     fn tend_wal(&self, rows: &Connection) {

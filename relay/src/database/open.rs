@@ -273,16 +273,24 @@ fn check_keys(rows: &Connection, path: &Path, options: &Options) -> Result<(), O
     let Some(keys) = &options.keys else {
         return Ok(());
     };
-    for order in ["asc", "desc"] {
-        let Some(key) = sealed_with(rows, order).map_err(|error| refusal(path, error))? else {
-            break; // nothing is sealed, and no second look will find more
-        };
+    let found = outer_keys(|order| sealed_with(rows, order));
+    for key in found.map_err(|error| refusal(path, error))? {
         if keys.ids().all(|id| id != key) {
             let path = path.to_owned();
             return Err(OpenError::KeyLost { path, key });
         }
     }
     Ok(())
+}
+
+/// The keys of the first and the last sealed part. Where nothing is sealed, one look at the whole outbox says so.
+fn outer_keys(
+    mut look: impl FnMut(&'static str) -> rusqlite::Result<Option<String>>,
+) -> rusqlite::Result<Vec<String>> {
+    let Some(first) = look("asc")? else {
+        return Ok(Vec::new());
+    };
+    Ok([Some(first), look("desc")?].into_iter().flatten().collect())
 }
 
 fn sealed_with(rows: &Connection, order: &str) -> rusqlite::Result<Option<String>> {
@@ -327,5 +335,32 @@ pub(super) fn unusable(path: &Path, cause: impl Into<crate::error::Cause>) -> Op
     OpenError::Unusable {
         path: path.to_owned(),
         cause: cause.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_have_a_wal_is_refused() {
+        let in_memory = Connection::open_in_memory().unwrap();
+        let refused = use_wal(&in_memory, Path::new("parcels.db"));
+        let Err(OpenError::NoWal { mode, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(mode, "memory");
+    }
+
+    #[test]
+    fn where_nothing_is_sealed_the_outbox_is_read_once() {
+        let mut looks = 0;
+        let none = outer_keys(|_| {
+            looks += 1;
+            Ok(None)
+        });
+        assert_eq!((none.unwrap().len(), looks), (0, 1));
+        let both = outer_keys(|order| Ok(Some(order.to_owned())));
+        assert_eq!(both.unwrap(), ["asc", "desc"]);
     }
 }

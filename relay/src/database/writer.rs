@@ -119,7 +119,7 @@ impl Loop {
                     self.on_thread(|thread, rows| thread.commit(rows, group))
                         .await
                 }
-                None => self.on_thread(Thread::tend).await,
+                None => self.on_thread(|thread, rows| thread.tend(rows)).await,
             };
             if went.is_break() {
                 break;
@@ -181,11 +181,10 @@ impl Thread {
     fn commit(&self, rows: &Connection, mut group: Vec<Box<dyn Job>>) -> ControlFlow<()> {
         let ended = match self.disk.displaced() {
             Some(why) => Err(CommitError::Displaced(why)),
-            None => {
-                let ended = transact(rows, &self.context, &mut group);
-                self.disk.committed(ended.as_ref().map(drop));
-                ended.map_err(CommitError::from)
-            }
+            None => transact(rows, &self.context, &mut group).map_err(|error| {
+                self.disk.failed(&error);
+                CommitError::from(error)
+            }),
         };
         let went = match &ended {
             Ok(head) => {
@@ -205,10 +204,8 @@ impl Thread {
     }
 
     fn tend(&self, rows: &Connection) -> ControlFlow<()> {
-        match self.disk.tend(rows) {
-            Err(error) if is_unknown(&error) => self.fail(rows, &error.to_string()),
-            _ => ControlFlow::Continue(()),
-        }
+        self.disk.tend(rows);
+        ControlFlow::Continue(())
     }
 
     /// After a failed flush or write it is unknown what is on the disk: the commit may be there or not, and a second flush on
@@ -256,10 +253,6 @@ fn run_in_savepoint(tx: &Tx<'_>, job: &mut dyn Job) -> Result<(), rusqlite::Erro
         tx.command("rollback to job")?;
     }
     tx.command("release job")
-}
-
-fn is_unknown(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
 }
 
 /// Why a group was not committed.
@@ -362,10 +355,13 @@ mod tests {
 
     #[test]
     fn a_failed_flush_is_unknown_and_a_full_disk_is_not() {
-        let of = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        assert!(is_unknown(&of(rusqlite::ffi::SQLITE_IOERR_FSYNC)));
-        assert!(is_unknown(&of(rusqlite::ffi::SQLITE_IOERR_WRITE)));
-        assert!(!is_unknown(&of(rusqlite::ffi::SQLITE_FULL)));
-        assert!(!is_unknown(&of(rusqlite::ffi::SQLITE_BUSY)));
+        let of = |code| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            matches!(CommitError::from(error), CommitError::Unknown(_))
+        };
+        assert!(of(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+        assert!(of(rusqlite::ffi::SQLITE_IOERR_WRITE));
+        assert!(!of(rusqlite::ffi::SQLITE_FULL));
+        assert!(!of(rusqlite::ffi::SQLITE_BUSY));
     }
 }
