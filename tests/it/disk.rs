@@ -85,11 +85,11 @@ fn start_with_a_small_disk(world: &World) -> Child {
 async fn a_full_disk_is_told_in_status_metrics_and_readiness_until_there_is_room() {
     let mut world = World::builder()
         .without_broker()
-        .without_user_service()
         .without_orders_service()
         .start()
         .await;
     world.waive_final_check(); // its disk goes with it
+    world.user_service.stop().await.expect("it stops");
     let volume = world.folder().join("volume");
     std::fs::create_dir(&volume).expect("a folder");
     let access = world.user_service.database.with_added_extension("access");
@@ -101,7 +101,14 @@ async fn a_full_disk_is_told_in_status_metrics_and_readiness_until_there_is_room
     };
     let pid = service.id().expect("it runs");
     let users = world.users();
-    eventually("it answers", seconds(30), async || users.is_ready().await).await;
+    eventually("it answers", seconds(30), async || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        users
+            .is_ready()
+            .await
+            .map_err(|why| format!("{why}: {said}"))
+    })
+    .await;
 
     let mut count = 0;
     let refused = loop {
@@ -169,7 +176,6 @@ fn start_on_a_volume(
         .arg(volume)
         .arg(service.program())
         .args(service.arguments())
-        .args(["--broker", "nats://127.0.0.1:1"])
         .envs(service.env.iter().cloned())
         .env("FREEHOLD_ACCESS", access)
         .stdout(Stdio::null())
@@ -184,7 +190,6 @@ async fn status_on_the_volume(service: &Service, pid: u32) -> String {
         .args([&format!("--target={pid}"), "--mount"])
         .arg(service.program())
         .args(service.arguments())
-        .args(["--broker", "nats://127.0.0.1:1"])
         .arg("status")
         .envs(service.env.iter().cloned())
         .output()
