@@ -243,7 +243,7 @@ impl Consumer {
 
     /// The same, step by step.
     pub fn follow<C: Connect>(&self, db: &Database, from: C) -> Follower<C> {
-        Follower::new(self.clone(), db.clone(), from)
+        Follower::new(self.clone(), db.with_own_reader(), from)
     }
 }
 

@@ -1,9 +1,13 @@
 //! The one SQLite file a service owns: one writer that commits in groups, a few readers, and its outbox.
 
 mod backup;
+mod connect;
+mod disk;
 mod gate;
 mod identity;
+mod lock;
 mod open;
+mod path;
 mod readers;
 mod tx;
 mod writer;
@@ -22,16 +26,19 @@ use crate::fold::Fold;
 use crate::outbox::Outbox;
 use crate::sealed::Keys;
 use crate::trace::{self, Trace};
-use readers::Readers;
+use disk::Disk;
+use readers::{OwnReader, Readers};
 use writer::Writer;
 
 pub use backup::{BackupError, Manifest, Restored, backup, check_backup, restore};
+pub use disk::{DiskHealth, OnDiskFailure};
 pub use gate::Gate;
 pub(crate) use identity::{
     audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
 };
 pub use open::key_in_use;
 pub(crate) use open::open_read_only;
+pub use path::real_path;
 pub use tx::{Rows, Tx};
 
 /// What a database is for, and its limits.
@@ -49,7 +56,7 @@ pub struct Options {
     pub max_queue: usize,
     /// How long a caller waits for a place in the queue before it hears `Busy`.
     pub max_wait: Duration,
-    /// Connections that read.
+    /// Connections that the application's reads share. The relay and each consumer have one of their own beside them.
     pub readers: usize,
     /// How the service's own tables follow from its own events. Without it a file that lacks some of its stream cannot
     /// import them, and halts instead.
@@ -58,6 +65,9 @@ pub struct Options {
     pub keys: Option<Keys>,
     /// Writes are taken although the file may be an older copy of itself: a person has decided so. Audited.
     pub open_without_stream: bool,
+    /// What happens when the disk fails under a commit, and nothing more can be known of the file until it is opened again.
+    /// By default the process ends with exit code 74; a program with more to do than this database sets its own.
+    pub on_disk_failure: OnDiskFailure,
     pub environment: Arc<dyn Environment>,
 }
 
@@ -78,6 +88,7 @@ impl Options {
             fold: None,
             keys: None,
             open_without_stream: false,
+            on_disk_failure: OnDiskFailure::default(),
             environment: Arc::new(System),
         }
     }
@@ -109,13 +120,16 @@ impl Options {
 #[derive(Clone)]
 pub struct Database {
     shared: Arc<Shared>,
+    /// What this handle reads with; without it, the shared connections.
+    reader: Option<Arc<OwnReader>>,
 }
 
 struct Shared {
     path: PathBuf,
     context: Arc<Context>,
     writer: Writer,
-    readers: Readers,
+    readers: Arc<Readers>,
+    disk: watch::Receiver<DiskHealth>,
     gate: watch::Sender<Gate>,
     /// Whether this process has found its stream to be a copy of the outbox.
     met: AtomicBool,
@@ -146,24 +160,45 @@ impl Database {
         let opened = open::open(path.as_ref().to_owned(), &options).await?;
         let (announce, head) = watch::channel(opened.head);
         let context = Arc::new(options.context());
-        let writer = Writer::start(
-            opened.writer,
-            opened.ownership,
-            context.clone(),
-            announce,
-            &options,
-        );
+        let readers = Arc::new(Readers::new(opened.path.clone(), opened.readers));
+        let (ownership, gate) = (Arc::new(opened.ownership), watch::Sender::new(opened.gate));
+        let disk = Disk::new(ownership.clone(), gate.clone());
+        let health = disk.health();
+        let writer = writer::Opened {
+            connection: opened.writer,
+            readers: readers.clone(),
+            ownership,
+            thread: writer::Thread {
+                context: context.clone(),
+                announce,
+                gate: gate.clone(),
+                disk,
+                on_disk_failure: options.on_disk_failure.clone(),
+            },
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 path: opened.path,
                 context,
-                writer,
-                readers: Readers::new(opened.readers),
-                gate: watch::Sender::new(opened.gate),
+                writer: Writer::start(writer, &options),
+                readers,
+                disk: health,
+                gate,
                 met: AtomicBool::new(false),
                 head,
             }),
+            reader: None,
         })
+    }
+
+    /// The same database, read through a connection of this handle's own and its clones': no other reads make it wait.
+    #[must_use]
+    pub fn with_own_reader(&self) -> Self {
+        let reader = OwnReader::new(self.shared.readers.clone());
+        Self {
+            shared: self.shared.clone(),
+            reader: Some(Arc::new(reader)),
+        }
     }
 
     /// Runs `work` in a transaction and answers after it is on disk. It shares the commit with whatever else waits,
@@ -218,7 +253,10 @@ impl Database {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.shared.readers.read(work).await
+        match &self.reader {
+            Some(own) => own.read(work).await,
+            None => self.shared.readers.read(work).await,
+        }
     }
 
     /// Runs long work on a connection of its own, so that it takes none from the pool.
@@ -231,7 +269,7 @@ impl Database {
         E: From<rusqlite::Error> + Send + 'static,
     {
         let path = self.shared.path.clone();
-        let read = tokio::task::spawn_blocking(move || work(&mut open::reader(&path)?));
+        let read = tokio::task::spawn_blocking(move || work(&mut connect::to_read(&path)?));
         match read.await {
             Ok(done) => done.map_err(ReadError::Work),
             Err(panic) => Err(ReadError::Panicked(panic.to_string())),
@@ -271,6 +309,11 @@ impl Database {
         self.shared.gate.borrow().clone()
     }
 
+    /// How the disk fares under it.
+    pub fn disk(&self) -> DiskHealth {
+        self.shared.disk.borrow().clone()
+    }
+
     /// Refuses all writes from now on, with this reason. Only a restart lifts it.
     pub fn halt(&self, reason: impl Into<String>) {
         self.shared.gate.send_replace(Gate::Halted(reason.into()));
@@ -298,7 +341,6 @@ impl Database {
 
     /// Finishes the writes in the queue, then closes the file so that nothing is left beside it.
     pub async fn close(&self) {
-        self.shared.readers.close().await;
         self.shared.writer.close().await;
     }
 }

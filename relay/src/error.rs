@@ -30,6 +30,14 @@ pub enum OpenError {
         found: i64,
         known: i64,
     },
+    #[error(
+        "{path} has {names} names (hard links), and SQLite keeps a WAL for each: remove the others; a restore that was killed leaves {path}.before-restore-…, and is to be repeated"
+    )]
+    ManyNames { path: PathBuf, names: u64 },
+    #[error(
+        "{path} cannot be written with a WAL, only with journal mode {mode}: put it on a local disk of this machine"
+    )]
+    NoWal { path: PathBuf, mode: String },
     #[error("{path} is damaged ({detail}): restore it from a backup; the file was left untouched")]
     Damaged { path: PathBuf, detail: String },
     #[error(
@@ -48,8 +56,7 @@ pub enum OpenError {
     },
 }
 
-/// Why a write did not happen: nothing of it is stored. (A disk that fails under a commit leaves that unknown, and
-/// ends the process instead.)
+/// Why a write did not happen: nothing of it is stored. Only after [`Unknown`](Self::Unknown) it may be.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError<E> {
     /// The closure said no; its changes are rolled back, the writes beside it are not.
@@ -67,6 +74,12 @@ pub enum WriteError<E> {
     /// The disk is full. Reads go on; writes work again once there is room.
     #[error("the disk is full")]
     Full,
+    /// The disk failed under the commit: the write is stored or not. The database is closed; opened again, it says which. By
+    /// default the process ends instead; see [`Options::on_disk_failure`](crate::Options::on_disk_failure).
+    #[error(
+        "the disk failed under the commit: whether the write is stored shows when the database is opened again"
+    )]
+    Unknown,
     /// The closure panicked. It was rolled back alone.
     #[error("the write panicked: {0}")]
     Panicked(String),

@@ -31,8 +31,8 @@ pub use consumer::{
     Retried,
 };
 pub use database::{
-    BackupError, Database, Gate, Manifest, Options, Restored, Rows, Tx, backup, check_backup,
-    key_in_use, restore,
+    BackupError, Database, DiskHealth, Gate, Manifest, OnDiskFailure, Options, Restored, Rows, Tx,
+    backup, check_backup, key_in_use, real_path, restore,
 };
 pub use decision::{DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
 pub use doors::{Doors, Reader};

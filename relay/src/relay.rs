@@ -99,9 +99,10 @@ where
 {
     pub fn new(db: &Database, to: C) -> Self {
         let connecting = RelayState::Connecting("not connected yet".to_owned());
+        let db = db.with_own_reader(); // the application's reads never make publishing wait
         Self {
-            db: db.clone(),
             outbox: db.outbox(),
+            db,
             to,
             session: None,
             met: false,

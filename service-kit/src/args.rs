@@ -203,15 +203,7 @@ Exit codes:
 impl CommonArgs {
     /// The file of keys: the one that was said, or `users.db.keys` beside `users.db` itself, where a link leads to it.
     pub fn keys(&self, said: Option<&Path>) -> PathBuf {
-        if let Some(said) = said {
-            return said.to_owned();
-        }
-        let database = self.database.canonicalize();
-        let mut path = database
-            .unwrap_or_else(|_| self.database.clone())
-            .into_os_string();
-        path.push(".keys");
-        path.into()
+        said.map_or_else(|| beside(&self.database, "keys"), Path::to_owned)
     }
 
     /// Takes the port.

@@ -12,7 +12,7 @@ pub fn keep_files_private() {
 
 /// `users.db` and its `users.db.door`: beside the file itself, where a link leads to it.
 pub(crate) fn beside(database: &Path, what: &str) -> PathBuf {
-    let path = database.canonicalize();
-    let path = path.unwrap_or_else(|_| database.to_owned());
+    let path = relay::real_path(database);
+    let path = path.unwrap_or_else(|_| database.to_owned()); // refused when it is opened
     path.with_added_extension(what)
 }

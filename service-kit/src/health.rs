@@ -55,6 +55,10 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
         }
         Gate::Halted(reason) => return Err(not_ready(format!("writes are halted: {reason}"))),
     }
+    if monitor.db().disk().full {
+        let full = "the disk is full: writes fail until there is room again";
+        return Err(not_ready(full.to_owned()).retry_later());
+    }
     let mut outbox = monitor.db().outbox();
     match tokio::time::timeout(MAX_READ_TIME, outbox.head()).await {
         Ok(Ok(_)) => Ok(Json(json!({"status": "ready"}))),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, Gate, RelayState, RelayStatus, Stop};
+use relay::{ConsumerStatus, Database, DiskHealth, Gate, RelayState, RelayStatus, Stop};
 use tokio::sync::watch;
 
 /// Sees the database, the relay and the consumers of one service. Clones share it.
@@ -43,11 +43,19 @@ const BUCKETS_S: [f64; 12] = [
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 16] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_writes_open",
         "1 while writes are taken; 0 while they are halted or wait for an import.",
+    ),
+    (
+        "freehold_disk_full",
+        "1 while writes fail because the disk is full.",
+    ),
+    (
+        "freehold_wal_bytes",
+        "Size of the database's write-ahead log; it grows while a long read is open or checkpoints fail.",
     ),
     (
         "freehold_stream_head",
@@ -164,6 +172,7 @@ impl Monitor {
             None => f64::NAN,
         };
         metrics::with_local_recorder(&*self.recorder, || {
+            measure_disk(&self.db.disk());
             self.measure_log(relay.as_ref(), oldest_s);
             gauge!("freehold_set_aside").set(set_aside.map_or(f64::NAN, figure));
             let now_ms = self.db.environment().now_ms();
@@ -221,6 +230,12 @@ impl Seen<'_> {
     }
 }
 
+fn measure_disk(disk: &DiskHealth) {
+    gauge!("freehold_disk_full").set(u8::from(disk.full));
+    gauge!("freehold_wal_bytes").set(figure(disk.wal_bytes));
+    counter!("freehold_checkpoint_failures_total").absolute(disk.checkpoint_failures);
+}
+
 fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
     let lag = status.stream_head.saturating_sub(status.offset);
     gauge!("freehold_consumer_offset", "consumer" => name).set(figure(status.offset));
@@ -251,6 +266,10 @@ fn describe() {
         describe_gauge!(name, help);
     }
     describe_counter!("freehold_http_requests_total", "Requests answered.");
+    describe_counter!(
+        "freehold_checkpoint_failures_total",
+        "Checkpoints of the write-ahead log that failed since the start."
+    );
     describe_counter!(
         "freehold_consumer_rebuilt_total",
         "Snapshots loaded since the start."

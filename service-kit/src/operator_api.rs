@@ -17,6 +17,9 @@ use crate::{Json, Monitor, Path, Problem, codes};
 pub(crate) struct State {
     /// Why writes are refused; null while they are taken.
     pub(crate) refuses_writes: Option<String>,
+    /// What is wrong with the disk, in words; null while all is well.
+    #[serde(default)]
+    pub(crate) disk: Option<String>,
     /// What the relay does, in words.
     pub(crate) relay: Option<String>,
     /// What its last contact found: a case of docs/reconciliation.md.
@@ -141,6 +144,7 @@ impl Service {
         let case = relay.as_ref().and_then(|relay| relay.case);
         State {
             case: case.map(Case::name),
+            disk: self.monitor.db().disk().trouble(),
             refuses_writes: self.monitor.db().gate().reason().map(str::to_owned),
             relay: relay.map(|relay| in_words(relay.state)),
             consumers: self.consumers.iter().map(ConsumerState::of).collect(),

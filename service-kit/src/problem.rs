@@ -199,7 +199,7 @@ impl<E: Into<Problem>> From<WriteError<E>> for Problem {
                 "the service's disk is full; reads still work",
             ),
             WriteError::Closed => shutting_down(),
-            error @ (WriteError::Panicked(_) | WriteError::Failed(_)) => {
+            error @ (WriteError::Unknown | WriteError::Panicked(_) | WriteError::Failed(_)) => {
                 Self::internal(&Said(error.to_string()))
             }
         }

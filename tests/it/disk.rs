@@ -1,7 +1,10 @@
-//! A disk that fails under a commit: nobody knows what is stored, so the process ends, and a restart reads what is there.
+//! A disk that fails under a commit: it is unknown what is stored, so the process ends, and a restart reads what is there. And
+//! a disk that is full: the service says so, and goes on when there is room.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use freehold_tests::services::Service;
 use freehold_tests::{Part, World, eventually, seconds};
 use tokio::process::{Child, Command};
 
@@ -75,4 +78,123 @@ fn start_with_a_small_disk(world: &World) -> Child {
         .kill_on_drop(true)
         .spawn()
         .expect("a shell")
+}
+
+/// Skipped, with a line that says why, where nothing can be mounted.
+#[tokio::test]
+async fn a_full_disk_is_told_in_status_metrics_and_readiness_until_there_is_room() {
+    let mut world = World::builder()
+        .without_broker()
+        .without_orders_service()
+        .start()
+        .await;
+    world.waive_final_check(); // its disk goes with it
+    world.user_service.stop().await.expect("it stops");
+    let volume = world.folder().join("volume");
+    std::fs::create_dir(&volume).expect("a folder");
+    let access = world.user_service.database.with_added_extension("access");
+    world.user_service.database = volume.join("users.db");
+    let log = world.folder().join("full.log");
+    let mut service = match start_on_a_volume(&world.user_service, &access, &volume, &log) {
+        Ok(service) => service,
+        Err(why) => return eprintln!("skipped: nothing can be mounted on this machine: {why}"),
+    };
+    let pid = service.id().expect("it runs");
+    let users = world.users();
+    eventually("it answers", seconds(30), async || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        users
+            .is_ready()
+            .await
+            .map_err(|why| format!("{why}: {said}"))
+    })
+    .await;
+
+    let mut count = 0;
+    let refused = loop {
+        let email = format!("user-{count}@example.org");
+        let reply = users.register("Ada", &email).await;
+        if !reply.is_success() {
+            break reply;
+        }
+        count += 1;
+        assert!(count < 20_000, "the disk was never full");
+    };
+    assert_eq!(refused.problem(), Some("disk_full"), "{refused:?}");
+    let unready = users.is_ready().await.expect_err("it takes no writes");
+    assert!(unready.contains("the disk is full"), "{unready}");
+    let figure = async |name: &str| users.metrics().await.expect("read").get(name);
+    assert_eq!(figure("freehold_disk_full").await, Some(1.0));
+    assert!(figure("freehold_wal_bytes").await > Some(1e6));
+    eventually("a checkpoint fails", seconds(30), async || {
+        match figure("freehold_checkpoint_failures_total").await {
+            Some(failures) if failures > 0.0 => Ok(()),
+            failures => Err(format!("{failures:?}")),
+        }
+    })
+    .await;
+    let status = status_on_the_volume(&world.user_service, pid).await;
+    assert!(status.contains("the disk is full"), "{status}");
+
+    let ballast = format!("/proc/{pid}/root{}", volume.join("ballast").display());
+    std::fs::remove_file(ballast).expect("room is made");
+    eventually("it is ready", seconds(30), async || users.is_ready().await).await;
+    users
+        .register("Ada", "last@example.org")
+        .await
+        .expect_status(201);
+    assert_eq!(figure("freehold_disk_full").await, Some(0.0));
+    service.kill().await.expect("it ends");
+    let log = std::fs::read_to_string(log).expect("a log");
+    for line in ["the disk is full", "there is room on the disk again"] {
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
+    }
+}
+
+/// The service with its database on a volume of 7 MiB, which holds something else, too. The kernel takes it down with the
+/// process.
+fn start_on_a_volume(
+    service: &Service,
+    access: &Path,
+    volume: &PathBuf,
+    log: &Path,
+) -> Result<Child, String> {
+    let tried = std::process::Command::new("unshare")
+        .args(["--mount", "mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs"])
+        .arg(volume)
+        .output();
+    match tried {
+        Ok(tried) if tried.status.success() => {}
+        Ok(tried) => return Err(String::from_utf8_lossy(&tried.stderr).into_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let mount = r#"
+        mount -t tmpfs -o size=7m tmpfs "$0" &&
+        head -c 2097152 /dev/zero > "$0/ballast" && exec "$@""#;
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", mount])
+        .arg(volume)
+        .arg(service.program())
+        .args(service.arguments())
+        .envs(service.env.iter().cloned())
+        .env("FREEHOLD_ACCESS", access)
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(log).expect("a log"))
+        .kill_on_drop(true)
+        .spawn();
+    child.map_err(|error| error.to_string())
+}
+
+async fn status_on_the_volume(service: &Service, pid: u32) -> String {
+    let said = Command::new("nsenter")
+        .args([&format!("--target={pid}"), "--mount"])
+        .arg(service.program())
+        .args(service.arguments())
+        .arg("status")
+        .envs(service.env.iter().cloned())
+        .output()
+        .await
+        .expect("nsenter");
+    assert_eq!(said.status.code(), Some(3), "{said:?}");
+    String::from_utf8_lossy(&said.stdout).into_owned()
 }

@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::open::{Ownership, beside, inspect, install, open_to_look};
-use super::{Options, identity};
+use super::lock::Ownership;
+use super::open::{inspect, install};
+use super::path::{RealPath, beside, find, in_a_name};
+use super::{Options, connect, identity};
 use crate::error::{Cause, OpenError};
 use crate::outbox;
 
@@ -81,6 +81,8 @@ pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest,
     if !database.is_file() {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
+    let (database, to) = (&*RealPath::of(database)?, &*RealPath::of(to)?);
+    find(database)?;
     inspect(database, options)?;
     let partial = beside(to, ".partial");
     let _old = fs::remove_file(&partial);
@@ -114,6 +116,7 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
         Ok(file) if file.is_file() => {}
         _ => return Err(BackupError::NoBackup(path)),
     }
+    let backup = &*RealPath::of(backup)?;
     inspect(backup, options).map_err(|cause| BackupError::Unfit { path, cause })?;
     let found = describe(backup, String::new())?;
     let Ok(text) = fs::read(manifest_path(backup)) else {
@@ -136,8 +139,12 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
 /// imports what the stream holds more. Blocks; give it a thread.
 pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Restored, BackupError> {
     let manifest = check_backup(backup, options)?;
-    let _ours = Ownership::take(database)?;
+    let database = &RealPath::of(database)?;
+    let ours = Ownership::take_place(database)?;
     let now = options.environment.now();
+    let when = in_a_name(now);
+    let stale = ours.put_stale_wal_aside(&when);
+    stale.map_err(failed("the present file's WAL cannot be put aside"))?;
     let incoming = beside(database, ".incoming");
     let _old = fs::remove_file(&incoming);
     copy(backup, &incoming)?;
@@ -149,8 +156,8 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
     carry_over(database, &incoming, options, &manifest)?;
     flush(&incoming)?;
     let previous_seq = last_event(database).ok();
-    let previous = put_aside(database, &now.strftime("%Y%m%dT%H%M%S%fZ").to_string())?;
-    fs::rename(&incoming, database).map_err(failed("the backup cannot be put in place"))?;
+    let previous = put_aside(database, &when)?;
+    fs::rename(&incoming, &**database).map_err(failed("the backup cannot be put in place"))?;
     flush_folder(database)?;
     Ok(Restored {
         manifest,
@@ -167,7 +174,7 @@ fn carry_over(
     manifest: &Manifest,
 ) -> Result<(), BackupError> {
     let failed = failed("what the present file has set aside cannot be carried over");
-    let mut rows = Connection::open(to).map_err(&failed)?;
+    let mut rows = connect::to_write(to).map_err(&failed)?;
     let now_ms = options.environment.now_ms();
     // A file that cannot be read is kept beside, and says nothing here.
     let readable = from.is_file() && inspect(from, options).is_ok() && last_event(from).is_ok();
@@ -202,11 +209,7 @@ fn carry_over(
 /// Everything that is committed, in one read transaction, without a WAL of its own.
 fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     let failed = failed("the database cannot be copied");
-    let rows = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE);
-    let rows = rows.map_err(&failed)?;
-    // Leave the WAL as it is: that it is there tells the owner of an unclean end.
-    rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(&failed)?;
+    let rows = connect::to_read_as_guest(from).map_err(&failed)?;
     let to = to.to_str().ok_or("its name is no UTF-8");
     let to = to.map_err(|why| BackupError::Failed {
         what: "the copy cannot be named".to_owned(),
@@ -218,7 +221,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
 
 fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupError> {
     let failed = failed("the copy cannot be marked");
-    let mut rows = Connection::open(copy).map_err(&failed)?;
+    let mut rows = connect::to_write(copy).map_err(&failed)?;
     install(&mut rows, options, false).map_err(&failed)?;
     identity::succeed_nobody(&rows).map_err(&failed)?;
     let marked = identity::mark(&rows, options.environment.now_ms(), reason);
@@ -227,7 +230,7 @@ fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupE
 
 /// Checks the pages, the references and the log, and says what the file holds.
 fn describe(path: &Path, taken_at: String) -> Result<Manifest, BackupError> {
-    let rows = open_to_look(path).map_err(failed("the backup cannot be opened"))?;
+    let rows = connect::to_look(path).map_err(failed("the backup cannot be opened"))?;
     let damaged = |detail: String| BackupError::Damaged {
         path: path.to_owned(),
         detail,
@@ -290,18 +293,17 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
 }
 
 fn last_event(database: &Path) -> rusqlite::Result<u64> {
-    let rows = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    outbox::head_seq(&rows)
+    outbox::head_seq(&connect::to_look(database)?)
 }
 
 /// Gives the database a second name, beside it, and its WAL another one, if one cannot be done without. The first name
 /// goes over to the backup in one step, so that nobody finds the place empty.
 fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError> {
     let failed = failed("the present file cannot be put aside");
-    let aside = beside(database, &format!(".before-restore-{when}"));
+    let aside = beside(database, format_args!(".before-restore-{when}"));
     if database.exists() {
         // A whole file takes its WAL in and deletes it. A damaged one keeps it.
-        let _damaged = Connection::open(database)
+        let _damaged = connect::to_write(database)
             .and_then(|rows| rows.execute_batch("pragma wal_checkpoint(truncate)"));
     }
     if beside(database, "-wal").exists() {

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
-use super::open::Ownership;
+use super::lock::Ownership;
 use super::{Gate, Options};
 use crate::log::Origin;
 

@@ -1,14 +1,13 @@
 //! Opening a database: take the lock, look without touching, migrate, start.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
 
-use super::{Gate, Options, identity};
+use super::lock::Ownership;
+use super::path::{Found, RealPath, beside, find, in_a_name};
+use super::{Gate, Options, connect, identity};
 use crate::envelope::Envelope;
 use crate::error::OpenError;
 
@@ -37,12 +36,15 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite(rusqlite::version()));
     }
-    let path = real(&path)?;
+    let path = RealPath::of(&path)?;
     find(&path)?; // beside what can never be a database no lock file should appear
     let mut ownership = Ownership::take(&path)?;
     let for_writer = (path.clone(), options.clone());
     let (writer, gate, head, ownership) = tokio::task::spawn_blocking(move || {
         let (path, options) = for_writer;
+        ownership
+            .put_stale_wal_aside(&in_a_name(options.environment.now()))
+            .map_err(|error| unusable(&path, error))?;
         if find(&path)? == Found::Content {
             inspect(&path, &options)?;
             check_after_kill(&path)?;
@@ -54,11 +56,11 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     .expect("opening a database does not panic")?;
     let mut readers = Vec::new();
     for _ in 0..options.readers.max(1) {
-        let reader = reader(&path).map_err(|error| unusable(&path, error))?;
+        let reader = connect::to_read(&path).map_err(|error| unusable(&path, error))?;
         readers.push(reader.into());
     }
     Ok(Opened {
-        path,
+        path: path.into_inner(),
         gate,
         head,
         writer: writer.into(),
@@ -73,149 +75,26 @@ pub(crate) async fn open_read_only(
     options: Options,
 ) -> Result<(Connection, PathBuf), OpenError> {
     let look = move || {
-        let path = real(&path)?;
+        let path = RealPath::of(&path)?;
         if find(&path)? == Found::Nothing {
             let missing = std::io::Error::other("there is no database yet");
             return Err(unusable(&path, missing));
         }
         inspect(&path, &options)?;
         check_up_to_date(&path)?;
-        let rows = reader(&path).map_err(|error| unusable(&path, error))?;
-        // The WAL stays as it is: that it is there tells the owner of an unclean end.
-        rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        let rows = connect::to_read_as_guest(&path).map_err(|error| unusable(&path, error))?;
+        rows.pragma_update(None, "query_only", true)
             .map_err(|error| unusable(&path, error))?;
-        Ok((rows, path))
+        Ok((rows, path.into_inner()))
     };
     tokio::task::spawn_blocking(look)
         .await
         .expect("opening a database does not panic")
 }
 
-/// The one name of the file: the lock lies beside it, and a link must not lead around the lock. (A hard link does;
-/// SQLite forbids those too, since each name would get a WAL of its own.)
-fn real(path: &Path) -> Result<PathBuf, OpenError> {
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let resolved = match (std::fs::canonicalize(path), path.file_name()) {
-        (Err(error), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::canonicalize(folder).map(|folder| folder.join(name))
-        }
-        (resolved, _) => resolved,
-    };
-    resolved.map_err(|error| unusable(path, error))
-}
-
-/// What lies at the path.
-#[derive(PartialEq, Eq)]
-enum Found {
-    /// Nothing, or an empty file: a database is made there.
-    Nothing,
-    Content,
-}
-
-fn find(path: &Path) -> Result<Found, OpenError> {
-    match std::fs::metadata(path) {
-        Ok(file) if !file.is_file() => Err(unusable(path, std::io::Error::other("it is no file"))),
-        Ok(file) if file.len() > 0 => Ok(Found::Content),
-        Ok(_) => Ok(Found::Nothing),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
-        Err(error) => Err(unusable(path, error)),
-    }
-}
-
-/// The exclusive lock on a file beside the database. The kernel drops it with the process, however that ends.
-///
-/// The file says who holds it, and by which nonce the database was known when it was open last.
-pub(super) struct Ownership {
-    file: File,
-    nonces: Vec<String>,
-}
-
-const HOLDER: &str = "process ";
-const NONCE: &str = "nonce ";
-
-impl Ownership {
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(beside(path, ".lock"))
-            .map_err(|error| unusable(path, error))?;
-        let locked = file.try_lock();
-        let mut this = Self {
-            file,
-            nonces: Vec::new(),
-        };
-        let said = this.read().map_err(|error| unusable(path, error))?;
-        let lines = |word| said.lines().filter_map(move |line| line.strip_prefix(word));
-        match locked {
-            Ok(()) => {
-                this.nonces = lines(NONCE).map(str::to_owned).collect();
-                this.sign().map_err(|error| unusable(path, error))?;
-                Ok(this)
-            }
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-                path: path.to_owned(),
-                holder: lines(HOLDER)
-                    .next()
-                    .map_or_else(|| "unknown".to_owned(), |pid| format!("{HOLDER}{pid}")),
-            }),
-            Err(TryLockError::Error(error)) => Err(unusable(path, error)),
-        }
-    }
-
-    pub(super) fn release(&self) {
-        if let Err(error) = self.file.unlock() {
-            tracing::warn!(%error, "the database's lock is released with the process instead of now");
-        }
-    }
-
-    pub(super) fn knows_any(&self) -> bool {
-        !self.nonces.is_empty()
-    }
-
-    pub(super) fn knows(&self, nonce: &str) -> bool {
-        self.nonces.iter().any(|known| known == nonce)
-    }
-
-    /// From now on this nonce is good, too.
-    pub(super) fn also(&mut self, nonce: &str) -> std::io::Result<()> {
-        self.nonces.push(nonce.to_owned());
-        self.sign()
-    }
-
-    /// From now on only this one is.
-    pub(super) fn only(&mut self, nonce: &str) -> std::io::Result<()> {
-        self.nonces = vec![nonce.to_owned()];
-        self.sign()
-    }
-
-    fn read(&mut self) -> std::io::Result<String> {
-        let mut text = String::new();
-        self.file.rewind()?;
-        self.file.read_to_string(&mut text)?;
-        Ok(text)
-    }
-
-    fn sign(&mut self) -> std::io::Result<()> {
-        let mut text = format!("{HOLDER}{}\n", std::process::id());
-        for nonce in &self.nonces {
-            text.push_str(&format!("{NONCE}{nonce}\n"));
-        }
-        self.file.rewind()?;
-        self.file.write_all(text.as_bytes())?;
-        self.file.set_len(text.len() as u64)?;
-        self.file.sync_all()
-    }
-}
-
 /// Who only looks cannot migrate.
 fn check_up_to_date(path: &Path) -> Result<(), OpenError> {
-    let found = open_to_look(path).and_then(|rows| schema_version(&rows));
+    let found = connect::to_look(path).and_then(|rows| schema_version(&rows));
     match found.map_err(|error| refusal(path, error))? {
         SCHEMA_VERSION => Ok(()),
         _ => {
@@ -227,7 +106,7 @@ fn check_up_to_date(path: &Path) -> Result<(), OpenError> {
 
 /// Whose file is it? On a connection that cannot write.
 pub(super) fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
-    let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
+    let rows = connect::to_look(path).map_err(|error| refusal(path, error))?;
     check_owner(&rows, path, options)?;
     check_versions(&rows, path, options)
 }
@@ -236,24 +115,8 @@ fn check_after_kill(path: &Path) -> Result<(), OpenError> {
     if !was_killed(path) {
         return Ok(());
     }
-    let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
+    let rows = connect::to_look(path).map_err(|error| refusal(path, error))?;
     check_pages(&rows, path)
-}
-
-/// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would put files of its own
-/// beside one that turns out to be somebody else's.
-pub(super) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
-    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let plain = path.to_str().filter(|_| !beside(path, "-wal").exists());
-    let Some(plain) = plain else {
-        return Connection::open_with_flags(path, read_only);
-    };
-    let escaped = plain
-        .replace('%', "%25")
-        .replace('?', "%3f")
-        .replace('#', "%23");
-    let uri = format!("file:{escaped}?immutable=1");
-    Connection::open_with_flags(uri, read_only | OpenFlags::SQLITE_OPEN_URI)
 }
 
 fn check_owner(rows: &Connection, path: &Path, options: &Options) -> Result<(), OpenError> {
@@ -323,13 +186,11 @@ fn prepare(
     ownership: &mut Ownership,
 ) -> Result<(Connection, Gate, u64), OpenError> {
     let failed = |error: rusqlite::Error| refusal(path, error);
-    let mut rows = Connection::open(path).map_err(failed)?;
+    let mut rows = connect::to_write(path).map_err(failed)?;
+    use_wal(&rows, path)?;
     // FULL: a commit that was answered is on the disk (NORMAL lost 290 of them in a measured power cut).
-    rows.execute_batch(
-        "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 5000;",
-    )
-    .map_err(failed)?;
-    rows.set_prepared_statement_cache_capacity(64);
+    rows.execute_batch("pragma synchronous = full; pragma foreign_keys = on;")
+        .map_err(failed)?;
     install(&mut rows, options, ownership.knows_any()).map_err(failed)?;
     migrate(&mut rows, options).map_err(|error| unusable(path, error))?;
     check_keys(&rows, path, options)?;
@@ -337,6 +198,20 @@ fn prepare(
     let gate = identity::gate(&rows).map_err(failed)?;
     let head = crate::outbox::head_seq(&rows).map_err(failed)?;
     Ok((rows, gate, head))
+}
+
+/// SQLite answers how it will write, which is not always what was asked for, and no error.
+fn use_wal(rows: &Connection, path: &Path) -> Result<(), OpenError> {
+    let mode: String = rows
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(|error| refusal(path, error))?;
+    match mode.as_str() {
+        "wal" => Ok(()),
+        _ => Err(OpenError::NoWal {
+            path: path.to_owned(),
+            mode,
+        }),
+    }
 }
 
 /// The service's own tables. A service may have none: then it only tells events.
@@ -383,11 +258,12 @@ pub(super) fn install(
 
 /// The key of the last sealed part in a database, if there is any: without it, no new key file should be made.
 pub fn key_in_use(path: &Path, options: &Options) -> Result<Option<String>, OpenError> {
+    let path = &*RealPath::of(path)?;
     if find(path)? == Found::Nothing {
         return Ok(None);
     }
     inspect(path, options)?;
-    let rows = open_to_look(path).map_err(|error| refusal(path, error))?;
+    let rows = connect::to_look(path).map_err(|error| refusal(path, error))?;
     sealed_with(&rows, "desc").map_err(|error| refusal(path, error))
 }
 
@@ -397,14 +273,24 @@ fn check_keys(rows: &Connection, path: &Path, options: &Options) -> Result<(), O
     let Some(keys) = &options.keys else {
         return Ok(());
     };
-    for order in ["asc", "desc"] {
-        let key = sealed_with(rows, order).map_err(|error| refusal(path, error))?;
-        if let Some(key) = key.filter(|key| keys.ids().all(|id| id != key)) {
+    let found = outer_keys(|order| sealed_with(rows, order));
+    for key in found.map_err(|error| refusal(path, error))? {
+        if keys.ids().all(|id| id != key) {
             let path = path.to_owned();
             return Err(OpenError::KeyLost { path, key });
         }
     }
     Ok(())
+}
+
+/// The keys of the first and the last sealed part. Where nothing is sealed, one look at the whole outbox says so.
+fn outer_keys(
+    mut look: impl FnMut(&'static str) -> rusqlite::Result<Option<String>>,
+) -> rusqlite::Result<Vec<String>> {
+    let Some(first) = look("asc")? else {
+        return Ok(Vec::new());
+    };
+    Ok([Some(first), look("desc")?].into_iter().flatten().collect())
 }
 
 fn sealed_with(rows: &Connection, order: &str) -> rusqlite::Result<Option<String>> {
@@ -415,13 +301,6 @@ fn sealed_with(rows: &Connection, order: &str) -> rusqlite::Result<Option<String
     let key =
         envelope.and_then(|bytes| Some(Envelope::parse(&bytes).ok()?.sealedkey?.into_owned()));
     Ok(key)
-}
-
-pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let rows = Connection::open(path)?;
-    rows.execute_batch("pragma query_only = on; pragma busy_timeout = 5000;")?;
-    rows.set_prepared_statement_cache_capacity(64);
-    Ok(rows)
 }
 
 /// 0 where the library's tables do not exist.
@@ -452,16 +331,36 @@ fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
     }
 }
 
-fn unusable(path: &Path, cause: impl Into<crate::error::Cause>) -> OpenError {
+pub(super) fn unusable(path: &Path, cause: impl Into<crate::error::Cause>) -> OpenError {
     OpenError::Unusable {
         path: path.to_owned(),
         cause: cause.into(),
     }
 }
 
-/// `users.db` and `-wal` make `users.db-wal`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_have_a_wal_is_refused() {
+        let in_memory = Connection::open_in_memory().unwrap();
+        let refused = use_wal(&in_memory, Path::new("parcels.db"));
+        let Err(OpenError::NoWal { mode, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(mode, "memory");
+    }
+
+    #[test]
+    fn where_nothing_is_sealed_the_outbox_is_read_once() {
+        let mut looks = 0;
+        let none = outer_keys(|_| {
+            looks += 1;
+            Ok(None)
+        });
+        assert_eq!((none.unwrap().len(), looks), (0, 1));
+        let both = outer_keys(|order| Ok(Some(order.to_owned())));
+        assert_eq!(both.unwrap(), ["asc", "desc"]);
+    }
 }

@@ -1,15 +1,126 @@
-//! A small pool of connections that cannot write.
+//! The connections that cannot write: a small pool for the application, and one each for what must not wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connect;
 use crate::error::ReadError;
 use crate::panics::message;
 
+/// Every reader of one database.
 pub(super) struct Readers {
+    path: PathBuf,
+    shared: Pool,
+    /// `None` once they are closed.
+    own: Mutex<Option<Own>>,
+}
+
+/// Connections of which each has one owner.
+#[derive(Default)]
+struct Own {
+    all: Vec<Arc<Pool>>,
+    /// Those whose owner has gone: the next one takes one of them.
+    free: Vec<Arc<Pool>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, shared: Vec<tokio_rusqlite::Connection>) -> Self {
+        Self {
+            path,
+            shared: Pool::new(shared),
+            own: Mutex::new(Some(Own::default())),
+        }
+    }
+
+    pub(super) async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ReadError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.shared.read(work).await
+    }
+
+    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
+    pub(super) async fn close(&self) {
+        let own = lock(&self.own).take();
+        for reader in own.into_iter().flat_map(|own| own.all) {
+            reader.close().await;
+        }
+        self.shared.close().await;
+    }
+
+    fn lend(&self) -> Option<Arc<Pool>> {
+        let mut own = lock(&self.own);
+        let own = own.as_mut()?;
+        if let Some(free) = own.free.pop() {
+            return Some(free);
+        }
+        match connect::to_read(&self.path) {
+            Ok(connection) => {
+                let reader = Arc::new(Pool::new(vec![connection.into()]));
+                own.all.push(reader.clone());
+                Some(reader)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection to read with could be opened: using the shared ones");
+                None
+            }
+        }
+    }
+}
+
+/// One connection for one owner, opened at the first read.
+pub(super) struct OwnReader {
+    readers: Arc<Readers>,
+    own: Mutex<Option<Arc<Pool>>>,
+}
+
+impl OwnReader {
+    pub(super) fn new(readers: Arc<Readers>) -> Self {
+        let own = Mutex::default();
+        Self { readers, own }
+    }
+
+    pub(super) async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ReadError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match self.pool() {
+            Some(own) => own.read(work).await,
+            None => self.readers.read(work).await,
+        }
+    }
+
+    fn pool(&self) -> Option<Arc<Pool>> {
+        let mut own = lock(&self.own);
+        if own.is_none() {
+            *own = self.readers.lend();
+        }
+        own.clone()
+    }
+}
+
+impl Drop for OwnReader {
+    fn drop(&mut self) {
+        if let Some(readers) = &mut *lock(&self.readers.own) {
+            readers.free.extend(lock(&self.own).take());
+        }
+    }
+}
+
+/// Connections that any caller may use, one at a time.
+struct Pool {
     idle: Arc<Idle>,
     /// One permit per idle connection.
     permits: Arc<Semaphore>,
@@ -18,8 +129,8 @@ pub(super) struct Readers {
 
 type Idle = Mutex<Vec<tokio_rusqlite::Connection>>;
 
-impl Readers {
-    pub(super) fn new(connections: Vec<tokio_rusqlite::Connection>) -> Self {
+impl Pool {
+    fn new(connections: Vec<tokio_rusqlite::Connection>) -> Self {
         Self {
             count: u32::try_from(connections.len()).expect("a pool is small"),
             permits: Arc::new(Semaphore::new(connections.len())),
@@ -27,7 +138,7 @@ impl Readers {
         }
     }
 
-    pub(super) async fn read<T, E>(
+    async fn read<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, ReadError<E>>
@@ -52,8 +163,7 @@ impl Readers {
         }
     }
 
-    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
-    pub(super) async fn close(&self) {
+    async fn close(&self) {
         let every = self.permits.acquire_many(self.count).await;
         if every.is_err() {
             return; // closed before
@@ -112,6 +222,6 @@ impl Drop for Lent {
     }
 }
 
-fn lock(idle: &Idle) -> MutexGuard<'_, Vec<tokio_rusqlite::Connection>> {
-    idle.lock().expect("nothing panics while it holds the list")
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().expect("no code panics while it holds the lock")
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rusqlite::Connection;
 
@@ -109,20 +110,37 @@ impl<'a> Tx<'a> {
             .map_err(|error| ApplyError::Fatal(error.to_string()))
     }
 
-    /// Runs `work` in a savepoint: what it did, emitted events included, is kept together or not at all.
+    /// Runs `work` in a savepoint: what it did, emitted events included, is kept together or not at all. After a panic it is
+    /// undone, and the panic goes on.
     pub fn savepoint<T, E: From<rusqlite::Error>>(
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         self.still_open()?; // or the savepoint would be a transaction of its own, and its release a commit
-        self.command("savepoint inner")?;
-        let result = work();
-        self.still_open()?;
-        if result.is_err() {
-            self.command("rollback to inner")?;
+        self.command("savepoint relay_inner")?;
+        let done = catch_unwind(AssertUnwindSafe(work));
+        let kept = matches!(done, Ok(Ok(_)));
+        match (self.end_savepoint(kept), done) {
+            (_, Err(panic)) => resume_unwind(panic),
+            (ended, Ok(result)) => {
+                ended?;
+                result
+            }
         }
-        self.command("release inner")?;
-        result
+    }
+
+    /// Savepoints share one name, and so each must end before the one around it: one that cannot takes the transaction along.
+    fn end_savepoint(&self, kept: bool) -> rusqlite::Result<()> {
+        self.still_open()?;
+        let undone = match kept {
+            true => Ok(()),
+            false => self.command("rollback to relay_inner"),
+        };
+        let ended = undone.and_then(|()| self.command("release relay_inner"));
+        if ended.is_err() && !self.is_autocommit() {
+            self.command("rollback")?;
+        }
+        ended
     }
 
     /// On a full disk or a failed read SQLite rolls the whole transaction back by itself. What is executed after that

@@ -1,22 +1,28 @@
 //! The writer: takes all the work that waits, runs each piece in a savepoint of one transaction, commits once,
 //! then answers everybody. One disk flush pays for many writes.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::open::Ownership;
-use super::{Context, Options, Tx};
+use super::disk::Disk;
+use super::lock::Ownership;
+use super::readers::Readers;
+use super::{Context, Gate, OnDiskFailure, Options, Tx};
 use crate::error::WriteError;
 use crate::panics::message;
 
-/// The exit code of a process that no longer knows what is on its disk (EX_IOERR of sysexits.h).
-const EXIT_STORAGE: i32 = 74;
+/// How often the writer looks at the file and its WAL, also when nothing is written.
+const TEND_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
@@ -26,22 +32,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(
-        connection: tokio_rusqlite::Connection,
-        ownership: Ownership,
-        context: Arc<Context>,
-        announce: watch::Sender<u64>,
-        options: &Options,
-    ) -> Self {
+    pub(super) fn start(of: Opened, options: &Options) -> Self {
         let (queue, waiting) = mpsc::channel(options.max_queue.max(1));
         let closing = CancellationToken::new();
         let task = TaskTracker::new();
         task.spawn(
             Loop {
-                connection,
-                ownership,
-                context,
-                announce,
+                connection: of.connection,
+                readers: of.readers,
+                ownership: of.ownership,
+                thread: Arc::new(of.thread),
                 waiting,
                 max_group: options.max_group.max(1),
             }
@@ -73,25 +73,36 @@ impl Writer {
         }
     }
 
+    /// Finishes what waits in the queue and closes every connection.
     pub(super) async fn close(&self) {
         self.closing.cancel();
         self.task.wait().await;
     }
 }
 
+/// What the writer is started with.
+pub(super) struct Opened {
+    pub(super) connection: tokio_rusqlite::Connection,
+    pub(super) readers: Arc<Readers>,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) thread: Thread,
+}
+
 /// The loop that owns the connection.
 struct Loop {
     connection: tokio_rusqlite::Connection,
-    /// Given back only when nothing can be written any more.
-    ownership: Ownership,
-    context: Arc<Context>,
-    announce: watch::Sender<u64>,
+    /// Closed before the connection: the last one to close takes the WAL in and deletes it.
+    readers: Arc<Readers>,
+    /// Given back only when nothing can be read or written any more.
+    ownership: Arc<Ownership>,
+    thread: Arc<Thread>,
     waiting: mpsc::Receiver<Box<dyn Job>>,
     max_group: usize,
 }
 
 impl Loop {
     async fn run(mut self, closing: CancellationToken) {
+        let (tend, _until_dropped) = now_and_then();
         loop {
             let mut group = Vec::new();
             let taken = tokio::select! {
@@ -99,47 +110,114 @@ impl Loop {
                     self.waiting.close(); // what is in the queue is still done
                     continue;
                 }
-                taken = self.waiting.recv_many(&mut group, self.max_group) => taken,
+                taken = self.waiting.recv_many(&mut group, self.max_group) => Some(taken),
+                () = tend.notified() => None,
             };
-            if taken == 0 {
+            let went = match taken {
+                Some(0) => break,
+                Some(_) => {
+                    self.on_thread(|thread, rows| thread.commit(rows, group))
+                        .await
+                }
+                None => self.on_thread(|thread, rows| thread.tend(rows)).await,
+            };
+            if went.is_break() {
                 break;
             }
-            self.commit(group).await;
         }
+        self.waiting.close();
+        self.readers.close().await;
         if let Err(error) = self.connection.close().await {
             tracing::error!(%error, "the database did not close cleanly");
         }
         self.ownership.release();
     }
 
-    /// Runs one group on the writer's thread. Every job's panics are caught there, so the thread is gone only after a
-    /// fault of ours; without it the service would refuse every write for ever, so the process ends instead.
-    async fn commit(&self, group: Vec<Box<dyn Job>>) {
-        let context = self.context.clone();
-        let announce = self.announce.clone();
-        let work = move |rows: &mut Connection| commit_group(rows, &context, group, &announce);
-        if let Err(error) = self.connection.call_raw(work).await {
-            tracing::error!(%error, "the writer's thread is gone, stopping");
-            std::process::exit(EXIT_STORAGE);
+    /// Every job's panics are caught on the writer's thread, so the thread is gone only after a fault of ours; without it the
+    /// service would refuse every write for ever.
+    async fn on_thread(
+        &self,
+        work: impl FnOnce(&Thread, &Connection) -> ControlFlow<()> + Send + 'static,
+    ) -> ControlFlow<()> {
+        let thread = self.thread.clone();
+        let work = move |rows: &mut Connection| work(&thread, rows);
+        match self.connection.call_raw(work).await {
+            Ok(went) => went,
+            Err(error) => {
+                tracing::error!(%error, "the writer's thread is gone");
+                self.thread
+                    .on_disk_failure
+                    .call("the writer's thread is gone");
+                ControlFlow::Break(())
+            }
         }
     }
 }
 
-/// One transaction for the whole group; afterwards everybody has an answer.
-fn commit_group(
-    rows: &Connection,
-    context: &Context,
-    mut group: Vec<Box<dyn Job>>,
-    announce: &watch::Sender<u64>,
-) {
-    let ended = transact(rows, context, &mut group);
-    if let Ok(head) = ended {
-        // Before the answers, so that the relay is already under way when the callers go on.
-        announce.send_if_modified(|known| std::mem::replace(known, head) != head);
+/// Notifies by the machine's own clock, whatever the runtime's says, until the sender is dropped.
+fn now_and_then() -> (Arc<Notify>, std::sync::mpsc::Sender<Infallible>) {
+    let (alive, until) = std::sync::mpsc::channel();
+    let tend = Arc::new(Notify::new());
+    let wake = tend.clone();
+    std::thread::spawn(move || {
+        while until.recv_timeout(TEND_EVERY) == Err(RecvTimeoutError::Timeout) {
+            wake.notify_one();
+        }
+    });
+    (tend, alive)
+}
+
+/// What the writer's thread works with.
+pub(super) struct Thread {
+    pub(super) context: Arc<Context>,
+    pub(super) announce: watch::Sender<u64>,
+    pub(super) gate: watch::Sender<Gate>,
+    pub(super) disk: Disk,
+    pub(super) on_disk_failure: OnDiskFailure,
+}
+
+impl Thread {
+    /// One transaction for the whole group; afterwards everybody has an answer.
+    fn commit(&self, rows: &Connection, mut group: Vec<Box<dyn Job>>) -> ControlFlow<()> {
+        let ended = match self.disk.displaced() {
+            Some(why) => Err(CommitError::Displaced(why)),
+            None => transact(rows, &self.context, &mut group).map_err(|error| {
+                self.disk.failed(&error);
+                CommitError::from(error)
+            }),
+        };
+        let went = match &ended {
+            Ok(head) => {
+                // Before the answers, so that the relay is already under way when the callers go on.
+                self.announce
+                    .send_if_modified(|known| std::mem::replace(known, *head) != *head);
+                ControlFlow::Continue(())
+            }
+            Err(CommitError::Unknown(why)) => self.fail(rows, why),
+            Err(_) => ControlFlow::Continue(()),
+        };
+        let ended = ended.map(drop);
+        for job in group {
+            job.answer(&ended);
+        }
+        went
     }
-    let ended = ended.map(drop);
-    for job in group {
-        job.answer(&ended);
+
+    fn tend(&self, rows: &Connection) -> ControlFlow<()> {
+        self.disk.tend(rows);
+        ControlFlow::Continue(())
+    }
+
+    /// After a failed flush or write it is unknown what is on the disk: the commit may be there or not, and a second flush on
+    /// the same handle would lie (it succeeds without writing). So nothing more is written before the file is read again.
+    fn fail(&self, rows: &Connection, why: &str) -> ControlFlow<()> {
+        tracing::error!(error = %why, "the disk failed under a commit; its outcome is unknown until the file is opened again");
+        let halted = format!("the disk failed under a commit: {why}");
+        self.gate.send_replace(Gate::Halted(halted));
+        // Best effort: closing, too, should write nothing.
+        let _ = rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        self.on_disk_failure.call(why);
+        ControlFlow::Break(())
     }
 }
 
@@ -148,7 +226,7 @@ fn transact(
     rows: &Connection,
     context: &Context,
     group: &mut [Box<dyn Job>],
-) -> Result<u64, CommitError> {
+) -> rusqlite::Result<u64> {
     let tx = Tx::new(rows, context);
     let began = tx.command("begin immediate");
     let end = began.and_then(|()| {
@@ -159,14 +237,11 @@ fn transact(
         tx.command("commit")?;
         Ok(head)
     });
-    end.map_err(|error| {
-        stop_if_unknown(&error);
-        if !rows.is_autocommit() {
-            // After a rollback nothing of the group is stored; should it fail, the next `begin` says so.
-            let _ = tx.command("rollback");
-        }
-        CommitError::from(error)
-    })
+    if end.is_err() && !rows.is_autocommit() {
+        // After a rollback nothing of the group is stored; should it fail, the next `begin` says so.
+        let _ = tx.command("rollback");
+    }
+    end
 }
 
 /// A job that fails or panics is rolled back alone. An error here ends the whole group.
@@ -180,24 +255,15 @@ fn run_in_savepoint(tx: &Tx<'_>, job: &mut dyn Job) -> Result<(), rusqlite::Erro
     tx.command("release job")
 }
 
-/// After a failed flush or write nobody knows what is on the disk: the commit may be there or not, and a second
-/// flush on the same handle would lie (it succeeds without writing). So the process ends and reads the file again.
-fn stop_if_unknown(error: &rusqlite::Error) {
-    if is_unknown(error) {
-        tracing::error!(%error, "the disk failed under a commit; its outcome is unknown, stopping so that a restart reads what is there");
-        std::process::exit(EXIT_STORAGE);
-    }
-}
-
-fn is_unknown(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
-}
-
 /// Why a group was not committed.
 enum CommitError {
     /// Another program holds the file's write lock, longer than SQLite was told to wait.
     Busy,
     Full,
+    /// The file at the path is another one.
+    Displaced(String),
+    /// The disk failed: it may be stored or not.
+    Unknown(String),
     Failed(String),
 }
 
@@ -206,6 +272,7 @@ impl From<rusqlite::Error> for CommitError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::SystemIoFailure) => Self::Unknown(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -275,6 +342,8 @@ impl<E> From<&CommitError> for WriteError<E> {
         match why {
             CommitError::Busy => Self::Busy,
             CommitError::Full => Self::Full,
+            CommitError::Displaced(why) => Self::Halted(why.clone()),
+            CommitError::Unknown(_) => Self::Unknown,
             CommitError::Failed(detail) => Self::Failed(detail.clone()),
         }
     }
@@ -286,10 +355,13 @@ mod tests {
 
     #[test]
     fn a_failed_flush_is_unknown_and_a_full_disk_is_not() {
-        let of = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        assert!(is_unknown(&of(rusqlite::ffi::SQLITE_IOERR_FSYNC)));
-        assert!(is_unknown(&of(rusqlite::ffi::SQLITE_IOERR_WRITE)));
-        assert!(!is_unknown(&of(rusqlite::ffi::SQLITE_FULL)));
-        assert!(!is_unknown(&of(rusqlite::ffi::SQLITE_BUSY)));
+        let of = |code| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            matches!(CommitError::from(error), CommitError::Unknown(_))
+        };
+        assert!(of(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+        assert!(of(rusqlite::ffi::SQLITE_IOERR_WRITE));
+        assert!(!of(rusqlite::ffi::SQLITE_FULL));
+        assert!(!of(rusqlite::ffi::SQLITE_BUSY));
     }
 }

@@ -200,6 +200,42 @@ async fn a_live_file_is_not_replaced() {
     assert_eq!(weigh_again(&db, "a", 1).await.unwrap().seq, 5, "it goes on");
 }
 
+#[tokio::test]
+async fn a_restore_through_a_link_replaces_the_file_behind_it_and_never_a_live_one() {
+    let (scratch, db, to, _) = with_backup().await;
+    weigh_many(&db, 1).await;
+    let (link, backup_link) = (scratch.path("link.db"), scratch.path("backup-link.db"));
+    std::os::unix::fs::symlink(db.path(), &link).unwrap();
+    std::os::unix::fs::symlink(&to, &backup_link).unwrap();
+    let refused = restore(&to, &options(), &link);
+    assert!(
+        matches!(refused, Err(BackupError::Refused(OpenError::InUse { .. }))),
+        "{refused:?}"
+    );
+    let target = db.path().to_owned();
+    db.close().await;
+    let manifest = check_backup(&backup_link, &options()).unwrap();
+    assert!(!manifest.taken_at.is_empty(), "its manifest was found");
+    let restored = restore(&backup_link, &options(), &link).unwrap();
+    assert_eq!(restored.previous_seq, Some(4));
+    assert!(link.is_symlink());
+    assert_eq!(last_event(&target), 3);
+    for stray in ["link.db.lock", "link.db.incoming"] {
+        assert!(!scratch.path(stray).exists(), "{stray}");
+    }
+
+    // A link that leads nowhere yet is a name for what will be there.
+    std::fs::remove_file(&target).unwrap();
+    restore(&to, &options(), &link).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(last_event(&target), 3);
+    let copy_link = scratch.path("copy-link.db");
+    std::os::unix::fs::symlink("copy.db", &copy_link).unwrap();
+    backup(&link, &options(), &copy_link).unwrap();
+    assert!(copy_link.is_symlink());
+    check_backup(&scratch.path("copy.db"), &options()).unwrap();
+}
+
 /// The process was killed: its last events lie in the WAL and nowhere else.
 #[tokio::test(start_paused = true)]
 async fn what_was_there_is_kept_whole_with_what_lay_in_its_wal() {

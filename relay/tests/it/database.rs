@@ -1,10 +1,17 @@
 //! The database: who may open it, and what a write that fails does to its neighbours.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use relay::{Database, OpenError, Options, WriteError};
+use relay::memory::MemoryBroker;
+use relay::{Database, EmitError, Gate, OpenError, Options, Relay, WriteError};
 
-use crate::support::{MIGRATIONS, Scratch, count, options, origin, weigh};
+use crate::support::{
+    MIGRATIONS, Scratch, applied, beside, catch_up, count, history, kill, options, origin,
+    outbox_rows, owned, publish, settle, store_and_emit, tables, unmarked, weigh, weigh_many,
+    weighed,
+};
 
 #[tokio::test]
 async fn a_file_opens_again_after_close_with_what_was_written() {
@@ -165,6 +172,54 @@ async fn a_write_that_fails_or_panics_is_undone_alone() {
 }
 
 #[tokio::test]
+async fn a_panic_inside_a_savepoint_undoes_that_savepoint_and_nothing_else() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    db.write(|tx| {
+        let weigh = |parcel: &str| store_and_emit(tx, &weighed(parcel, 1, 1));
+        let panics = |parcel: &'static str| {
+            let inner = || {
+                tx.savepoint(|| -> Result<(), EmitError> {
+                    weigh(parcel)?;
+                    panic!("on purpose")
+                })
+            };
+            catch_unwind(AssertUnwindSafe(inner)).expect_err("it panics");
+        };
+        weigh("first")?;
+        panics("a");
+        // Undone after a panic inside it: with what came before the panic, too.
+        let undone = tx.savepoint(|| -> Result<(), EmitError> {
+            weigh("b")?;
+            panics("c");
+            weigh("d")?;
+            Err(EmitError::Outbox(relay::rusqlite::Error::InvalidQuery))
+        });
+        undone.expect_err("it was refused");
+        // Kept, with a panic inside it.
+        tx.savepoint(|| {
+            panics("e");
+            weigh("second")
+        })
+    })
+    .await
+    .unwrap();
+    assert_eq!(tables(&db).await[..2], ["first 1", "second 1"]);
+    assert_eq!(outbox_rows(&db).await.len(), 2);
+
+    // A write that lets the panic through is undone, and its neighbours are not.
+    let worse = db.write(|tx| {
+        tx.savepoint(|| -> Result<(), EmitError> {
+            store_and_emit(tx, &weighed("worse", 1, 1))?;
+            panic!("on purpose")
+        })
+    });
+    let (worse, _) = tokio::join!(worse, weigh(&db, "third", 1, 1));
+    assert!(matches!(worse, Err(WriteError::Panicked(_))), "{worse:?}");
+    assert_eq!(outbox_rows(&db).await.len(), 3);
+}
+
+#[tokio::test]
 async fn work_that_ends_the_transaction_itself_fails_and_harms_only_its_group() {
     let scratch = Scratch::new();
     let db = scratch.producer().await;
@@ -303,6 +358,188 @@ async fn a_link_does_not_lead_around_the_lock() {
     );
     assert!(!scratch.path("link.db.lock").exists());
     owner.close().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_a_file_that_does_not_exist_yet_does_not_lead_around_the_lock() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("volume")).unwrap();
+    let link = scratch.path("link.db");
+    std::os::unix::fs::symlink("middle.db", &link).unwrap();
+    std::os::unix::fs::symlink("volume/parcels.db", scratch.path("middle.db")).unwrap();
+    let owner = Database::open(&link, options()).await.unwrap();
+    assert_eq!(
+        owner.path(),
+        scratch.path("volume/parcels.db").canonicalize().unwrap()
+    );
+    for path in [link, scratch.path("volume/parcels.db")] {
+        let refused = Database::open(path, options()).await;
+        assert!(matches!(refused, Err(OpenError::InUse { .. })));
+    }
+    owner.close().await;
+}
+
+#[cfg(target_os = "linux")] // elsewhere this lock and SQLite's own would be one
+#[tokio::test]
+async fn a_file_keeps_its_lock_when_its_lock_file_is_deleted_or_its_name_changes() {
+    let scratch = Scratch::new();
+    let owner = scratch.producer().await;
+    let path = owner.path().to_owned();
+    std::fs::remove_file(beside(&path, ".lock")).unwrap();
+    let refused = Database::open(&path, options()).await;
+    assert!(matches!(refused, Err(OpenError::InUse { .. })));
+    let moved = scratch.path("moved.db");
+    std::fs::rename(&path, &moved).unwrap();
+    let refused = Database::open(&moved, options()).await;
+    assert!(matches!(refused, Err(OpenError::InUse { .. })));
+    std::fs::rename(&moved, &path).unwrap();
+    owner.close().await;
+}
+
+#[tokio::test]
+async fn a_file_with_a_second_name_is_refused_and_left_alone() {
+    let scratch = Scratch::new();
+    let owner = scratch.producer().await;
+    weigh(&owner, "a", 1, 1).await;
+    let second = scratch.path("second.db");
+    std::fs::hard_link(owner.path(), &second).unwrap();
+    let refused = Database::open(&second, options()).await;
+    let message = refused.err().expect("it has two names").to_string();
+    assert!(message.contains("2 names"), "{message}");
+    for stray in [".lock", "-wal", "-shm"] {
+        assert!(!beside(&second, stray).exists(), "{stray}");
+    }
+    weigh(&owner, "b", 1, 1).await;
+    owner.close().await;
+    std::fs::remove_file(second).unwrap();
+    assert_eq!(count(&scratch.producer().await, "parcels").await, 2);
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_or_deleted_while_it_is_open_takes_no_more_writes() {
+    let scratch = Scratch::new();
+    for replace in [true, false] {
+        let db = scratch.producer().await;
+        weigh_many(&db, 1).await;
+        let (path, other) = (db.path().to_owned(), scratch.path("other.db"));
+        match replace {
+            true => {
+                std::fs::write(&other, "another file").unwrap();
+                std::fs::rename(&other, &path).unwrap();
+            }
+            false => std::fs::remove_file(&path).unwrap(),
+        }
+        // A consumer's writes would be lost with the file, too.
+        let refused = db.write(|_| Ok::<_, ()>(())).await;
+        let Err(WriteError::Halted(why)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(
+            why.contains(if replace { "replaced" } else { "gone" }),
+            "{why}"
+        );
+        assert!(matches!(db.gate(), Gate::Halted(_)));
+        db.close().await;
+        for stray in ["", "-wal", "-shm", ".lock"] {
+            let _none = std::fs::remove_file(beside(&path, stray));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_file_is_noticed_although_nothing_is_written() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    std::fs::write(scratch.path("other.db"), "another file").unwrap();
+    std::fs::rename(scratch.path("other.db"), db.path()).unwrap();
+    let halted = async {
+        while db.gate() == Gate::Open {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let noticed = tokio::time::timeout(Duration::from_secs(30), halted).await;
+    noticed.expect("it is noticed");
+}
+
+/// As an operator does who has forgotten what SQLite keeps beside a file.
+#[tokio::test]
+async fn a_backup_copied_over_a_killed_file_does_not_take_in_the_wal_that_lies_there() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let path = db.path().to_owned();
+    weigh_many(&db, 3).await;
+    let backup = scratch.path("backup.db");
+    relay::backup(&path, &options(), &backup).unwrap();
+    let expected = tables(&db).await;
+    // The WAL is of the same file and of the same salts, so that SQLite would take it in.
+    weigh_many(&db, 40).await;
+    kill(db).await;
+    let wal = std::fs::read(beside(&path, "-wal")).unwrap();
+    assert!(!wal.is_empty());
+    std::fs::copy(&backup, &path).unwrap();
+
+    let db = Database::open(&path, unmarked()).await.unwrap();
+    assert_eq!(tables(&db).await, expected);
+    assert_eq!(outbox_rows(&db).await.len(), 3);
+    let kept = scratch.dir.path().read_dir().unwrap().find_map(|file| {
+        let path = file.unwrap().path();
+        let name = path.file_name()?.to_str()?;
+        name.starts_with("parcels.db-wal.stale-").then_some(path)
+    });
+    assert_eq!(std::fs::read(kept.expect("it is kept")).unwrap(), wal);
+    weigh_many(&db, 1).await;
+    db.close().await;
+    assert_eq!(outbox_rows(&scratch.producer().await).await.len(), 4);
+}
+
+/// Every reader of the application is busy, for as long as the sender lives.
+async fn hold_all_readers(db: &Database) -> Vec<mpsc::Sender<()>> {
+    let mut held = Vec::new();
+    for _ in 0..options().readers {
+        let (release, wait) = mpsc::channel::<()>();
+        let (begun, started) = tokio::sync::oneshot::channel();
+        let db = db.clone();
+        tokio::spawn(async move {
+            let slow = db.read(move |_| {
+                begun.send(()).unwrap();
+                wait.recv().map_err(|_| ())
+            });
+            slow.await
+        });
+        started.await.unwrap();
+        held.push(release);
+    }
+    held
+}
+
+#[tokio::test]
+async fn slow_reads_of_the_application_stop_neither_publishing_nor_applying() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    let held = (
+        hold_all_readers(&producer).await,
+        hold_all_readers(&reader).await,
+    );
+    weigh(&producer, "a", 1, 1).await;
+    let flows = async {
+        settle(&mut Relay::new(&producer, broker.clone())).await;
+        assert_eq!(broker.records().len(), 1);
+        weigh(&producer, "b", 1, 1).await;
+        publish(&producer, &broker).await;
+        catch_up(&history(), &reader, &broker).await;
+    };
+    let flowed = tokio::time::timeout(Duration::from_secs(20), flows).await;
+    flowed.expect("nothing waits for the application's reads");
+    drop(held);
+    assert_eq!(applied(&reader).await, [(1, "a"), (2, "b")].map(owned));
+    producer.close().await;
+    reader.close().await;
+    for file in ["parcels.db", "scales.db"] {
+        let wal = beside(&scratch.path(file), "-wal");
+        assert!(!wal.exists(), "a reader outlived the database");
+    }
 }
 
 #[tokio::test]

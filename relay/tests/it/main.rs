@@ -12,6 +12,7 @@ mod consumer;
 mod database;
 mod dead_letters;
 mod decisions;
+mod disk;
 mod marks;
 mod outbox;
 mod publishing;

@@ -176,7 +176,7 @@ pub(crate) fn change<T>(
     path: &Path,
     change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = relay::real_path(path).unwrap_or_else(|_| path.to_owned());
     let failed = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,

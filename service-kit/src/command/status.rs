@@ -58,7 +58,8 @@ impl Service {
             Self::Runs(state) => {
                 let fares = |consumer: &ConsumerState| consumer.trouble.is_none();
                 let publishes = state.relay.as_deref() == Some("publishing");
-                publishes && state.refuses_writes.is_none() && state.consumers.iter().all(fares)
+                let writes = state.refuses_writes.as_ref().or(state.disk.as_ref());
+                publishes && writes.is_none() && state.consumers.iter().all(fares)
             }
             Self::Silent(_) => false,
             Self::Stopped => true,
@@ -135,6 +136,11 @@ impl Seen {
 
     fn writes_line(&self) -> String {
         let refusal = match &self.service {
+            Service::Runs(State {
+                refuses_writes: None,
+                disk: Some(trouble),
+                ..
+            }) => return format!("taken as far as the disk allows: {trouble}"),
             Service::Runs(state) => state.refuses_writes.as_ref(),
             Service::Silent(_) | Service::Stopped => self.report.must_import.as_ref(),
         };

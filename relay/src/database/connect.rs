@@ -1,0 +1,56 @@
+//! Connections to a database file. Each one is set up here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Result};
+
+use super::path::beside;
+
+/// How long a statement waits for another program's lock.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The one that writes, in a group or a command. It creates the file if it is missing.
+pub(super) fn to_write(path: &Path) -> Result<Connection> {
+    connect(path, OpenFlags::default())
+}
+
+/// One that reads while another one writes.
+pub(super) fn to_read(path: &Path) -> Result<Connection> {
+    let rows = connect(path, OpenFlags::default())?;
+    rows.execute_batch("pragma query_only = on")?;
+    Ok(rows)
+}
+
+/// One that reads a file of another process. The WAL stays as it is: that it is there tells the owner of an unclean end.
+pub(super) fn to_read_as_guest(path: &Path) -> Result<Connection> {
+    let rows = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(rows)
+}
+
+/// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would put files of its own
+/// beside one that turns out to be another program's.
+pub(super) fn to_look(path: &Path) -> Result<Connection> {
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let plain = path.to_str().filter(|_| !beside(path, "-wal").exists());
+    let Some(plain) = plain else {
+        return connect(path, read_only);
+    };
+    let escaped = plain
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let uri = format!("file:{escaped}?immutable=1");
+    connect(Path::new(&uri), read_only | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Nothing temporary is written to a file: a service whose root file system is read-only has no folder for it.
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let rows = Connection::open_with_flags(path, flags)?;
+    rows.execute_batch("pragma temp_store = memory")?;
+    rows.busy_timeout(BUSY_TIMEOUT)?;
+    rows.set_prepared_statement_cache_capacity(64);
+    Ok(rows)
+}

@@ -1,0 +1,208 @@
+//! What the disk does to the open file, as the writer notices it: full, not taking the WAL back, or another file at the path.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, fs};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::watch;
+
+use super::Gate;
+use super::connect::BUSY_TIMEOUT;
+use super::lock::Ownership;
+use super::path::beside;
+
+/// The exit code of a process that no longer knows what is on its disk (EX_IOERR of sysexits.h).
+const EXIT_STORAGE: i32 = 74;
+/// From here on SQLite itself tries a checkpoint at each commit, and says nothing when that fails.
+const CHECKPOINTED_BYTES: u64 = 1000 * 4096;
+/// A WAL that is larger than this is cut to nothing as soon as no read needs it.
+const MAX_WAL_BYTES: u64 = 64 << 20;
+/// A disk that was full has room again when this much can be written.
+const ROOM_BYTES: usize = 1 << 20;
+
+/// How the disk fares; see [`Database::disk`](crate::Database::disk).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskHealth {
+    /// A commit failed because there was no room for it, and there is none yet.
+    pub full: bool,
+    /// The size of the WAL, looked at every two seconds.
+    pub wal_bytes: u64,
+    /// Checkpoints that failed since the start.
+    pub checkpoint_failures: u64,
+    /// Why the last checkpoint failed; `None` when it did not.
+    pub checkpoint_failure: Option<String>,
+}
+
+impl DiskHealth {
+    /// What is wrong, in words.
+    pub fn trouble(&self) -> Option<String> {
+        let wal = self.has_large_wal().then(|| {
+            let mib = self.wal_bytes >> 20;
+            format!("the WAL takes {mib} MiB, because a read is open since long ago")
+        });
+        let checkpoint = self.checkpoint_failure.as_ref();
+        let checkpoint = checkpoint.map(|why| format!("the WAL cannot be checkpointed: {why}"));
+        let full = self.full.then(|| "the disk is full".to_owned());
+        let all: Vec<_> = [full, checkpoint, wal].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    fn has_large_wal(&self) -> bool {
+        self.wal_bytes > MAX_WAL_BYTES
+    }
+}
+
+/// What happens when the disk fails under a commit: from then on nothing more can be known of the file until it is opened
+/// again. It is told why. By default the process ends with exit code 74.
+#[derive(Clone)]
+pub struct OnDiskFailure(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl OnDiskFailure {
+    /// Called once, on the writer's thread, before any of the writes in question is answered. When it returns, they are
+    /// answered [`WriteError::Unknown`](crate::WriteError::Unknown), and the database is closed.
+    pub fn new(hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hook))
+    }
+
+    pub(super) fn call(&self, why: &str) {
+        (self.0)(why);
+    }
+}
+
+impl Default for OnDiskFailure {
+    fn default() -> Self {
+        Self::new(|_| std::process::exit(EXIT_STORAGE))
+    }
+}
+
+impl fmt::Debug for OnDiskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnDiskFailure")
+    }
+}
+
+/// The writer's view of the disk.
+pub(super) struct Disk {
+    ownership: Arc<Ownership>,
+    wal: PathBuf,
+    /// Written and removed, to find out whether there is room.
+    trial: PathBuf,
+    gate: watch::Sender<Gate>,
+    health: watch::Sender<DiskHealth>,
+}
+
+impl Disk {
+    pub(super) fn new(ownership: Arc<Ownership>, gate: watch::Sender<Gate>) -> Self {
+        Self {
+            wal: beside(ownership.path(), "-wal"),
+            trial: beside(ownership.path(), ".room"),
+            ownership,
+            gate,
+            health: watch::Sender::default(),
+        }
+    }
+
+    pub(super) fn health(&self) -> watch::Receiver<DiskHealth> {
+        self.health.subscribe()
+    }
+
+    /// Why the open file is not the one at the path any more. Then no write is taken until a restart.
+    pub(super) fn displaced(&self) -> Option<String> {
+        let why = self.ownership.displaced()?;
+        let halted = Gate::Halted(why.clone());
+        if *self.gate.borrow() != halted {
+            tracing::error!(reason = %why, "writing is halted");
+            self.gate.send_replace(halted);
+        }
+        Some(why)
+    }
+
+    /// To be told of each commit that failed.
+    pub(super) fn failed(&self, error: &rusqlite::Error) {
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        if full && !self.health.borrow().full {
+            tracing::error!("the disk is full: writes fail until there is room again");
+            self.health.send_modify(|health| health.full = true);
+        }
+    }
+
+    /// What is to be looked at now and then, on the connection that writes.
+    pub(super) fn tend(&self, rows: &Connection) {
+        if self.displaced().is_some() {
+            return;
+        }
+        if self.health.borrow().full && self.has_room() {
+            tracing::info!("there is room on the disk again");
+            self.health.send_modify(|health| health.full = false);
+        }
+        self.tend_wal(rows);
+    }
+
+    /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
+    /// little: the next one may be larger.
+    fn has_room(&self) -> bool {
+        let tried = fs::write(&self.trial, vec![0; ROOM_BYTES]);
+        let _none = fs::remove_file(&self.trial);
+        let no_room = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            )
+        };
+        !tried.is_err_and(|error| no_room(&error))
+    }
+
+    fn tend_wal(&self, rows: &Connection) {
+        let before = self.health.borrow().clone();
+        let mut now = DiskHealth {
+            wal_bytes: self.wal_bytes(),
+            ..before.clone()
+        };
+        if now.wal_bytes >= CHECKPOINTED_BYTES || before.checkpoint_failure.is_some() {
+            let failed = checkpoint(rows, now.has_large_wal()).err();
+            now.checkpoint_failures += u64::from(failed.is_some());
+            now.checkpoint_failure = failed.map(|error| error.to_string());
+            now.wal_bytes = self.wal_bytes();
+        }
+        match (&before.checkpoint_failure, &now.checkpoint_failure) {
+            (None, Some(error)) => {
+                tracing::error!(%error, "the WAL cannot be checkpointed, so it grows");
+            }
+            (Some(_), None) => tracing::info!("the WAL is checkpointed again"),
+            _ => {}
+        }
+        match (before.has_large_wal(), now.has_large_wal()) {
+            (false, true) => {
+                tracing::warn!(
+                    bytes = now.wal_bytes,
+                    "the WAL is large and grows: a read is open since long ago"
+                );
+            }
+            (true, false) => tracing::info!(bytes = now.wal_bytes, "the WAL is small again"),
+            _ => {}
+        }
+        if now != before {
+            self.health.send_replace(now);
+        }
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        fs::metadata(&self.wal).map_or(0, |wal| wal.len())
+    }
+}
+
+/// Moves the WAL's pages into the file, as far as no read holds them, without waiting for any. If all could be moved, a large
+/// WAL is cut to nothing.
+fn checkpoint(rows: &Connection, cut: bool) -> rusqlite::Result<()> {
+    let sql = match cut {
+        true => "pragma wal_checkpoint(truncate)",
+        false => "pragma wal_checkpoint(passive)",
+    };
+    rows.busy_timeout(Duration::ZERO)?;
+    let done = rows.query_row(sql, [], |_| Ok(()));
+    rows.busy_timeout(BUSY_TIMEOUT)?;
+    done
+}

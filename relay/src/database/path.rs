@@ -1,0 +1,89 @@
+//! Where a database file is: its one real name, and the names of the files beside it.
+
+use std::io::{Error, ErrorKind, Result};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use super::open::unusable;
+use crate::error::OpenError;
+
+/// The path of a database with every link followed: locks, backups and WALs belong to what it leads to.
+#[derive(Clone, Debug)]
+pub(super) struct RealPath(PathBuf);
+
+impl RealPath {
+    pub(super) fn of(path: &Path) -> std::result::Result<Self, OpenError> {
+        let real = real_path(path);
+        real.map(Self).map_err(|error| unusable(path, error))
+    }
+
+    pub(super) fn into_inner(self) -> PathBuf {
+        self.0
+    }
+}
+
+impl Deref for RealPath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Follows every link of a path, also to a file that does not exist yet. Only its folder must exist.
+pub fn real_path(path: &Path) -> Result<PathBuf> {
+    let missing = match fs::canonicalize(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        found => return found,
+    };
+    let name = path.file_name().ok_or(missing)?;
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let folder = fs::canonicalize(folder)?;
+    match fs::read_link(path) {
+        Ok(target) => real_path(&folder.join(target)), // a circle ends above, as an error
+        Err(_) => Ok(folder.join(name)),
+    }
+}
+
+/// `users.db` and `-wal` make `users.db-wal`.
+pub(super) fn beside(path: &Path, suffix: impl fmt::Display) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix.to_string());
+    name.into()
+}
+
+/// What is at the path.
+#[derive(PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing, or an empty file: a database is created there.
+    Nothing,
+    Content,
+}
+
+pub(super) fn find(path: &Path) -> std::result::Result<Found, OpenError> {
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() => Err(unusable(path, Error::other("it is no file"))),
+        Ok(file) if names(&file) > 1 => Err(OpenError::ManyNames {
+            path: path.to_owned(),
+            names: names(&file),
+        }),
+        Ok(file) if file.len() > 0 => Ok(Found::Content),
+        Ok(_) => Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(unusable(path, error)),
+    }
+}
+
+/// SQLite keeps a WAL for each name, so two names of one file would be two databases in it.
+fn names(file: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(file)
+}
+
+/// A moment as a part of a file's name: `20261129T235235239359699Z`.
+pub(super) fn in_a_name(at: jiff::Timestamp) -> String {
+    at.strftime("%Y%m%dT%H%M%S%fZ").to_string()
+}

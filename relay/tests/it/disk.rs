@@ -1,0 +1,133 @@
+//! What the disk does to an open database: a WAL that a long read holds, a disk that fails under a commit, and no folder for
+//! temporary files.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use relay::{Database, Gate, OnDiskFailure, Options, ReadOnly, WriteError};
+
+use crate::support::{Scratch, beside, count, options};
+
+/// Waits for the fact, in real time.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waited = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let came = tokio::time::timeout(Duration::from_secs(60), waited).await;
+    came.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test]
+async fn a_wal_that_a_long_read_holds_is_told_and_cut_when_the_read_has_gone() {
+    let scratch = Scratch::quick();
+    let db = scratch.producer().await;
+    let (release, held) = mpsc::channel::<()>();
+    let (begun, started) = tokio::sync::oneshot::channel();
+    let long = tokio::spawn({
+        let db = db.clone();
+        async move {
+            let read = db.read(move |rows| {
+                let sql = "select count(*) from parcels";
+                let seen: i64 = rows.query_row(sql, [], |row| row.get(0)).map_err(drop)?;
+                begun.send(()).map_err(drop)?;
+                held.recv().map_err(drop)?;
+                Ok::<_, ()>(seen)
+            });
+            read.await
+        }
+    });
+    started.await.unwrap();
+    for _ in 0..70 {
+        let sql = "insert into parcels (id, weight_g) values (hex(randomblob(512 * 1024)), 1)";
+        let write = db.write(move |tx| tx.execute(sql, []).map(drop));
+        write.await.unwrap();
+    }
+    until("the large WAL is told", || db.disk().trouble().is_some()).await;
+    let disk = db.disk();
+    assert!(disk.wal_bytes > 64 << 20, "{disk:?}");
+    assert!(disk.trouble().unwrap().contains("a read is open"));
+    assert_eq!(disk.checkpoint_failures, 0);
+
+    release.send(()).unwrap();
+    assert_eq!(long.await.unwrap().unwrap(), 0);
+    until("the WAL is small", || db.disk().trouble().is_none()).await;
+    let wal = std::fs::metadata(beside(db.path(), "-wal")).unwrap().len();
+    assert!(wal < 1 << 20, "it takes {wal} bytes");
+    assert_eq!(count(&db, "parcels").await, 70);
+}
+
+#[tokio::test]
+async fn no_connection_writes_temporary_files() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let in_memory = |rows: &relay::rusqlite::Connection| {
+        rows.pragma_query_value(None, "temp_store", |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(db.write(move |tx| in_memory(tx)).await.unwrap(), 2);
+    assert_eq!(db.read(in_memory).await.unwrap(), 2);
+    assert_eq!(db.with_own_reader().read(in_memory).await.unwrap(), 2);
+    let guest = ReadOnly::open(db.path(), &options()).await.unwrap();
+    assert_eq!(guest.read(in_memory).await.unwrap(), 2);
+}
+
+const CHILD: &str = "FREEHOLD_DATABASE_OF_THE_CHILD";
+
+/// In a process of its own, whose files may not grow beyond some 400 kB: past it a write fails with EFBIG, which SQLite
+/// reports as an I/O error under the commit.
+#[tokio::test]
+async fn a_program_of_its_own_is_told_of_a_disk_that_fails_and_may_live_on() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return write_until_the_disk_fails(path.into()).await;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("parcels.db");
+    let child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("disk::a_program_of_its_own_is_told_of_a_disk_that_fails_and_may_live_on")
+        .env(CHILD, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}");
+    let answered = said.lines().find_map(|line| line.strip_prefix("answered "));
+    let answered: i64 = answered.unwrap().parse().unwrap();
+    assert!(answered > 10, "it wrote before the disk failed");
+    let stored = count(&scratch.producer().await, "parcels").await;
+    assert!(
+        stored == answered || stored == answered + 1,
+        "{stored} of {answered}"
+    );
+}
+
+async fn write_until_the_disk_fails(path: PathBuf) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let note = told.clone();
+    let options = Options {
+        on_disk_failure: OnDiskFailure::new(move |why| note.lock().unwrap().push(why.to_owned())),
+        ..options()
+    };
+    let db = Database::open(&path, options).await.unwrap();
+    let mut answered = 0;
+    let failed = loop {
+        let sql = "insert into parcels (id, weight_g) values (hex(randomblob(512)), 1)";
+        match db.write(move |tx| tx.execute(sql, [])).await {
+            Ok(_) => answered += 1,
+            Err(error) => break error,
+        }
+        assert!(answered < 10_000, "the disk never failed");
+    };
+    assert!(matches!(failed, WriteError::Unknown), "{failed:?}");
+    assert_eq!(told.lock().unwrap().len(), 1);
+    assert!(matches!(db.gate(), Gate::Halted(_)));
+    let next = db.write(|_| Ok::<_, ()>(())).await;
+    assert!(matches!(next, Err(WriteError::Closed)), "{next:?}");
+    db.close().await;
+    println!("\nanswered {answered}");
+}
