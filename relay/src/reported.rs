@@ -27,10 +27,13 @@ impl Database {
     }
 }
 
-/// Whether a reader may report under this name: 1 to 100 letters, digits, dots, dashes and underscores.
+/// Whether a reader may report under this name: 1 to 100 letters, digits, dots, dashes and underscores, the first of them
+/// a letter or a digit. It stands in paths.
 pub fn is_reader_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(plain)
+    name.len() <= MAX_NAME_BYTES
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(plain)
 }
 
 /// Stores a report, unless the log does not hold the position.

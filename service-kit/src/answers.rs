@@ -152,7 +152,7 @@ async fn holds(
 /// does not hold is answered and not stored.
 #[utoipa::path(
     put, path = "/log/readers/{reader}", tag = "other services", security(("service" = [])), request_body = Report,
-    params(("reader" = String, Path, description = "The reader's name", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$")),
+    params(("reader" = String, Path, description = "The reader's name", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, description = "Whether the log holds the position", body = Held)),
     extensions(("x-problems" = json!([codes::BUSY.name(), codes::NOT_OPEN.name()])))
 )]

@@ -464,7 +464,7 @@ async fn readers_are_bounded_in_name_and_number() {
     weigh_many(&db, 1).await;
     meet(&db, &broker).await;
     let answers = Answers::new(&db, share);
-    for bad in ["", "a b", "a/b", "ä", &"a".repeat(101)] {
+    for bad in ["", "..", "a b", "a/b", "ä", &"a".repeat(101)] {
         let refused = answers.report(bad, None).await;
         assert!(matches!(refused, Err(LogError::Refused(_))), "{bad:?}");
     }
