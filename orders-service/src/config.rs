@@ -82,10 +82,13 @@ impl Program for Config {
     }
 
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
-        Ok(vec![
-            users::consumer(self.users()?),
-            deleted_users::consumer(),
-        ])
+        let users = self.users()?;
+        let reaction = deleted_users::consumer();
+        let reaction = match users.clone() {
+            Some(producer) => reaction.asks(producer), // which then keeps what it has still to answer
+            None => reaction,
+        };
+        Ok(vec![users::consumer(users), reaction])
     }
 
     fn enrolled(&self, db: &Database) -> Option<Arc<dyn Enrolled>> {

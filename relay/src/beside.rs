@@ -9,6 +9,7 @@ use crate::envelope::EventId;
 use crate::error::{OpenError, ReadError};
 use crate::log::Origin;
 use crate::outbox;
+use crate::reported::{self, ReportedReader};
 use crate::snapshot::Position;
 
 /// An open file that is never written through this handle.
@@ -27,6 +28,8 @@ pub struct Report {
     pub first: u64,
     pub last: Option<Position>,
     pub consumers: Vec<Offset>,
+    /// Readers of its log that report to it how far they have come.
+    pub readers: Vec<ReportedReader>,
     /// Dead and parked events, of all consumers.
     pub dead_letters: u64,
     pub set_aside: u64,
@@ -100,6 +103,7 @@ fn report(rows: &Connection) -> rusqlite::Result<Report> {
         last: ends.last.map(|id| Position { seq: ends.seq, id }),
         origin: ends.origin,
         consumers: offsets(rows)?,
+        readers: reported::all(rows)?,
         dead_letters: count("select count(*) from relay_dead_letter")?,
         set_aside: count("select count(*) from relay_set_aside")?,
         audit: audit(rows)?,

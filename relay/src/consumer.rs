@@ -6,6 +6,7 @@ mod dead_letter;
 mod follow;
 mod position;
 mod rebuild;
+mod report;
 
 use std::fmt;
 use std::sync::Arc;

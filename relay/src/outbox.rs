@@ -374,9 +374,8 @@ pub(crate) fn cut_after(rows: &Connection, seq: u64) -> rusqlite::Result<()> {
 /// Forgets the rows before `first`, at most `limit` of them, and never the last one; answers how many.
 pub(crate) fn prune(rows: &Connection, first: u64, limit: usize) -> rusqlite::Result<usize> {
     rows.prepare_cached(
-        "delete from relay_outbox where seq in (
-           select seq from relay_outbox
-           where seq < ?1 and seq < (select seq from relay_head) order by seq limit ?2)",
+        "delete from relay_outbox where seq < min(
+           ?1, (select seq from relay_head), (select min(seq) from relay_outbox) + ?2)",
     )?
     .execute((first, limit))
 }
@@ -388,7 +387,7 @@ pub fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>
         .optional()
 }
 
-fn emitted_at_ms_of(rows: &Connection, seq: u64) -> rusqlite::Result<Option<u64>> {
+pub(crate) fn emitted_at_ms_of(rows: &Connection, seq: u64) -> rusqlite::Result<Option<u64>> {
     rows.prepare_cached("select emitted_at_ms from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
         .optional()

@@ -22,6 +22,7 @@ use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 use crate::outbox::Outbox;
 use contact::{Seen, Verdict};
 use recover::Stopped;
+use retention::Keeper;
 use scrub::Scrub;
 
 pub use contact::Case;
@@ -42,7 +43,7 @@ pub struct Relay<C: Connect> {
     met: bool,
     /// Whether this process has published: what the stream holds more from then on is a rival's.
     open: bool,
-    retention: Retention,
+    retention: Keeper,
     scrub: Scrub,
     /// Events one transaction takes over when the log comes home, at most.
     import_batch: usize,
@@ -107,7 +108,7 @@ where
             session: None,
             met: false,
             open: false,
-            retention: Retention::default(),
+            retention: Keeper::new(db, Retention::default()),
             scrub: Scrub::default(),
             import_batch: recover::IMPORT_BATCH,
             status: watch::Sender::new(RelayStatus {
@@ -125,7 +126,7 @@ where
     /// Removes old events from stream and outbox. Without this nothing ever is.
     #[must_use]
     pub fn keep(mut self, retention: Retention) -> Self {
-        self.retention = retention;
+        self.retention = Keeper::new(&self.db, retention);
         self
     }
 
@@ -238,7 +239,7 @@ where
             None => (self.to.connect().await?, Step::Connected),
         };
         let mut first_contact = !self.open;
-        let head = loop {
+        let mut head = loop {
             let seen = contact::look(&self.outbox, &mut stream).await?;
             self.met = true;
             let (mut case, mut verdict) = contact::decide(&seen, first_contact);
@@ -260,8 +261,8 @@ where
         if let Err(error) = stream.refresh().await {
             tracing::warn!(error = %chain(&error), "the stream stays as an earlier version made it; publishing goes on");
         }
-        let kept = self.retention.keep(&self.outbox, &mut stream, &head).await;
-        if let Err(error) = kept {
+        let kept = self.retention.keep(&self.outbox, &mut stream, &mut head);
+        if let Err(error) = kept.await {
             tracing::warn!(error = %chain(&error), "old events are not removed now; publishing goes on");
         }
         // With a backlog, only the first publish shows that publishing works.

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 
 use crate::database::{Database, Gate};
 use crate::envelope::EventId;
-use crate::error::{LogError, chain};
+use crate::error::{LogError, WriteError, chain};
 use crate::outbox;
+use crate::reported;
 
 /// A place in a log, and the event there. The number says where, the id says which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,13 @@ pub trait Producer: Send + Sync + 'static {
     /// Is this event in your log?
     fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>>;
 
+    /// A reader of your log has applied it up to here, so your retention holds for it. A position that the log does not hold
+    /// is answered and not stored. A producer that keeps no such list takes any report.
+    fn report(&self, reader: &str, at: Option<Position>) -> BoxFuture<'_, Result<Holds, LogError>> {
+        let _unused = (reader, at);
+        Box::pin(async { Ok(Holds::Yes) })
+    }
+
     /// Your shared state, line by line. `at` is the position of the asker, if it has one.
     fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>>;
 }
@@ -107,6 +115,18 @@ impl Producer for Answers {
         })
     }
 
+    fn report(&self, reader: &str, at: Option<Position>) -> BoxFuture<'_, Result<Holds, LogError>> {
+        let reader = reader.to_owned();
+        Box::pin(async move {
+            self.check_open()?;
+            let write = self.db.apply(move |tx| reported::store(tx, &reader, at));
+            write.await.map_err(|error| match error {
+                WriteError::Work(refused) => refused,
+                other => LogError::lost_because("the report cannot be stored", other),
+            })
+        })
+    }
+
     fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>> {
         Box::pin(async move {
             self.check_open()?;
@@ -124,7 +144,7 @@ impl Producer for Answers {
     }
 }
 
-fn holds(rows: &Connection, at: Position) -> rusqlite::Result<Holds> {
+pub(crate) fn holds(rows: &Connection, at: Position) -> rusqlite::Result<Holds> {
     let ends = outbox::ends(rows)?;
     if at.seq < ends.first && at.seq <= ends.seq {
         return Ok(Holds::Pruned);

@@ -64,11 +64,34 @@ pub(crate) struct Held {
     pub(crate) holds: Holds,
 }
 
+/// How far a reader has come.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    /// The last event it has applied; null before the first.
+    at: Option<Applied>,
+}
+
+/// A sequence, and the event there.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Applied {
+    #[schema(value_type = u64)]
+    seq: Place,
+    #[schema(value_type = String, format = Uuid)]
+    id: EventId,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct ReaderName(String);
+
 pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
     Routes::part()
         .routes(routes!(snapshot))
         .routes(routes!(holds))
+        .routes(routes!(report))
         .with_state(Owner { answers, places })
 }
 
@@ -123,6 +146,31 @@ async fn holds(
     Ok(Json(Held { holds }))
 }
 
+/// Reports how far a reader has come
+///
+/// Retention keeps what the reader has still to read, as long as its last report is not too old. A position that the log
+/// does not hold is answered and not stored.
+#[utoipa::path(
+    put, path = "/log/readers/{reader}", tag = "other services", security(("service" = [])), request_body = Report,
+    params(("reader" = String, Path, description = "The reader's name", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
+    responses((status = 200, description = "Whether the log holds the position", body = Held)),
+    extensions(("x-problems" = json!([codes::BUSY.name(), codes::NOT_OPEN.name()])))
+)]
+async fn report(
+    _: OtherService,
+    State(owner): State<Owner>,
+    Path(ReaderName(reader)): Path<ReaderName>,
+    Json(Report { at }): Json<Report>,
+) -> Result<Json<Held>, Problem> {
+    let at = at.map(|Applied { seq, id }| Position { seq: seq.0, id });
+    let stored = owner.answers.report(&reader, at).await;
+    let holds = stored.map_err(|error| match error {
+        LogError::Refused(why) => Problem::new(codes::BUSY, why).retry_later(),
+        other => not_open(other),
+    })?;
+    Ok(Json(Held { holds }))
+}
+
 /// Lines become bytes when the client takes them. A client that goes away drops the lines, which ends their read.
 fn encoded(
     first: Line,
@@ -157,6 +205,17 @@ impl TryFrom<u64> for Place {
         match i64::try_from(number) {
             Ok(_) => Ok(Self(number)),
             Err(_) => Err(format!("a number too large, expected at most {}", i64::MAX)),
+        }
+    }
+}
+
+impl TryFrom<String> for ReaderName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        match relay::is_reader_name(&name) {
+            true => Ok(Self(name)),
+            false => Err("no reader's name: expected 1 to 100 letters, digits, `.`, `_` and `-`"),
         }
     }
 }

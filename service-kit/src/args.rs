@@ -91,7 +91,7 @@ pub struct CommonArgs {
     pub open_without_stream: bool,
 
     /// Remove events from stream and outbox once there are more than this many. Without this and the next, nothing is
-    /// ever removed; and 5000 events are kept behind the slowest reader in any case, or until --prune-past-readers
+    /// ever removed
     #[arg(
         long,
         env = "FREEHOLD_KEEP_EVENTS",
@@ -100,7 +100,7 @@ pub struct CommonArgs {
     )]
     pub keep_events: Option<u64>,
 
-    /// Remove events from stream and outbox once they are older than this
+    /// Remove events from stream and outbox once they are older than this and a younger one follows
     #[arg(
         long,
         env = "FREEHOLD_KEEP_DAYS",
@@ -109,13 +109,15 @@ pub struct CommonArgs {
     )]
     pub keep_days: Option<u64>,
 
-    /// Remove also what a known reader has not read yet. It loads a snapshot instead
+    /// Keep what a reader has still to read until it has not reported its position for so long; it loads a snapshot
+    /// then. 0: remove it at once
     #[arg(
         long,
-        env = "FREEHOLD_PRUNE_PAST_READERS",
-        value_parser = BoolishValueParser::new()
+        env = "FREEHOLD_HOLD_READERS",
+        value_name = "DAYS",
+        default_value = "7"
     )]
-    pub prune_past_readers: bool,
+    pub hold_readers: Days,
 }
 
 /// A setting into which a password may have been put by mistake. It is taken as it is and read after clap, whose
@@ -131,6 +133,10 @@ struct BrokerUrl(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loopback(SocketAddr);
 
+/// A time in days, or in a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(Duration);
+
 /// What only serving takes; a command takes the rest, before its name or after it.
 const SERVING: [&str; 8] = [
     "listen",
@@ -138,7 +144,7 @@ const SERVING: [&str; 8] = [
     "open_without_stream",
     "keep_events",
     "keep_days",
-    "prune_past_readers",
+    "hold_readers",
     "help",
     "version",
 ];
@@ -228,17 +234,15 @@ impl CommonArgs {
     }
 
     /// How much of the log is kept.
-    pub(crate) fn retention(&self) -> anyhow::Result<Retention> {
-        if self.prune_past_readers && self.keep_events.or(self.keep_days).is_none() {
-            bail!("--prune-past-readers says nothing alone: add --keep-events or --keep-days");
-        }
-        Ok(Retention {
+    pub(crate) fn retention(&self) -> Retention {
+        let Days(hold_readers) = self.hold_readers;
+        Retention {
             max_age: self
                 .keep_days
                 .map(|days| Duration::from_secs(days * 86_400)),
             max_events: self.keep_events,
-            past_readers: self.prune_past_readers,
-        })
+            hold_readers,
+        }
     }
 
     /// The way to the broker. Nothing is connected yet.
@@ -282,6 +286,20 @@ impl FromStr for Loopback {
         match address.ip().to_canonical().is_loopback() {
             true => Ok(Self(address)),
             false => Err("not a loopback address: tokens would travel in the clear, since this service has no TLS of its own; let it listen on 127.0.0.1 and put a proxy that has some in front of it".to_owned()),
+        }
+    }
+}
+
+impl FromStr for Days {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const MOST: f64 = 36_500.0;
+        match text.parse() {
+            Ok(days) if (0.0..=MOST).contains(&days) => {
+                Ok(Self(Duration::from_secs_f64(days * 86_400.0)))
+            }
+            _ => Err("expected a number of days, such as 7 or 0.5, up to 36500"),
         }
     }
 }
@@ -361,6 +379,17 @@ mod tests {
     }
 
     #[test]
+    fn readers_are_held_for_days_or_parts_of_one() {
+        let hour = Duration::from_secs(3_600);
+        for (text, time) in [("0", Duration::ZERO), ("7", 168 * hour), ("0.5", 12 * hour)] {
+            assert_eq!(text.parse(), Ok(Days(time)), "{text}");
+        }
+        for bad in ["", "-1", "NaN", "inf", "36501", "7d"] {
+            assert!(bad.parse::<Days>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn an_empty_password_is_refused_with_the_cure() {
         for none in [None, Some(String::new())] {
             let refusal = password(&ABOUT, none).unwrap_err().to_string();
@@ -423,7 +452,7 @@ mod tests {
             open_without_stream: false,
             keep_events: None,
             keep_days: None,
-            prune_past_readers: false,
+            hold_readers: Days(Duration::ZERO),
         };
         let refusal = format!("{:#}", args.bind().await.unwrap_err());
         assert!(

@@ -44,7 +44,7 @@ pub use access::{
 };
 pub use answers::MAX_SNAPSHOTS;
 pub use api::{MAX_BODY_BYTES, MAX_REQUEST_TIME, api};
-pub use args::{About, CommonArgs, Loopback, Veiled};
+pub use args::{About, CommonArgs, Days, Loopback, Veiled};
 pub use base_url::{BaseUrl, http_client};
 pub use bearer::Token;
 pub use causal::{DEFAULT_WAIT, MAX_WAIT};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, DiskHealth, Gate, RelayState, RelayStatus, Stop};
+use relay::{ConsumerStatus, Database, DiskHealth, Gate, RelayState, RelayStatus, ReportedReader, Stop};
 use tokio::sync::watch;
 
 /// Sees the database, the relay and the consumers of one service. Clones share it.
@@ -102,6 +102,14 @@ const GAUGES: [(&str, &str); 16] = [
         "Rows of a snapshot that have come so far; 0 when none is under way.",
     ),
     (
+        "freehold_readers",
+        "Readers that report how far they have come; NaN when the database cannot say.",
+    ),
+    (
+        "freehold_slowest_reader_lag",
+        "Committed events that the slowest of them has not applied; 0 when there is none.",
+    ),
+    (
         "freehold_set_aside",
         "Events that were in a log once and are in none any more; NaN when the database cannot say.",
     ),
@@ -166,6 +174,7 @@ impl Monitor {
     pub(crate) async fn scrape(&self) -> String {
         let relay = self.relay();
         let set_aside = self.db.count_set_aside().await;
+        let readers = self.db.readers().await.ok();
         let published = relay.as_ref().and_then(|relay| relay.stream_head);
         let oldest_s = match published {
             Some(place) => self.oldest_unpublished_s(place).await,
@@ -174,6 +183,7 @@ impl Monitor {
         metrics::with_local_recorder(&*self.recorder, || {
             measure_disk(&self.db.disk());
             self.measure_log(relay.as_ref(), oldest_s);
+            self.measure_readers(readers.as_deref());
             gauge!("freehold_set_aside").set(set_aside.map_or(f64::NAN, figure));
             let now_ms = self.db.environment().now_ms();
             for (name, _, status) in &self.consumers {
@@ -196,6 +206,18 @@ impl Monitor {
             Ok(age) => age.unwrap_or_default().as_secs_f64(),
             Err(_) => f64::NAN,
         }
+    }
+
+    /// Together: a gauge for each would outlive its reader.
+    fn measure_readers(&self, readers: Option<&[ReportedReader]>) {
+        let head = self.db.outbox().committed();
+        let lag = |readers: &[ReportedReader]| {
+            let lags = readers.iter().map(|one| head.saturating_sub(one.seq));
+            lags.max().unwrap_or(0)
+        };
+        let count = readers.map_or(f64::NAN, |readers| figure(readers.len() as u64));
+        gauge!("freehold_readers").set(count);
+        gauge!("freehold_slowest_reader_lag").set(readers.map(lag).map_or(f64::NAN, figure));
     }
 
     fn measure_log(&self, relay: Option<&RelayStatus>, oldest_s: f64) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use relay::{Holds, Line, Lines, LogError, Position, Producer};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::answers::Held;
@@ -21,7 +22,7 @@ pub struct HttpProducer {
     token_env: &'static str,
 }
 
-/// How long an answer to `holds` may take.
+/// How long an answer to `holds` and `report` may take.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long nothing may come while a snapshot does.
 const MAX_STALL_TIME: Duration = Duration::from_secs(30);
@@ -46,10 +47,24 @@ impl HttpProducer {
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.url));
+        self.request(Method::GET, path)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
         request
             .headers(trace::headers())
             .bearer_auth(self.token.reveal())
+    }
+
+    /// Whether the producer's log holds what the request is about.
+    async fn held(&self, request: RequestBuilder) -> Result<Holds, LogError> {
+        let response = self.send(request.timeout(MAX_ANSWER_TIME)).await?;
+        let answer = response.json().await.map_err(|error| {
+            let what = "the producer's answer cannot be read";
+            lost(what.to_owned(), error.without_url())
+        });
+        answer.map(|Held { holds }| holds)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, LogError> {
@@ -80,13 +95,20 @@ impl HttpProducer {
 impl Producer for HttpProducer {
     fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
         Box::pin(async move {
-            let request = self.get(&format!("/log/{}?id={}", at.seq, at.id));
-            let response = self.send(request.timeout(MAX_ANSWER_TIME)).await?;
-            let answer = response.json().await.map_err(|error| {
-                let what = "the producer's answer cannot be read";
-                lost(what.to_owned(), error.without_url())
-            });
-            answer.map(|Held { holds }| holds)
+            self.held(self.get(&format!("/log/{}?id={}", at.seq, at.id)))
+                .await
+        })
+    }
+
+    fn report(&self, reader: &str, at: Option<Position>) -> BoxFuture<'_, Result<Holds, LogError>> {
+        let reader = reader.to_owned();
+        Box::pin(async move {
+            if !relay::is_reader_name(&reader) {
+                let why = format!("{reader:?} is no name under which a reader can report");
+                return Err(LogError::Refused(why));
+            }
+            let request = self.request(Method::PUT, &format!("/log/readers/{reader}"));
+            self.held(request.json(&json!({"at": at}))).await
         })
     }
 

@@ -70,7 +70,7 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     start_logs()?;
     let stop = stop_on_signal();
     let parts = Parts::of(program)?;
-    let (nats, retention) = (parts.nats()?, parts.common.retention()?);
+    let (nats, retention) = (parts.nats()?, parts.common.retention());
     let access = Access::from_file(parts.common.access())?
         .limits(Limits::of(parts.common.max_requests_per_second));
     let listener = parts.common.bind().await?;

@@ -39,6 +39,7 @@ mod poison;
 mod power_cuts;
 mod reconciliations;
 mod restores;
+mod retention;
 mod rivals;
 mod rotten_files;
 mod snapshots;

@@ -223,7 +223,7 @@ async fn a_stream_behind_the_outbox_is_set_aside_and_made_anew() {
     world.broker.start().await.expect("it starts");
     let stream = world.observer().read_all("USERS").await.expect("read");
     world.user_service.stop().await.expect("it stops");
-    let few = ["--keep-events", "10", "--prune-past-readers"];
+    let few = ["--keep-events", "10", "--hold-readers", "0"];
     world.user_service.args.extend(few.map(str::to_owned));
     world.user_service.start().await.expect("it starts");
     register(&world, 20..60).await;

@@ -10,6 +10,7 @@ use super::Consumer;
 use super::apply::{self, Applied};
 use super::position::{self, Break, Position, check_beginning, check_offset, follows};
 use super::rebuild;
+use super::report::Reports;
 use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::{Database, Tx};
@@ -34,6 +35,7 @@ pub struct Follower<C: Connect> {
     met: bool,
     /// Whether the status tells the offset that is in the file.
     told: bool,
+    reports: Reports,
 }
 
 /// What one step did.
@@ -84,6 +86,7 @@ impl<C: Connect> Follower<C> {
             session: None,
             met: false,
             told: false,
+            reports: Reports::default(),
         }
     }
 
@@ -254,6 +257,7 @@ impl<C: Connect> Follower<C> {
             look_due: Instant::now() + LOOK_EVERY,
         };
         self.note_caught_up(&session);
+        self.reports.step(&self.consumer, position);
         Ok(session)
     }
 
@@ -283,7 +287,7 @@ impl<C: Connect> Follower<C> {
     }
 
     /// Is it still the same stream, and does it still come?
-    async fn look(&self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
+    async fn look(&mut self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
         let seen_at_ms = self.db.environment().now_ms();
         let head = session.log.head().await?;
         let same = head.filter(|head| head.incarnation == session.seen.incarnation);
@@ -307,6 +311,7 @@ impl<C: Connect> Follower<C> {
         session.came = false;
         session.look_due = Instant::now() + LOOK_EVERY;
         self.note_caught_up(session);
+        self.reports.step(&self.consumer, session.position);
         Ok(())
     }
 

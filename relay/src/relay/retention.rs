@@ -1,91 +1,260 @@
-//! Retention: how much of the log is kept. Nothing is removed unless somebody asks for it.
+//! Retention: how much of the log is kept. Nothing is removed unless the operator asks for it.
+//!
+//! The limits say what may go. What stays in any case: the stream's head, what is not published, and what a reader that
+//! reports its position has still to read.
+
+mod aging;
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
+use tokio::time::Instant;
 
-use crate::error::LogError;
+use crate::database::{self, Database, Tx};
+use crate::error::{LogError, WriteError};
 use crate::log::{Head, Stream};
 use crate::outbox::{self, Outbox};
+use crate::reported::{self, ReportedReader};
+use aging::{Aging, Now};
 
 /// What may be removed from outbox and stream. Without a limit nothing is; with two, what either of them permits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Events older than this may go.
+    /// Events older than this may go, once a younger one follows. A clock that leaps makes no event older.
     pub max_age: Option<Duration>,
     /// Events beyond this many may go.
     pub max_events: Option<u64>,
-    /// Also those that a known reader has not read. It will load a snapshot instead.
-    pub past_readers: bool,
+    /// What a reader has still to read stays as long as its last report is no older than this. Zero: it may go.
+    pub hold_readers: Duration,
 }
 
-/// Rows one write forgets, at most, and writes one contact makes for it: other writes wait their turn between them.
-const ROWS: usize = 500;
-const WRITES: usize = 10;
+/// How long a reader may be silent: longer than a weekend with a fault that is found on Monday.
+const HOLD_READERS: Duration = Duration::from_secs(7 * 86_400);
+/// After a start no reader is dropped so soon: none of them could report while the service did not run.
+const GRACE: Duration = Duration::from_secs(600);
+/// Rows that one write removes, at most: other writes wait no longer than for that.
+const ROWS: usize = 2_000;
+/// How long one contact removes events, at most: the rows that wait meanwhile are published right after it.
+const TIME: Duration = Duration::from_millis(200);
 
-impl Retention {
-    /// Removes what may go: first from the stream, then from the outbox, so that the outbox can always fill the stream.
+/// Keeps a log within its limits, step by step.
+pub(super) struct Keeper {
+    limits: Retention,
+    clock: Clock,
+    aging: Aging,
+    /// Why events that look too old stay, as it was last said.
+    alarm: Option<String>,
+}
+
+/// What one look at the file finds.
+struct Seen {
+    /// The outbox's first row.
+    first: u64,
+    readers: Vec<ReportedReader>,
+    aging: Aging,
+    by_age: aging::Found,
+}
+
+impl Keeper {
+    pub(super) fn new(db: &Database, limits: Retention) -> Self {
+        Self {
+            limits,
+            clock: Clock::new(db.now_ms()),
+            aging: Aging::default(),
+            alarm: None,
+        }
+    }
+
+    /// Removes what may go, in steps, for a short while.
     pub(super) async fn keep(
-        &self,
+        &mut self,
         outbox: &Outbox,
         stream: &mut impl Stream,
-        head: &Head,
+        head: &mut Head,
     ) -> Result<(), LogError> {
-        let Some(mut first) = self.oldest_wanted(outbox).await? else {
-            return Ok(());
-        };
-        first = first.min(head.seq); // neither what is not published nor the head
-        if first > head.first {
-            stream.trim(first).await?;
-            tracing::info!(first, "older events are removed, as the retention says");
-        }
-        for _ in 0..WRITES {
-            let write = outbox
-                .database()
-                .apply(move |tx| outbox::prune(tx, first, ROWS));
-            let rows = write.await;
-            let rows =
-                rows.map_err(|error| LogError::lost_because("the outbox cannot be pruned", error))?;
-            if rows < ROWS {
-                break;
-            }
-        }
+        let until = Instant::now() + TIME;
+        while self.step(outbox, stream, head).await? && Instant::now() < until {}
         Ok(())
     }
 
-    /// The oldest event that the limits want kept; `None` when there are no limits.
-    async fn oldest_wanted(&self, outbox: &Outbox) -> Result<Option<u64>, LogError> {
-        let by_number = self
-            .max_events
-            .map(|most| (outbox.committed() + 1).saturating_sub(most.max(1)));
-        let by_age =
-            match self.max_age {
-                None => None,
-                Some(age) => {
-                    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-                    let since = outbox
-                        .database()
-                        .environment()
-                        .now_ms()
-                        .saturating_sub(age_ms);
-                    let read = outbox
-                        .database()
-                        .read(move |rows| first_since(rows, since))
-                        .await;
-                    Some(read.map_err(|error| {
-                        LogError::lost_because("the outbox cannot be read", error)
-                    })?)
-                }
+    /// Removes a little of what may go: first from the stream, then from the outbox, so that the outbox can always fill
+    /// the stream. Answers whether there is more to do.
+    pub(super) async fn step(
+        &mut self,
+        outbox: &Outbox,
+        stream: &mut impl Stream,
+        head: &mut Head,
+    ) -> Result<bool, LogError> {
+        let db = outbox.database();
+        let now = self.clock.at(db.now_ms());
+        let (mut aging, max_age) = (self.aging, self.limits.max_age);
+        let look = move |rows: &Connection| Seen::look(rows, &mut aging, max_age, &now);
+        let seen = db.read(look).await;
+        let seen =
+            seen.map_err(|error| LogError::lost_because("the outbox cannot be read", error))?;
+        self.aging = seen.aging;
+        let held = self.hold(db, seen.readers, head, &now).await?;
+        let by_age = self.by_age(db, &seen.by_age).await?;
+        let by_number = self.limits.max_events;
+        let by_number = by_number.map(|most| (outbox.committed() + 1).saturating_sub(most.max(1)));
+        let scanning = seen.by_age == aging::Found::More;
+        let Some(wanted) = by_number.max(by_age) else {
+            return Ok(scanning);
+        };
+        // Neither what a reader has still to read, nor what is not published, nor the head.
+        let first = wanted.min(held.unwrap_or(wanted)).min(head.seq);
+        if first > head.first {
+            stream.trim(first).await?;
+            head.first = first;
+            tracing::info!(first, "older events are removed, as the retention says");
+        }
+        if seen.first >= first {
+            return Ok(scanning);
+        }
+        let removed = write(db, move |tx| outbox::prune(tx, first, ROWS)).await?;
+        Ok(scanning || removed == ROWS)
+    }
+
+    /// The first sequence that a reader holds: the event it has applied last, which it looks at when it connects. Readers
+    /// that fell silent are dropped, and one that the stream has passed already holds nothing.
+    async fn hold(
+        &self,
+        db: &Database,
+        readers: Vec<ReportedReader>,
+        head: &Head,
+        now: &Now,
+    ) -> Result<Option<u64>, LogError> {
+        if readers.iter().any(|reader| reader.at_ms > now.wall_ms) {
+            write(db, reported::restamp).await?;
+        }
+        let (silent, heard): (Vec<_>, Vec<_>) = readers
+            .into_iter()
+            .partition(|reader| self.is_silent(reader, now));
+        for reader in &silent {
+            let (name, seq) = (&reader.reader, reader.seq);
+            tracing::warn!(
+                reader = name,
+                seq,
+                "this reader reports no more: nothing is held for it"
+            );
+        }
+        if !silent.is_empty() {
+            let forget = move |tx: &Tx<'_>| {
+                silent
+                    .iter()
+                    .try_for_each(|one| reported::drop_silent(tx, one))
             };
-        Ok(by_number.max(by_age))
+            write(db, forget).await?;
+        }
+        let holds = !self.limits.hold_readers.is_zero();
+        let held = heard.iter().map(|reader| reader.seq.max(1));
+        Ok(held.filter(|seq| holds && *seq >= head.first).min())
+    }
+
+    /// Without a hold, the list is kept for people alone.
+    fn is_silent(&self, reader: &ReportedReader, now: &Now) -> bool {
+        let patience = match self.limits.hold_readers {
+            Duration::ZERO => HOLD_READERS,
+            hold => hold,
+        };
+        let since_ms = now.measured_ms.saturating_sub(millis(patience));
+        self.clock.runs_for() >= patience.min(GRACE) && reader.at_ms < since_ms
+    }
+
+    /// The first event that is not too old. A clock that cannot be believed removes nothing: it raises an alarm, once.
+    async fn by_age(
+        &mut self,
+        db: &Database,
+        found: &aging::Found,
+    ) -> Result<Option<u64>, LogError> {
+        let why = match found {
+            aging::Found::First(first) => return Ok(Some(*first)),
+            aging::Found::Leapt(why) => why,
+            aging::Found::Nothing | aging::Found::More => return Ok(None),
+        };
+        if self.alarm.as_ref() != Some(why) {
+            tracing::error!(%why, "ALARM: no event is removed by its age");
+            let detail = why.clone();
+            write(db, move |tx| {
+                database::audit(tx, tx.now_ms(), "ALARM: retention", &detail)
+            })
+            .await?;
+            self.alarm = Some(why.clone());
+        }
+        Ok(None)
     }
 }
 
-/// The first event since then; the head, when all are older.
-fn first_since(rows: &Connection, since_ms: u64) -> rusqlite::Result<u64> {
-    let sql = "select seq from relay_outbox where emitted_at_ms >= ?1 order by seq limit 1";
-    let found = rows
-        .query_row(sql, [since_ms], |row| row.get(0))
-        .optional()?;
-    found.map_or_else(|| outbox::head_seq(rows), Ok)
+impl Seen {
+    fn look(
+        rows: &Connection,
+        aging: &mut Aging,
+        max_age: Option<Duration>,
+        now: &Now,
+    ) -> rusqlite::Result<Self> {
+        let first = outbox::ends(rows)?.first;
+        let by_age = match max_age {
+            Some(max_age) => aging.look(rows, first, max_age, now)?,
+            None => aging::Found::Nothing,
+        };
+        Ok(Self {
+            first,
+            readers: reported::all(rows)?,
+            aging: *aging,
+            by_age,
+        })
+    }
+}
+
+/// The wall clock, and what this process has measured itself since it started: a clock that leaps ahead makes nothing
+/// older. A machine that slept has measured less than has passed, which only keeps more.
+struct Clock {
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Clock {
+    fn new(now_ms: u64) -> Self {
+        Self {
+            started: Instant::now(),
+            started_ms: now_ms,
+        }
+    }
+
+    fn runs_for(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn at(&self, wall_ms: u64) -> Now {
+        let runs_for = self.runs_for();
+        Now {
+            wall_ms,
+            measured_ms: wall_ms.min(self.started_ms.saturating_add(millis(runs_for))),
+            runs_for,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            max_age: None,
+            max_events: None,
+            hold_readers: HOLD_READERS,
+        }
+    }
+}
+
+async fn write<T: Send + 'static>(
+    db: &Database,
+    work: impl FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, LogError> {
+    let written = db.apply(work).await;
+    written.map_err(|error: WriteError<rusqlite::Error>| {
+        LogError::lost_because("the retention cannot write", error)
+    })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,14 +1,18 @@
-//! Retention: what may go, what never goes, and in which order.
+//! Retention: what may go, what never goes, and in which order; whom it waits for, and which clock it believes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
-use relay::{Database, Options, Relay, Retention, Step};
+use relay::{
+    Answers, Database, EventId, Holds, Lines, LogError, Options, Position, Producer, Relay,
+    Retention, Step, System,
+};
 
 use crate::support::{
-    Clock, Front, Mortal, Scratch, follow, kill, meet, options, outbox_rows, settle,
-    store_and_emit, totals, weigh_many, weighed,
+    Clock, Front, Mortal, Scratch, audited, follow, kill, meet, options, outbox_rows, report,
+    settle, share, store_and_emit, totals, weigh_many, weighed,
 };
 
 fn newest(max_events: u64) -> Retention {
@@ -34,14 +38,14 @@ async fn keep(db: &Database, broker: &MemoryBroker, retention: Retention) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_removed_unless_somebody_asks() {
+async fn nothing_is_removed_unless_the_operator_asks() {
     let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
     let db = scratch.producer().await;
     weigh_many(&db, 20).await;
     keep(&db, &broker, Retention::default()).await;
     assert_eq!(firsts(&db, &broker).await, (1, 1));
     let readers_only = Retention {
-        past_readers: true,
+        hold_readers: Duration::ZERO,
         ..Retention::default()
     };
     keep(&db, &broker, readers_only).await;
@@ -79,43 +83,218 @@ async fn what_is_not_published_stays() {
     assert_eq!(outbox_rows(&db).await.len(), 7);
 }
 
+/// A producer whose clock the test moves, in hours: the one that stamps events and the one that measures.
+struct Timed {
+    _scratch: Scratch,
+    broker: MemoryBroker,
+    clock: Arc<Clock>,
+    db: Database,
+}
+
+const HOUR: i64 = 3_600;
+const YEAR: i64 = 365 * 24 * HOUR;
+
+impl Timed {
+    async fn start() -> Self {
+        let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+        let clock = Arc::new(Clock::at(50 * YEAR));
+        let options = Options {
+            environment: clock.clone(),
+            ..options()
+        };
+        let db = Database::open(scratch.path("parcels.db"), options).await;
+        Self {
+            _scratch: scratch,
+            broker,
+            clock,
+            db: db.unwrap(),
+        }
+    }
+
+    /// So many events, an hour apart.
+    async fn hourly(&self, count: u64) {
+        for _ in 0..count {
+            weigh_many(&self.db, 1).await;
+            self.clock.tick(HOUR);
+        }
+    }
+
+    /// One event that is emitted while the clock is wrong by so much.
+    async fn stray(&self, seconds: i64) {
+        self.clock.tick(seconds);
+        weigh_many(&self.db, 1).await;
+        self.clock.tick(-seconds);
+    }
+
+    /// The oldest event kept, after a process that starts now has removed what is older than so many hours.
+    async fn first_after(&self, hours: u64) -> u64 {
+        keep(&self.db, &self.broker, older_than(hours)).await;
+        let (outbox, stream) = firsts(&self.db, &self.broker).await;
+        assert_eq!(outbox, stream);
+        outbox
+    }
+
+    async fn alarms(&self) -> usize {
+        let audited = audited(&self.db).await;
+        let alarms = audited
+            .iter()
+            .filter(|action| *action == "ALARM: retention");
+        alarms.count()
+    }
+}
+
+fn older_than(hours: u64) -> Retention {
+    Retention {
+        max_age: Some(Duration::from_secs(hours * 3_600)),
+        ..Retention::default()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn events_older_than_the_limit_go() {
-    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
-    let clock = Arc::new(Clock::at(1_000_000));
-    let options = Options {
-        environment: clock.clone(),
-        ..options()
-    };
-    let db = Database::open(scratch.path("parcels.db"), options)
-        .await
-        .unwrap();
-    let tick = |seconds| clock.tick(seconds);
-    for _ in 0..5 {
-        weigh_many(&db, 2).await;
-        tick(60);
-    }
-    // The oldest two are 300 seconds old, the newest two 60.
-    let aged = |seconds| Retention {
-        max_age: Some(Duration::from_secs(seconds)),
-        ..Retention::default()
-    };
-    for (age, first) in [(301, 1), (300, 1), (299, 3), (120, 7), (10, 10)] {
-        keep(&db, &broker, aged(age)).await;
-        assert_eq!(firsts(&db, &broker).await, (first, first), "{age} seconds");
+    let world = Timed::start().await;
+    world.hourly(10).await;
+    // The oldest is 10 hours old, the newest one hour.
+    for (hours, first) in [(11, 1), (10, 1), (9, 2), (4, 7), (1, 10)] {
+        assert_eq!(world.first_after(hours).await, first, "{hours} hours");
     }
     // With two limits, what either permits.
-    weigh_many(&db, 4).await;
-    tick(60);
-    weigh_many(&db, 4).await;
-    let both = |max_events, seconds| Retention {
+    world.hourly(10).await;
+    let both = |max_events, hours| Retention {
         max_events: Some(max_events),
-        ..aged(seconds)
+        ..older_than(hours)
     };
-    keep(&db, &broker, both(6, 1_000)).await;
-    assert_eq!(firsts(&db, &broker).await.0, 13);
-    keep(&db, &broker, both(100, 30)).await;
-    assert_eq!(firsts(&db, &broker).await.0, 15);
+    for (max_events, hours, first) in [(8, 100, 13), (100, 5, 16)] {
+        keep(&world.db, &world.broker, both(max_events, hours)).await;
+        assert_eq!(firsts(&world.db, &world.broker).await.0, first);
+    }
+    assert_eq!(world.alarms().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_from_the_year_2036_neither_pins_the_log_nor_empties_it() {
+    let world = Timed::start().await;
+    world.hourly(4).await;
+    world.stray(10 * YEAR).await;
+    assert_eq!(world.first_after(2).await, 1, "the clock may be behind");
+    assert_eq!(world.alarms().await, 1, "and that is said");
+    world.hourly(4).await;
+    // Event 5 came right before event 6, so it is as old.
+    for (hours, first) in [(8, 1), (5, 4), (4, 5), (3, 7), (2, 8)] {
+        assert_eq!(world.first_after(hours).await, first, "{hours} hours");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_begins_while_the_clock_is_ahead_is_not_emptied_when_the_clock_is_right() {
+    let world = Timed::start().await;
+    world.stray(10 * YEAR).await;
+    world.stray(10 * YEAR).await;
+    world.hourly(4).await;
+    for (hours, first) in [(5, 1), (4, 1), (3, 4)] {
+        assert_eq!(world.first_after(hours).await, first, "{hours} hours");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_from_the_year_1970_neither_pins_the_log_nor_empties_it() {
+    let world = Timed::start().await;
+    world.hourly(4).await;
+    world.stray(-50 * YEAR).await;
+    world.hourly(4).await;
+    for (hours, first) in [(9, 1), (8, 1), (5, 4), (4, 6), (2, 8)] {
+        assert_eq!(world.first_after(hours).await, first, "{hours} hours");
+    }
+    assert_eq!(world.alarms().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_ahead_makes_nothing_older_while_the_process_runs() {
+    let world = Timed::start().await;
+    world.hourly(10).await;
+    let mut relay = Relay::new(&world.db, world.broker.clone()).keep(older_than(24));
+    settle(&mut relay).await;
+    for leap in [20 * HOUR, 10 * YEAR] {
+        world.clock.tick(leap);
+        weigh_many(&world.db, 2).await;
+        settle(&mut relay).await;
+        assert_eq!(firsts(&world.db, &world.broker).await, (1, 1), "{leap}");
+    }
+    // What it measures itself counts.
+    let half_past = 39 * HOUR / 2;
+    tokio::time::advance(Duration::from_secs(half_past.unsigned_abs())).await;
+    world.clock.tick(half_past);
+    weigh_many(&world.db, 1).await;
+    settle(&mut relay).await;
+    assert_eq!(firsts(&world.db, &world.broker).await, (7, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_starts_with_a_clock_that_leapt_removes_nothing_and_raises_an_alarm() {
+    let world = Timed::start().await;
+    world.hourly(10).await;
+    world.clock.tick(10 * YEAR);
+    assert_eq!(world.first_after(24).await, 1, "no younger one follows");
+    world.hourly(10).await;
+    assert_eq!(
+        world.first_after(24).await,
+        1,
+        "the younger ones prove nothing"
+    );
+    assert_eq!(world.alarms().await, 1);
+    world.clock.tick(-10 * YEAR);
+    world.hourly(10).await;
+    // The clock is right again, and the log goes by it. Events 11 to 20 are as old as the one after them.
+    for (hours, first) in [(30, 1), (24, 7), (12, 11)] {
+        assert_eq!(world.first_after(hours).await, first, "{hours} hours");
+    }
+}
+
+/// Without a leap it looks alike: a service that was away for longer than the limit. What it finds goes a little later.
+#[tokio::test(start_paused = true)]
+async fn what_lies_before_a_pause_goes_once_what_follows_it_is_too_old() {
+    let world = Timed::start().await;
+    world.hourly(10).await;
+    world.clock.tick(100 * HOUR);
+    world.hourly(20).await;
+    assert_eq!(world.first_after(24).await, 1);
+    world.hourly(8).await;
+    assert_eq!(world.first_after(24).await, 15);
+    assert_eq!(world.alarms().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_run_for_longer_than_the_limit_needs_no_younger_event() {
+    let world = Timed::start().await;
+    world.hourly(10).await;
+    let mut relay = Relay::new(&world.db, world.broker.clone()).keep(older_than(24));
+    settle(&mut relay).await;
+    tokio::time::advance(Duration::from_secs(30 * 3_600)).await;
+    world.clock.tick(30 * HOUR);
+    settle(&mut relay).await;
+    assert_eq!(firsts(&world.db, &world.broker).await, (10, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_removes_nothing() {
+    let world = Timed::start().await;
+    world.hourly(10).await;
+    let mut relay = Relay::new(&world.db, world.broker.clone()).keep(older_than(24));
+    settle(&mut relay).await;
+    world.clock.tick(-40 * YEAR);
+    settle(&mut relay).await;
+    weigh_many(&world.db, 5).await;
+    settle(&mut relay).await;
+    assert_eq!(firsts(&world.db, &world.broker).await, (1, 1));
+    world.clock.tick(40 * YEAR);
+    world.hourly(1).await;
+    settle(&mut relay).await;
+    assert_eq!(firsts(&world.db, &world.broker).await, (1, 1));
+    assert_eq!(
+        world.first_after(9).await,
+        3,
+        "and the log goes by the clock"
+    );
 }
 
 async fn many(db: &Database, count: u64) {
@@ -125,26 +304,204 @@ async fn many(db: &Database, count: u64) {
     write.await.unwrap();
 }
 
-/// Other writes have their turn in between.
+/// The event at this sequence, as a reader that has applied it names it.
+async fn at(db: &Database, seq: u64) -> Position {
+    let id = db.outbox().event_id(seq).await.unwrap().unwrap();
+    Position { seq, id }
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_outbox_is_pruned_in_small_steps() {
+async fn what_a_reader_has_still_to_read_stays_while_it_reports() {
     let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
     let db = scratch.producer().await;
-    many(&db, 6_000).await;
+    weigh_many(&db, 30).await;
+    meet(&db, &broker).await;
+    let answers = Answers::new(&db, share);
+    let new = answers.report("new", None).await.unwrap();
+    assert_eq!(new, Holds::Yes);
+    keep(&db, &broker, newest(10)).await;
+    assert_eq!(firsts(&db, &broker).await, (1, 1), "it has applied nothing");
+    answers
+        .report("other", Some(at(&db, 12).await))
+        .await
+        .unwrap();
+    for seq in [5, 15, 30] {
+        answers
+            .report("new", Some(at(&db, seq).await))
+            .await
+            .unwrap();
+        keep(&db, &broker, newest(10)).await;
+        // The event it has applied last is looked at when it connects, so it stays.
+        let first = seq.min(12);
+        assert_eq!(firsts(&db, &broker).await, (first, first), "read to {seq}");
+    }
+    let at_once = Retention {
+        hold_readers: Duration::ZERO,
+        ..newest(10)
+    };
+    keep(&db, &broker, at_once).await;
+    assert_eq!(firsts(&db, &broker).await, (21, 21), "nothing is held");
+    assert_eq!(
+        report(&db).await.readers.len(),
+        2,
+        "and still they are listed"
+    );
+}
+
+/// It loads a snapshot anyway.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_the_stream_has_passed_holds_nothing() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 10).await;
+    keep(&db, &broker, newest(6)).await;
+    let answers = Answers::new(&db, share);
+    answers.report("new", None).await.unwrap();
+    keep(&db, &broker, newest(2)).await;
+    assert_eq!(firsts(&db, &broker).await, (9, 9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_fell_silent_is_dropped_and_its_events_go() {
+    let world = Timed::start().await;
+    let (db, broker) = (&world.db, &world.broker);
+    weigh_many(db, 30).await;
+    meet(db, broker).await;
+    let answers = Answers::new(db, share);
+    let (old, new) = (at(db, 5).await, at(db, 25).await);
+    for (reader, at) in [("silent", old), ("alive", new)] {
+        answers.report(reader, Some(at)).await.unwrap();
+    }
+    let keeps = Retention {
+        hold_readers: Duration::from_secs(24 * 3_600),
+        ..newest(2)
+    };
+    let mut relay = Relay::new(db, broker.clone()).keep(keeps);
+    settle(&mut relay).await;
+    let pass = async |hours: i64| {
+        tokio::time::advance(Duration::from_secs(u64::try_from(hours * HOUR).unwrap())).await;
+        world.clock.tick(hours * HOUR);
+        answers.report("alive", Some(new)).await.unwrap();
+    };
+    pass(24).await;
+    settle(&mut relay).await;
+    assert_eq!(firsts(db, broker).await, (5, 5), "heard within a day");
+    pass(1).await;
+    // A process that has just started has not been there to hear it.
+    settle(&mut Relay::new(db, broker.clone()).keep(keeps)).await;
+    assert_eq!(firsts(db, broker).await, (5, 5));
+    settle(&mut relay).await;
+    assert_eq!(firsts(db, broker).await, (25, 25));
+    assert!(audited(db).await.contains(&"reader dropped".to_owned()));
+    let readers = report(db).await.readers;
+    let names: Vec<_> = readers.iter().map(|one| (&*one.reader, one.seq)).collect();
+    assert_eq!(names, [("alive", 25)]);
+    assert_eq!(
+        answers.report("silent", Some(old)).await.unwrap(),
+        Holds::Pruned
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_drops_no_reader_and_holds_none_for_ever() {
+    let world = Timed::start().await;
+    let (db, broker) = (&world.db, &world.broker);
+    weigh_many(db, 30).await;
+    meet(db, broker).await;
+    let answers = Answers::new(db, share);
+    answers
+        .report("steady", Some(at(db, 5).await))
+        .await
+        .unwrap();
+    let mut relay = Relay::new(db, broker.clone()).keep(newest(2));
+    settle(&mut relay).await;
+    world.clock.tick(10 * YEAR);
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    answers
+        .report("ahead", Some(at(db, 7).await))
+        .await
+        .unwrap();
+    settle(&mut relay).await;
+    assert_eq!(firsts(db, broker).await, (5, 5), "no one fell silent");
+    world.clock.tick(-10 * YEAR);
+    settle(&mut relay).await;
+    tokio::time::advance(Duration::from_secs(8 * 24 * 3_600)).await;
+    world.clock.tick(8 * 24 * HOUR);
+    settle(&mut relay).await;
+    assert_eq!(firsts(db, broker).await, (29, 29));
+    assert_eq!(report(db).await.readers, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_the_log_does_not_hold_is_answered_and_not_stored() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 10).await;
+    let answers = Answers::new(&db, share);
+    let early = answers.report("a", None).await;
+    assert!(
+        matches!(early, Err(LogError::Lost(..))),
+        "it has not met its stream"
+    );
+    let old = at(&db, 2).await;
+    keep(&db, &broker, newest(5)).await;
+    let other = EventId::draw(&System);
+    for (seq, id, expected) in [
+        (7, other, Holds::No),
+        (11, other, Holds::No),
+        (2, old.id, Holds::Pruned),
+    ] {
+        let answer = answers.report("a", Some(Position { seq, id })).await;
+        assert_eq!(answer.unwrap(), expected, "{seq}");
+    }
+    assert_eq!(report(&db).await.readers, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_are_bounded_in_name_and_number() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 1).await;
+    meet(&db, &broker).await;
+    let answers = Answers::new(&db, share);
+    for bad in ["", "..", "a b", "a/b", "ä", &"a".repeat(101)] {
+        let refused = answers.report(bad, None).await;
+        assert!(matches!(refused, Err(LogError::Refused(_))), "{bad:?}");
+    }
+    for number in 0..1_000 {
+        answers
+            .report(&format!("reader-{number}"), None)
+            .await
+            .unwrap();
+    }
+    let refused = answers.report("one-more", None).await;
+    assert!(matches!(refused, Err(LogError::Refused(_))), "{refused:?}");
+    answers.report("reader-7", None).await.expect("it is known");
+}
+
+/// Other writes have their turn in between.
+#[tokio::test(start_paused = true)]
+async fn an_outbox_is_pruned_in_small_steps_with_other_writes_between_them() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    many(&db, 20_000).await;
     meet(&db, &broker).await;
     let mut relay = Relay::new(&db, broker.clone()).keep(newest(1));
-    assert_eq!(relay.step().await.unwrap(), Step::Connected);
-    assert_eq!(
-        firsts(&db, &broker).await,
-        (5_001, 6_000),
-        "one contact takes 5000 at most"
-    );
-    assert_eq!(relay.step().await.unwrap(), Step::Checked);
-    assert_eq!(
-        firsts(&db, &broker).await,
-        (6_000, 6_000),
-        "the next one goes on"
-    );
+    let other = db.clone();
+    let writing = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.last() != Some(&20_000) {
+            let first = "select min(seq) from relay_outbox";
+            let write = other.write(move |tx| tx.query_row(first, [], |row| row.get::<_, u64>(0)));
+            seen.push(write.await.unwrap());
+        }
+        seen
+    });
+    settle(&mut relay).await;
+    assert_eq!(firsts(&db, &broker).await, (20_000, 20_000));
+    let seen = writing.await.unwrap();
+    let between = seen.iter().filter(|first| (2..20_000).contains(*first));
+    assert!(between.count() > 1, "{seen:?}");
 }
 
 /// The stream first, then the outbox: wherever it is killed, the outbox can fill the stream.
@@ -180,11 +537,7 @@ async fn a_consumer_that_was_passed_comes_up_from_a_snapshot() {
     let consumer = totals(Front::of(&db));
     follow(&consumer, &reader, &broker).await;
     weigh_many(&db, 9).await;
-    let past = Retention {
-        past_readers: true,
-        ..newest(2)
-    };
-    keep(&db, &broker, past).await;
+    keep(&db, &broker, newest(2)).await;
     assert_eq!(firsts(&db, &broker).await, (11, 11));
     follow(&consumer, &reader, &broker).await;
     assert_eq!(consumer.status().borrow().rebuilt, 1);
@@ -194,4 +547,66 @@ async fn a_consumer_that_was_passed_comes_up_from_a_snapshot() {
     );
     assert_eq!(ours.await.unwrap(), theirs.await.unwrap());
     assert!(reader.set_aside().await.unwrap().is_empty());
+}
+
+/// In real time: a database answers from a thread of its own, which a paused clock does not wait for.
+#[tokio::test]
+async fn a_consumer_reports_how_far_it_is_and_is_not_passed() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let (db, reader) = (scratch.producer().await, scratch.reader().await);
+    weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    let consumer = totals(Answers::new(&db, share));
+    for reported in [0, 3] {
+        // What is applied is reported at the next connection, or a minute later.
+        follow(&consumer, &reader, &broker).await;
+        until_reported(&db, reported).await;
+    }
+    weigh_many(&db, 9).await;
+    keep(&db, &broker, newest(2)).await;
+    assert_eq!(firsts(&db, &broker).await, (3, 3));
+    follow(&consumer, &reader, &broker).await;
+    assert_eq!(consumer.status().borrow().rebuilt, 0);
+}
+
+async fn until_reported(db: &Database, seq: u64) {
+    let reported = async {
+        while report(db).await.readers.iter().all(|one| one.seq != seq) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reported = tokio::time::timeout(Duration::from_secs(60), reported);
+    reported.await.expect("it reports");
+}
+
+/// A producer that does not answer is no reason to apply nothing.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_fails_is_no_trouble_of_the_consumer() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let (db, reader) = (scratch.producer().await, scratch.reader().await);
+    weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    let consumer = totals(Silent(Answers::new(&db, share)));
+    follow(&consumer, &reader, &broker).await;
+    weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    follow(&consumer, &reader, &broker).await;
+    assert_eq!(consumer.status().borrow().trouble, None);
+}
+
+/// A producer that never answers a report.
+struct Silent(Answers);
+
+impl Producer for Silent {
+    fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
+        self.0.holds(at)
+    }
+
+    fn report(&self, _: &str, _: Option<Position>) -> BoxFuture<'_, Result<Holds, LogError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>> {
+        self.0.snapshot(at)
+    }
 }

@@ -1,6 +1,6 @@
 //! `status`: the file, its stream, the running service, and what was done to the file by hand.
 
-use relay::Report;
+use relay::{Report, ReportedReader};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, count, moment, place};
@@ -16,6 +16,7 @@ pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
     let report = file.report().await?;
     let seen = Seen {
         path: file.path().display().to_string(),
+        now_ms: parts.options.environment.now_ms(),
         stream: StreamSeen::look(parts, &file, &report).await,
         service: match running {
             Ok(running) => Service::from(running.map(|(_, state)| state)),
@@ -29,6 +30,7 @@ pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
 struct Seen {
     path: String,
     report: Report,
+    now_ms: u64,
     stream: StreamSeen,
     service: Service,
 }
@@ -104,6 +106,9 @@ impl Seen {
                 self.consumer_line(consumer.name(), consumer.stream()),
             );
         }
+        for reader in &report.readers {
+            answer = answer.line("reader", self.reader_line(reader));
+        }
         answer = answer
             .line("dead letters", report.dead_letters)
             .line("set aside", report.set_aside);
@@ -175,6 +180,28 @@ impl Seen {
         format!("{name} has applied {stream} up to {at}{fares}")
     }
 
+    fn reader_line(&self, reader: &ReportedReader) -> String {
+        let ReportedReader {
+            reader: name,
+            seq,
+            at_ms,
+        } = reader;
+        let (lag, ago_s) = (self.lag(reader), self.ago_s(reader));
+        format!(
+            "{name} is at {seq}, {lag} behind; it reported {ago_s} s ago, at {}",
+            moment(*at_ms)
+        )
+    }
+
+    fn lag(&self, reader: &ReportedReader) -> u64 {
+        let head = self.report.last.map_or(0, |last| last.seq);
+        head.saturating_sub(reader.seq)
+    }
+
+    fn ago_s(&self, reader: &ReportedReader) -> u64 {
+        self.now_ms.saturating_sub(reader.at_ms) / 1_000
+    }
+
     fn json(&self, parts: &Parts) -> Value {
         let (report, about) = (&self.report, &parts.about);
         let (running, state) = match &self.service {
@@ -204,6 +231,13 @@ impl Seen {
                 "stream": known.stream,
                 "at": known.at,
                 "epoch": known.epoch,
+            })).collect::<Vec<_>>(),
+            "readers": report.readers.iter().map(|reader| json!({
+                "reader": reader.reader,
+                "seq": reader.seq,
+                "lag": self.lag(reader),
+                "reported_at": moment(reader.at_ms),
+                "reported_s_ago": self.ago_s(reader),
             })).collect::<Vec<_>>(),
             "dead_letters": report.dead_letters,
             "set_aside": report.set_aside,

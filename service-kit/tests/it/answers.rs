@@ -189,6 +189,81 @@ async fn a_producer_is_asked_over_http() {
 }
 
 #[tokio::test]
+async fn a_reader_reports_how_far_it_has_come() {
+    let world = World::start(token(), few).await;
+    let last = world.emit(2).await;
+    let producer = world.producer(TOKEN);
+    let id = EventId::draw(&System);
+    let (forked, beyond) = (Position { id, ..last }, Position { id, seq: 9 });
+    for (reader, at, holds) in [
+        ("a-cache", Some(last), Holds::Yes),
+        ("new", None, Holds::Yes),
+        ("forked", Some(forked), Holds::No),
+        ("beyond", Some(beyond), Holds::No),
+    ] {
+        let answer = producer.report(reader, at).await.unwrap();
+        assert_eq!(answer, holds, "{reader}");
+    }
+    assert_eq!(world.readers().await, ["a-cache at 2", "new at 0"]);
+    let metrics = world.ask("/metrics").await;
+    for line in ["freehold_readers 2\n", "freehold_slowest_reader_lag 2\n"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+
+    let unfit = producer.report("a/b", None).await.unwrap_err();
+    assert!(matches!(unfit, LogError::Refused(_)), "{unfit}");
+    let stranger = world.producer("another-secret-altogether");
+    let refused = stranger.report("new", Some(last)).await.unwrap_err();
+    assert!(matches!(refused, LogError::Misconfigured(_)), "{refused}");
+    assert_eq!(world.readers().await, ["a-cache at 2", "new at 0"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_makes_no_sense_is_refused() {
+    let world = World::start(token(), few).await;
+    let long = "a".repeat(101);
+    let id = EventId::draw(&System);
+    let too_far = format!(r#"{{"at":{{"seq":{},"id":"{id}"}}}}"#, 1u64 << 63);
+    for (reader, body, code) in [
+        ("a%20b", r#"{"at":null}"#, "invalid_id"),
+        (&*long, r#"{"at":null}"#, "invalid_id"),
+        ("a", "", "malformed_json"),
+        ("a", r#"{"at":2}"#, "invalid_body"),
+        ("a", r#"{"at":{"seq":2}}"#, "invalid_body"),
+        ("a", r#"{"at":null,"until":null}"#, "invalid_body"),
+        ("a", &*too_far, "invalid_body"),
+    ] {
+        let answer = world.put(&format!("/log/readers/{reader}"), body).await;
+        assert!(
+            answer.contains(&format!("\"{code}\"")),
+            "{reader} {body}: {answer}"
+        );
+    }
+    assert!(world.readers().await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_readers_are_stored_than_a_thousand() {
+    let world = World::start(token(), few).await;
+    let fill = world.db.write(|tx| {
+        let sql = "insert into relay_reader (reader, seq, heard_at_ms) values ('r' || ?1, 0, 9e15)";
+        (0..1_000).try_for_each(|number| tx.execute(sql, [number]).map(drop))
+    });
+    fill.await.unwrap();
+    let body = r#"{"at":null}"#;
+    let refused = world.put("/log/readers/one-more", body).await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503 ") && refused.contains("\"busy\""),
+        "{refused}"
+    );
+    let known = world.put("/log/readers/r7", body).await;
+    assert!(known.ends_with("{\"holds\":\"yes\"}"), "{known}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_snapshot_that_is_cut_garbled_or_too_long_is_never_taken_for_whole() {
     let position = r#"{"position":{"stream":"KIT","epoch":1,"at":null,"holds":null}}"#;
     let long = format!("{{\"row\":\"{}\"}}", "x".repeat(2 << 20));
@@ -297,6 +372,26 @@ impl World {
     fn producer(&self, token: &str) -> HttpProducer {
         let url = format!("http://{}", self.running.address).parse().unwrap();
         HttpProducer::new(url, token.parse().unwrap(), TOKEN_ENV).unwrap()
+    }
+
+    /// The readers that it has stored.
+    async fn readers(&self) -> Vec<String> {
+        let sql = "select reader || ' at ' || seq from relay_reader order by reader";
+        let read = self.db.read(move |rows| {
+            let mut readers = rows.prepare(sql)?;
+            readers.query_map([], |row| row.get(0))?.collect()
+        });
+        read.await.unwrap()
+    }
+
+    async fn put(&self, path: &str, body: &str) -> String {
+        let mut client = self.running.connect().await;
+        let (length, token) = (body.len(), authorization());
+        let request = format!(
+            "PUT {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{token}\r\n{body}"
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_to_end(&mut client).await
     }
 
     async fn ask(&self, path: &str) -> String {

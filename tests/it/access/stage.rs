@@ -170,7 +170,10 @@ impl Stage {
         target: Target,
     ) -> (String, Option<String>) {
         let thing = self.thing(service, row.thing, target).await;
-        let path = row.path().replace("{id}", &thing);
+        let path = row
+            .path()
+            .replace("{id}", &thing)
+            .replace("{reader}", "a-reader");
         let path = match row.thing {
             Thing::Place => format!("{path}?after={thing}"),
             Thing::Event => path.replace("{seq}", "1") + &format!("?id={thing}"),

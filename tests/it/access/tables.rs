@@ -71,6 +71,13 @@ macro_rules! with_common {
 pub(super) const USERS: &[Row] = with_common![
     row("GET /snapshot", SERVICES, Thing::Nothing, [200, 0, 0]),
     row("GET /log/{seq}", SERVICES, Thing::Event, [200, 0, 200]),
+    row(
+        "PUT /log/readers/{reader}",
+        SERVICES,
+        Thing::Nothing,
+        [200, 0, 0]
+    )
+    .sends(|_, _| json!({"at": null})),
     row("GET /users", READERS, Thing::Nothing, [200, 0, 0]),
     row("GET /users/{id}", READERS, Thing::User, [200, 0, 404]),
     row("POST /users", OPERATORS, Thing::Nothing, [201, 0, 0])
@@ -83,6 +90,13 @@ pub(super) const USERS: &[Row] = with_common![
 pub(super) const ORDERS: &[Row] = with_common![
     row("GET /snapshot", SERVICES, Thing::Nothing, [200, 0, 0]),
     row("GET /log/{seq}", SERVICES, Thing::Event, [200, 0, 200]),
+    row(
+        "PUT /log/readers/{reader}",
+        SERVICES,
+        Thing::Nothing,
+        [200, 0, 0]
+    )
+    .sends(|_, _| json!({"at": null})),
     row("GET /orders", READERS, Thing::Nothing, [200, 0, 0]),
     row("GET /orders/{id}", READERS, Thing::Order, [200, 200, 404]),
     row(
