@@ -97,7 +97,10 @@ where
     C: Connect,
     C::Session: Stream,
 {
+    /// From here on writes wait until the first step has found that the file is no older copy, or that the broker is out of
+    /// reach; for two seconds at most.
     pub fn new(db: &Database, to: C) -> Self {
+        db.hold();
         let connecting = RelayState::Connecting("not connected yet".to_owned());
         Self {
             db: db.clone(),
@@ -179,7 +182,11 @@ where
             // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
             Ok(Work::Publish(records)) => self.publish(&records).await,
             // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
-            Ok(Work::Look) => stop.run_until_cancelled(Box::pin(self.contact())).await?,
+            Ok(Work::Look) => {
+                let looked = stop.run_until_cancelled(Box::pin(self.contact())).await;
+                self.db.release(); // all is well, or the broker is out of reach: then writes go on
+                looked?
+            }
             Err(error) => Err(error),
         })
     }
@@ -238,6 +245,9 @@ where
         };
         let mut first_contact = !self.open;
         let head = loop {
+            if first_contact {
+                recover::hold(&self.db).await?;
+            }
             let seen = contact::look(&self.outbox, &mut stream).await?;
             self.met = true;
             let (mut case, mut verdict) = contact::decide(&seen, first_contact);
@@ -345,9 +355,10 @@ where
             status.state = RelayState::Importing;
             status.stream_head = Some(to);
         });
-        match recover::import(&self.db, stream, theirs, self.import_batch).await {
+        match recover::import(&self.db, stream, from, theirs, self.import_batch).await {
             Ok(()) => Ok(Settled::Imported),
             Err(Stopped::Lost(error)) => Err(error),
+            Err(Stopped::Grown) => Ok(Settled::LookAgain),
             Err(Stopped::Unfit(why)) => {
                 let why = format!("its events cannot be taken over into this file: {why}");
                 Ok(self.halt(&why).await)
@@ -396,7 +407,7 @@ where
         let news = self.status.borrow().state != state;
         if news {
             match self.db.gate() {
-                Gate::Open => {
+                Gate::Open | Gate::Held { .. } => {
                     tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
                 }
                 Gate::MustImport(reason) | Gate::Halted(reason) => {

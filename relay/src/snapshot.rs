@@ -91,8 +91,10 @@ impl Answers {
     /// Only who has met the stream and may write knows what its log holds.
     fn check_open(&self) -> Result<(), LogError> {
         match self.db.gate() {
-            Gate::Open if self.db.has_met_its_stream() => Ok(()),
-            Gate::Open => Err(LogError::lost("this service has not met its stream yet")),
+            Gate::Open | Gate::Held { .. } if self.db.has_met_its_stream() => Ok(()),
+            Gate::Open | Gate::Held { .. } => {
+                Err(LogError::lost("this service has not met its stream yet"))
+            }
             Gate::MustImport(why) | Gate::Halted(why) => Err(LogError::lost(why)),
         }
     }

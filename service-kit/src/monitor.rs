@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, Gate, RelayState, RelayStatus, Stop};
+use relay::{ConsumerStatus, Database, RelayState, RelayStatus, Stop};
 use tokio::sync::watch;
 
 /// Sees the database, the relay and the consumers of one service. Clones share it.
@@ -191,7 +191,7 @@ impl Monitor {
 
     fn measure_log(&self, relay: Option<&RelayStatus>, oldest_s: f64) {
         let outbox_head = self.db.outbox().committed();
-        let writes_open = self.db.gate() == Gate::Open;
+        let writes_open = self.db.gate().reason().is_none();
         gauge!("freehold_outbox_head").set(figure(outbox_head));
         gauge!("freehold_writes_open").set(u8::from(writes_open));
         let Some(relay) = relay else { return };

@@ -1,11 +1,16 @@
 //! The relay over a broker that fails as the seed says: the stream becomes the outbox, byte for byte, or publishing halts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
 use relay::{Database, Gate, Relay, RelayState, Step, Stop, WriteError};
 
-use crate::support::{Scratch, outbox_rows, weigh};
+use crate::support::{
+    Image, Mortal, Scratch, StillClock, assert_one_log, meet, outbox_rows, weigh, weigh_again,
+    weigh_many,
+};
 
 /// Steps until the stream holds the whole outbox. Errors are what the broker's faults look like; they are retried.
 async fn drain(relay: &mut Relay<MemoryBroker>, db: &Database, broker: &MemoryBroker) {
@@ -161,7 +166,7 @@ async fn an_idle_relay_notices_a_rival_by_the_timer() {
     let mut rival = Relay::new(&copy, broker.clone());
     drain(&mut rival, &copy, &broker).await;
 
-    eventually(|| db.gate() != Gate::Open).await;
+    eventually(|| db.gate().reason().is_some()).await;
     assert!(
         db.gate()
             .reason()
@@ -214,6 +219,95 @@ async fn a_commit_wakes_the_relay() {
     assert_eq!(broker.records(), outbox_rows(&db).await);
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// A volume rolled back to an older state, lock file and all, under clients that write at once and try again: between the
+/// look at the stream and what it comes to, no write is acknowledged.
+#[tokio::test(start_paused = true)]
+async fn a_write_cannot_come_between_the_first_look_and_the_import_it_calls_for() {
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 2).await;
+    let image = Image::take(db.path());
+    weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    let mut log = outbox_rows(&db).await;
+    db.close().await;
+    image.roll_back(db.path());
+    let db = scratch.producer().await;
+    assert_eq!(
+        db.gate(),
+        Gate::Open,
+        "nothing local tells that it is older"
+    );
+
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let (clients, done) = (db.clone(), acknowledged.clone());
+    let slow = Mortal::slow(&broker, move || {
+        let (clients, done, before) = (clients.clone(), done.clone(), done.load(Ordering::Relaxed));
+        let known = done.clone();
+        tokio::spawn(async move {
+            if weigh_again(&clients, "a", 1).await.is_ok() {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Box::pin(async move {
+            StillClock::moments(|| known.load(Ordering::Relaxed) > before).await;
+        })
+    });
+    let _still = StillClock::new(); // the second for which writes wait does not end
+    let mut relay = Relay::new(&db, slow);
+    assert_eq!(
+        relay.step().await.unwrap(),
+        Step::Connected,
+        "{:?}",
+        db.gate()
+    );
+    log.push(weigh_again(&db, "a", 1).await.unwrap());
+    assert_eq!(relay.step().await.unwrap(), Step::Published(1));
+    assert_one_log(&db, &broker, &log).await;
+    assert_eq!(acknowledged.load(Ordering::Relaxed), 0, "too early");
+}
+
+/// No write waits for a broker that is out of reach, nor for a relay that never looks.
+#[tokio::test(start_paused = true)]
+async fn writes_wait_for_the_first_look_only_while_there_can_be_one() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let broker = MemoryBroker::new(1);
+    broker.fail(1.0);
+    let mut relay = Relay::new(&db, broker.clone());
+    assert!(matches!(db.gate(), Gate::Held { .. }), "{:?}", db.gate());
+    relay.step().await.expect_err("there is no connection");
+    assert_eq!(db.gate(), Gate::Open);
+    weigh(&db, "a", 1, 1).await;
+    drop(relay);
+
+    let _never_looks = Relay::new(&db, broker.clone());
+    assert!(matches!(db.gate(), Gate::Held { .. }), "{:?}", db.gate());
+    weigh(&db, "a", 2, 2).await;
+    assert_eq!(db.gate(), Gate::Open);
+}
+
+/// A broker that answers too late holds no write up. What is written meanwhile into an older copy is a fork, and is named.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_takes_too_long_holds_no_write_up() {
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    let image = Image::take(db.path());
+    weigh(&db, "a", 1, 1).await;
+    meet(&db, &broker).await;
+    db.close().await;
+    image.roll_back(db.path());
+    let db = scratch.producer().await;
+    let client = db.clone();
+    let slow = Mortal::slow(&broker, move || {
+        let client = client.clone();
+        Box::pin(async move { drop(weigh(&client, "a", 2, 1).await) })
+    });
+    assert_eq!(Relay::new(&db, slow).step().await.unwrap(), Step::Halted);
+    let why = db.gate().reason().unwrap().to_owned();
+    assert!(why.contains("at 1 it holds"), "{why}");
 }
 
 /// Virtual time passes while this waits, so timers fire at once.

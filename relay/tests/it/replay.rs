@@ -347,7 +347,7 @@ impl Lead {
             Action::Commit(who) => self.commit(who).await?,
             // A service that may write before its first contact is asked to, or is not: nothing to do.
             Action::Open(who) => match self.writer(who).db.gate() {
-                Gate::Open => {}
+                Gate::Open | Gate::Held { .. } => {}
                 other => return Err(format!("it would not write: {other:?}")),
             },
             Action::Prune(who) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::{
     AppendLog, Connect, Database, Head, Log, LogError, OpenError, Options, Origin, Record, Stream,
@@ -83,17 +84,48 @@ pub async fn reopen(path: &Path, options: Options) -> Database {
     panic!("{} is still in use", path.display());
 }
 
+/// While this lives the clock of a test stands still, also while everybody waits for the disk.
+pub struct StillClock {
+    _ends_with_this: std::sync::mpsc::Sender<()>,
+}
+
+impl StillClock {
+    pub fn new() -> Self {
+        let (sender, ended) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || ended.recv());
+        Self {
+            _ends_with_this: sender,
+        }
+    }
+
+    /// Lets real time pass until the fact, or for a tenth of a second.
+    pub async fn moments(fact: impl Fn() -> bool) {
+        for _ in 0..100 {
+            if fact() {
+                return;
+            }
+            let a_moment = || std::thread::sleep(Duration::from_millis(1));
+            tokio::task::spawn_blocking(a_moment).await.unwrap();
+        }
+    }
+}
+
 /// A broker that is gone for good after so many operations: the last of them is done, and its answer never comes. So it
 /// looks to a process that is killed there.
 #[derive(Clone)]
 pub struct Mortal {
     broker: MemoryBroker,
     left: Arc<AtomicU64>,
+    meanwhile: Option<Meanwhile>,
 }
+
+/// What others do while the answer about the stream's head is on its way.
+type Meanwhile = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 pub struct MortalSession {
     session: <MemoryBroker as Connect>::Session,
     left: Arc<AtomicU64>,
+    meanwhile: Option<Meanwhile>,
 }
 
 impl Mortal {
@@ -101,6 +133,18 @@ impl Mortal {
         Self {
             broker: broker.clone(),
             left: Arc::new(AtomicU64::new(operations)),
+            meanwhile: None,
+        }
+    }
+
+    /// One that stays, and answers about the stream's head after this work only.
+    pub fn slow(
+        broker: &MemoryBroker,
+        meanwhile: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            meanwhile: Some(Arc::new(meanwhile)),
+            ..Self::after(u64::MAX, broker)
         }
     }
 
@@ -132,8 +176,11 @@ impl Connect for Mortal {
 
     async fn connect(&self) -> Result<MortalSession, LogError> {
         let session = until_gone(&self.left, self.broker.connect()).await?;
-        let left = self.left.clone();
-        Ok(MortalSession { session, left })
+        Ok(MortalSession {
+            session,
+            left: self.left.clone(),
+            meanwhile: self.meanwhile.clone(),
+        })
     }
 
     fn stream(&self) -> &str {
@@ -143,7 +190,11 @@ impl Connect for Mortal {
 
 impl Log for MortalSession {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        until_gone(&self.left, self.session.head()).await
+        let head = until_gone(&self.left, self.session.head()).await;
+        if let Some(meanwhile) = &self.meanwhile {
+            meanwhile().await;
+        }
+        head
     }
 
     async fn read_after(
