@@ -29,6 +29,7 @@ pub use backup::{BackupError, Manifest, Restored, backup, check_backup, restore}
 pub use gate::Gate;
 pub(crate) use identity::{
     audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
+    set_unfit, unfit,
 };
 pub use open::key_in_use;
 pub(crate) use open::open_read_only;

@@ -240,11 +240,7 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
     for record in records {
         let seq = record.seq;
         let refused = |why: String| LogError::Refused(format!("event {seq}: {why}"));
-        let envelope = Envelope::parse(&record.bytes);
-        let envelope = envelope.map_err(|error| refused(format!("no event of ours: {error}")))?;
-        if envelope.sequence != seq || envelope.prev != last {
-            return Err(refused("it does not follow the event before it".to_owned()));
-        }
+        let envelope = follows(record, last).map_err(refused)?;
         let at_ms = emitted_at_ms(&envelope, tx.now_ms());
         append_row(tx, seq, envelope.id, &record.subject, &record.bytes, at_ms).map_err(failed)?;
         fold(tx, &envelope).map_err(|error| match error {
@@ -254,6 +250,28 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
         (head, last) = (seq, Some(envelope.id));
     }
     Ok(head)
+}
+
+/// The record's event, if it is one that `emit` can have written after this one.
+fn follows(record: &Record, last: Option<EventId>) -> Result<Envelope<'_>, String> {
+    let (bytes, limit) = (record.bytes.len(), MAX_ENVELOPE_BYTES);
+    if bytes > limit {
+        return Err(format!(
+            "no event of ours: {bytes} bytes, the limit is {limit}"
+        ));
+    }
+    let envelope = Envelope::parse(&record.bytes);
+    let envelope = envelope.map_err(|error| format!("no event of ours: {error}"))?;
+    if subject_of(&envelope.event_type) != record.subject {
+        let (subject, event_type) = (&record.subject, &envelope.event_type);
+        return Err(format!(
+            "no event of ours: a {event_type} on subject {subject}"
+        ));
+    }
+    match envelope.sequence == record.seq && envelope.prev == last {
+        true => Ok(envelope),
+        false => Err("it does not follow the event before it".to_owned()),
+    }
 }
 
 /// Lets the service's own tables follow an own event, and a reaction's offset the event it was an answer to.

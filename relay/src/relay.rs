@@ -360,7 +360,10 @@ where
             Err(Stopped::Lost(error)) => Err(error),
             Err(Stopped::Grown) => Ok(Settled::LookAgain),
             Err(Stopped::Unfit(why)) => {
-                let why = format!("its events cannot be taken over into this file: {why}");
+                recover::mark_unfit(&self.db, &why).await?;
+                let why = format!(
+                    "its events cannot be taken over into this file: {why}; if that cannot be mended, decide with new-epoch: it keeps this file's log and quarantines what only the stream holds"
+                );
                 Ok(self.halt(&why).await)
             }
         }

@@ -74,7 +74,7 @@ pub(super) async fn import(
             return Err(match theirs.holes {
                 0 => Stopped::Lost(LogError::lost(format!("event {wanted} does not come"))),
                 _ => Stopped::Unfit(format!(
-                    "the stream has lost event {wanted}; repair the broker's copy, or decide with new-epoch"
+                    "the stream has lost event {wanted}: repair the broker's copy"
                 )),
             });
         }
@@ -184,6 +184,12 @@ async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
         database::mark(tx, tx.now_ms(), reason)
     })
     .await
+}
+
+/// Writes down that the stream's events cannot be imported: from now on the operator may decide against them.
+pub(super) async fn mark_unfit(db: &Database, why: &str) -> Result<(), LogError> {
+    let why = why.to_owned();
+    transact(db, move |tx| database::set_unfit(tx, &why)).await
 }
 
 /// A file that has halted is no file to go on with at the next start either, before it has met its stream again.
