@@ -13,7 +13,7 @@ use crate::envelope::{Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, is_event_
 use crate::environment::unix_ms;
 use crate::error::{ApplyError, EmitError, LogError, ReadError, WriteError, chain};
 use crate::log::{AppendLog, Head, Log, Origin, Record, check_next};
-use crate::sealed::Sealed;
+use crate::sealed::{Open, Sealed};
 
 /// Bytes one read hands out, at most (one event is always handed out).
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
@@ -39,7 +39,7 @@ impl Tx<'_> {
         let (last, prev, epoch) = head_row(self)?;
         let now = context.environment.now();
         let id = EventId::draw(&*context.environment);
-        let sealed = self.seal(&event, id)?;
+        let sealed = self.seal(&event, id, data.get())?;
         let (sealedkey, sealed) = sealed
             .map(|sealed| (sealed.key.into(), sealed.text.into()))
             .unzip();
@@ -80,7 +80,12 @@ impl Tx<'_> {
         Ok(last + 1)
     }
 
-    fn seal<D>(&self, event: &NewEvent<'_, D>, id: EventId) -> Result<Option<Sealed>, EmitError> {
+    fn seal<D>(
+        &self,
+        event: &NewEvent<'_, D>,
+        id: EventId,
+        data: &str,
+    ) -> Result<Option<Sealed>, EmitError> {
         let Some(plain) = &event.sealed else {
             return Ok(None);
         };
@@ -88,7 +93,13 @@ impl Tx<'_> {
         let keys = keys.ok_or_else(|| EmitError::NoKeys {
             event_type: event.event_type.to_owned(),
         })?;
-        Ok(Some(keys.seal(id, plain)))
+        let open = Open {
+            id,
+            event_type: event.event_type,
+            subject: &event.aggregate,
+            data,
+        };
+        Ok(Some(keys.seal(open, plain)))
     }
 }
 
