@@ -29,7 +29,7 @@ impl Retention {
         &self,
         outbox: &Outbox,
         stream: &mut impl Stream,
-        head: &Head,
+        head: &mut Head,
     ) -> Result<(), LogError> {
         let Some(mut first) = self.oldest_wanted(outbox).await? else {
             return Ok(());
@@ -37,6 +37,7 @@ impl Retention {
         first = first.min(head.seq); // neither what is not published nor the head
         if first > head.first {
             stream.trim(first).await?;
+            head.first = first;
             tracing::info!(first, "older events are removed, as the retention says");
         }
         for _ in 0..WRITES {

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{Database, Gate, Relay, RelayState, Step, Stop, WriteError};
+use relay::{
+    AppendLog, Case, Connect, Database, FoundIn, Gate, Log, Relay, RelayState, Step, Stop, Stream,
+    WriteError,
+};
 
 use crate::support::{
-    Image, Mortal, Scratch, StillClock, assert_one_log, meet, outbox_rows, weigh, weigh_again,
-    weigh_many,
+    Image, Mortal, Scratch, StillClock, assert_one_log, found_in, meet, outbox_rows, set_aside,
+    settle, weigh, weigh_again, weigh_many,
 };
 
 /// Steps until the stream holds the whole outbox. Errors are what the broker's faults look like; they are retried.
@@ -310,6 +313,113 @@ async fn a_look_that_takes_too_long_holds_no_write_up() {
     assert_eq!(Relay::new(&db, slow).step().await.unwrap(), Step::Halted);
     let why = db.gate().reason().unwrap().to_owned();
     assert!(why.contains("at 1 it holds"), "{why}");
+}
+
+/// A contact comes every two seconds, also under load: what waits is published before anything is compared, and after that
+/// no publish waits for more than one small comparison.
+#[tokio::test(start_paused = true)]
+async fn nothing_that_can_wait_delays_a_publish_by_more_than_a_step() {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 2_000).await;
+    let watched = Mortal::watched(&broker);
+    let mut relay = Relay::new(&db, watched.clone());
+    for _ in 0..4 {
+        relay.step().await.unwrap();
+    }
+    let reads = |asked: &[String]| -> Vec<usize> {
+        let sizes = asked.iter().filter_map(|what| what.strip_prefix("read "));
+        sizes.map(|size| size.parse().unwrap()).collect()
+    };
+    let quiet = reads(&watched.asked());
+    assert!(
+        quiet.iter().sum::<usize>() >= 500,
+        "nothing was compared: {quiet:?}"
+    );
+
+    relay.look_next();
+    weigh_many(&db, 1).await;
+    assert_eq!(relay.step().await.unwrap(), Step::Checked);
+    assert_eq!(
+        watched.asked(),
+        ["head", "read 1"],
+        "the contact, and nothing else"
+    );
+    let mut compared = 0;
+    for _ in 0..20 {
+        assert_eq!(relay.step().await.unwrap(), Step::Published(1));
+        let asked = watched.asked();
+        let (last, before) = asked.split_last().unwrap();
+        assert_eq!(last, "append 1");
+        assert!(before.len() <= 1, "{before:?}");
+        let sizes = reads(before);
+        assert!(sizes.iter().all(|size| *size <= 50), "{before:?}");
+        compared += sizes.iter().sum::<usize>();
+        weigh_many(&db, 1).await;
+    }
+    assert_eq!(compared, 500, "and all is compared between the publishes");
+}
+
+/// A message that changed on the broker's disk without a trace is found by comparing, round after round.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_changed_in_the_stream_is_found_and_replaced() {
+    let (scratch, broker, other) = (Scratch::quick(), MemoryBroker::new(1), MemoryBroker::new(2));
+    let db = scratch.producer().await;
+    let log = weigh_many(&db, 1_200).await;
+    let mut changed = log.clone();
+    changed[699].bytes = log[698].bytes.clone();
+    let mut relay = Relay::new(&db, broker.clone());
+    settle(&mut relay).await;
+    let mut session = other.connect().await.unwrap();
+    let head = head_of(&broker).await;
+    let head = session
+        .create(1, &head.origin, &head.incarnation)
+        .await
+        .unwrap();
+    session.append_after(&head, &changed).await.unwrap();
+    broker.restore(other.store());
+    let mut cases = Vec::new();
+    for _ in 0..4 {
+        cases.extend(settle(&mut relay).await);
+    }
+    assert!(cases.contains(&Case::Holed), "{cases:?}");
+    assert_one_log(&db, &broker, &log).await;
+    assert_eq!(
+        set_aside(&db).await,
+        found_in(FoundIn::Stream, &changed[699..700])
+    );
+}
+
+/// What the broker refuses beside publishing is seen for as long as it is so, and the stream's size before it is full.
+#[tokio::test(start_paused = true)]
+async fn the_status_says_what_the_broker_refuses_and_how_full_the_stream_is() {
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    let watched = Mortal::watched(&broker);
+    let mut relay = Relay::new(&db, watched.clone());
+    let status = relay.status();
+    relay.step().await.unwrap();
+    assert_eq!(
+        (&status.borrow().trouble, status.borrow().stream_bytes),
+        (&None, None)
+    );
+    for (used, nearly_full) in [(79, false), (80, true), (100, true), (79, false)] {
+        watched.about().room(used, 100);
+        watched.about().refuse(nearly_full);
+        relay.look_next();
+        relay.step().await.unwrap();
+        let status = status.borrow();
+        assert_eq!(status.stream_bytes, Some((used, 100)));
+        assert_eq!(status.is_nearly_full(), nearly_full, "{used}");
+        let refused = "the stream stays as an earlier version made it: the broker says no";
+        assert_eq!(status.trouble.as_deref(), nearly_full.then_some(refused));
+        assert_eq!(status.state, RelayState::Publishing);
+    }
+}
+
+async fn head_of(broker: &MemoryBroker) -> relay::Head {
+    let mut session = broker.connect().await.unwrap();
+    session.head().await.unwrap().unwrap()
 }
 
 /// Virtual time passes while this waits, so timers fire at once.
