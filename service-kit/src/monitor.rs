@@ -43,7 +43,7 @@ const BUCKETS_S: [f64; 12] = [
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 16] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_writes_open",
@@ -52,6 +52,14 @@ const GAUGES: [(&str, &str); 14] = [
     (
         "freehold_stream_head",
         "Place of the last published event, as far as known; NaN before the first contact.",
+    ),
+    (
+        "freehold_stream_bytes",
+        "Bytes that the stream holds; NaN while that is not known.",
+    ),
+    (
+        "freehold_stream_max_bytes",
+        "Bytes that the stream may hold: when it is full nothing more is published; NaN without a limit.",
     ),
     (
         "freehold_relay_lag",
@@ -203,6 +211,9 @@ impl Monitor {
             .map(|head| outbox_head.saturating_sub(head));
         gauge!("freehold_stream_head").set(known(relay.stream_head));
         gauge!("freehold_relay_lag").set(known(lag));
+        let (bytes, max_bytes) = relay.stream_bytes.unzip();
+        gauge!("freehold_stream_bytes").set(known(bytes));
+        gauge!("freehold_stream_max_bytes").set(known(max_bytes));
         gauge!("freehold_outbox_oldest_unpublished_seconds").set(oldest_s);
     }
 }

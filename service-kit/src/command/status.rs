@@ -7,7 +7,7 @@ use super::answer::{Answer, count, moment, place};
 use super::stream::StreamSeen;
 use crate::door;
 use crate::exit::Outcome;
-use crate::operator_api::{ConsumerState, State};
+use crate::operator_api::{ConsumerState, State, StreamRoom};
 use crate::program::Parts;
 
 pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
@@ -58,7 +58,15 @@ impl Service {
             Self::Runs(state) => {
                 let fares = |consumer: &ConsumerState| consumer.trouble.is_none();
                 let publishes = state.relay.as_deref() == Some("publishing");
-                publishes && state.refuses_writes.is_none() && state.consumers.iter().all(fares)
+                let has_room = state
+                    .stream_room
+                    .as_ref()
+                    .is_none_or(|room| !room.nearly_full);
+                publishes
+                    && has_room
+                    && state.trouble.is_none()
+                    && state.refuses_writes.is_none()
+                    && state.consumers.iter().all(fares)
             }
             Self::Silent(_) => false,
             Self::Stopped => true,
@@ -97,6 +105,14 @@ impl Seen {
                 },
             )
             .line("stream", format!("{}: {}", about.stream, self.stream.text));
+        if let Service::Runs(state) = &self.service {
+            if let Some(why) = &state.trouble {
+                answer = answer.line("trouble", why);
+            }
+            if let Some(room) = &state.stream_room {
+                answer = answer.line("stream size", size_of(room));
+            }
+        }
         for consumer in &parts.consumers {
             answer = answer.line(
                 "consumer",
@@ -208,4 +224,15 @@ impl Seen {
             })).collect::<Vec<_>>(),
         })
     }
+}
+
+fn size_of(room: &StreamRoom) -> String {
+    let StreamRoom {
+        bytes, max_bytes, ..
+    } = room;
+    let warning = match room.nearly_full {
+        true => "; nearly full: when it is full nothing more is published",
+        false => "",
+    };
+    format!("{bytes} of {max_bytes} bytes{warning}")
 }
