@@ -103,14 +103,15 @@ impl Tx<'_> {
     }
 }
 
-/// Another event is emitted for the same cause: the one before it, in this very transaction, was not the last one. Nobody
-/// has seen it yet, so it may still change. Whoever rolled it back has nothing to say here.
+/// Another event is emitted for the same cause: the one before it was not the last one, so it says `more`. This is the only
+/// change of an event after `emit`. It comes in the same transaction, before anything but that transaction can read the
+/// event; its row is there meanwhile, because SQL of the reaction may look at it or roll it back.
 fn more_follows(tx: &Tx<'_>, seq: u64, cause: &str) -> Result<(), EmitError> {
-    let Some(row) = rows_after(tx, seq - 1, 1)?.pop() else {
-        return Ok(());
+    let Some(bytes) = event_at(tx, seq)? else {
+        return Ok(()); // rolled back
     };
-    let mut envelope = Envelope::parse(&row.bytes).map_err(|error| EmitError::Undecodable {
-        event_type: row.subject.clone(),
+    let mut envelope = Envelope::parse(&bytes).map_err(|error| EmitError::Undecodable {
+        event_type: format!("at {seq}"),
         cause: Some(error),
     })?;
     if envelope.cause.as_deref() != Some(cause) {
@@ -377,7 +378,8 @@ fn append_row(
     set_head(tx, seq, Some(id))
 }
 
-/// A row never changes, so it is written anew: only for an event that this transaction has emitted itself.
+/// A committed row never changes, so the trigger forbids an update, and this one is written anew. Only for an event that this
+/// transaction has emitted itself.
 fn replace_row(tx: &Tx<'_>, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "insert or replace into relay_outbox (seq, event_id, subject, envelope, emitted_at_ms)
