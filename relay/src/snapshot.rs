@@ -52,7 +52,7 @@ pub enum Line {
 pub type Sink<'a> = dyn FnMut(Box<RawValue>) -> bool + 'a;
 
 /// Reads what a service shares of its state, in a fixed order: a line of JSON for each row. A consumer that keeps such rows
-/// says with the same type what it has.
+/// says with the same type what it has, in its producer's order.
 pub type Share = fn(&Connection, &mut Sink<'_>) -> rusqlite::Result<()>;
 
 /// A row of a snapshot as JSON.

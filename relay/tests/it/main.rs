@@ -24,3 +24,4 @@ mod sealed;
 mod snapshots;
 mod support;
 mod traces;
+mod verifies;
