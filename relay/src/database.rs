@@ -35,6 +35,7 @@ pub use disk::{DiskHealth, OnDiskFailure};
 pub use gate::Gate;
 pub(crate) use identity::{
     audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
+    set_unfit, unfit,
 };
 pub use open::key_in_use;
 pub(crate) use open::open_read_only;
@@ -137,6 +138,14 @@ struct Shared {
     head: watch::Receiver<u64>,
 }
 
+/// What came of a write when its turn was there.
+enum Turn<T, W> {
+    /// What it answered, and the log's head after it for those who trace it.
+    Done(T, Option<u64>),
+    /// Nothing: it waits again.
+    Held(W),
+}
+
 /// What is known of the database without asking its file.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -215,21 +224,34 @@ impl Database {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let gate = self.shared.gate.subscribe();
-        let (trace, is_traced) = (Trace::current(), trace::is_traced());
-        let guarded = move |tx: &Tx<'_>| {
-            // Asked when its turn comes: what waits in the queue when the gate closes stays outside.
-            if let Some(refusal) = gate.borrow().refusal() {
-                return Ok(Err(refusal));
+        let mut waiting = (work, Trace::current());
+        let is_traced = trace::is_traced();
+        loop {
+            self.wait_while_held().await;
+            let gate = self.shared.gate.subscribe();
+            let (work, trace) = waiting;
+            let guarded = move |tx: &Tx<'_>| {
+                // Asked when its turn comes: what waits in the queue when the gate closes stays outside.
+                let gate = gate.borrow().clone();
+                if let Some(refusal) = gate.refusal() {
+                    return Ok(Err(refusal));
+                }
+                if let Gate::Held { .. } = gate {
+                    return Ok(Ok(Turn::Held((work, trace))));
+                }
+                tx.set_trace(trace);
+                let done = work(tx)?;
+                let head = is_traced.then(|| tx.head().ok());
+                Ok(Ok(Turn::Done(done, head.flatten())))
+            };
+            match self.shared.writer.write(guarded).await?? {
+                Turn::Held(again) => waiting = again,
+                Turn::Done(done, head) => {
+                    head.into_iter().for_each(trace::note_written);
+                    return Ok(done);
+                }
             }
-            tx.set_trace(trace);
-            let done = work(tx)?;
-            let head = is_traced.then(|| tx.head().ok());
-            Ok(Ok((done, head.flatten())))
-        };
-        let (done, head) = self.shared.writer.write(guarded).await??;
-        head.into_iter().for_each(trace::note_written);
-        Ok(done)
+        }
     }
 
     /// What a projection uses: a halted database still applies what others tell it, it only says nothing new.
@@ -337,6 +359,46 @@ impl Database {
             }
             changes
         });
+    }
+
+    /// Lets new writes wait from now on, for [`HOLD`](gate::HOLD) at most: until [`release`](Self::release). Those whose turn
+    /// has come already are done when the next piece of work is. False: the gate was not open.
+    pub(crate) fn hold(&self) -> bool {
+        let until = tokio::time::Instant::now() + gate::HOLD;
+        self.shared.gate.send_if_modified(|gate| {
+            let holds = matches!(gate, Gate::Open | Gate::Held { .. });
+            if holds {
+                *gate = Gate::Held { until };
+            }
+            holds
+        })
+    }
+
+    /// Lets the writes go that wait.
+    pub(crate) fn release(&self) {
+        self.release_if(|_| true);
+    }
+
+    fn release_if(&self, due: impl Fn(tokio::time::Instant) -> bool) {
+        self.shared.gate.send_if_modified(|gate| {
+            let releases = matches!(gate, Gate::Held { until } if due(*until));
+            if releases {
+                *gate = Gate::Open;
+            }
+            releases
+        });
+    }
+
+    /// A look that takes too long lets no write wait longer, whatever has become of the relay.
+    async fn wait_while_held(&self) {
+        let Gate::Held { until: end } = *self.shared.gate.borrow() else {
+            return;
+        };
+        let mut gate = self.shared.gate.subscribe();
+        let opens = gate.wait_for(|gate| !matches!(gate, Gate::Held { .. }));
+        if tokio::time::timeout_at(end, opens).await.is_err() {
+            self.release_if(|until| until == end);
+        }
     }
 
     /// Finishes the writes in the queue, then closes the file so that nothing is left beside it.

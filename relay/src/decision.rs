@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rusqlite::Connection;
+
 use crate::consumer;
 use crate::database::{self, Database, Gate, Tx};
 use crate::envelope::{Envelope, EventId};
@@ -61,6 +63,10 @@ pub enum DecisionError {
         "epoch {0} of this database closed the stream and did not finish replacing it: start that one, or decide with new-epoch"
     )]
     Closed(u32),
+    #[error(
+        "the stream's message {0} is no event of ours, so its line cannot be taken over; decide with new-epoch"
+    )]
+    NoEvent(u64),
     #[error("nothing is forked: {0}")]
     NothingForked(&'static str),
     #[error("the stream cannot be read")]
@@ -92,6 +98,9 @@ where
         return Err(compared.unjoinable("restore a newer backup, or decide with new-epoch"));
     };
     let Compared { own, head, .. } = &compared;
+    if head.seq > common && compared.theirs.is_none() {
+        return Err(DecisionError::NoEvent(common + 1));
+    }
     if head.seq <= common && head.origin == own.origin && head.closed_by.is_none() {
         let cure = "the stream holds nothing that this file lacks; start the service, and it publishes the rest";
         return Err(DecisionError::NothingForked(cure));
@@ -137,7 +146,7 @@ where
     };
     let comes_home = compared.common == Some(own.seq) && head.seq > own.seq && head.holes == 0;
     let one_database = head.origin.database_id == own.origin.database_id;
-    if comes_home && one_database && head.closed_by.is_none() {
+    if comes_home && one_database && head.closed_by.is_none() && !compared.unfit {
         let cure = match head.origin.epoch == own.origin.epoch {
             true => {
                 "this file holds nothing that the stream lacks; start the service, and it takes over the rest"
@@ -283,6 +292,8 @@ struct Compared {
     common: Option<u64>,
     ours: Option<EventId>,
     theirs: Option<EventId>,
+    /// What only the stream holds could not be imported at the last try.
+    unfit: bool,
 }
 
 async fn compare<C>(db: &Database, to: &C) -> Result<Compared, DecisionError>
@@ -294,6 +305,7 @@ where
     let head = stream.head().await?;
     let head = head.ok_or_else(|| DecisionError::NoStream(to.stream().to_owned()))?;
     let own = db.outbox().ends().await?;
+    let unfit = read(db, database::unfit).await?.is_some();
     let common = common(db, &mut stream, &own, &head).await?;
     let after = common.map_or(own.first.max(head.first), |common| common + 1);
     Ok(Compared {
@@ -305,6 +317,7 @@ where
         own,
         head,
         common,
+        unfit,
     })
 }
 
@@ -344,7 +357,14 @@ async fn common(
 }
 
 async fn own_id(db: &Database, seq: u64) -> Result<Option<EventId>, DecisionError> {
-    let read = db.read(move |rows| outbox::event_id(rows, seq)).await;
+    read(db, move |rows| outbox::event_id(rows, seq)).await
+}
+
+async fn read<T: Send + 'static>(
+    db: &Database,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, DecisionError> {
+    let read = db.read(work).await;
     read.map_err(|error: ReadError<rusqlite::Error>| DecisionError::Read(Box::new(error)))
 }
 

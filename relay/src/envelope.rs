@@ -112,7 +112,8 @@ pub struct Envelope<'a> {
     /// The key of the sealed part.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub sealedkey: Option<Cow<'a, str>>,
-    /// What only the owner can read, as base64.
+    /// What only the owner can read: `2.` and base64. Without the `2.` it is of the first version, which was bound to the
+    /// event's id alone.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Cow<'a, str>>,
     #[serde(borrow)]

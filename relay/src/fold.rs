@@ -1,12 +1,14 @@
 //! A service's own tables as a fold of its own log: what an import replays, event by event.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::consumer::{Received, received};
 use crate::database::{Rows, Tx};
 use crate::envelope::{Decode, Envelope};
 use crate::error::ApplyError;
+use crate::panics::message;
 
 /// Says how the service's own events make its own tables. The same function should make the change when the event is
 /// emitted: then what an import rebuilds is what was there.
@@ -50,8 +52,13 @@ impl Fold {
         }
     }
 
+    /// A panic is a mistake of the program, and it would meet it again each time.
     pub(crate) fn apply(&self, tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyError> {
-        (self.apply)(tx, envelope)
+        let applied = catch_unwind(AssertUnwindSafe(|| (self.apply)(tx, envelope)));
+        applied.unwrap_or_else(|panic| {
+            let said = message(&*panic);
+            Err(ApplyError::Fatal(format!("the program panicked: {said}")))
+        })
     }
 
     /// Empties the tables, to fold the log again from its beginning.

@@ -13,7 +13,7 @@ use crate::envelope::{Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, is_event_
 use crate::environment::unix_ms;
 use crate::error::{ApplyError, EmitError, LogError, ReadError, WriteError, chain};
 use crate::log::{AppendLog, Head, Log, Origin, Record, check_next};
-use crate::sealed::Sealed;
+use crate::sealed::{Open, Sealed};
 
 /// Bytes one read hands out, at most (one event is always handed out).
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
@@ -39,7 +39,7 @@ impl Tx<'_> {
         let (last, prev, epoch) = head_row(self)?;
         let now = context.environment.now();
         let id = EventId::draw(&*context.environment);
-        let sealed = self.seal(&event, id)?;
+        let sealed = self.seal(&event, id, data.get())?;
         let (sealedkey, sealed) = sealed
             .map(|sealed| (sealed.key.into(), sealed.text.into()))
             .unzip();
@@ -80,7 +80,12 @@ impl Tx<'_> {
         Ok(last + 1)
     }
 
-    fn seal<D>(&self, event: &NewEvent<'_, D>, id: EventId) -> Result<Option<Sealed>, EmitError> {
+    fn seal<D>(
+        &self,
+        event: &NewEvent<'_, D>,
+        id: EventId,
+        data: &str,
+    ) -> Result<Option<Sealed>, EmitError> {
         let Some(plain) = &event.sealed else {
             return Ok(None);
         };
@@ -88,18 +93,25 @@ impl Tx<'_> {
         let keys = keys.ok_or_else(|| EmitError::NoKeys {
             event_type: event.event_type.to_owned(),
         })?;
-        Ok(Some(keys.seal(id, plain)))
+        let open = Open {
+            id,
+            event_type: event.event_type,
+            subject: &event.aggregate,
+            data,
+        };
+        Ok(Some(keys.seal(open, plain)))
     }
 }
 
-/// Another event is emitted for the same cause: the one before it, in this very transaction, was not the last one. Nobody
-/// has seen it yet, so it may still change. Whoever rolled it back has nothing to say here.
+/// Another event is emitted for the same cause: the one before it was not the last one, so it says `more`. This is the only
+/// change of an event after `emit`. It comes in the same transaction, before anything but that transaction can read the
+/// event; its row is there meanwhile, because SQL of the reaction may look at it or roll it back.
 fn more_follows(tx: &Tx<'_>, seq: u64, cause: &str) -> Result<(), EmitError> {
-    let Some(row) = rows_after(tx, seq - 1, 1)?.pop() else {
-        return Ok(());
+    let Some(bytes) = event_at(tx, seq)? else {
+        return Ok(()); // rolled back
     };
-    let mut envelope = Envelope::parse(&row.bytes).map_err(|error| EmitError::Undecodable {
-        event_type: row.subject.clone(),
+    let mut envelope = Envelope::parse(&bytes).map_err(|error| EmitError::Undecodable {
+        event_type: format!("at {seq}"),
         cause: Some(error),
     })?;
     if envelope.cause.as_deref() != Some(cause) {
@@ -240,11 +252,7 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
     for record in records {
         let seq = record.seq;
         let refused = |why: String| LogError::Refused(format!("event {seq}: {why}"));
-        let envelope = Envelope::parse(&record.bytes);
-        let envelope = envelope.map_err(|error| refused(format!("no event of ours: {error}")))?;
-        if envelope.sequence != seq || envelope.prev != last {
-            return Err(refused("it does not follow the event before it".to_owned()));
-        }
+        let envelope = follows(record, last).map_err(refused)?;
         let at_ms = emitted_at_ms(&envelope, tx.now_ms());
         append_row(tx, seq, envelope.id, &record.subject, &record.bytes, at_ms).map_err(failed)?;
         fold(tx, &envelope).map_err(|error| match error {
@@ -254,6 +262,28 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
         (head, last) = (seq, Some(envelope.id));
     }
     Ok(head)
+}
+
+/// The record's event, if it is one that `emit` can have written after this one.
+fn follows(record: &Record, last: Option<EventId>) -> Result<Envelope<'_>, String> {
+    let (bytes, limit) = (record.bytes.len(), MAX_ENVELOPE_BYTES);
+    if bytes > limit {
+        return Err(format!(
+            "no event of ours: {bytes} bytes, the limit is {limit}"
+        ));
+    }
+    let envelope = Envelope::parse(&record.bytes);
+    let envelope = envelope.map_err(|error| format!("no event of ours: {error}"))?;
+    if subject_of(&envelope.event_type) != record.subject {
+        let (subject, event_type) = (&record.subject, &envelope.event_type);
+        return Err(format!(
+            "no event of ours: a {event_type} on subject {subject}"
+        ));
+    }
+    match envelope.sequence == record.seq && envelope.prev == last {
+        true => Ok(envelope),
+        false => Err("it does not follow the event before it".to_owned()),
+    }
 }
 
 /// Lets the service's own tables follow an own event, and a reaction's offset the event it was an answer to.
@@ -348,7 +378,8 @@ fn append_row(
     set_head(tx, seq, Some(id))
 }
 
-/// A row never changes, so it is written anew: only for an event that this transaction has emitted itself.
+/// A committed row never changes, so the trigger forbids an update, and this one is written anew. Only for an event that this
+/// transaction has emitted itself.
 fn replace_row(tx: &Tx<'_>, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "insert or replace into relay_outbox (seq, event_id, subject, envelope, emitted_at_ms)

@@ -4,11 +4,13 @@
 //! event there with the outbox's row of that number. A contact opens every session, follows every refused publish,
 //! and is repeated on a timer even when there is nothing to publish.
 
+mod chores;
 mod contact;
 mod recover;
 mod retention;
 mod scrub;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +22,7 @@ use crate::database::{Database, Gate};
 use crate::error::{Fatal, LogError, chain};
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 use crate::outbox::Outbox;
+use chores::Chore;
 use contact::{Seen, Verdict};
 use recover::Stopped;
 use retention::Keeper;
@@ -45,6 +48,10 @@ pub struct Relay<C: Connect> {
     open: bool,
     retention: Keeper,
     scrub: Scrub,
+    /// The scrub has found that the stream holds something else than the outbox: the next contact replaces it.
+    damaged: bool,
+    /// What fails beside publishing, by chore.
+    troubles: BTreeMap<Chore, String>,
     /// Events one transaction takes over when the log comes home, at most.
     import_batch: usize,
     status: watch::Sender<RelayStatus>,
@@ -58,6 +65,18 @@ pub struct RelayStatus {
     pub stream_head: Option<u64>,
     /// What the last contact found; `None` before the first.
     pub case: Option<Case>,
+    /// What else the broker refused or could not do, while publishing goes on.
+    pub trouble: Option<String>,
+    /// Bytes that the stream holds and may hold; `None` while that is not known, or when it has no limit.
+    pub stream_bytes: Option<(u64, u64)>,
+}
+
+impl RelayStatus {
+    /// The broker will soon refuse new events: the stream has taken four fifths of its room.
+    pub fn is_nearly_full(&self) -> bool {
+        let nearly = |(used, limit): (u64, u64)| used >= limit / 5 * 4;
+        self.stream_bytes.is_some_and(nearly)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +97,10 @@ struct Session<S> {
     /// Rows after `head` that were read while the ones before them were on their way.
     ahead: Vec<Record>,
     contact_due: Instant,
+    /// What the last contact has left to do, the next one last.
+    chores: Vec<Chore>,
+    /// Whether the last thing done was a publish: then it is a chore's turn, even if rows wait.
+    published: bool,
 }
 
 /// What one step did.
@@ -98,7 +121,10 @@ where
     C: Connect,
     C::Session: Stream,
 {
+    /// From here on writes wait until the first step has found that the file is no older copy, or that the broker is out of
+    /// reach; for two seconds at most.
     pub fn new(db: &Database, to: C) -> Self {
+        db.hold();
         let connecting = RelayState::Connecting("not connected yet".to_owned());
         let db = db.with_own_reader(); // the application's reads never make publishing wait
         Self {
@@ -110,11 +136,15 @@ where
             open: false,
             retention: Keeper::new(db, Retention::default()),
             scrub: Scrub::default(),
+            damaged: false,
+            troubles: BTreeMap::new(),
             import_batch: recover::IMPORT_BATCH,
             status: watch::Sender::new(RelayStatus {
                 state: connecting,
                 stream_head: None,
                 case: None,
+                trouble: None,
+                stream_bytes: None,
             }),
         }
     }
@@ -177,13 +207,23 @@ where
     }
 
     async fn step_until(&mut self, stop: &Stop) -> Option<Result<Step, LogError>> {
-        Some(match self.next_work(stop).await? {
-            // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
-            Ok(Work::Publish(records)) => self.publish(&records).await,
-            // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
-            Ok(Work::Look) => stop.run_until_cancelled(Box::pin(self.contact())).await?,
-            Err(error) => Err(error),
-        })
+        loop {
+            return Some(match self.next_work(stop).await? {
+                Ok(Work::Tidy) => match stop.run_until_cancelled(Box::pin(self.tidy())).await? {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+                // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
+                Ok(Work::Publish(records)) => self.publish(&records).await,
+                // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
+                Ok(Work::Look) => {
+                    let looked = stop.run_until_cancelled(Box::pin(self.look())).await;
+                    self.db.release(); // all is well, or the broker is out of reach: then writes go on
+                    looked?
+                }
+                Err(error) => Err(error),
+            });
+        }
     }
 
     /// Waits for something to do: a commit, or the time for the next contact. `None`: stopped.
@@ -203,6 +243,10 @@ where
         if !session.ahead.is_empty() {
             let ahead = std::mem::take(&mut session.ahead);
             return Some(Ok(Work::Publish(ahead)));
+        }
+        let rows_wait = self.outbox.committed() > session.head.seq;
+        if !session.chores.is_empty() && (!rows_wait || session.published) {
+            return Some(Ok(Work::Tidy));
         }
         let read = self.outbox.read_after(session.head.seq, MAX_ROWS, wait);
         let read = stop.run_until_cancelled(read).await?;
@@ -224,12 +268,29 @@ where
         );
         session.head = appended?;
         session.ahead = ahead?;
+        session.published = true;
         self.status.send_modify(|status| {
             status.state = RelayState::Publishing;
             status.stream_head = Some(session.head.seq);
         });
         self.session = Some(session);
         Ok(Step::Published(records.len()))
+    }
+
+    /// A contact, and what it leaves to do for as long as no row waits.
+    async fn look(&mut self) -> Result<Step, LogError> {
+        loop {
+            let step = self.contact().await?;
+            while let Some(session) = &self.session
+                && !session.chores.is_empty()
+                && session.head.seq == self.outbox.committed()
+            {
+                self.tidy().await?;
+            }
+            if !self.damaged {
+                return Ok(step);
+            }
+        }
     }
 
     /// Looks at the stream, on the session there is or on a new one, and does what is to be done before publishing.
@@ -239,13 +300,14 @@ where
             None => (self.to.connect().await?, Step::Connected),
         };
         let mut first_contact = !self.open;
-        let mut head = loop {
+        let head = loop {
+            if first_contact {
+                recover::hold(&self.db).await?;
+            }
             let seen = contact::look(&self.outbox, &mut stream).await?;
             self.met = true;
             let (mut case, mut verdict) = contact::decide(&seen, first_contact);
-            if let (Verdict::Publish(head), Step::Checked) = (&verdict, &step)
-                && !self.scrub.step(&mut self.outbox, &mut stream, head).await?
-            {
+            if matches!(verdict, Verdict::Publish(_)) && self.damaged {
                 (case, verdict) = contact::HOLED;
             }
             self.status.send_modify(|status| status.case = Some(case));
@@ -257,14 +319,7 @@ where
             }
         };
         recover::open(&self.db).await?;
-        self.open = true;
-        if let Err(error) = stream.refresh().await {
-            tracing::warn!(error = %chain(&error), "the stream stays as an earlier version made it; publishing goes on");
-        }
-        let kept = self.retention.keep(&self.outbox, &mut stream, &mut head);
-        if let Err(error) = kept.await {
-            tracing::warn!(error = %chain(&error), "old events are not removed now; publishing goes on");
-        }
+        (self.open, self.damaged) = (true, false);
         // With a backlog, only the first publish shows that publishing works.
         let works = step == Step::Checked || head.seq == self.outbox.committed();
         self.status.send_modify(|status| {
@@ -278,6 +333,8 @@ where
             head,
             ahead: Vec::new(),
             contact_due: Instant::now() + CONTACT_EVERY,
+            chores: self.chores(&step),
+            published: false,
         });
         Ok(step)
     }
@@ -347,11 +404,15 @@ where
             status.state = RelayState::Importing;
             status.stream_head = Some(to);
         });
-        match recover::import(&self.db, stream, theirs, self.import_batch).await {
+        match recover::import(&self.db, stream, from, theirs, self.import_batch).await {
             Ok(()) => Ok(Settled::Imported),
             Err(Stopped::Lost(error)) => Err(error),
+            Err(Stopped::Grown) => Ok(Settled::LookAgain),
             Err(Stopped::Unfit(why)) => {
-                let why = format!("its events cannot be taken over into this file: {why}");
+                recover::mark_unfit(&self.db, &why).await?;
+                let why = format!(
+                    "its events cannot be taken over into this file: {why}; if that cannot be mended, decide with new-epoch: it keeps this file's log and quarantines what only the stream holds"
+                );
                 Ok(self.halt(&why).await)
             }
         }
@@ -398,7 +459,7 @@ where
         let news = self.status.borrow().state != state;
         if news {
             match self.db.gate() {
-                Gate::Open => {
+                Gate::Open | Gate::Held { .. } => {
                     tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
                 }
                 Gate::MustImport(reason) | Gate::Halted(reason) => {
@@ -425,4 +486,5 @@ enum Settled {
 enum Work {
     Publish(Vec<Record>),
     Look,
+    Tidy,
 }

@@ -1,8 +1,9 @@
 //! Sealed parts: what an event carries for its owner alone, and the file of keys that opens it.
 //!
-//! A sealed part travels in the envelope as base64 of nonce and ciphertext (XChaCha20-Poly1305), beside the id of its
-//! key. The event's id is authenticated with it, so a part that was moved to another event does not open. Others learn
-//! that there is one and its length in steps of [`STEP_BYTES`]; the length of an address would already narrow a guess.
+//! A sealed part travels in the envelope as a version and base64 of nonce and ciphertext (XChaCha20-Poly1305), beside the
+//! id of its key. What the event says openly is authenticated with it ([`Open`]), so a part that was moved to another event,
+//! or whose event was changed, does not open. Others learn that there is one and its length in steps of [`STEP_BYTES`]; the
+//! length of an address would already narrow a guess.
 //!
 //! Everything here that takes a path blocks on the disk. For Unix: it stands on file modes and on flushing folders.
 
@@ -33,6 +34,9 @@ const KEY_BYTES: usize = 32;
 const ID_DIGITS: usize = 8;
 /// A key's line, the ends of it and of the line before included.
 const LINE_BYTES: usize = "\n".len() + ID_DIGITS + " ".len() + 2 * KEY_BYTES + "\n".len();
+
+/// What a sealed text of the second version begins with; the first had no such word, and base64 has no dot.
+const SECOND: &str = "2.";
 
 /// What a key file says to the person who finds it.
 const ABOUT: &str = "\
@@ -65,8 +69,32 @@ struct Key {
 pub(crate) struct Sealed {
     /// The id of the key.
     pub(crate) key: String,
-    /// Base64 of nonce and ciphertext.
+    /// [`SECOND`] and base64 of nonce and ciphertext.
     pub(crate) text: String,
+}
+
+/// What an event says openly, to which its sealed part is bound.
+#[derive(Clone, Copy)]
+pub(crate) struct Open<'a> {
+    pub(crate) id: EventId,
+    pub(crate) event_type: &'a str,
+    /// The aggregate's id.
+    pub(crate) subject: &'a str,
+    /// Byte for byte as in the envelope.
+    pub(crate) data: &'a str,
+}
+
+impl Open<'_> {
+    /// Each part with its length before it, so that no two events give the same bytes.
+    fn bytes(&self) -> Vec<u8> {
+        let id = self.id.to_string();
+        let mut bytes = SECOND.as_bytes().to_vec();
+        for part in [&id, self.event_type, self.subject, self.data] {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part.as_bytes());
+        }
+        bytes
+    }
 }
 
 /// Why there are no keys. Nothing may be sealed or opened: the process stops, and a person looks.
@@ -117,7 +145,7 @@ pub enum SealedError {
     UnknownKey { key: String, path: PathBuf },
     /// Which of these it is, the cipher cannot tell.
     #[error(
-        "event {event_id}'s sealed part does not open: it was changed, or sealed for another event or with another key that had the id {key}; restore the event and the key file from copies of one time"
+        "event {event_id}'s sealed part does not open: it or its event was changed, or it was sealed for another event or with another key that had the id {key}; restore the event and the key file from copies of one time"
     )]
     Closed { event_id: EventId, key: String },
 }
@@ -168,26 +196,25 @@ impl Keys {
     }
 
     /// Seals `plain` for this event with the newest key.
-    pub(crate) fn seal(&self, event_id: EventId, plain: &[u8]) -> Sealed {
+    pub(crate) fn seal(&self, event: Open<'_>, plain: &[u8]) -> Sealed {
         let key = self.0.keys.last().expect("a key file holds a key");
         let nonce: [u8; NONCE_BYTES] = draw();
-        let id = event_id.to_string();
         let payload = Payload {
             msg: &padded(plain),
-            aad: id.as_bytes(),
+            aad: &event.bytes(),
         };
         let sealed = key.cipher.encrypt(&nonce.into(), payload);
         let sealed = sealed.expect("an event's part is far below the cipher's 256 GB");
         Sealed {
             key: key.id.clone(),
-            text: BASE64.encode([&nonce[..], &sealed].concat()),
+            text: SECOND.to_owned() + &BASE64.encode([&nonce[..], &sealed].concat()),
         }
     }
 
     /// Opens what was sealed for this event with the key of this id.
     pub(crate) fn open_sealed(
         &self,
-        event_id: EventId,
+        event: Open<'_>,
         key: &str,
         text: &str,
     ) -> Result<Vec<u8>, SealedError> {
@@ -197,8 +224,8 @@ impl Keys {
                 path: self.0.path.clone(),
             });
         };
-        known.open(event_id, text).ok_or_else(|| {
-            let key = key.to_owned();
+        known.open(event, text).ok_or_else(|| {
+            let (event_id, key) = (event.id, key.to_owned());
             SealedError::Closed { event_id, key }
         })
     }
@@ -227,13 +254,17 @@ impl Key {
         })
     }
 
-    fn open(&self, event_id: EventId, text: &str) -> Option<Vec<u8>> {
+    /// The first version bound a part to its event's id alone.
+    fn open(&self, event: Open<'_>, text: &str) -> Option<Vec<u8>> {
+        let (text, bound) = match text.strip_prefix(SECOND) {
+            Some(text) => (text, event.bytes()),
+            None => (text, event.id.to_string().into_bytes()),
+        };
         let sealed = BASE64.decode(text).ok()?;
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-        let id = event_id.to_string();
         let payload = Payload {
             msg: sealed,
-            aad: id.as_bytes(),
+            aad: &bound,
         };
         let plain = self.cipher.decrypt(&(*nonce).into(), payload).ok()?;
         unpadded(plain)
@@ -474,8 +505,18 @@ mod tests {
         fs::metadata(path).unwrap().mode() & 0o7777
     }
 
-    fn draw_event_id() -> EventId {
-        EventId::draw(&System)
+    /// An event that seals something.
+    fn draw_event() -> Open<'static> {
+        an_event(EventId::draw(&System))
+    }
+
+    fn an_event(id: EventId) -> Open<'static> {
+        Open {
+            id,
+            event_type: "users.created.v1",
+            subject: "ada",
+            data: r#"{"name":"Ada"}"#,
+        }
     }
 
     fn fresh() -> Keys {
@@ -499,11 +540,11 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens() {
-        let (keys, event_id) = (fresh(), draw_event_id());
+        let (keys, event) = (fresh(), draw_event());
         let long = vec![0; 200_000];
         for plain in [PLAIN, b"", b"\0", b"\x80", b"\x80\0\0", &long] {
-            let sealed = keys.seal(event_id, plain);
-            let opened = keys.open_sealed(event_id, &sealed.key, &sealed.text);
+            let sealed = keys.seal(event, plain);
+            let opened = keys.open_sealed(event, &sealed.key, &sealed.text);
             assert_eq!(opened.unwrap(), plain);
         }
     }
@@ -514,76 +555,115 @@ mod tests {
         let (_folder, path) = scratch();
         write(&path, &format!("{ID} {HEX}\n"), 0o600);
         let keys = Keys::open(&path).unwrap();
-        let event_id = "0190a5f0-1234-7abc-8def-0123456789ab".parse().unwrap();
-        let recorded = "QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXrxtgHbGJFTS11ubaztwA6vPX3ah2dzzoDROAxQkEI5AW+QJuVZKEEP+y9EwK2trxm2t96G+FtJy2/Aj0E7JMVCByhs4YechP0tOji93jRUE=";
-        assert_eq!(keys.open_sealed(event_id, ID, recorded).unwrap(), PLAIN);
+        let event = an_event("0190a5f0-1234-7abc-8def-0123456789ab".parse().unwrap());
+        let first = "QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXrxtgHbGJFTS11ubaztwA6vPX3ah2dzzoDROAxQkEI5AW+QJuVZKEEP+y9EwK2trxm2t96G+FtJy2/Aj0E7JMVCByhs4YechP0tOji93jRUE=";
+        let second = "2.QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXrxtgHbGJFTS11ubaztwA6vPX3ah2dzzoDROAxQkEI5AW+QJuVZKEEP+y9EwK2trxm2t96G+FtJy2/Aj0E7JMVG+Uw9xeVu7zTUrpXURbIEk=";
+        for recorded in [first, second] {
+            assert_eq!(keys.open_sealed(event, ID, recorded).unwrap(), PLAIN);
+        }
     }
 
     #[test]
     fn a_part_moved_to_another_event_does_not_open() {
         let keys = fresh();
-        let sealed = keys.seal(draw_event_id(), PLAIN);
-        let other = draw_event_id();
+        let sealed = keys.seal(draw_event(), PLAIN);
+        let other = draw_event();
         let refusal = keys.open_sealed(other, &sealed.key, &sealed.text);
         let refusal = refusal.unwrap_err();
         assert!(matches!(refusal, SealedError::Closed { .. }));
         let words = refusal.to_string();
-        assert!(words.contains(&format!("event {other}'s sealed part does not open")));
+        assert!(words.contains(&format!("event {}'s sealed part does not open", other.id)));
+    }
+
+    #[test]
+    fn a_part_whose_event_was_changed_does_not_open() {
+        let (keys, event) = (fresh(), draw_event());
+        let sealed = keys.seal(event, PLAIN);
+        let changed = [
+            Open {
+                event_type: "users.renamed.v1",
+                ..event
+            },
+            Open {
+                subject: "eve",
+                ..event
+            },
+            Open {
+                data: r#"{"name":"Eve"}"#,
+                ..event
+            },
+            Open {
+                subject: "ad", // and its last letter is the next part's first
+                data: r#"a{"name":"Ada"}"#,
+                ..event
+            },
+        ];
+        for changed in changed {
+            let opened = keys.open_sealed(changed, &sealed.key, &sealed.text);
+            assert!(matches!(opened, Err(SealedError::Closed { .. })));
+        }
+        let first = sealed.text.strip_prefix(SECOND).unwrap();
+        let opened = keys.open_sealed(event, &sealed.key, first);
+        assert!(
+            matches!(opened, Err(SealedError::Closed { .. })),
+            "an older version is no way around"
+        );
     }
 
     #[test]
     fn another_key_under_the_same_id_does_not_open() {
         let (_folder, path) = scratch();
-        let event_id = draw_event_id();
+        let event = draw_event();
         write(&path, &format!("{ID} {HEX}\n"), 0o600);
-        let sealed = Keys::open(&path).unwrap().seal(event_id, PLAIN);
+        let sealed = Keys::open(&path).unwrap().seal(event, PLAIN);
         write(&path, &format!("{ID} {}\n", HEX.replace("1f", "1e")), 0o600);
         let opened = Keys::open(&path).unwrap();
-        let opened = opened.open_sealed(event_id, ID, &sealed.text);
+        let opened = opened.open_sealed(event, ID, &sealed.text);
         assert!(matches!(opened, Err(SealedError::Closed { .. })));
     }
 
     #[test]
     fn a_part_with_any_bit_flipped_does_not_open() {
-        let (keys, event_id) = (fresh(), draw_event_id());
-        let sealed = keys.seal(event_id, PLAIN);
-        let bytes = BASE64.decode(&sealed.text).unwrap();
+        let (keys, event) = (fresh(), draw_event());
+        let sealed = keys.seal(event, PLAIN);
+        let text = sealed.text.strip_prefix(SECOND).unwrap();
+        let bytes = BASE64.decode(text).unwrap();
         for bit in 0..8 * bytes.len() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let text = BASE64.encode(flipped);
-            let opened = keys.open_sealed(event_id, &sealed.key, &text);
+            let text = SECOND.to_owned() + &BASE64.encode(flipped);
+            let opened = keys.open_sealed(event, &sealed.key, &text);
             assert!(matches!(opened, Err(SealedError::Closed { .. })), "{bit}");
         }
     }
 
     #[test]
     fn what_is_no_sealed_part_at_all_does_not_open() {
-        let (keys, event_id) = (fresh(), draw_event_id());
-        let sealed = keys.seal(event_id, PLAIN);
+        let (keys, event) = (fresh(), draw_event());
+        let sealed = keys.seal(event, PLAIN);
         for text in [
             "",
             "AAAA",
             "no base64!",
             &sealed.text[..sealed.text.len() - 4],
         ] {
-            let opened = keys.open_sealed(event_id, &sealed.key, text);
+            let opened = keys.open_sealed(event, &sealed.key, text);
             assert!(matches!(opened, Err(SealedError::Closed { .. })), "{text}");
         }
     }
 
     #[test]
     fn the_same_sealed_twice_differs() {
-        let (keys, event_id) = (fresh(), draw_event_id());
-        let (once, twice) = (keys.seal(event_id, PLAIN), keys.seal(event_id, PLAIN));
+        let (keys, event) = (fresh(), draw_event());
+        let (once, twice) = (keys.seal(event, PLAIN), keys.seal(event, PLAIN));
         assert_ne!(once.text, twice.text);
         assert_ne!(once.text[..32], twice.text[..32], "the nonces are the same");
     }
 
     #[test]
     fn the_length_tells_only_its_step() {
-        let (keys, event_id) = (fresh(), draw_event_id());
-        let length = |plain: usize| keys.seal(event_id, &vec![b'a'; plain]).text.len();
+        let (keys, event) = (fresh(), draw_event());
+        let length = |plain: usize| keys.seal(event, &vec![b'a'; plain]).text.len();
         assert_eq!(length(0), length(STEP_BYTES - 1));
         assert!(length(STEP_BYTES - 1) < length(STEP_BYTES));
     }
@@ -591,20 +671,20 @@ mod tests {
     #[test]
     fn after_a_rotation_the_new_key_seals_and_the_old_one_opens() {
         let (folder, path) = scratch();
-        let event_id = draw_event_id();
+        let event = draw_event();
         let before = Keys::open_or_create(&path).unwrap();
-        let old = before.seal(event_id, PLAIN);
+        let old = before.seal(event, PLAIN);
         let id = Keys::rotate(&path).unwrap();
         let after = Keys::open(&path).unwrap();
         assert_eq!(after.ids().collect::<Vec<_>>(), [&old.key, &id]);
         assert_eq!(
-            after.open_sealed(event_id, &old.key, &old.text).unwrap(),
+            after.open_sealed(event, &old.key, &old.text).unwrap(),
             PLAIN
         );
-        let new = after.seal(event_id, PLAIN);
+        let new = after.seal(event, PLAIN);
         assert_eq!(new.key, id);
-        assert_eq!(after.open_sealed(event_id, &id, &new.text).unwrap(), PLAIN);
-        let refusal = before.open_sealed(event_id, &id, &new.text).unwrap_err();
+        assert_eq!(after.open_sealed(event, &id, &new.text).unwrap(), PLAIN);
+        let refusal = before.open_sealed(event, &id, &new.text).unwrap_err();
         let path = path.display();
         let words =
             format!("sealed with key {id}, which is not in {path}: put the old key file back");
@@ -756,13 +836,13 @@ mod tests {
         let (_folder, path) = scratch();
         write(&path, &format!("{ID} {HEX}\n"), 0o600);
         let keys = Keys::open(&path).unwrap();
-        let event_id = draw_event_id();
-        let sealed = keys.seal(event_id, PLAIN);
+        let event = draw_event();
+        let sealed = keys.seal(event, PLAIN);
         let closed = keys
-            .open_sealed(draw_event_id(), ID, &sealed.text)
+            .open_sealed(draw_event(), ID, &sealed.text)
             .unwrap_err();
         let unknown = keys
-            .open_sealed(event_id, "00000000", &sealed.text)
+            .open_sealed(event, "00000000", &sealed.text)
             .unwrap_err();
         let shown =
             format!("{keys:?} {keys:#?} {sealed:?} {closed} {closed:?} {unknown} {unknown:?}");

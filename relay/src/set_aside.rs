@@ -39,7 +39,15 @@ pub struct SetAside {
 impl Database {
     /// The events set aside in this file, oldest first.
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, ReadError<rusqlite::Error>> {
-        self.read(list).await
+        let all = |rows: &Connection| {
+            let mut all = Vec::new();
+            each(rows, &mut |event| {
+                all.push(event);
+                true
+            })?;
+            Ok(all)
+        };
+        self.read(all).await
     }
 
     /// How many there are.
@@ -52,9 +60,13 @@ impl Database {
 }
 
 impl ReadOnly {
-    /// The events set aside in this file, oldest first.
-    pub async fn set_aside(&self) -> Result<Vec<SetAside>, ReadError<rusqlite::Error>> {
-        self.read(list).await
+    /// Hands out the quarantined events, oldest first, one by one: there may be as many as a stream holds. `work` answers
+    /// whether it wants the next. Answers how many it was given.
+    pub async fn each_set_aside(
+        &self,
+        mut work: impl FnMut(SetAside) -> bool + Send + 'static,
+    ) -> Result<u64, ReadError<rusqlite::Error>> {
+        self.read(move |rows| each(rows, &mut work)).await
     }
 }
 
@@ -117,12 +129,13 @@ pub(crate) fn id_only(
     Ok(())
 }
 
-pub(crate) fn list(rows: &Connection) -> rusqlite::Result<Vec<SetAside>> {
+fn each(rows: &Connection, work: &mut dyn FnMut(SetAside) -> bool) -> rusqlite::Result<u64> {
     let sql = "select at_ms, found_in, log, seq, event_id, envelope, reason from relay_set_aside order by id";
     let mut statement = rows.prepare(sql)?;
-    let found = statement.query_map([], |row| {
+    let (mut found, mut given) = (statement.query([])?, 0);
+    while let Some(row) = found.next()? {
         let found_in: String = row.get(1)?;
-        Ok(SetAside {
+        let wants_more = work(SetAside {
             at_ms: row.get(0)?,
             found_in: match found_in.as_str() {
                 "outbox" => FoundIn::Outbox,
@@ -134,7 +147,11 @@ pub(crate) fn list(rows: &Connection) -> rusqlite::Result<Vec<SetAside>> {
             event_id: row.get(4)?,
             envelope: row.get(5)?,
             reason: row.get(6)?,
-        })
-    })?;
-    found.collect()
+        });
+        given += 1;
+        if !wants_more {
+            break;
+        }
+    }
+    Ok(given)
 }

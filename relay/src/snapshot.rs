@@ -53,7 +53,7 @@ pub enum Line {
 pub type Sink<'a> = dyn FnMut(Box<RawValue>) -> bool + 'a;
 
 /// Reads what a service shares of its state, in a fixed order: a line of JSON for each row. A consumer that keeps such rows
-/// says with the same type what it has.
+/// says with the same type what it has, in its producer's order.
 pub type Share = fn(&Connection, &mut Sink<'_>) -> rusqlite::Result<()>;
 
 /// A row of a snapshot as JSON.
@@ -99,8 +99,10 @@ impl Answers {
     /// Only who has met the stream and may write knows what its log holds.
     fn check_open(&self) -> Result<(), LogError> {
         match self.db.gate() {
-            Gate::Open if self.db.has_met_its_stream() => Ok(()),
-            Gate::Open => Err(LogError::lost("this service has not met its stream yet")),
+            Gate::Open | Gate::Held { .. } if self.db.has_met_its_stream() => Ok(()),
+            Gate::Open | Gate::Held { .. } => {
+                Err(LogError::lost("this service has not met its stream yet"))
+            }
             Gate::MustImport(why) | Gate::Halted(why) => Err(LogError::lost(why)),
         }
     }

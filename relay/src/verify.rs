@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use serde_json::value::RawValue;
 
 use crate::beside::ReadOnly;
 use crate::consumer::Consumer;
 use crate::error::{LogError, chain};
 use crate::log::{Connect, Log, Record};
 use crate::outbox;
-use crate::snapshot::{Line, Position};
+use crate::snapshot::{Line, Lines, Position, Share};
 
 /// What a comparison found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,8 +134,8 @@ fn id(record: &Record) -> String {
         .map_or("no event of ours".to_owned(), |id| id.to_string())
 }
 
-/// Compares a cache with a snapshot of its producer, row by row. It must have been read at the same event: a cache that
-/// moves on meanwhile is not compared, and whoever asks may ask again.
+/// Compares a cache with a snapshot of its producer, row by row as they come: both are read in the same order. They must be
+/// of the same event: a cache that moves on meanwhile is not compared, and the caller may ask again.
 pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified, LogError> {
     let (Some(share), Some(producer)) = (consumer.share(), consumer.producer()) else {
         return Ok(Verified::NotYet(
@@ -142,60 +143,67 @@ pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified
         ));
     };
     let mut lines = producer.snapshot(None).await?;
-    let (mut theirs, mut at) = (Vec::new(), None);
-    loop {
-        let cut = || LogError::lost("the snapshot was cut off before its end");
-        match lines.recv().await.ok_or_else(cut)?? {
-            Line::Position { at: position, .. } => at = position,
-            Line::Row(row) => theirs.push(row.get().to_owned()),
-            Line::End { .. } => break,
-        }
-    }
+    let Some(Line::Position { at, .. }) = lines.recv().await.transpose()? else {
+        return Err(cut_off());
+    };
     let known = consumer.clone();
     let read = db.read(move |rows| {
         let tx = rows.unchecked_transaction()?;
-        let mut ours = Vec::new();
-        share(&tx, &mut |row| {
-            ours.push(row.get().to_owned());
-            true
-        })?;
-        Ok((known.position(&tx)?, ours))
+        let here = known.position(&tx)?;
+        if here != at {
+            let (here, there) = (place(here), place(at));
+            let why = format!("it has applied {here}, and its producer is at {there}");
+            return Ok(Ok(Verified::NotYet(why)));
+        }
+        compare_rows(&tx, share, &mut lines)
     });
-    let (here, ours) = read.await.map_err(unreadable)?;
-    if here != at {
-        return Ok(Verified::NotYet(format!(
-            "it has applied {}, and its producer is at {}",
-            place(here),
-            place(at)
-        )));
-    }
-    Ok(compare_rows(&ours, &theirs))
+    read.await.map_err(unreadable)?
 }
 
-fn compare_rows(ours: &[String], theirs: &[String]) -> Verified {
-    let count = |rows: &[String]| {
-        let mut counted = BTreeMap::new();
-        for row in rows {
-            *counted.entry(row.clone()).or_insert(0) += 1;
-        }
-        counted
-    };
-    let (here, there) = (count(ours), count(theirs));
-    for (row, times) in &there {
-        if here.get(row) != Some(times) {
-            return Verified::Differs(format!(
-                "the producer shares {row}, and the cache has no such row; a rebuild loads it anew"
-            ));
-        }
+/// On the database's own thread: it waits for the producer's lines as it goes.
+fn compare_rows(
+    rows: &Connection,
+    share: Share,
+    lines: &mut Lines,
+) -> rusqlite::Result<Result<Verified, LogError>> {
+    let (mut compared, mut found) = (0, None);
+    share(rows, &mut |our| {
+        found = match next_row(lines) {
+            Ok(Some(their)) if their.get() == our.get() => None,
+            Ok(their) => Some(Ok(differs(Some(&our), their.as_deref()))),
+            Err(error) => Some(Err(error)),
+        };
+        compared += u64::from(found.is_none());
+        found.is_none()
+    })?;
+    Ok(found.unwrap_or_else(|| {
+        Ok(match next_row(lines)? {
+            Some(their) => differs(None, Some(&their)),
+            None => Verified::Equal { compared },
+        })
+    }))
+}
+
+/// The producer's next row; `None` after the last.
+fn next_row(lines: &mut Lines) -> Result<Option<Box<RawValue>>, LogError> {
+    match lines.blocking_recv().transpose()? {
+        Some(Line::Row(row)) => Ok(Some(row)),
+        Some(Line::End { .. }) => Ok(None),
+        Some(Line::Position { .. }) | None => Err(cut_off()),
     }
-    match here.keys().find(|row| !there.contains_key(*row)) {
-        Some(row) => Verified::Differs(format!(
-            "the cache has {row}, and the producer shares no such row; a rebuild loads it anew"
-        )),
-        None => Verified::Equal {
-            compared: ours.len() as u64,
-        },
-    }
+}
+
+fn cut_off() -> LogError {
+    LogError::lost("the snapshot was cut off before its end")
+}
+
+fn differs(ours: Option<&RawValue>, theirs: Option<&RawValue>) -> Verified {
+    let text =
+        |row: Option<&RawValue>| row.map_or("no more rows".to_owned(), |row| row.to_string());
+    let (ours, theirs) = (text(ours), text(theirs));
+    Verified::Differs(format!(
+        "where the producer shares {theirs}, the cache has {ours}; a rebuild loads it anew"
+    ))
 }
 
 fn place(at: Option<Position>) -> String {

@@ -108,7 +108,7 @@ impl Command {
             }
             Self::Rebuild { consumer, .. } => rebuild::rebuild(parts, &consumer).await,
             Self::DeadLetter(letters) => letters.answer(parts).await,
-            Self::SetAside(_) => set_aside::list(parts).await,
+            Self::SetAside(look) => set_aside::list(parts, look.json).await,
             Self::Token(tokens) => tokens.answer(parts),
             Self::BrokerConfig(_) => Ok(broker_config::print(parts)),
             Self::RotateKey(change) => keys::rotate(parts, change.dry_run).await,

@@ -48,7 +48,7 @@ async fn livez() -> Json<Value> {
 )]
 async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> {
     match monitor.db().gate() {
-        Gate::Open => {}
+        Gate::Open | Gate::Held { .. } => {}
         Gate::MustImport(reason) => {
             let waits = "writes wait until this database has met its stream";
             return Err(not_ready(format!("{waits}: {reason}")).retry_later());

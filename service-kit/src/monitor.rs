@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, DiskHealth, Gate, RelayState, RelayStatus, ReportedReader, Stop};
+use relay::{ConsumerStatus, Database, DiskHealth, RelayState, RelayStatus, ReportedReader, Stop};
 use tokio::sync::watch;
 
 /// Sees the database, the relay and the consumers of one service. Clones share it.
@@ -60,6 +60,14 @@ const GAUGES: [(&str, &str); 16] = [
     (
         "freehold_stream_head",
         "Place of the last published event, as far as known; NaN before the first contact.",
+    ),
+    (
+        "freehold_stream_bytes",
+        "Bytes that the stream holds; NaN while that is not known.",
+    ),
+    (
+        "freehold_stream_max_bytes",
+        "Bytes that the stream may hold: when it is full nothing more is published; NaN without a limit.",
     ),
     (
         "freehold_relay_lag",
@@ -222,7 +230,7 @@ impl Monitor {
 
     fn measure_log(&self, relay: Option<&RelayStatus>, oldest_s: f64) {
         let outbox_head = self.db.outbox().committed();
-        let writes_open = self.db.gate() == Gate::Open;
+        let writes_open = self.db.gate().reason().is_none();
         gauge!("freehold_outbox_head").set(figure(outbox_head));
         gauge!("freehold_writes_open").set(u8::from(writes_open));
         let Some(relay) = relay else { return };
@@ -234,6 +242,9 @@ impl Monitor {
             .map(|head| outbox_head.saturating_sub(head));
         gauge!("freehold_stream_head").set(known(relay.stream_head));
         gauge!("freehold_relay_lag").set(known(lag));
+        let (bytes, max_bytes) = relay.stream_bytes.unzip();
+        gauge!("freehold_stream_bytes").set(known(bytes));
+        gauge!("freehold_stream_max_bytes").set(known(max_bytes));
         gauge!("freehold_outbox_oldest_unpublished_seconds").set(oldest_s);
     }
 }

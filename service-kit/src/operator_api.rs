@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract;
 use axum::routing::{get, post};
-use relay::{Case, Consumer, RelayState, Retried};
+use relay::{Case, Consumer, RelayState, RelayStatus, Retried};
 use serde::{Deserialize, Serialize};
 
 use crate::bearer::Guard;
@@ -24,7 +24,20 @@ pub(crate) struct State {
     pub(crate) relay: Option<String>,
     /// What its last contact found: a case of docs/reconciliation.md.
     pub(crate) case: Option<String>,
+    /// What the broker refuses although events are published; null while all is well.
+    #[serde(default)]
+    pub(crate) trouble: Option<String>,
+    /// How full the stream is; null while that is not known.
+    #[serde(default)]
+    pub(crate) stream_room: Option<StreamRoom>,
     pub(crate) consumers: Vec<ConsumerState>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StreamRoom {
+    pub(crate) bytes: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) nearly_full: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -145,10 +158,24 @@ impl Service {
         State {
             case: case.map(Case::name),
             disk: self.monitor.db().disk().trouble(),
+            trouble: relay.as_ref().and_then(|relay| relay.trouble.clone()),
+            stream_room: relay.as_ref().and_then(StreamRoom::of),
             refuses_writes: self.monitor.db().gate().reason().map(str::to_owned),
             relay: relay.map(|relay| in_words(relay.state)),
             consumers: self.consumers.iter().map(ConsumerState::of).collect(),
         }
+    }
+}
+
+impl StreamRoom {
+    fn of(relay: &RelayStatus) -> Option<Self> {
+        let (bytes, max_bytes) = relay.stream_bytes?;
+        let nearly_full = relay.is_nearly_full();
+        Some(Self {
+            bytes,
+            max_bytes,
+            nearly_full,
+        })
     }
 }
 

@@ -103,11 +103,20 @@ pub(crate) fn mark(rows: &Connection, at_ms: u64, reason: &str) -> rusqlite::Res
 }
 
 pub(crate) fn clear_mark(rows: &Connection, at_ms: u64, why: &str) -> rusqlite::Result<()> {
-    let sql =
-        "update relay_identity set must_import = null, successor = 0 where must_import is not null";
+    let sql = "update relay_identity set must_import = null, successor = 0, unfit = null where must_import is not null";
     if rows.execute(sql, [])? > 0 {
         audit(rows, at_ms, "mark cleared", why)?;
     }
+    Ok(())
+}
+
+/// Why the events that only the stream holds cannot be imported into this file.
+pub(crate) fn unfit(rows: &Connection) -> rusqlite::Result<Option<String>> {
+    rows.query_row("select unfit from relay_identity", [], |row| row.get(0))
+}
+
+pub(crate) fn set_unfit(rows: &Connection, why: &str) -> rusqlite::Result<()> {
+    rows.execute("update relay_identity set unfit = ?1", [why])?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::Context;
 use crate::envelope::Envelope;
 use crate::error::ApplyError;
+use crate::sealed::Open;
 use crate::trace::Trace;
 
 /// A write transaction. SQL comes through `Deref`, events go through [`Tx::emit`]; it exists only inside
@@ -104,7 +105,13 @@ impl<'a> Tx<'a> {
         let keys = self.context.keys.as_ref().ok_or_else(|| {
             ApplyError::Fatal("it has a sealed part, and this program has no key file".to_owned())
         })?;
-        let opened = keys.open_sealed(envelope.id, key, sealed);
+        let open = Open {
+            id: envelope.id,
+            event_type: &envelope.event_type,
+            subject: &envelope.subject,
+            data: envelope.data.get(),
+        };
+        let opened = keys.open_sealed(open, key, sealed);
         opened
             .map(Some)
             .map_err(|error| ApplyError::Fatal(error.to_string()))

@@ -310,6 +310,15 @@ impl fmt::Display for Halt {
                 f,
                 "it ends at {stream}, this database at {outbox}: another relay publishes from a copy of this file; stop the other, then restart this one"
             ),
+            Self::Forked {
+                seq,
+                theirs: None,
+                ours,
+            } => write!(
+                f,
+                "at {seq} it holds a message that is no event of ours, this database {}: find out what else may write to the stream, then decide with new-epoch",
+                name(*ours)
+            ),
             Self::Forked { seq, theirs, ours } => write!(
                 f,
                 "at {seq} it holds {}, this database {}: both lived on from a common past; stop one of the two, then decide with adopt-stream or new-epoch",

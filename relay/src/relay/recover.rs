@@ -15,6 +15,8 @@ pub(super) const IMPORT_BATCH: usize = 500;
 pub(super) enum Stopped {
     /// Trying again may help.
     Lost(LogError),
+    /// A write came after the look, which had taken too long to hold it up: look again.
+    Grown,
     /// A person must look: what came does not fit.
     Unfit(String),
 }
@@ -28,11 +30,21 @@ impl From<LogError> for Stopped {
     }
 }
 
-/// Takes over the stream's events after the outbox's head, up to its end, and the state they make. Writes are refused
-/// meanwhile, and after a kill in between, since the file is marked first.
+/// Before a look that may call for an import: a write that came between the two would be a fork. So writes wait, and those
+/// under way are waited for.
+pub(super) async fn hold(db: &Database) -> Result<(), LogError> {
+    match db.hold() {
+        true => transact(db, |_| Ok(())).await,
+        false => Ok(()),
+    }
+}
+
+/// Takes over the stream's events after the outbox's head, where the look has found it, up to its end, and the state they
+/// make. Writes are refused meanwhile, and after a kill in between, since the file is marked first.
 pub(super) async fn import(
     db: &Database,
     stream: &mut impl Log,
+    from: u64,
     theirs: &Head,
     batch: usize,
 ) -> Result<(), Stopped> {
@@ -45,7 +57,9 @@ pub(super) async fn import(
     let mut outbox = db.outbox();
     let head = outbox.head().await?;
     let mut head = head.ok_or_else(|| LogError::lost("the outbox is gone"))?;
-    let from = head.seq;
+    if head.seq != from {
+        return Err(Stopped::Grown);
+    }
     while head.seq < to {
         let limit = usize::try_from(to - head.seq).map_or(batch, |left| left.min(batch));
         let mut records = stream.read_after(head.seq, limit, WAIT).await?;
@@ -60,7 +74,7 @@ pub(super) async fn import(
             return Err(match theirs.holes {
                 0 => Stopped::Lost(LogError::lost(format!("event {wanted} does not come"))),
                 _ => Stopped::Unfit(format!(
-                    "the stream has lost event {wanted}; repair the broker's copy, or decide with new-epoch"
+                    "the stream has lost event {wanted}: repair the broker's copy"
                 )),
             });
         }
@@ -170,6 +184,12 @@ async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
         database::mark(tx, tx.now_ms(), reason)
     })
     .await
+}
+
+/// Writes down that the stream's events cannot be imported: from now on the operator may decide against them.
+pub(super) async fn mark_unfit(db: &Database, why: &str) -> Result<(), LogError> {
+    let why = why.to_owned();
+    transact(db, move |tx| database::set_unfit(tx, &why)).await
 }
 
 /// A file that has halted is no file to go on with at the next start either, before it has met its stream again.

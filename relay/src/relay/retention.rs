@@ -34,8 +34,6 @@ const HOLD_READERS: Duration = Duration::from_secs(7 * 86_400);
 const GRACE: Duration = Duration::from_secs(600);
 /// Rows that one write removes, at most: other writes wait no longer than for that.
 const ROWS: usize = 2_000;
-/// How long one contact removes events, at most: the rows that wait meanwhile are published right after it.
-const TIME: Duration = Duration::from_millis(200);
 
 /// Keeps a log within its limits, step by step.
 pub(super) struct Keeper {
@@ -63,18 +61,6 @@ impl Keeper {
             aging: Aging::default(),
             alarm: None,
         }
-    }
-
-    /// Removes what may go, in steps, for a short while.
-    pub(super) async fn keep(
-        &mut self,
-        outbox: &Outbox,
-        stream: &mut impl Stream,
-        head: &mut Head,
-    ) -> Result<(), LogError> {
-        let until = Instant::now() + TIME;
-        while self.step(outbox, stream, head).await? && Instant::now() < until {}
-        Ok(())
     }
 
     /// Removes a little of what may go: first from the stream, then from the outbox, so that the outbox can always fill

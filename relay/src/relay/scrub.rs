@@ -6,41 +6,83 @@
 use std::time::Duration;
 
 use crate::error::LogError;
-use crate::log::{Head, Log, WAIT};
+use crate::log::{Head, Log, Record, record_at};
 use crate::outbox::Outbox;
 
-/// Events one contact compares, at most.
+/// Events that are compared between two contacts, at most, and in one step: it takes about a millisecond.
 const EVENTS: usize = 500;
+const STEP_EVENTS: usize = 50;
+/// Bytes of one step, at most; one event is always compared.
+const STEP_BYTES: usize = 256 * 1024;
 
 /// How far this round has come.
 #[derive(Default)]
 pub(super) struct Scrub {
     after: u64,
+    /// Events that are still to be compared before the next contact.
+    left: usize,
+}
+
+/// What a step has found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Scrubbed {
+    /// All is the same so far; there is more to compare now.
+    More,
+    /// All is the same; enough for now.
+    Done,
+    /// The stream does not hold what the outbox holds.
+    Differs,
 }
 
 impl Scrub {
-    /// Compares the next events up to `head`. False: the stream does not hold what the outbox holds.
+    /// After a contact.
+    pub(super) fn begin(&mut self) {
+        self.left = EVENTS;
+    }
+
+    /// Compares the next events up to `head`.
     pub(super) async fn step(
         &mut self,
         outbox: &mut Outbox,
         stream: &mut impl Log,
         head: &Head,
-    ) -> Result<bool, LogError> {
-        if self.after >= head.seq {
-            self.after = 0;
-        }
+    ) -> Result<Scrubbed, LogError> {
         self.after = self.after.max(head.first.saturating_sub(1));
-        let mut ours = outbox
-            .read_after(self.after, EVENTS, Duration::ZERO)
-            .await?;
+        let limit = self.left.min(STEP_EVENTS);
+        let mut ours = outbox.read_after(self.after, limit, Duration::ZERO).await?;
         ours.retain(|record| record.seq <= head.seq);
+        shorten(&mut ours);
         let Some(first) = ours.first() else {
-            return Ok(true);
+            self.after = 0; // from the beginning, next time
+            return Ok(Scrubbed::Done);
         };
-        let after = first.seq - 1; // the outbox may keep less than the stream
-        let theirs = stream.read_after(after, ours.len(), WAIT).await?;
-        let same = !theirs.is_empty() && theirs.iter().zip(&ours).all(|(their, our)| their == our);
-        self.after = after + theirs.len() as u64;
-        Ok(same)
+        let first = first.seq; // the outbox may keep less than the stream
+        let mut theirs = stream
+            .read_after(first - 1, ours.len(), Duration::ZERO)
+            .await?;
+        if theirs.is_empty() {
+            // Of several nodes one may lag behind. The one that leads is asked, for as long as it may take.
+            theirs.extend(record_at(stream, first).await?);
+        }
+        if theirs.is_empty() || theirs.iter().zip(&ours).any(|(their, our)| their != our) {
+            return Ok(Scrubbed::Differs);
+        }
+        self.after = first - 1 + theirs.len() as u64;
+        self.left = self.left.saturating_sub(theirs.len());
+        Ok(match self.left {
+            0 => Scrubbed::Done,
+            _ => Scrubbed::More,
+        })
     }
+}
+
+/// Leaves as many as one step takes.
+fn shorten(records: &mut Vec<Record>) {
+    let mut bytes = 0;
+    let fits = records.iter().take_while(|record| {
+        bytes += record.bytes.len();
+        bytes <= STEP_BYTES
+    });
+    let fits = fits.count().max(1);
+    records.truncate(fits);
 }

@@ -7,3 +7,7 @@ create table relay_reader (
     event_id    text,                -- of the event there; null while it has applied none
     heard_at_ms integer not null     -- Unix time
 ) strict;
+
+-- Why the events that only the stream holds could not be imported at the last try; null while nothing says so. Then, and
+-- only then, `new-epoch` may leave them out.
+alter table relay_identity add column unfit text;

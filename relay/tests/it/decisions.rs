@@ -3,17 +3,20 @@
 
 use std::path::PathBuf;
 
+use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, types::Value};
 use relay::{
-    Case, Consumer, Database, DecisionError, FoundIn, Gate, Record, Relay, RelayState, Retention,
-    Step, Stop, adopt_stream, backup, new_epoch, plan_adoption, plan_new_epoch, restore,
+    AppendLog, ApplyError, Case, Connect, Consumer, Database, DecisionError, Fold, FoundIn, Gate,
+    Log, Record, Relay, RelayState, Retention, Step, Stop, adopt_stream, backup, new_epoch,
+    plan_adoption, plan_new_epoch, restore,
 };
+use serde_json::Value as Json;
 
 use crate::support::{
-    Front, Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, follow,
-    found_in, kill, meet, options, origin, outbox_rows, set_aside, settle, totals, unmarked,
-    weigh_again, weigh_many,
+    Front, Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, count, decode,
+    follow, found_in, kill, meet, options, origin, outbox_rows, set_aside, settle, totals,
+    unmarked, weigh_again, weigh_many,
 };
 
 /// Two lives of one file, both gone on from event 2: the stream holds the rival's line.
@@ -544,4 +547,276 @@ async fn where_nothing_is_forked_there_is_nothing_to_decide() {
     let behind = ahead_only(2).await;
     let refused = new_epoch(&behind.db, &behind.broker).await.unwrap_err();
     assert!(nothing(&refused), "{refused}");
+}
+
+/// What lies in the stream after the last event: nothing that this log can take.
+type Spoil = fn(&Record) -> Record;
+
+/// With the owner's own rights and the right sequence anything can be stored.
+const SPOILS: [(&str, Spoil); 11] = [
+    ("no JSON", |next| with_bytes(next, b"hello".to_vec())),
+    ("nothing at all", |next| with_bytes(next, Vec::new())),
+    ("no bytes of a text", |next| {
+        with_bytes(next, vec![0xff, 0, 0xfe])
+    }),
+    ("JSON of another kind", |next| {
+        with_bytes(next, b"[1]".to_vec())
+    }),
+    ("an event without data", |next| {
+        edited(next, |event| drop(event.remove("data")))
+    }),
+    ("data of another shape", |next| {
+        edited(next, |event| set(event, "data", "what".into()))
+    }),
+    ("another sequence", |next| {
+        edited(next, |event| set(event, "sequence", "9".repeat(20).into()))
+    }),
+    ("another event before it", |next| {
+        edited(next, |event| set(event, "prev", event["id"].clone()))
+    }),
+    ("a type of another service", |next| Record {
+        subject: "parcels.burnt".to_owned(),
+        ..edited(next, |event| set(event, "type", "parcels.burnt.v1".into()))
+    }),
+    ("another subject", |next| Record {
+        subject: "parcels.burnt".to_owned(),
+        ..next.clone()
+    }),
+    ("more than a message may hold", |next| {
+        edited(next, |event| {
+            set(event, "source", "x".repeat(1_000_001).into())
+        })
+    }),
+];
+
+fn with_bytes(record: &Record, bytes: Vec<u8>) -> Record {
+    Record {
+        bytes: bytes.into(),
+        ..record.clone()
+    }
+}
+
+fn edited(record: &Record, edit: impl FnOnce(&mut serde_json::Map<String, Json>)) -> Record {
+    let mut event: Json = serde_json::from_slice(&record.bytes).unwrap();
+    edit(event.as_object_mut().unwrap());
+    with_bytes(record, serde_json::to_vec(&event).unwrap())
+}
+
+fn set(event: &mut serde_json::Map<String, Json>, key: &str, value: Json) {
+    event.insert(key.to_owned(), value);
+}
+
+/// Three events in file and stream, and in the stream one more.
+async fn spoilt(spoil: Spoil) -> (Scratch, MemoryBroker, Database, Record) {
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    let rival = clone_of(&db, &scratch.path("rival.db")).await;
+    let next = spoil(&weigh_many(&rival, 1).await[0]);
+    rival.close().await;
+    let mut session = broker.connect().await.unwrap();
+    let head = session.head().await.unwrap().unwrap();
+    session
+        .append_after(&head, std::slice::from_ref(&next))
+        .await
+        .unwrap();
+    (scratch, broker, db, next)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_no_event_of_this_log_halts_and_a_new_epoch_keeps_its_bytes() {
+    for (what, spoil) in SPOILS {
+        println!("{what}");
+        let (scratch, broker, db, foreign) = spoilt(spoil).await;
+        let log = outbox_rows(&db).await;
+        db.close().await;
+        let db = scratch.producer().await;
+        assert_eq!(meet(&db, &broker).await, [Case::AheadAtFirstContact]);
+        let why = db.gate().reason().unwrap().to_owned();
+        assert!(
+            why.contains("event 4") && why.contains("new-epoch"),
+            "{why}"
+        );
+        assert_eq!(outbox_rows(&db).await, log, "nothing of it is here");
+        db.close().await;
+
+        let db = scratch.producer().await;
+        if foreign.event_id().is_none() {
+            let refused = plan_adoption(&db, &broker).await.unwrap_err();
+            assert!(matches!(refused, DecisionError::NoEvent(4)), "{refused}");
+        }
+        let plan = new_epoch(&db, &broker).await.unwrap();
+        assert_eq!((plan.common, plan.set_aside), (3, 1));
+        assert_eq!(meet(&db, &broker).await, [Case::OlderEpoch, Case::Equal]);
+        assert_one_log(&db, &broker, &log).await;
+        assert_eq!(set_aside(&db).await, found_in(FoundIn::Stream, &[foreign]));
+    }
+}
+
+/// The program itself cannot take the event: its fold refuses it, or panics. A restart with a better one is a way out, and a
+/// new epoch is another.
+#[tokio::test(start_paused = true)]
+async fn a_fold_that_fails_for_good_halts_and_is_not_tried_again() {
+    let refuses = || {
+        Fold::new(&["parcels", "totals"], decode, |_, _| {
+            Err(ApplyError::Rejected("too heavy".to_owned()))
+        })
+    };
+    let panics = || Fold::new(&["parcels", "totals"], decode, |_, _| panic!("too heavy"));
+    let folds: [(&str, fn() -> Fold); 2] = [("refuses", refuses), ("panics", panics)];
+    for (what, fold) in folds {
+        println!("{what}");
+        let behind = ahead_only(2).await;
+        behind.db.close().await;
+        let failing = options().fold(fold());
+        let db = Database::open(behind.path(), failing).await.unwrap();
+        assert_eq!(meet(&db, &behind.broker).await, [Case::AheadAtFirstContact]);
+        let why = db.gate().reason().unwrap().to_owned();
+        assert!(
+            why.contains("event 3") && why.contains("too heavy"),
+            "{why}"
+        );
+        db.close().await;
+
+        let db = behind.scratch.producer().await; // another program
+        plan_new_epoch(&db, &behind.broker).await.unwrap();
+        meet(&db, &behind.broker).await;
+        assert_one_log(&db, &behind.broker, &behind.their_line()).await;
+        let unfit = "relay_identity where unfit is not null";
+        assert_eq!(count(&db, unfit).await, 0, "that was mended");
+    }
+}
+
+/// A world that halts at its next contact, or has halted.
+type Halts = BoxFuture<'static, (Scratch, MemoryBroker, Database)>;
+
+/// One for each way to halt.
+fn halts() -> Vec<(&'static str, fn() -> Halts)> {
+    async fn forked() -> (Scratch, MemoryBroker, Database) {
+        let fork = Fork::with(2, 3).await;
+        (fork.scratch, fork.broker, fork.db)
+    }
+    async fn foreign(events: u64) -> (Scratch, MemoryBroker, Database) {
+        let (scratch, elsewhere, broker) = (Scratch::new(), Scratch::quick(), MemoryBroker::new(1));
+        let (db, other) = (scratch.producer().await, elsewhere.producer().await);
+        weigh_many(&other, 3).await;
+        meet(&other, &broker).await;
+        weigh_many(&db, events).await;
+        (scratch, broker, db)
+    }
+    async fn superseded(closed: bool) -> (Scratch, MemoryBroker, Database) {
+        let (scratch, broker, db) = forked().await;
+        match closed {
+            true => close_stream(&broker, 2).await,
+            false => {
+                let winner = clone_of(&db, &scratch.path("winner.db")).await;
+                new_epoch(&winner, &broker).await.unwrap();
+                meet(&winner, &broker).await;
+            }
+        }
+        (scratch, broker, db)
+    }
+    async fn rival(spoil: Spoil) -> (Scratch, MemoryBroker, Database) {
+        let (scratch, broker, db, next) = spoilt(spoil).await;
+        let whole = broker.store();
+        broker.lose_tail(1);
+        let mut relay = Relay::new(&db, broker.clone());
+        settle(&mut relay).await;
+        broker.restore(whole);
+        assert_eq!(
+            settle(&mut relay).await.last(),
+            Some(&Case::AheadLater),
+            "{next:?}"
+        );
+        (scratch, broker, db)
+    }
+    async fn message(ours: u64) -> (Scratch, MemoryBroker, Database) {
+        let (scratch, broker, db, _) = spoilt(SPOILS[0].1).await;
+        weigh_many(&db, ours).await;
+        (scratch, broker, db)
+    }
+    async fn unjoinable() -> (Scratch, MemoryBroker, Database) {
+        let behind = ahead_only(4).await;
+        behind.broker.trim(4);
+        (behind.scratch, behind.broker, behind.db)
+    }
+    async fn holed() -> (Scratch, MemoryBroker, Database) {
+        let behind = ahead_only(4).await;
+        behind.broker.lose(4);
+        (behind.scratch, behind.broker, behind.db)
+    }
+    vec![
+        ("forked", || Box::pin(forked())),
+        ("foreign to an empty file", || Box::pin(foreign(0))),
+        ("foreign", || Box::pin(foreign(2))),
+        ("superseded", || Box::pin(superseded(false))),
+        ("closed by a later epoch", || Box::pin(superseded(true))),
+        ("a rival's event", || Box::pin(rival(Record::clone))),
+        ("a foreign message later", || Box::pin(rival(SPOILS[0].1))),
+        ("a foreign message", || Box::pin(message(0))),
+        ("a foreign message where this file wrote", || {
+            Box::pin(message(1))
+        }),
+        ("a foreign message where this file wrote more", || {
+            Box::pin(message(2))
+        }),
+        ("no longer joined", || Box::pin(unjoinable())),
+        ("holed", || Box::pin(holed())),
+    ]
+}
+
+/// The commands are followed as a person would: what the halt, or the refusal, names is done, and then the service starts.
+#[tokio::test(start_paused = true)]
+async fn every_halt_names_commands_and_each_of_them_ends_it() {
+    for (situation, build) in halts() {
+        let named = {
+            let (_scratch, broker, db) = build().await;
+            meet(&db, &broker).await;
+            commands_in(db.gate().reason().expect(situation))
+        };
+        assert!(!named.is_empty(), "{situation}: no command is named");
+        for command in named {
+            println!("{situation}: {command}");
+            let (scratch, broker, mut db) = build().await;
+            meet(&db, &broker).await;
+            let mut next = vec![command];
+            while let Some(command) = next.pop() {
+                db.close().await;
+                db = scratch.producer().await;
+                let decided = match command {
+                    "adopt-stream" => adopt_stream(&db, &broker).await.map(drop),
+                    "new-epoch" => new_epoch(&db, &broker).await.map(drop),
+                    _ => Ok(()),
+                };
+                let answer = match decided {
+                    Err(refused) => refused.to_string(),
+                    Ok(()) => {
+                        meet(&db, &broker).await;
+                        db.gate().reason().unwrap_or_default().to_owned()
+                    }
+                };
+                println!("  {command}: {answer}");
+                let before = command;
+                next = commands_in(&answer);
+                next.retain(|command| *command != before);
+            }
+            assert_eq!(db.gate(), Gate::Open, "{situation}: {command}");
+            assert_one_log(&db, &broker, &outbox_rows(&db).await).await;
+        }
+    }
+}
+
+/// What a person reads in it, the gentlest last.
+fn commands_in(text: &str) -> Vec<&'static str> {
+    let known = [
+        "new-epoch",
+        "adopt-stream",
+        "restart this one",
+        "start the service,",
+    ];
+    known
+        .into_iter()
+        .filter(|command| text.contains(command))
+        .collect()
 }

@@ -25,3 +25,4 @@ mod sealed;
 mod snapshots;
 mod support;
 mod traces;
+mod verifies;

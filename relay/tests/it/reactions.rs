@@ -359,6 +359,22 @@ async fn only_the_last_event_of_an_answer_ends_it() {
     assert_eq!(says_more.collect::<Vec<_>>(), [true, false]);
 }
 
+/// The very first event of a log may be rolled back, too.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_tried_twice_may_begin_a_log() {
+    let world = World::with(1).await;
+    let answer = |tx: &Tx<'_>, event: &Received<Weighed>| {
+        tx.execute_batch("savepoint tried")?;
+        notice(tx, event.seq * 10 + 1)?;
+        tx.execute_batch("rollback to tried; release tried")?;
+        notice(tx, event.seq * 10 + 2)?;
+        Ok(())
+    };
+    let consumer = Consumer::reaction("tries", "PARCELS", decode, answer);
+    react_with(consumer, &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [12]);
+}
+
 /// The other line holds only the first half of the answer: the second is in no log any more.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_an_adoption_cuts_in_two_is_finished() {

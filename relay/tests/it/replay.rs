@@ -347,7 +347,7 @@ impl Lead {
             Action::Commit(who) => self.commit(who).await?,
             // A service that may write before its first contact is asked to, or is not: nothing to do.
             Action::Open(who) => match self.writer(who).db.gate() {
-                Gate::Open => {}
+                Gate::Open | Gate::Held { .. } => {}
                 other => return Err(format!("it would not write: {other:?}")),
             },
             Action::Prune(who) => {
@@ -475,8 +475,14 @@ impl Lead {
     }
 
     async fn contact(&mut self, who: u8) -> Result<(), String> {
+        self.writer(who).door.begin();
+        let came_about = self.look(who).await;
+        self.writer(who).door.end();
+        came_about
+    }
+
+    async fn look(&mut self, who: u8) -> Result<(), String> {
         let writer = self.writer(who);
-        writer.door.begin();
         for _ in 0..5 {
             match writer.step(true).await {
                 None | Some(Ok(Step::Connected | Step::Checked | Step::Halted)) => return Ok(()),
@@ -507,6 +513,12 @@ impl Lead {
         writer.relay = writer.relay.take().map(|relay| relay.keep(keep));
         self.contact(who).await?;
         let writer = self.writer(who);
+        if let Some(relay) = &mut writer.relay {
+            relay
+                .finish_chores()
+                .await
+                .map_err(|error| error.to_string())?;
+        }
         writer.relay = writer
             .relay
             .take()

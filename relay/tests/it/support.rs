@@ -17,7 +17,7 @@ use relay::{
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-pub use faults::{Image, Mortal, beside, close_stream, kill, reopen};
+pub use faults::{Image, Mortal, StillClock, beside, close_stream, kill, reopen};
 
 pub const MIGRATIONS: &[&str] = &[
     "create table parcels (id text primary key, weight_g integer not null check (weight_g > 0)) strict;

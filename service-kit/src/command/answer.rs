@@ -17,6 +17,8 @@ pub(crate) struct Answer {
     only: Option<String>,
     json: Value,
     outcome: Outcome,
+    /// It stands on stdout already.
+    printed: bool,
 }
 
 impl Answer {
@@ -26,6 +28,15 @@ impl Answer {
             only: None,
             json,
             outcome: Outcome::Done,
+            printed: false,
+        }
+    }
+
+    /// One that was too long to be kept, and was printed as it came.
+    pub(super) fn printed() -> Self {
+        Self {
+            printed: true,
+            ..Self::new(Value::Null)
         }
     }
 
@@ -53,6 +64,9 @@ impl Answer {
     }
 
     pub(super) fn print(&self, json: bool) {
+        if self.printed {
+            return;
+        }
         let text = match json {
             true => format!("{:#}\n", self.json),
             false => self.only.clone().unwrap_or_else(|| self.columns()),

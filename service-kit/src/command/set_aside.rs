@@ -1,30 +1,52 @@
 //! `set-aside`: the events that were in a log once and are in none any more.
 
+use std::io::{Write, stdout};
+
 use relay::SetAside;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, moment};
 use crate::program::Parts;
 
-pub(super) async fn list(parts: &Parts) -> anyhow::Result<Answer> {
-    let found = parts.look().await?.set_aside().await?;
-    let each: Vec<Value> = found.iter().map(json_of).collect();
-    let mut answer = Answer::new(json!({"set_aside": each}));
-    if found.is_empty() {
-        answer = answer.line("set aside", "nothing");
+/// Printed as they are read: there may be as many as a stream holds.
+pub(super) async fn list(parts: &Parts, json: bool) -> anyhow::Result<Answer> {
+    let file = parts.look().await?;
+    let mut lead = "{\n  \"set_aside\": [\n    ";
+    let print = move |event| match json {
+        true => say(&format!(
+            "{}{}",
+            std::mem::replace(&mut lead, ",\n    "),
+            json_of(&event)
+        )),
+        false => say(&line_of(&event)),
+    };
+    let printed = file.each_set_aside(print).await?;
+    if printed == 0 {
+        let none: [Value; 0] = [];
+        return Ok(Answer::new(json!({"set_aside": none})).line("set aside", "nothing"));
     }
-    for event in &found {
-        let place = format!("{}@{}", event.log, event.seq);
-        let found_in = event.found_in.as_str();
-        let text = format!(
-            "{}, in the {found_in} until {}: {}",
-            event.event_id,
-            moment(event.at_ms),
-            event.reason
-        );
-        answer = answer.line(place, text);
+    if json {
+        say("\n  ]\n}\n");
     }
-    Ok(answer)
+    Ok(Answer::printed())
+}
+
+/// False: the pipe was closed, its reader has seen enough.
+fn say(text: &str) -> bool {
+    stdout().write_all(text.as_bytes()).is_ok()
+}
+
+fn line_of(event: &SetAside) -> String {
+    let place = format!("{}@{}", event.log, event.seq);
+    let (id, found_in, at) = (
+        &event.event_id,
+        event.found_in.as_str(),
+        moment(event.at_ms),
+    );
+    format!(
+        "{place}  {id}, in the {found_in} until {at}: {}\n",
+        event.reason
+    )
 }
 
 fn json_of(event: &SetAside) -> Value {

@@ -7,7 +7,7 @@ use super::answer::{Answer, count, moment, place};
 use super::stream::StreamSeen;
 use crate::door;
 use crate::exit::Outcome;
-use crate::operator_api::{ConsumerState, State};
+use crate::operator_api::{ConsumerState, State, StreamRoom};
 use crate::program::Parts;
 
 pub(super) async fn status(parts: &Parts) -> anyhow::Result<Answer> {
@@ -61,7 +61,12 @@ impl Service {
                 let fares = |consumer: &ConsumerState| consumer.trouble.is_none();
                 let publishes = state.relay.as_deref() == Some("publishing");
                 let writes = state.refuses_writes.as_ref().or(state.disk.as_ref());
-                publishes && writes.is_none() && state.consumers.iter().all(fares)
+                let room = state.stream_room.as_ref();
+                publishes
+                    && writes.is_none()
+                    && state.trouble.is_none()
+                    && room.is_none_or(|room| !room.nearly_full)
+                    && state.consumers.iter().all(fares)
             }
             Self::Silent(_) => false,
             Self::Stopped => true,
@@ -100,6 +105,14 @@ impl Seen {
                 },
             )
             .line("stream", format!("{}: {}", about.stream, self.stream.text));
+        if let Service::Runs(state) = &self.service {
+            if let Some(why) = &state.trouble {
+                answer = answer.line("trouble", why);
+            }
+            if let Some(room) = &state.stream_room {
+                answer = answer.line("stream size", size_of(room));
+            }
+        }
         for consumer in &parts.consumers {
             answer = answer.line(
                 "consumer",
@@ -248,4 +261,15 @@ impl Seen {
             })).collect::<Vec<_>>(),
         })
     }
+}
+
+fn size_of(room: &StreamRoom) -> String {
+    let StreamRoom {
+        bytes, max_bytes, ..
+    } = room;
+    let warning = match room.nearly_full {
+        true => "; nearly full: when it is full nothing more is published",
+        false => "",
+    };
+    format!("{bytes} of {max_bytes} bytes{warning}")
 }

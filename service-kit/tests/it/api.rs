@@ -207,6 +207,8 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
         state: RelayState::Publishing,
         stream_head: Some(0),
         case: None,
+        trouble: None,
+        stream_bytes: Some((80, 100)),
     });
     let consumer = watch::Sender::new(ConsumerStatus {
         offset: 40,
@@ -225,6 +227,8 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
         "freehold_outbox_head 0",
         "freehold_writes_open 1",
         "freehold_stream_head 0",
+        "freehold_stream_bytes 80",
+        "freehold_stream_max_bytes 100",
         "freehold_relay_lag 0",
         "freehold_relay_publishing 1",
         "freehold_outbox_oldest_unpublished_seconds 0",
@@ -265,6 +269,8 @@ async fn before_the_first_contact_nobody_claims_to_know_the_stream() {
         state: RelayState::Connecting("no broker".to_owned()),
         stream_head: None,
         case: None,
+        trouble: None,
+        stream_bytes: None,
     });
     let mut monitor = Monitor::new(&db);
     monitor.watch_relay(relay.subscribe());
@@ -273,6 +279,7 @@ async fn before_the_first_contact_nobody_claims_to_know_the_stream() {
     let metrics = api.get("/metrics").await.text;
     for line in [
         "freehold_stream_head NaN",
+        "freehold_stream_bytes NaN",
         "freehold_relay_lag NaN",
         "freehold_outbox_oldest_unpublished_seconds NaN",
         "freehold_relay_publishing 0",

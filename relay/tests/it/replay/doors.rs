@@ -34,6 +34,8 @@ pub struct Orders {
 
 #[derive(Default)]
 struct Now {
+    /// A contact is under way. Outside of one a relay may read as much as it likes.
+    looks: bool,
     /// The outbox's head when the contact began.
     head: u64,
     /// The contact has changed the stream.
@@ -59,15 +61,20 @@ impl Door {
     pub fn begin(&self) {
         let mut now = self.orders.now.lock().unwrap();
         (now.head, now.done) = (self.db.outbox().committed(), false);
+        now.looks = true;
         if let Some(doomed) = now.doomed.take() {
             doomed.send(()).unwrap();
         }
     }
 
+    pub fn end(&self) {
+        self.orders.now.lock().unwrap().looks = false;
+    }
+
     /// Whether the contact has changed something.
     pub fn has_changed(&self) -> bool {
         let now = self.orders.now.lock().unwrap();
-        now.done || self.db.outbox().committed() > now.head
+        now.looks && (now.done || self.db.outbox().committed() > now.head)
     }
 
     pub fn lose_answer(&self) {

@@ -1,10 +1,11 @@
 //! What can happen to files and brokers: copies, kills, and a broker that goes away at a chosen moment.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::{
     AppendLog, Connect, Database, Head, Log, LogError, OpenError, Options, Origin, Record, Stream,
@@ -83,17 +84,66 @@ pub async fn reopen(path: &Path, options: Options) -> Database {
     panic!("{} is still in use", path.display());
 }
 
+/// While this lives the clock of a test stands still, also while everybody waits for the disk.
+pub struct StillClock {
+    _ends_with_this: std::sync::mpsc::Sender<()>,
+}
+
+impl StillClock {
+    pub fn new() -> Self {
+        let (sender, ended) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || ended.recv());
+        Self {
+            _ends_with_this: sender,
+        }
+    }
+
+    /// Lets real time pass until the fact, or for a tenth of a second.
+    pub async fn moments(fact: impl Fn() -> bool) {
+        for _ in 0..100 {
+            if fact() {
+                return;
+            }
+            let a_moment = || std::thread::sleep(Duration::from_millis(1));
+            tokio::task::spawn_blocking(a_moment).await.unwrap();
+        }
+    }
+}
+
 /// A broker that is gone for good after so many operations: the last of them is done, and its answer never comes. So it
 /// looks to a process that is killed there.
 #[derive(Clone)]
 pub struct Mortal {
     broker: MemoryBroker,
     left: Arc<AtomicU64>,
+    meanwhile: Option<Meanwhile>,
+    asked: Asked,
+    about: About,
 }
+
+/// What it was asked, oldest first.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// What it says of its size, and whether it can be brought up to date.
+#[derive(Clone, Default)]
+pub struct About(Arc<Mutex<(Option<(u64, u64)>, bool)>>);
+
+impl About {
+    pub fn room(&self, used: u64, limit: u64) {
+        self.0.lock().unwrap().0 = Some((used, limit));
+    }
+
+    pub fn refuse(&self, refuses: bool) {
+        self.0.lock().unwrap().1 = refuses;
+    }
+}
+
+/// What others do while the answer about the stream's head is on its way.
+type Meanwhile = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 pub struct MortalSession {
     session: <MemoryBroker as Connect>::Session,
-    left: Arc<AtomicU64>,
+    way: Mortal,
 }
 
 impl Mortal {
@@ -101,7 +151,39 @@ impl Mortal {
         Self {
             broker: broker.clone(),
             left: Arc::new(AtomicU64::new(operations)),
+            meanwhile: None,
+            asked: Asked::default(),
+            about: About::default(),
         }
+    }
+
+    /// One that stays, and notes what it is asked.
+    pub fn watched(broker: &MemoryBroker) -> Self {
+        Self::after(u64::MAX, broker)
+    }
+
+    /// What it was asked since this was called last.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// One that stays, and answers about the stream's head after this work only.
+    pub fn slow(
+        broker: &MemoryBroker,
+        meanwhile: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            meanwhile: Some(Arc::new(meanwhile)),
+            ..Self::after(u64::MAX, broker)
+        }
+    }
+
+    fn note(&self, question: String) {
+        self.asked.lock().unwrap().push(question);
     }
 
     pub fn is_gone(&self) -> bool {
@@ -132,8 +214,10 @@ impl Connect for Mortal {
 
     async fn connect(&self) -> Result<MortalSession, LogError> {
         let session = until_gone(&self.left, self.broker.connect()).await?;
-        let left = self.left.clone();
-        Ok(MortalSession { session, left })
+        Ok(MortalSession {
+            session,
+            way: self.clone(),
+        })
     }
 
     fn stream(&self) -> &str {
@@ -143,7 +227,12 @@ impl Connect for Mortal {
 
 impl Log for MortalSession {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        until_gone(&self.left, self.session.head()).await
+        self.way.note("head".to_owned());
+        let head = until_gone(&self.way.left, self.session.head()).await;
+        if let Some(meanwhile) = &self.way.meanwhile {
+            meanwhile().await;
+        }
+        head
     }
 
     async fn read_after(
@@ -152,13 +241,15 @@ impl Log for MortalSession {
         limit: usize,
         wait: Duration,
     ) -> Result<Vec<Record>, LogError> {
-        until_gone(&self.left, self.session.read_after(after, limit, wait)).await
+        self.way.note(format!("read {limit}"));
+        until_gone(&self.way.left, self.session.read_after(after, limit, wait)).await
     }
 }
 
 impl AppendLog for MortalSession {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
-        until_gone(&self.left, self.session.append_after(head, records)).await
+        self.way.note(format!("append {}", records.len()));
+        until_gone(&self.way.left, self.session.append_after(head, records)).await
     }
 }
 
@@ -169,19 +260,35 @@ impl Stream for MortalSession {
         origin: &Origin,
         incarnation: &str,
     ) -> Result<Head, LogError> {
-        until_gone(&self.left, self.session.create(first, origin, incarnation)).await
+        until_gone(
+            &self.way.left,
+            self.session.create(first, origin, incarnation),
+        )
+        .await
     }
 
     async fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
-        until_gone(&self.left, self.session.close(epoch, incarnation)).await
+        until_gone(&self.way.left, self.session.close(epoch, incarnation)).await
     }
 
     async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
-        until_gone(&self.left, self.session.delete(incarnation)).await
+        until_gone(&self.way.left, self.session.delete(incarnation)).await
     }
 
     async fn trim(&mut self, first: u64) -> Result<(), LogError> {
-        until_gone(&self.left, self.session.trim(first)).await
+        self.way.note(format!("trim {first}"));
+        until_gone(&self.way.left, self.session.trim(first)).await
+    }
+
+    async fn refresh(&mut self) -> Result<(), LogError> {
+        match self.way.about.0.lock().unwrap().1 {
+            true => Err(LogError::Lost("the broker says no".to_owned(), None)),
+            false => Ok(()),
+        }
+    }
+
+    async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
+        Ok(self.way.about.0.lock().unwrap().0)
     }
 }
 
