@@ -44,7 +44,9 @@ pub use error::{
 };
 pub use fold::Fold;
 pub use log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
-pub use nats::{DEFAULT_STREAM_BYTES, Nats, NatsReader, NatsStream, ReaderSession, StreamSession};
+pub use nats::{
+    DEFAULT_STREAM_BYTES, Import, Nats, NatsReader, NatsStream, ReaderSession, StreamSession,
+};
 pub use outbox::Outbox;
 pub use relay::{Case, Relay, RelayState, RelayStatus, Retention, Step};
 pub use reported::{ReportedReader, is_reader_name};

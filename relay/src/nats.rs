@@ -4,6 +4,8 @@
 //! before the cut, behind the relay's back, so a cut ends the session and whoever needs one opens the next.
 
 mod direct;
+mod import;
+mod link;
 mod publish;
 mod reader;
 mod stream;
@@ -12,16 +14,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    self, ErrorCode, context::ContextBuilder, response::Response, stream::Info,
+    self, ErrorCode,
+    context::{ContextBuilder, RequestErrorKind},
+    response::Response,
+    stream::Info,
 };
-use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Auth, AuthError, ConnectErrorKind, ConnectOptions, Event};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::error::LogError;
 use crate::log::{Head, Origin};
+use link::{Link, Refusal};
 
+pub use import::Import;
 pub use reader::{NatsReader, ReaderSession};
 pub use stream::{DEFAULT_STREAM_BYTES, NatsStream, StreamSession};
 
@@ -71,7 +79,8 @@ impl Nats {
     }
 
     /// A new connection that lives until its first cut. In each of its subscriptions so many messages may wait.
-    async fn open(&self, max_waiting: usize) -> Result<Client, LogError> {
+    async fn open(&self, max_waiting: usize) -> Result<Link, LogError> {
+        let (refusals, refused) = watch::channel(Vec::new());
         let client = self
             .one_login()
             .name(&self.user)
@@ -81,12 +90,15 @@ impl Nats {
             .request_timeout(Some(TIMEOUT))
             .ping_interval(Duration::from_secs(10))
             .subscription_capacity(max_waiting)
-            .event_callback(|event| async move { report(&event) })
+            .event_callback(move |event| {
+                report(&event, &refusals);
+                std::future::ready(())
+            })
             .connect(&self.url)
             .await
             .map_err(|error| self.not_connected(error))?;
         check_version(&client.server_info().version)?;
-        Ok(client)
+        Ok(Link::new(client, &self.user, refused))
     }
 
     /// Logs in once and never again. With a single reconnect permitted and its login failing, the client gives up
@@ -125,9 +137,12 @@ impl Nats {
 }
 
 /// What the server says unasked: refused permissions are heard only here.
-fn report(event: &Event) {
+fn report(event: &Event, refusals: &watch::Sender<Vec<Refusal>>) {
     match event {
-        Event::ServerError(error) => tracing::warn!(%error, "the broker refused something"),
+        Event::ServerError(error) => {
+            tracing::warn!(%error, "the broker refused something");
+            refusals.send_modify(|all| all.extend(Refusal::read(error)));
+        }
         Event::SlowConsumer(_) => tracing::warn!("messages were dropped on the way in"),
         other => tracing::debug!(event = %other, "broker connection"),
     }
@@ -147,33 +162,63 @@ fn check_version(version: &str) -> Result<(), LogError> {
     )))
 }
 
-fn context(client: Client, api_prefix: &str) -> jetstream::Context {
-    ContextBuilder::new()
-        .timeout(TIMEOUT)
-        .api_prefix(api_prefix)
-        .build(client)
+/// The JetStream API of one account, as this connection calls it.
+struct Api {
+    link: Link,
+    js: jetstream::Context,
+    prefix: String,
+    /// What is wrong when nothing responds.
+    unanswered: String,
 }
 
-/// STREAM.INFO. `None`: there is no such stream.
-async fn stream_info(js: &jetstream::Context, stream: &str) -> Result<Option<Info>, LogError> {
-    let failed = format!("the broker does not show stream {stream}");
-    ask(js, format!("STREAM.INFO.{stream}"), json!({}), failed).await
-}
+impl Api {
+    fn new(link: Link, prefix: &str, unanswered: String) -> Self {
+        let js = ContextBuilder::new()
+            .timeout(TIMEOUT)
+            .api_prefix(prefix)
+            .build(link.client.clone());
+        let prefix = prefix.to_owned();
+        Self {
+            link,
+            js,
+            prefix,
+            unanswered,
+        }
+    }
 
-/// One question to the JetStream API. `None`: the stream or the consumer it names is not there.
-async fn ask<T: DeserializeOwned>(
-    js: &jetstream::Context,
-    subject: String,
-    question: Value,
-    failed: String,
-) -> Result<Option<T>, LogError> {
-    match js.request(subject, &question).await {
-        Ok(Response::Ok(answer)) => Ok(Some(answer)),
-        Ok(Response::Err { error }) => match error.error_code() {
-            ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
-            _ => Err(api_error(failed, &error)),
-        },
-        Err(error) => Err(LogError::lost_because(failed, error)),
+    /// STREAM.INFO. `None`: there is no such stream.
+    async fn info(&self, stream: &str) -> Result<Option<Info>, LogError> {
+        let failed = format!("the broker does not show stream {stream}");
+        let subject = format!("STREAM.INFO.{stream}");
+        self.ask(subject, json!({}), failed).await
+    }
+
+    /// One question. `None`: the stream or the consumer it names is not there.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        question: Value,
+        failed: String,
+    ) -> Result<Option<T>, LogError> {
+        let whole = self.subject(&subject);
+        let answer = async {
+            let answer = self.js.request(subject, &question).await;
+            answer.map_err(|error| match error.kind() {
+                RequestErrorKind::NoResponders => LogError::lost(&self.unanswered),
+                _ => LogError::lost_because(&failed, error),
+            })
+        };
+        match self.link.answer(&whole, answer).await? {
+            Response::Ok(answer) => Ok(Some(answer)),
+            Response::Err { error } => match error.error_code() {
+                ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
+                _ => Err(api_error(failed, &error)),
+            },
+        }
+    }
+
+    fn subject(&self, call: &str) -> String {
+        format!("{}.{call}", self.prefix)
     }
 }
 

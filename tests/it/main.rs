@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod account_files;
 mod applied;
 mod broker;
 mod canaries;

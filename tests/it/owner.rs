@@ -47,16 +47,6 @@ impl Owner {
             .expect("the owner may create its stream");
     }
 
-    /// The reader's own pull consumer.
-    pub(crate) async fn create_consumer(&mut self, name: &str) {
-        let subject = format!("$JS.API.CONSUMER.CREATE.{}.{name}", self.stream);
-        let question = json!({"stream_name": self.stream, "config": consumer_config(name)});
-        self.wire
-            .request_json(&subject, &question)
-            .await
-            .expect("the owner may create a reader's consumer");
-    }
-
     /// Publishes one event and answers its number.
     pub(crate) async fn publish(&mut self, name: &str) -> u64 {
         let answer = self
@@ -118,6 +108,7 @@ impl Owner {
             "deny_delete": true,
             "allow_atomic": true,
             "allow_direct": true,
+            "republish": {"src": format!("{}.>", self.word), "dest": format!("live.{}.>", self.word)},
             "metadata": {"freehold.database": "6f1e", "freehold.epoch": "1"},
         })
     }
@@ -127,19 +118,6 @@ pub(crate) async fn connect(broker: &Broker, user: User) -> Wire {
     Wire::connect(broker.address(), &broker.login(user))
         .await
         .expect("the user may log in")
-}
-
-pub(crate) fn consumer_config(name: &str) -> Value {
-    json!({
-        "name": name,
-        "durable_name": name,
-        "ack_policy": "none",
-        "deliver_policy": "all",
-        "replay_policy": "instant",
-        "max_waiting": 16,
-        "max_batch": 5000,
-        "max_expires": 60_000_000_000_u64,
-    })
 }
 
 /// The number in a publish acknowledgement.

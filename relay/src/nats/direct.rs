@@ -1,11 +1,12 @@
 //! Reading many messages with one question: a batched Direct Get, which costs the broker no consumer.
 
-use async_nats::{Client, Message};
+use async_nats::{Message, Subscriber};
 use futures::StreamExt;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::TIMEOUT;
+use super::link::Link;
 use crate::doors::MAX_READ_BYTES;
 use crate::error::LogError;
 use crate::log::Record;
@@ -18,22 +19,28 @@ const END_OF_BATCH: u16 = 204;
 const NOTHING_THERE: u16 = 404;
 const NOBODY_THERE: u16 = 503;
 
-/// Up to `limit` messages at `first` and after it, in order. A sequence whose message is gone is left out. In a cluster
+/// Up to `limit` messages at `first` and after it, in order. `unanswered` says what is wrong when nothing responds. A sequence whose message is gone is left out. In a cluster
 /// any node that holds a copy answers, and one that is behind hands out nothing.
 pub(super) async fn read(
-    client: Client,
+    link: Link,
     subject: String,
     first: u64,
     limit: usize,
+    unanswered: String,
 ) -> Result<Vec<Record>, LogError> {
+    let client = &link.client;
     let cut = |error| LogError::lost_because("the read was cut off", error);
     let inbox = client.new_inbox();
     let answers = client.subscribe(inbox.clone()).await;
-    let mut answers = answers.map_err(|error| LogError::lost_because("no inbox", error))?;
+    let answers = answers.map_err(|error| LogError::lost_because("no inbox", error))?;
     let batch = limit.min(MAX_MESSAGES);
     let question = json!({"seq": first, "batch": batch, "max_bytes": MAX_READ_BYTES}).to_string();
-    let asked = client.publish_with_reply(subject, inbox, question.into());
+    let asked = client.publish_with_reply(subject.clone(), inbox, question.into());
     asked.await.map_err(cut)?;
+    link.answer(&subject, collect(answers, unanswered)).await
+}
+
+async fn collect(mut answers: Subscriber, unanswered: String) -> Result<Vec<Record>, LogError> {
     let mut records = Vec::new();
     loop {
         let answer = timeout(TIMEOUT, answers.next()).await;
@@ -44,7 +51,7 @@ pub(super) async fn read(
             None => records.push(record(answer)?),
             Some(END_OF_BATCH | NOTHING_THERE) => return Ok(records),
             Some(NOBODY_THERE) => {
-                return Err(LogError::lost("no stream answers a read: it is gone"));
+                return Err(LogError::lost(unanswered));
             }
             Some(status) => {
                 return Err(LogError::lost(format!(

@@ -1,12 +1,13 @@
 //! Publishing with a place: each message says after which number it belongs, and the broker refuses any other.
 
-use async_nats::{Client, HeaderMap, Subscriber};
+use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::TIMEOUT;
+use super::link::Link;
 use crate::error::LogError;
 use crate::log::{Head, Record, check_next};
 
@@ -24,7 +25,7 @@ const WRONG_LAST_SEQUENCE: u64 = 10071;
 const WRONG_LAST_SEQUENCE_UNNAMED: u64 = 10164;
 
 pub(super) struct Publisher {
-    client: Client,
+    link: Link,
     root: String,
     /// One subscription for all answers of the session; each comes to the number it is for.
     inbox: String,
@@ -50,12 +51,12 @@ struct Refusal {
 }
 
 impl Publisher {
-    pub(super) async fn new(client: Client, stream: &str) -> Result<Self, LogError> {
-        let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*")).await;
+    pub(super) async fn new(link: Link, stream: &str) -> Result<Self, LogError> {
+        let inbox = link.client.new_inbox();
+        let answers = link.client.subscribe(format!("{inbox}.*")).await;
         Ok(Self {
             answers: answers.map_err(|error| LogError::lost_because("no inbox", error))?,
-            client,
+            link,
             root: stream.to_lowercase(),
             inbox,
             batches: false,
@@ -134,12 +135,14 @@ impl Publisher {
         let sent = match reply {
             Some(reply) => {
                 let publish = self
+                    .link
                     .client
                     .publish_with_reply_and_headers(subject, reply, headers, bytes);
                 publish.await
             }
             None => {
-                self.client
+                self.link
+                    .client
                     .publish_with_headers(subject, headers, bytes)
                     .await
             }
@@ -154,9 +157,12 @@ impl Publisher {
     }
 
     async fn await_answer(&mut self) -> Result<(), LogError> {
-        let answer = timeout(TIMEOUT, self.answers.next()).await;
-        let answer =
-            answer.map_err(|_| LogError::lost("the broker did not answer a publish in time"))?;
+        let answer = async {
+            let answer = timeout(TIMEOUT, self.answers.next()).await;
+            answer.map_err(|_| LogError::lost("the broker did not answer a publish in time"))
+        };
+        let subjects = format!("{}.>", self.root);
+        let answer = self.link.answer(&subjects, answer).await?;
         let answer =
             answer.ok_or_else(|| LogError::lost("the connection was cut under a publish"))?;
         self.check(&answer)

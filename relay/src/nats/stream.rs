@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use async_nats::jetstream::stream::{
     Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, Republish, SubjectTransform,
 };
@@ -13,8 +12,8 @@ use tokio::time::Instant;
 
 use super::publish::Publisher;
 use super::{
-    CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, LIVE, MAX_WAITING, Nats, api_error, ask, context,
-    direct, head_of, stream_info,
+    Api, CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, LIVE, MAX_WAITING, Nats, api_error, direct,
+    head_of,
 };
 use crate::error::LogError;
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
@@ -54,10 +53,10 @@ impl Connect for NatsStream {
     type Session = StreamSession;
 
     async fn connect(&self) -> Result<StreamSession, LogError> {
-        let client = self.nats.open(MAX_WAITING).await?;
+        let link = self.nats.open(MAX_WAITING).await?;
         Ok(StreamSession {
-            publisher: Publisher::new(client.clone(), &self.stream).await?,
-            js: context(client, "$JS.API"),
+            publisher: Publisher::new(link.clone(), &self.stream).await?,
+            api: Api::new(link, "$JS.API", "JetStream does not answer".to_owned()),
             way: self.clone(),
             is_current: false,
         })
@@ -71,7 +70,7 @@ impl Connect for NatsStream {
 /// One connection of a stream's writer.
 pub struct StreamSession {
     way: NatsStream,
-    js: jetstream::Context,
+    api: Api,
     publisher: Publisher,
     /// Whether this session has found the stream as this program makes it.
     is_current: bool,
@@ -79,7 +78,7 @@ pub struct StreamSession {
 
 impl Log for StreamSession {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        let Some(info) = stream_info(&self.js, &self.way.stream).await? else {
+        let Some(info) = self.api.info(&self.way.stream).await? else {
             return Ok(None);
         };
         self.publisher.batches = info.config.allow_atomic_publish;
@@ -118,11 +117,15 @@ impl Stream for StreamSession {
     ) -> Result<Head, LogError> {
         check_token(incarnation)?;
         let config = stream_config(&self.way, first, origin, incarnation);
-        let made = self.js.create_stream(config).await;
-        let made = made.map_err(|error| {
+        let made = async {
+            let made = self.api.js.create_stream(config).await;
             let what = format!("stream {} cannot be made", self.way.stream);
-            LogError::lost_because(what, error)
-        })?;
+            made.map_err(|error| LogError::lost_because(what, error))
+        };
+        let subject = self
+            .api
+            .subject(&format!("STREAM.CREATE.{}", self.way.stream));
+        let made = self.api.link.answer(&subject, made).await?;
         let head = head_of(made.cached_info());
         if head.seq + 1 != first {
             // While the broker still removes one deleted stream's folder it cannot remove the next one's, does not say
@@ -137,7 +140,7 @@ impl Stream for StreamSession {
 
     async fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
         let stream = &self.way.stream;
-        let info = stream_info(&self.js, stream).await?;
+        let info = self.api.info(stream).await?;
         let info = info.ok_or_else(|| self.missing())?;
         self.check_same(&head_of(&info), incarnation)?;
         let mut config = info.config;
@@ -147,27 +150,27 @@ impl Stream for StreamSession {
             .insert(CLOSED_BY.to_owned(), epoch.to_string());
         let failed = format!("stream {stream} cannot be closed");
         let subject = format!("STREAM.UPDATE.{stream}");
-        let closed: Option<Info> = ask(&self.js, subject, json!(config), failed).await?;
+        let closed: Option<Info> = self.api.ask(subject, json!(config), failed).await?;
         closed.as_ref().map(head_of).ok_or_else(|| self.missing())
     }
 
     /// The broker deletes by name, so another incarnation is looked for right before.
     async fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
         let stream = &self.way.stream;
-        let Some(info) = stream_info(&self.js, stream).await? else {
+        let Some(info) = self.api.info(stream).await? else {
             return Ok(());
         };
         self.check_same(&head_of(&info), incarnation)?;
         let failed = format!("stream {stream} cannot be deleted");
         let subject = format!("STREAM.DELETE.{stream}");
-        let _gone: Option<DeleteStatus> = ask(&self.js, subject, json!({}), failed).await?;
+        let _gone: Option<DeleteStatus> = self.api.ask(subject, json!({}), failed).await?;
         Ok(())
     }
 
     /// A purge takes what is before a number. From 0 it takes everything, and from beyond the end it moves the end.
     async fn trim(&mut self, first: u64) -> Result<(), LogError> {
         let stream = &self.way.stream;
-        let info = stream_info(&self.js, stream).await?;
+        let info = self.api.info(stream).await?;
         let state = info.ok_or_else(|| self.missing())?.state;
         let first = first.min(state.last_sequence);
         if first <= state.first_sequence {
@@ -176,7 +179,7 @@ impl Stream for StreamSession {
         let failed = format!("stream {stream} cannot be trimmed");
         let subject = format!("STREAM.PURGE.{stream}");
         let purged: Option<PurgeResponse> =
-            ask(&self.js, subject, json!({"seq": first}), failed).await?;
+            self.api.ask(subject, json!({"seq": first}), failed).await?;
         purged.map(drop).ok_or_else(|| self.missing())
     }
 
@@ -186,14 +189,14 @@ impl Stream for StreamSession {
             return Ok(());
         }
         let stream = &self.way.stream;
-        let info = stream_info(&self.js, stream).await?;
+        let info = self.api.info(stream).await?;
         let Info { config, state, .. } = info.ok_or_else(|| self.missing())?;
         let wanted = refreshed(config.clone(), &self.way);
         if wanted != config {
             tracing::info!(stream, "the stream is brought up to date in place");
             let failed = format!("stream {stream} cannot be brought up to date");
             let subject = format!("STREAM.UPDATE.{stream}");
-            let _updated: Option<Info> = ask(&self.js, subject, json!(wanted), failed).await?;
+            let _updated: Option<Info> = self.api.ask(subject, json!(wanted), failed).await?;
         }
         if state.consumer_count > 0 {
             self.delete_consumers().await?;
@@ -203,7 +206,7 @@ impl Stream for StreamSession {
     }
 
     async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
-        let info = stream_info(&self.js, &self.way.stream).await?;
+        let info = self.api.info(&self.way.stream).await?;
         Ok(info.and_then(|info| {
             let limit = u64::try_from(info.config.max_bytes).ok()?;
             Some((info.state.bytes, limit))
@@ -236,14 +239,21 @@ impl StreamSession {
             0 | 1 => Ok(self.read_one(after + 1).await?.into_iter().collect()),
             _ => {
                 let subject = format!("$JS.API.DIRECT.GET.{}", self.way.stream);
-                direct::read(self.js.client(), subject, after + 1, limit).await
+                let gone = "no stream answers a read: it is gone".to_owned();
+                direct::read(self.api.link.clone(), subject, after + 1, limit, gone).await
             }
         }
     }
 
     async fn read_one(&self, seq: u64) -> Result<Option<Record>, LogError> {
+        let subject = format!("STREAM.MSG.GET.{}", self.way.stream);
+        let subject = self.api.subject(&subject);
+        self.api.link.answer(&subject, self.read_raw(seq)).await
+    }
+
+    async fn read_raw(&self, seq: u64) -> Result<Option<Record>, LogError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind::{JetStream, NoMessageFound};
-        let stream = self.js.get_stream_no_info(&self.way.stream).await;
+        let stream = self.api.js.get_stream_no_info(&self.way.stream).await;
         let stream =
             stream.map_err(|error| LogError::lost_because("no such stream name", error))?;
         let failed = format!("event {seq} cannot be read");
@@ -265,7 +275,7 @@ impl StreamSession {
         let stream = &self.way.stream;
         let failed = || format!("the consumers of stream {stream} cannot be removed");
         let subject = format!("CONSUMER.NAMES.{stream}");
-        let found: Option<Consumers> = ask(&self.js, subject, json!({}), failed()).await?;
+        let found: Option<Consumers> = self.api.ask(subject, json!({}), failed()).await?;
         for name in found.unwrap_or_default().consumers {
             tracing::info!(
                 stream,
@@ -273,7 +283,7 @@ impl StreamSession {
                 "a consumer that no reader needs any more is removed"
             );
             let subject = format!("CONSUMER.DELETE.{stream}.{name}");
-            let _gone: Option<Value> = ask(&self.js, subject, json!({}), failed()).await?;
+            let _gone: Option<Value> = self.api.ask(subject, json!({}), failed()).await?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use relay::Import;
 use serde_json::json;
 
 use super::answer::Answer;
@@ -20,7 +21,7 @@ pub(super) fn print(parts: &Parts) -> Answer {
 fn account_file(about: &About, follows: &BTreeSet<&str>) -> String {
     let each = |text: fn(&str) -> String| follows.iter().map(|stream| text(stream)).collect();
     let inboxes = std::iter::once(format!("{}.>", about.inbox));
-    let inboxes = inboxes.chain(follows.iter().map(|stream| live(stream)));
+    let inboxes = inboxes.chain(follows.iter().map(|stream| Import::Live.subject(stream)));
     let inboxes: Vec<_> = inboxes.map(|subject| format!("{subject:?}")).collect();
     let imports: String = each(imports);
     let imports = match imports.is_empty() {
@@ -39,31 +40,18 @@ fn account_file(about: &About, follows: &BTreeSet<&str>) -> String {
 
 /// What a reader of this stream may ask for.
 fn permissions(stream: &str) -> String {
-    let prefix = prefix(stream);
+    let (info, get) = (
+        Import::Info.subject(stream),
+        Import::DirectGet.subject(stream),
+    );
     format!(
-        r#"        # {stream}, which it follows, under the names of the imports below.
-        "{prefix}.STREAM.INFO.{stream}", "{prefix}.DIRECT.GET.{stream}"
-"#
+        "        # {stream}, which it follows, under the names of the imports below.\n        {info:?}, {get:?}\n"
     )
 }
 
-/// The three doors of this stream, under the names that its readers use.
 fn imports(stream: &str) -> String {
-    let (prefix, live) = (prefix(stream), live(stream));
-    format!(
-        r#"    {{ service: {{ account: {stream}, subject: "$JS.API.STREAM.INFO.{stream}" }}, to: "{prefix}.STREAM.INFO.{stream}" }}
-    {{ service: {{ account: {stream}, subject: "$JS.API.DIRECT.GET.{stream}" }}, to: "{prefix}.DIRECT.GET.{stream}" }}
-    {{ stream: {{ account: {stream}, subject: "{live}" }} }}
-"#
-    )
-}
-
-fn prefix(stream: &str) -> String {
-    format!("from_{}.API", stream.to_lowercase())
-}
-
-fn live(stream: &str) -> String {
-    format!("live.{}.>", stream.to_lowercase())
+    let lines = Import::ALL.map(|import| import.line(stream));
+    lines.map(|line| format!("    {line}\n")).concat()
 }
 
 #[cfg(test)]

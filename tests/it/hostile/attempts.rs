@@ -6,7 +6,7 @@ use freehold_tests::broker::User;
 use freehold_tests::wire::Outgoing;
 use serde_json::{Value, json};
 
-use crate::owner::{TOKEN, consumer_config};
+use crate::owner::TOKEN;
 
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
@@ -33,9 +33,14 @@ pub(super) enum Expect {
 use Expect::{Accepted, Answer, NoResponders, Violation};
 use User::{Observer, Orders, Users};
 
-/// What neither reader may listen to.
-pub(super) const FOREIGN_SUBJECTS: [&str; 9] = [
+/// What neither reader may listen to: the subjects beside those that the exports open, and all that are wider.
+pub(super) const FOREIGN_SUBJECTS: [&str; 14] = [
     ">",
+    "live.>",
+    "live.*.created",
+    "live.users",
+    "from_users.>",
+    "$JS.API.>",
     "users.>",
     "users.k7f3.>",
     "orders.placed",
@@ -83,10 +88,22 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Subjects that would be stored in USERS if they were heard there: its door, and the clean name.
-fn into_users() -> [String; 2] {
-    [format!("users.{TOKEN}.created"), "users.x".to_owned()]
+/// Subjects that would be stored in USERS if they were heard there: its write subject and the clean name. The last would
+/// pass for an event at its readers.
+fn into_users() -> [String; 3] {
+    [
+        format!("users.{TOKEN}.created"),
+        "users.x".to_owned(),
+        "live.users.created".to_owned(),
+    ]
 }
+
+/// Requests that do harm where they are heard.
+const HARMFUL: [&str; 3] = [
+    "$JS.API.STREAM.DELETE.USERS",
+    "$JS.API.STREAM.PURGE.USERS",
+    "$JS.API.ACCOUNT.PURGE.USERS",
+];
 
 /// What orders-service could do with all it is allowed to do.
 pub(super) fn of_orders() -> Vec<Attempt> {
@@ -94,23 +111,9 @@ pub(super) fn of_orders() -> Vec<Attempt> {
     for target in into_users() {
         table.extend(own_events_with_reply(&target));
         table.extend(allowed_requests_with_reply(&target));
-        table.push(push_consumer_on_own_stream("spy", &target));
+        table.push(push_consumer_on_own_stream("spy", &target, Violation));
     }
-    for request in [
-        "$JS.API.STREAM.DELETE.USERS",
-        "$JS.API.STREAM.PURGE.USERS",
-        "$JS.API.ACCOUNT.PURGE.USERS",
-    ] {
-        table.push(reset_of_own_consumer().reply(request));
-    }
-    table.push(push_consumer_on_own_stream(
-        "looper",
-        "from_users.API.CONSUMER.RESET.USERS.orders-user-cache",
-    ));
-    table.push(push_consumer_on_own_stream(
-        "puller",
-        "from_users.API.CONSUMER.MSG.NEXT.USERS.orders-user-cache",
-    ));
+    table.extend(HARMFUL.map(|request| read_of_users().reply(request)));
     table.push(Attempt::api(
         Orders,
         "$JS.API.STREAM.CREATE.EVIL",
@@ -123,11 +126,12 @@ pub(super) fn of_orders() -> Vec<Attempt> {
 /// It may delete its own stream, and then make it as it likes: one that copies, catches or passes on. Each row that
 /// deletes or makes one waits for its answer, because the broker trips over two of them at once.
 pub(super) fn of_orders_with_its_stream() -> Vec<Attempt> {
-    let targets = into_users();
-    targets
-        .iter()
-        .flat_map(|target| own_streams(target))
-        .collect()
+    let targets = into_users().into_iter();
+    let targets = targets
+        .chain(HARMFUL.map(str::to_owned))
+        .chain(["STREAM.INFO", "DIRECT.GET"].map(|api| format!("from_users.API.{api}.USERS")))
+        .chain(["_INBOX_users.x".to_owned()]);
+    targets.flat_map(|target| own_streams(&target)).collect()
 }
 
 fn own_streams(target: &str) -> Vec<Attempt> {
@@ -163,7 +167,13 @@ fn own_streams(target: &str) -> Vec<Attempt> {
             json!({"subjects": ["users.>", "from_users.API.>"]}),
             Answer("did_create"),
         ),
-        reset_of_own_consumer().reply(target),
+        read_of_users().reply(target),
+        delete(),
+        // It catches the live copies, and passes them on.
+        own(
+            json!({"subjects": ["live.users.>"], "republish": {"src": "live.users.>", "dest": "users.>"}}),
+            Answer("did_create"),
+        ),
         delete(),
         own(
             json!({"subjects": ["orders.>"], "republish": {"src": "orders.x", "dest": target}}),
@@ -209,26 +219,22 @@ fn allowed_requests_with_reply(target: &str) -> Vec<Attempt> {
         request("$JS.API.DIRECT.GET.ORDERS", r#"{"seq":1,"batch":3}"#),
         request("$JS.API.STREAM.PURGE.ORDERS", r#"{"seq":1}"#),
         request("from_users.API.STREAM.INFO.USERS", ""),
-        request("from_users.API.CONSUMER.INFO.USERS.orders-user-cache", ""),
-        request(
-            "from_users.API.CONSUMER.MSG.NEXT.USERS.orders-user-cache",
-            r#"{"batch":3,"no_wait":true}"#,
-        ),
-        reset_of_own_consumer().reply(target),
+        read_of_users().reply(target),
     ]
 }
 
-fn reset_of_own_consumer() -> Attempt {
+fn read_of_users() -> Attempt {
+    let question = r#"{"seq":1,"batch":3}"#;
     Attempt::api(
         Orders,
-        "from_users.API.CONSUMER.RESET.USERS.orders-user-cache",
-        r#"{"seq":1}"#,
+        "from_users.API.DIRECT.GET.USERS",
+        question,
         Accepted,
     )
 }
 
-/// It may make consumers on its own stream, even one that pushes; what it pushes stays in its account.
-fn push_consumer_on_own_stream(name: &str, target: &str) -> Attempt {
+/// No user may make a consumer. What one pushes would stay in its account.
+fn push_consumer_on_own_stream(name: &str, target: &str, expect: Expect) -> Attempt {
     let name = format!("{name}-{}", target.len());
     let question =
         json!({"stream_name": "ORDERS", "config": push_consumer(&name, target)}).to_string();
@@ -236,7 +242,7 @@ fn push_consumer_on_own_stream(name: &str, target: &str) -> Attempt {
         Orders,
         &format!("$JS.API.CONSUMER.CREATE.ORDERS.{name}"),
         &question,
-        Answer("created"),
+        expect,
     )
 }
 
@@ -260,19 +266,9 @@ pub(super) fn of_observer() -> Vec<Attempt> {
             request("from_users.API.DIRECT.GET.USERS", r#"{"seq":1,"batch":10}"#).reply(&target),
         );
         table.push(request("from_users.API.STREAM.INFO.USERS", "").reply(&target));
-        table.push(request("from_users.API.STREAM.MSG.GET.USERS", r#"{"seq":1}"#).reply(&target));
     }
     table.push(request("$SYS.REQ.SERVER.PING.STATSZ", "").reply("$JS.API.ACCOUNT.PURGE.USERS"));
     table.push(request("$SYS.REQ.SERVER.PING.JSZ", "").reply("$JS.API.STREAM.PURGE.USERS"));
-    for call in ["MSG.NEXT", "RESET"] {
-        let subject = format!("from_users.API.CONSUMER.{call}.USERS.orders-user-cache");
-        table.push(Attempt::api(
-            Observer,
-            &subject,
-            r#"{"seq":1}"#,
-            NoResponders,
-        ));
-    }
     table
 }
 
@@ -321,6 +317,18 @@ fn of_any_reader(user: User) -> Vec<Attempt> {
     for target in into_users() {
         table.push(Attempt::api(user, question, "", Violation).header("Nats-Trace-Dest", &target));
     }
+    // The whole stream with one question, a piece of it that it has no name for, and a request for another stream.
+    for (question, expect) in [
+        (
+            r#"{"seq":1,"batch":1000000000,"max_bytes":1000000000000}"#,
+            Accepted,
+        ),
+        (r#"{"multi_last":["users.>"]}"#, Accepted),
+        (r#"{"stream_name":"ORDERS","seq":1}"#, Accepted),
+    ] {
+        let subject = "from_users.API.DIRECT.GET.USERS";
+        table.push(Attempt::api(user, subject, question, expect));
+    }
     for account in ["SYS", "USERS"] {
         let forged = json!({"acc": account, "svc": account}).to_string();
         table.push(
@@ -335,7 +343,8 @@ fn of_any_reader(user: User) -> Vec<Attempt> {
 fn forbidden_calls() -> Vec<(String, String)> {
     let push = json!({"stream_name": "USERS", "config": push_consumer("evil", &into_users()[0])})
         .to_string();
-    let pull = json!({"stream_name": "USERS", "config": consumer_config("evil")}).to_string();
+    let pull = json!({"stream_name": "USERS", "config": {"name": "evil", "durable_name": "evil"}});
+    let pull = pull.to_string();
     let narrowed =
         json!({"name": "USERS", "subjects": ["users.nothing"], "max_msgs": 1}).to_string();
     [
@@ -343,18 +352,14 @@ fn forbidden_calls() -> Vec<(String, String)> {
         ("CONSUMER.CREATE.USERS.evil.users.created", &push),
         ("CONSUMER.CREATE.USERS", &push),
         ("CONSUMER.DURABLE.CREATE.USERS.evil", &pull),
-        ("CONSUMER.CREATE.USERS.orders-user-cache", &pull),
-        ("CONSUMER.DELETE.USERS.orders-user-cache", ""),
-        (
-            "CONSUMER.PAUSE.USERS.orders-user-cache",
-            r#"{"pause_until":"2099-01-01T00:00:00Z"}"#,
-        ),
-        ("CONSUMER.UNPIN.USERS.orders-user-cache", r#"{"group":"g"}"#),
-        (
-            "CONSUMER.MSG.NEXT.USERS.drivers-user-cache",
-            r#"{"batch":10}"#,
-        ),
-        ("CONSUMER.RESET.USERS.drivers-user-cache", r#"{"seq":1}"#),
+        ("CONSUMER.DELETE.USERS.evil", ""),
+        ("CONSUMER.NAMES.USERS", ""),
+        ("CONSUMER.MSG.NEXT.USERS.evil", r#"{"batch":10}"#),
+        ("CONSUMER.RESET.USERS.evil", r#"{"seq":1}"#),
+        ("STREAM.NAMES", ""),
+        ("STREAM.LIST", ""),
+        ("STREAM.MSG.GET.USERS", r#"{"seq":1}"#),
+        ("DIRECT.GET.USERS.users.created", ""),
         ("STREAM.DELETE.USERS", ""),
         ("STREAM.PURGE.USERS", ""),
         ("STREAM.UPDATE.USERS", &narrowed),
@@ -371,7 +376,12 @@ fn forbidden_calls() -> Vec<(String, String)> {
 
 /// user-service against ORDERS.
 pub(super) fn of_users() -> Vec<Attempt> {
-    let into_orders = [format!("orders.{TOKEN}.placed"), "orders.x".to_owned()];
+    let into_orders = [
+        format!("orders.{TOKEN}.placed"),
+        "orders.x".to_owned(),
+        "live.orders.placed".to_owned(),
+        "live.users.created".to_owned(),
+    ];
     let mut table = Vec::new();
     for target in &into_orders {
         let own = || Attempt::api(Users, &format!("users.{TOKEN}.x"), "{}", Accepted).reply(target);
@@ -391,7 +401,7 @@ pub(super) fn of_users() -> Vec<Attempt> {
                 Users,
                 &format!("$JS.API.CONSUMER.CREATE.USERS.{name}"),
                 &push,
-                Answer("created"),
+                Violation,
             ),
         ]);
     }
@@ -437,8 +447,28 @@ pub(super) fn of_observer_on_orders() -> Vec<Attempt> {
     calls.into_iter().flat_map(both_ways).collect()
 }
 
-/// What only an orders-service without permissions can even try.
+/// What only an orders-service without permissions can even try: consumers on its own stream that push, and streams.
 pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
+    let pushed_to = into_users().into_iter().chain(HARMFUL.map(str::to_owned));
+    let pushed_to = pushed_to.chain(["from_users.API.DIRECT.GET.USERS".to_owned()]);
+    let mut table: Vec<_> = pushed_to
+        .enumerate()
+        .map(|(number, target)| {
+            push_consumer_on_own_stream(&format!("spy{number}"), &target, Answer("created"))
+        })
+        .collect();
+    // Its account has room for one stream: with ORDERS gone the mirrors below fit in.
+    table.push(Attempt::api(
+        Orders,
+        "$JS.API.STREAM.DELETE.ORDERS",
+        "",
+        Answer("success"),
+    ));
+    table.extend(streams_without_permissions());
+    table
+}
+
+fn streams_without_permissions() -> Vec<Attempt> {
     // Any answer will do, but there must be one before the next row asks for another stream.
     let answered = Answer("stream_create_response");
     let stream = |config: Value, expect| {
@@ -463,7 +493,7 @@ pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
         // The server's own reply subjects: it keeps even an unlimited user away from them.
         Attempt {
             expect: Violation,
-            ..reset_of_own_consumer().reply("_R_.x")
+            ..read_of_users().reply("_R_.x")
         },
         Attempt::api(
             Orders,
@@ -476,7 +506,7 @@ pub(super) fn of_orders_without_permissions() -> Vec<Attempt> {
             json!({"name": "CATCHER", "subjects": ["from_users.API.>"], "no_ack": true, "max_bytes": 1_000_000}),
             answered,
         ),
-        reset_of_own_consumer(),
+        read_of_users(),
         remove("CATCHER"),
         stream(mirror("from_users.API"), answered),
         remove("MIRROR"),

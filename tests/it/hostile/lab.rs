@@ -1,11 +1,14 @@
 //! A broker with our nats.conf, both streams made by their owners, an attacker's connection, and the judge.
+//!
+//! One thing is added: a reader with an account of its own, which no other file names. What comes live to it is what comes
+//! live to every reader.
 
 use std::fs;
 
-use freehold_tests::broker::Broker;
+use freehold_tests::broker::{Broker, whole_config};
 use freehold_tests::observer::StreamInfo;
-use freehold_tests::wire::Message;
-use freehold_tests::{Part, World, paths, seconds};
+use freehold_tests::wire::{Login, Message, Wire};
+use freehold_tests::{Part, World, seconds};
 
 use super::attempts::{Attempt, Expect};
 use crate::owner::{Owner, connect};
@@ -14,6 +17,10 @@ pub(super) struct Lab {
     world: World,
     victim: Owner,
     other: Owner,
+    /// Follows both streams live.
+    reader: Wire,
+    /// The last event of the victim that came live.
+    live: u64,
 }
 
 /// What must not change. The consumers, the byte count and the time of the state may.
@@ -27,14 +34,7 @@ pub(super) struct State {
 
 impl Lab {
     pub(super) async fn start() -> Lab {
-        Lab::of(
-            World::builder()
-                .without_user_service()
-                .without_orders_service()
-                .start()
-                .await,
-        )
-        .await
+        Lab::with_config(nats_conf()).await
     }
 
     pub(super) async fn with_config(text: String) -> Lab {
@@ -54,17 +54,21 @@ impl Lab {
         let mut other = Owner::of_orders(&world.broker).await;
         victim.create_stream().await;
         other.create_stream().await;
-        victim.create_consumer("orders-user-cache").await;
-        // Somebody else's consumer: no reader may touch it.
-        victim.create_consumer("drivers-user-cache").await;
         for _ in 0..3 {
             victim.publish("created").await;
             other.publish("placed").await;
         }
+        let mut reader = connect_reader(&world.broker).await;
+        for subject in ["live.users.>", "live.orders.>"] {
+            reader.subscribe(subject).await.expect("sent");
+        }
+        reader.flush().await.expect("the broker answers");
         Lab {
             world,
             victim,
             other,
+            reader,
+            live: 3,
         }
     }
 
@@ -168,13 +172,40 @@ impl Lab {
             return Err(format!("THE STREAM CHANGED from {before:?} to {after:?}"));
         }
         let next = self.victim.publish("probe").await;
-        match next == before.last_seq + 1 {
-            true => Ok(()),
-            false => Err(format!(
+        if next != before.last_seq + 1 {
+            return Err(format!(
                 "THE STREAM CHANGED: the next event got {next}, not {}",
                 before.last_seq + 1
-            )),
+            ));
         }
+        self.live_up_to(next).await
+    }
+
+    /// What came live to a reader is what the owner stored, each event once.
+    async fn live_up_to(&mut self, last: u64) -> Result<(), String> {
+        let root = self.victim.door("").split('.').next().map(str::to_owned);
+        let root = format!("live.{}.", root.expect("a first word"));
+        let complaint = |error| format!("{error:#}");
+        while self.live < last {
+            if self.reader.messages.is_empty() {
+                self.reader
+                    .until_message(seconds(5))
+                    .await
+                    .map_err(complaint)?;
+            }
+            let Some(copy) = self.reader.messages.pop_front() else {
+                return Err(format!("no live copy of {}", self.live + 1));
+            };
+            if !copy.subject.starts_with(&root) {
+                continue;
+            }
+            let seq = copy.header("Nats-Sequence");
+            if seq != Some((self.live + 1).to_string().as_str()) {
+                return Err(format!("A FORGED LIVE COPY after {}: {copy:?}", self.live));
+            }
+            self.live += 1;
+        }
+        Ok(())
     }
 }
 
@@ -229,25 +260,48 @@ impl Expect {
     }
 }
 
-fn nats_conf() -> String {
-    fs::read_to_string(paths::nats_conf()).expect("nats.conf is there")
+/// It needs nothing from the files of others: their exports are open to every account.
+const READER: &str = r#"
+  READER {
+    users: [{ user: "reader", password: "preaderreaderreader" }]
+    imports: [
+      { service: { account: USERS, subject: "$JS.API.STREAM.INFO.USERS" }, to: "from_users.API.STREAM.INFO.USERS" }
+      { service: { account: USERS, subject: "$JS.API.DIRECT.GET.USERS" }, to: "from_users.API.DIRECT.GET.USERS" }
+      { stream: { account: USERS, subject: "live.users.>" } }
+      { stream: { account: ORDERS, subject: "live.orders.>" } }
+    ]
+  }
+"#;
+
+pub(super) async fn connect_reader(broker: &Broker) -> Wire {
+    let login = Login {
+        user: "reader".to_owned(),
+        password: "preaderreaderreader".to_owned(),
+        inbox: "_INBOX_reader".to_owned(),
+    };
+    let wire = Wire::connect(broker.address(), &login).await;
+    wire.expect("the reader may log in")
 }
 
-/// Our nats.conf with PURGE where the observer may list streams.
-pub(super) fn with_purge_for_the_observer() -> String {
+/// Our nats.conf and the reader's account.
+fn nats_conf() -> String {
+    let text = whole_config().expect("nats.conf is there");
+    let (accounts, end) = text.rsplit_once('}').expect("the accounts end");
+    [accounts, READER, "}", end].concat()
+}
+
+/// Our nats.conf with PURGE where readers may read.
+pub(super) fn with_purge_for_readers() -> String {
     let text = nats_conf();
-    let holed = text.replace("API.STREAM.LIST\"", "API.STREAM.PURGE.USERS\"");
+    let holed = text.replace("API.DIRECT.GET.USERS\"", "API.STREAM.PURGE.USERS\"");
     assert_ne!(holed, text, "the line to spoil is there");
-    // Its twin for ORDERS is spoiled too, and must not ask for the same subject again.
-    holed.replace(
-        "from_orders.API.STREAM.PURGE.USERS",
-        "from_orders.API.STREAM.PURGE.ORDERS",
-    )
+    holed
 }
 
 /// Our nats.conf with the permissions of one user cut out.
 pub(super) fn without_permissions_of(user: &str) -> String {
-    let text = nats_conf();
+    // Its account may make consumers, too.
+    let text = nats_conf().replace("max_consumers: 1,", "max_consumers: 32,");
     let name = text
         .find(&format!("user: \"{user}\""))
         .expect("the user is there");

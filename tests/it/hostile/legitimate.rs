@@ -2,10 +2,10 @@
 
 use freehold_tests::broker::User;
 use freehold_tests::seconds;
-use freehold_tests::wire::{Outgoing, Wire};
+use freehold_tests::wire::{Message, Outgoing, Wire};
 use serde_json::{Value, json};
 
-use super::lab::Lab;
+use super::lab::{Lab, connect_reader};
 use crate::owner::connect;
 
 #[tokio::test]
@@ -13,7 +13,6 @@ async fn the_owner_creates_twice_publishes_and_batches() {
     let mut lab = Lab::start().await;
     let owner = lab.victim();
     owner.create_stream().await;
-    owner.create_consumer("orders-user-cache").await;
     let head = owner.info().await.last_seq;
     assert_eq!(owner.publish("created").await, head + 1);
     assert_eq!(owner.publish_batch(5).await, head + 6);
@@ -72,35 +71,47 @@ async fn the_owner_trims_closes_and_replaces_its_stream() {
 }
 
 #[tokio::test]
-async fn orders_reads_users_through_its_consumer() {
-    let lab = Lab::start().await;
+async fn orders_reads_the_past_and_the_present_of_users() {
+    let mut lab = Lab::start().await;
     let mut reader = connect(lab.broker(), User::Orders).await;
-    ask(
-        &mut reader,
-        "from_users.API.CONSUMER.INFO.USERS.orders-user-cache",
-        Value::Null,
-    )
-    .await;
-    ask(&mut reader, "from_users.API.STREAM.INFO.USERS", Value::Null).await;
-    ask(
-        &mut reader,
-        "from_users.API.CONSUMER.RESET.USERS.orders-user-cache",
-        json!({"seq": 2}),
-    )
-    .await;
-    let reply = reader.new_reply();
-    let pull =
-        Outgoing::to("from_users.API.CONSUMER.MSG.NEXT.USERS.orders-user-cache").reply(&reply);
-    reader
-        .publish(&pull.payload(r#"{"batch":1,"no_wait":true}"#))
+    reads_users(&mut lab, &mut reader).await;
+}
+
+/// Nothing but its own account was added: no file of an owner names it.
+#[tokio::test]
+async fn a_reader_that_no_file_of_the_owner_names_reads_as_well() {
+    let mut lab = Lab::start().await;
+    let mut reader = connect_reader(lab.broker()).await;
+    reads_users(&mut lab, &mut reader).await;
+}
+
+async fn reads_users(lab: &mut Lab, reader: &mut Wire) {
+    reader.subscribe("live.users.>").await.expect("sent");
+    ask(reader, "from_users.API.STREAM.INFO.USERS", Value::Null).await;
+    let is_last = |message: &Message| message.status == Some(204);
+    let past = reader
+        .request_many(
+            "from_users.API.DIRECT.GET.USERS",
+            br#"{"seq":2,"batch":1000,"max_bytes":8388608}"#,
+            is_last,
+        )
         .await
-        .expect("sent");
-    let first = reader.next_message(seconds(5)).await.expect("a message");
+        .expect("past events");
+    let numbers: Vec<_> = past
+        .iter()
+        .map(|event| event.header("Nats-Sequence"))
+        .collect();
+    assert_eq!(numbers, [Some("2"), Some("3")]);
+
+    let stored = lab.victim().publish("created").await;
+    let live = reader.next_message(seconds(5)).await.expect("a live copy");
+    assert_eq!(live.subject, "live.users.created");
+    assert_eq!(live.header("Nats-Subject"), Some("users.created"));
     assert_eq!(
-        (first.subject.as_str(), place_in_reply(&first.reply)),
-        ("users.created", Some("2")),
-        "{first:?}"
+        live.header("Nats-Sequence"),
+        Some(stored.to_string().as_str())
     );
+    assert_eq!(reader.errors, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -128,30 +139,7 @@ async fn the_observer_reads_everything() {
     );
 
     let mut wire = connect(lab.broker(), User::Observer).await;
-    for prefix in ["from_users.API", "from_orders.API"] {
-        for call in ["INFO", "STREAM.NAMES", "STREAM.LIST"] {
-            ask(&mut wire, &format!("{prefix}.{call}"), Value::Null).await;
-        }
-    }
-    ask(
-        &mut wire,
-        "from_users.API.STREAM.MSG.GET.USERS",
-        json!({"seq": 1}),
-    )
-    .await;
-    ask(
-        &mut wire,
-        "from_users.API.CONSUMER.NAMES.USERS",
-        Value::Null,
-    )
-    .await;
-    ask(&mut wire, "from_users.API.CONSUMER.LIST.USERS", Value::Null).await;
-    ask(
-        &mut wire,
-        "from_users.API.CONSUMER.INFO.USERS.orders-user-cache",
-        Value::Null,
-    )
-    .await;
+    reads_users(&mut lab, &mut wire).await;
     for question in ["HEALTHZ", "STATSZ", "JSZ"] {
         ask(
             &mut wire,
@@ -182,9 +170,4 @@ async fn ask(wire: &mut Wire, subject: &str, question: Value) -> Value {
     wire.request_json(subject, &question)
         .await
         .unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-/// `$JS.ACK.USERS.orders-user-cache.1.2.1.…`: the stream's number is the sixth word.
-fn place_in_reply(reply: &Option<String>) -> Option<&str> {
-    reply.as_deref()?.split('.').nth(5)
 }

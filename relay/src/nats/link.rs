@@ -1,0 +1,142 @@
+//! One connection, and what the broker refuses on it. A question that may not be asked is never answered: the refusal
+//! comes beside the answers, so each question waits for both.
+
+use std::future::Future;
+
+use async_nats::{Client, ServerError};
+use tokio::sync::watch;
+
+use super::import::Import;
+use crate::error::LogError;
+
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) client: Client,
+    /// The user, whose name is also its program's.
+    user: String,
+    refused: watch::Receiver<Vec<Refusal>>,
+}
+
+/// A subject that this user may not use, and how it tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Publish(String),
+    Subscribe(String),
+}
+
+impl Link {
+    pub(super) fn new(client: Client, user: &str, refused: watch::Receiver<Vec<Refusal>>) -> Self {
+        let user = user.to_owned();
+        Self {
+            client,
+            user,
+            refused,
+        }
+    }
+
+    /// The answer to a question at this subject (`users.>`: at any of these), or the broker's refusal to take it.
+    pub(super) async fn answer<T>(
+        &self,
+        subject: &str,
+        answer: impl Future<Output = Result<T, LogError>>,
+    ) -> Result<T, LogError> {
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            refused = self.refused(subject) => Err(refused),
+        }
+    }
+
+    /// Waits until something at this subject is refused.
+    async fn refused(&self, subject: &str) -> LogError {
+        let mut refused = self.refused.clone();
+        loop {
+            if let Err(refusal) = self.check(subject) {
+                return refusal;
+            }
+            if refused.changed().await.is_err() {
+                return std::future::pending().await; // the connection is gone, which the answer says as well
+            }
+        }
+    }
+
+    /// Whether nothing at this subject was refused so far.
+    pub(super) fn check(&self, subject: &str) -> Result<(), LogError> {
+        let refused = self.refused.borrow();
+        match refused.iter().find(|one| one.is_at(subject)) {
+            None => Ok(()),
+            Some(refusal) => Err(self.missing_permission(refusal, subject)),
+        }
+    }
+
+    fn missing_permission(&self, refusal: &Refusal, subject: &str) -> LogError {
+        let user = &self.user;
+        let (verb, list) = match refusal {
+            Refusal::Publish(_) => ("publish to", "publish"),
+            Refusal::Subscribe(_) => ("subscribe to", "subscribe"),
+        };
+        LogError::Misconfigured(format!(
+            "the broker does not let {user} {verb} {subject}: add \"{subject}\" to what it may {list} in its account file (`{user} broker-config` prints the file), and restart the broker"
+        ))
+    }
+
+    /// What is wrong when nothing responds to a question at an imported subject. The import may be there and the stream's
+    /// side at fault, so this is no mistake of the configuration for certain.
+    pub(super) fn missing_import(&self, import: Import, stream: &str) -> String {
+        let (user, subject, line) = (&self.user, import.subject(stream), import.line(stream));
+        format!(
+            "no responders for {subject}: add `{line}` to the imports in the account file of {user} (`{user} broker-config` prints the file) and restart the broker; if the line is there, JetStream is down or the stream was deleted"
+        )
+    }
+}
+
+impl Refusal {
+    /// Out of `Permissions Violation for Publish to "users.x"`. Everything else that the server complains of is no refusal.
+    pub(super) fn read(error: &ServerError) -> Option<Self> {
+        let ServerError::Other(text) = error else {
+            return None;
+        };
+        let (what, rest) = text.split_once(" to \"")?;
+        let subject = rest.split('"').next()?.to_owned();
+        match what.rsplit(' ').next()? {
+            "Publish" => Some(Self::Publish(subject)),
+            "Subscription" => Some(Self::Subscribe(subject)),
+            _ => None,
+        }
+    }
+
+    fn is_at(&self, wanted: &str) -> bool {
+        let (Self::Publish(subject) | Self::Subscribe(subject)) = self;
+        match wanted.strip_suffix('>') {
+            Some(root) => subject.starts_with(root),
+            None => subject == wanted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_out_of_what_the_server_says() {
+        let read = |text: &str| Refusal::read(&ServerError::Other(text.to_owned()));
+        assert_eq!(
+            read(r#"Permissions Violation for Publish to "users.x""#),
+            Some(Refusal::Publish("users.x".to_owned()))
+        );
+        assert_eq!(
+            read(r#"Permissions Violation for Subscription to "live.users.>" using queue "q""#),
+            Some(Refusal::Subscribe("live.users.>".to_owned()))
+        );
+        assert_eq!(read("maximum subscriptions exceeded"), None);
+        assert_eq!(Refusal::read(&ServerError::AuthorizationViolation), None);
+    }
+
+    #[test]
+    fn a_refusal_counts_for_its_subject_and_for_the_wildcard_above_it() {
+        let refusal = Refusal::Publish("users.k7.created".to_owned());
+        assert!(refusal.is_at("users.k7.created") && refusal.is_at("users.>"));
+        assert!(!refusal.is_at("users.k7") && !refusal.is_at("orders.>"));
+    }
+}
