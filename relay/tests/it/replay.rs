@@ -79,7 +79,7 @@ const TOLD: [Rule; 8] = [
     Rule::Superseded,
     Rule::RivalHalts,
     Rule::Import,
-    Rule::OneIncarnation,
+    Rule::OffsetItself,
 ];
 
 fn options() -> Options {
@@ -357,6 +357,9 @@ impl Lead {
             Action::Contact(who) => self.contact(who).await?,
             Action::Publish(who) => self.publish(who).await?,
             Action::Land(_) | Action::KSave(_) => return Err("not under all rules".to_owned()),
+            Action::Look(_) | Action::KLive(..) | Action::KLate(..) | Action::KPast(..) => {
+                return Err("not of these kinds".to_owned());
+            }
             Action::KConn(k) => {
                 let broker = self.broker.clone();
                 self.readers[usize::from(k)].connect(&broker).await;
