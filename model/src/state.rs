@@ -431,7 +431,7 @@ impl Gone {
         Some((self.places.at(nth)?, self.ids.at(nth)?))
     }
 
-    fn iter(self) -> impl Iterator<Item = (u8, Id)> {
+    pub fn iter(self) -> impl Iterator<Item = (u8, Id)> {
         self.places.iter().zip(self.ids.iter())
     }
 
