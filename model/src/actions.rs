@@ -26,16 +26,24 @@ pub enum Action {
     /// Looks at the stream, at a new connection or on the timer, and does the next thing that is to be done: opens, makes the
     /// stream, takes over one row, or replaces a stream (close, save, delete, make: one contact each).
     Contact(Who),
+    /// A process begins its first look, which its next contact decides (only where the broker can be reached).
+    Look(Who),
     /// The next row, by a verified connection.
     Publish(Who),
     /// A publish of a connection that is gone arrives after all (only without rule S3).
     Land(Who),
 
     // A consumer.
-    /// Connects, or repeats the check on a timer.
+    /// Connects and looks, or repeats the look on a timer.
     KConn(Reader),
-    /// Reads and applies one event.
+    /// The same, with the get at the offset answered by a replica that is behind: nothing (0), or the n-th of what is gone.
+    KPast(Reader, u8),
+    /// Reads the next event by get, and applies it.
     KApply(Reader),
+    /// A live copy of what the stream holds at this place.
+    KLive(Reader, u8),
+    /// A late copy, live or by get: the n-th of what the stream held once.
+    KLate(Reader, u8),
     /// Stores the position apart from the effect (only without rule K1).
     KSave(Reader),
     /// Asks a producer whether its log holds the position.
@@ -89,7 +97,7 @@ pub enum Action {
     Kill(Who),
 }
 
-/// The kinds of faults, named by the letters of the first model; `x` is ours.
+/// The kinds of faults, named by the letters of the first model; `x` and `l` are ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Wipe,
@@ -104,6 +112,9 @@ pub enum Fault {
     RestoreConsumer,
     Restart,
     Cut,
+    /// Live copies come, repeated, late or of an older incarnation, and replicas lag. No action of its own: `KLive`, `KLate`
+    /// and `KPast` do no more than the reading expects.
+    Live,
 }
 
 impl Fault {
@@ -122,6 +133,7 @@ impl Fault {
             b'c' => Self::RestoreConsumer,
             b'R' => Self::Restart,
             b'x' => Self::Cut,
+            b'l' => Self::Live,
             _ => panic!("no fault has this letter"),
         }
     }
@@ -207,6 +219,7 @@ impl Action {
             "Open" => Self::Open,
             "Prune" => Self::Prune,
             "Contact" => Self::Contact,
+            "Look" => Self::Look,
             "Publish" => Self::Publish,
             "Cut" => Self::Cut,
             "Land" => Self::Land,
@@ -230,6 +243,9 @@ impl Action {
 
     fn between(name: &str, reader: Reader, who: Who) -> Option<Self> {
         let make: fn(Reader, Who) -> Self = match name {
+            "KPast" => Self::KPast,
+            "KLive" => Self::KLive,
+            "KLate" => Self::KLate,
             "KAsk" => Self::KAsk,
             "KFork" => Self::KFork,
             "KSnap" => Self::KSnap,

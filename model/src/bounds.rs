@@ -9,9 +9,9 @@ use crate::actions::Fault;
 pub struct Bounds {
     /// Events written, over all writers.
     pub commits: u8,
-    /// Faults, of any kind allowed, in any order; `x` is not counted.
+    /// Faults, of any kind allowed, in any order; `x` and `l` are not counted.
     pub faults: u8,
-    /// Which kinds, by their letters: `W T S D t P u K C c R x`.
+    /// Which kinds, by their letters: `W T S D t P u K C c R x l`.
     pub kinds: Kinds,
     pub doctrine: Doctrine,
     pub early: Early,
@@ -34,17 +34,19 @@ pub enum Doctrine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Early {
     Never,
-    /// Yes, unless its file is marked as a copy: the decision taken.
+    /// No, and the broker can be reached: what matters is whether a write may come during the first look (S10).
+    Reachable,
+    /// Yes, unless its file is marked as a copy: the decision taken for a broker that cannot be reached.
     Unmarked,
     Always,
 }
 
-/// Every fault that leaves one writer.
-pub const ONE_WRITER: &str = "WTSDtPucR";
-/// Every fault that counts.
-pub const TWO_WRITERS: &str = "WTSDtPuKCcR";
-/// Every fault, and connections are lost.
-pub const ANYTHING: &str = "WTSDtPuKCcRx";
+/// Every fault that leaves one writer, and live copies as they come.
+pub const ONE_WRITER: &str = "WTSDtPucRl";
+/// Every fault that counts, and live copies as they come.
+pub const TWO_WRITERS: &str = "WTSDtPuKCcRl";
+/// The same, and connections are lost.
+pub const ANYTHING: &str = "WTSDtPuKCcRlx";
 
 impl Bounds {
     pub const fn new(commits: u8, faults: u8, kinds: &str) -> Self {

@@ -25,7 +25,7 @@ pub use rules::{Rule, Rules};
 pub use search::{
     Effort, Liveness, Outcome, broken_at_end, counterexample, rest_is_reachable, search,
 };
-pub use state::{Backups, Consumer, File, Link, Mode, State, Stream, Table, View, Writer};
+pub use state::{Backups, Consumer, File, Gone, Link, Mode, State, Stream, Table, View, Writer};
 pub use step::Protocol;
 pub use table::{CASES, COVERED, Case};
 pub use walk::Walk;

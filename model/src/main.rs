@@ -67,12 +67,17 @@ const SMALL: &[Named] = &[
     ),
     (
         "no decision for the broker's faults",
-        Bounds::new(2, 2, "WTSDtcRx"),
+        Bounds::new(2, 2, "WTSDtcRlx"),
         &[Property::F],
     ),
     (
         "no decision for a marked restore",
-        Bounds::new(3, 1, "Px"),
+        Bounds::new(3, 1, "Plx"),
+        &[Property::F],
+    ),
+    (
+        "no decision for any restore while the broker is there",
+        Bounds::new(3, 2, "PuRclx").early(Early::Reachable),
         &[Property::F],
     ),
     (
@@ -86,7 +91,7 @@ const LARGE: &[Named] = &[
     ("one writer", Bounds::new(4, 3, ONE_WRITER), &SAFETY),
     (
         "two writers, no D c R",
-        Bounds::new(3, 2, "WTSPKCut"),
+        Bounds::new(3, 2, "WTSPKCutl"),
         &SAFETY,
     ),
     (
@@ -95,7 +100,7 @@ const LARGE: &[Named] = &[
         &SAFETY,
     ),
     ("two writers", Bounds::new(2, 3, TWO_WRITERS), &SAFETY),
-    ("two writers", Bounds::new(3, 3, "WTtPCR"), &SAFETY),
+    ("two writers", Bounds::new(3, 3, "WTtPCRl"), &SAFETY),
     (
         "two writers, two consumers",
         Bounds::new(2, 2, TWO_WRITERS).consumers(2),
@@ -113,7 +118,7 @@ const LARGE: &[Named] = &[
     ),
     (
         "contradictory choices, up to 2",
-        Bounds::new(2, 2, "WPC").doctrine(Doctrine::Free(2)),
+        Bounds::new(2, 2, "WPCl").doctrine(Doctrine::Free(2)),
         &SAFETY,
     ),
     (
@@ -124,6 +129,11 @@ const LARGE: &[Named] = &[
     (
         "two writers, writes before contact always",
         Bounds::new(3, 2, TWO_WRITERS).early(Early::Always),
+        &SAFETY,
+    ),
+    (
+        "two writers, the broker is there",
+        Bounds::new(3, 2, TWO_WRITERS).early(Early::Reachable),
         &SAFETY,
     ),
 ];

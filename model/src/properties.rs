@@ -27,23 +27,26 @@ pub enum Property {
     G,
     /// Two writers that both acknowledged writes are never both unalarmed at rest.
     H,
+    /// No consumer leaves its log, as forked or trimmed, while the stream goes on from its position.
+    I,
     /// From every state a good rest can be reached without further writes and faults. It speaks about paths:
     /// `rest_is_reachable` checks it, no single state shows it.
     L,
 }
 
 /// What every search with more than one fault must find true.
-pub const SAFETY: [Property; 6] = [
+pub const SAFETY: [Property; 7] = [
     Property::A,
     Property::B,
     Property::C,
     Property::D,
     Property::E,
     Property::H,
+    Property::I,
 ];
 
 /// The same where the loser of a decision runs on, and that no fault needs a second one.
-pub const DECIDED: [Property; 7] = [
+pub const DECIDED: [Property; 8] = [
     Property::A,
     Property::B,
     Property::C,
@@ -51,6 +54,7 @@ pub const DECIDED: [Property; 7] = [
     Property::E,
     Property::G,
     Property::H,
+    Property::I,
 ];
 
 impl Property {
@@ -64,6 +68,7 @@ impl Property {
             Self::F => "F",
             Self::G => "G",
             Self::H => "H",
+            Self::I => "I",
             Self::L => "L",
         }
     }
@@ -78,6 +83,7 @@ impl Property {
             Self::F => &[Self::F],
             Self::G => &[Self::G],
             Self::H => &[Self::H],
+            Self::I => &[Self::I],
             Self::L => &[Self::L],
         }
     }
@@ -86,6 +92,7 @@ impl Property {
     pub fn holds(self, protocol: &Protocol, state: &State) -> bool {
         match self {
             Self::A => !state.misapplied,
+            Self::I => !state.misled,
             Self::F => state.live().all(|writer| writer.mode != Mode::Halted),
             Self::G => state.decisions <= protocol.bounds.faults - state.faults_left,
             Self::L => true,

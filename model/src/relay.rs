@@ -1,6 +1,7 @@
 //! The relay: the contact, which decides whether the stream is a copy of this outbox, and the publish.
 
 use crate::actions::Who;
+use crate::bounds::Early;
 use crate::ids::{Id, Ids, MOST, NONE};
 use crate::rules::Rule;
 use crate::state::{File, Mode, State, Stream, View};
@@ -22,6 +23,16 @@ enum Verdict {
     Halt,
 }
 
+/// A process begins its first look: between what it sees and what it then does, its clients may write.
+pub(crate) fn look(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
+    let writer = writer(state, who)?;
+    if protocol.bounds.early != Early::Reachable || writer.mode != Mode::Started || writer.looks {
+        return None;
+    }
+    writer.looks = true;
+    Some(())
+}
+
 /// At a new connection, or on the timer.
 pub(crate) fn contact(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     let known = writer(state, who)?;
@@ -33,6 +44,7 @@ pub(crate) fn contact(protocol: &Protocol, state: &mut State, who: Who) -> Optio
         return Some(());
     }
     let known = writer(state, who)?;
+    known.looks = false;
     let (file, mode, view) = (known.file, known.mode, known.view);
     let reconnects = mode == Mode::Open && view.is_none();
     let memory = (reconnects && !protocol.has(Rule::PositionFromStream)).then_some(known.memory);

@@ -39,13 +39,15 @@ pub enum Rule {
     ImportEvidence,
     /// S9. So does adopting.
     AdoptEvidence,
+    /// S10. The gate is closed from before the first look until it is decided, because a write in between makes a fork of an import.
+    GateFirst,
     /// K1. Effect and position are stored in one transaction.
     OneTransaction,
-    /// K2. Every connect reads the offset itself; the event there must be the one applied.
+    /// K2. Every look reads the offset itself; the event there must be the one applied.
     OffsetItself,
     /// K3. Afterwards each event must have the next number.
     NextNumber,
-    /// K3. Each event must name the applied one as the event before it.
+    /// K3. Each event must name the applied one as the event before it, because a read does not say of which incarnation it is.
     Prev,
     /// K3. When the stream is trimmed exactly up to the offset, `prev` of its first message decides.
     Edge,
@@ -57,8 +59,18 @@ pub enum Rule {
     Snapshot,
     /// K5. Every snapshot request carries the position, so that a trim cannot hide a fork.
     PositionTold,
-    /// K6. A read belongs to one incarnation of the stream; after another one the offset is checked again.
-    OneIncarnation,
+    /// K4. Another event at the offset is a question for the producer, too, because a replica that lags answers for an older stream.
+    AskFirst,
+    /// K6. The look is repeated on a timer, because neither a get nor a live copy ends with its stream.
+    LookAgain,
+    /// K6. It reads the offset itself also when the incarnation is the same: a late copy of an older one may have been applied since.
+    OffsetAgain,
+    /// K7. What live delivery skips is read by get, also when no later copy shows the gap.
+    ReadOn,
+    /// K8. A copy that does not follow says nothing: it may be late, or of an older incarnation.
+    CopyProvesNothing,
+    /// K8. Nothing where there is something is a replica that is behind, neither a trim nor a fork.
+    NothingYet,
     /// O1. Nothing is dropped before its bytes are saved.
     SaveFirst,
     /// O1. What only a decommissioned outbox holds is found by readable messages: a number that was trimmed proves nothing.

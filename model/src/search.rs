@@ -294,6 +294,7 @@ fn expected(property: Property) -> Expected<Search> {
         Property::F => |it, state| Property::F.holds(&it.protocol, state),
         Property::G => |it, state| Property::G.holds(&it.protocol, state),
         Property::H => |it, state| Property::H.holds(&it.protocol, state),
+        Property::I => |it, state| Property::I.holds(&it.protocol, state),
         Property::L => |it, state| Property::L.holds(&it.protocol, state),
     };
     Expected::always(property.name(), check)

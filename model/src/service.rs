@@ -8,14 +8,15 @@ use crate::state::{Mode, State, View};
 use crate::step::{Protocol, writer};
 
 /// One event into the outbox, acknowledged.
-pub(crate) fn commit(state: &mut State, who: Who) -> Option<()> {
+pub(crate) fn commit(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     state.commits_left = state.commits_left.checked_sub(1)?;
     if state.known == MOST {
         return None;
     }
     let id = state.known + 1;
     let writer = writer(state, who)?;
-    if !matches!(writer.mode, Mode::Early | Mode::Open) {
+    let shut = writer.looks && protocol.has(Rule::GateFirst);
+    if shut || !matches!(writer.mode, Mode::Early | Mode::Open) {
         return None;
     }
     let before = writer.file.rows.last().unwrap_or(NONE);
@@ -31,6 +32,9 @@ pub(crate) fn open_early(protocol: &Protocol, state: &mut State, who: Who) -> Op
     let writer = writer(state, who)?;
     let may = match protocol.bounds.early {
         Early::Never => false,
+        Early::Reachable => {
+            !writer.file.must_import && writer.looks && !protocol.has(Rule::GateFirst)
+        }
         Early::Unmarked => !writer.file.must_import,
         Early::Always => true,
     };

@@ -20,11 +20,16 @@ pub struct State {
     pub(crate) tokens: u8,
     /// A fault took the last file or readable message that held it.
     pub destroyed: IdSet,
+    /// What the stream stored once and does not hold any more, in any of its incarnations: live copies of it may still come, and
+    /// a replica that lags may still answer with it.
+    pub gone: Gone,
     pub backups: Backups,
     pub commits_left: u8,
     pub faults_left: u8,
     /// An event was applied twice, or on another prefix than it was written after.
     pub misapplied: bool,
+    /// A consumer took its log for forked or trimmed although the stream goes on from its position.
+    pub misled: bool,
     /// Adopt and new-epoch so far; counted where the doctrine limits them.
     pub decisions: u8,
     /// Who chose first, under the doctrine that asks.
@@ -38,6 +43,8 @@ pub struct Writer {
     pub mode: Mode,
     /// What the last contact on this connection verified; nothing without a connection.
     pub view: Option<View>,
+    /// Its first look is under way.
+    pub looks: bool,
     /// The stream that this process has closed and saved, and deletes next.
     pub doomed: Option<u8>,
     /// How far this process has published, as it remembers (only without rule S2).
@@ -124,14 +131,22 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Link {
     Down,
-    /// Reads the stream with this token.
+    /// Reads on. The token of the stream it has looked at, where a rule is left out that makes it needless; else 0.
     Open(u8),
-    /// The stream does not reach the offset.
+    /// The stream does not reach the offset, holds another event there, or goes on after it with one that follows another:
+    /// the producer is asked.
     Waiting,
-    /// The stream holds another event at the offset, or after it one that follows another.
+    /// The producer's log does not hold what was applied.
     Forked,
     /// The stream begins after the next event.
     Trimmed,
+}
+
+/// Events with their places, by place, and those of one place in the order in which they went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Gone {
+    places: Ids,
+    ids: Ids,
 }
 
 /// One copy of each kind.
@@ -158,7 +173,7 @@ impl State {
         writer.view = Some(View { token, head: 0 });
         let consumer = Consumer {
             table: Table::default(),
-            link: Link::Open(token),
+            link: Link::Open(0),
             unsaved: false,
             seen: IdSet::default(),
             reported: IdSet::default(),
@@ -177,10 +192,12 @@ impl State {
             known: 0,
             tokens: token,
             destroyed: IdSet::default(),
+            gone: Gone::default(),
             backups: Backups::default(),
             commits_left: bounds.commits,
             faults_left: bounds.faults,
             misapplied: false,
+            misled: false,
             decisions: 0,
             survivor: None,
         }
@@ -259,7 +276,9 @@ impl State {
             writer.queue.iter_mut().for_each(|it| visit(&mut it.token));
         }
         for consumer in self.consumers.iter_mut().flatten() {
-            if let Link::Open(token) = &mut consumer.link {
+            if let Link::Open(token) = &mut consumer.link
+                && *token != 0
+            {
                 visit(token);
             }
         }
@@ -294,6 +313,7 @@ impl State {
         if let Some(stream) = &mut self.backups.stream {
             visit(&mut stream.messages);
         }
+        visit(&mut self.gone.ids);
     }
 
     fn each_table(&mut self, mut visit: impl FnMut(&mut Table)) {
@@ -397,6 +417,40 @@ impl Names {
     }
 }
 
+impl Gone {
+    pub fn len(&self) -> u8 {
+        self.ids.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Counted from 1.
+    pub fn at(&self, nth: u8) -> Option<(u8, Id)> {
+        Some((self.places.at(nth)?, self.ids.at(nth)?))
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (u8, Id)> {
+        self.places.iter().zip(self.ids.iter())
+    }
+
+    /// After `before` became `after`. Once there is no more room the newest is left out: some walks come that far.
+    pub(crate) fn change(&mut self, before: Option<&Stream>, after: Option<&Stream>) {
+        let held = |(place, id): &(u8, Id)| after.is_some_and(|it| it.at(*place) == Some(*id));
+        let left = before.into_iter().flat_map(Stream::iter);
+        let known = *self;
+        let new = left.filter(|copy| known.iter().all(|other| other != *copy));
+        let mut copies: Vec<_> = known.iter().chain(new).filter(|it| !held(it)).collect();
+        copies.sort_by_key(|(place, _)| *place);
+        *self = Self::default();
+        for (place, id) in copies.into_iter().take(usize::from(MOST)) {
+            self.places.push(place);
+            self.ids.push(id);
+        }
+    }
+}
+
 impl Writer {
     /// A process that has just opened this file.
     pub(crate) fn start(file: File) -> Self {
@@ -404,6 +458,7 @@ impl Writer {
             file,
             mode: Mode::Started,
             view: None,
+            looks: false,
             doomed: None,
             memory: 0,
             queue: None,
@@ -438,6 +493,10 @@ impl Stream {
 
     pub fn head(&self) -> u8 {
         self.first - 1 + self.messages.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u8, Id)> {
+        (self.first..).zip(self.messages.iter())
     }
 
     pub fn at(&self, place: u8) -> Option<Id> {

@@ -105,7 +105,7 @@ impl Protocol {
         for (who, writer) in (0..).zip(&state.writers) {
             let Some(writer) = writer else { continue };
             match writer.mode {
-                Mode::Started => found.push(Action::Open(who)),
+                Mode::Started => found.extend([Action::Open(who), Action::Look(who)]),
                 Mode::Early | Mode::Open => found.push(Action::Commit(who)),
                 Mode::Halted => {}
             }
@@ -114,8 +114,26 @@ impl Protocol {
                 found.push(Action::Cut(who));
             }
         }
+        if self.bounds.kinds.has(Fault::Live) {
+            self.deliveries(state, found);
+        }
         if state.faults_left > 0 {
             self.faults(state, found);
+        }
+    }
+
+    /// Live copies, and replicas that are behind.
+    fn deliveries(&self, state: &State, found: &mut Vec<Action>) {
+        for (k, consumer) in (0..).zip(&state.consumers) {
+            let Some(consumer) = consumer else { continue };
+            if let (Link::Open(_), Some(stream)) = (consumer.link, &state.stream) {
+                let places = stream.first..=stream.head();
+                found.extend(places.map(|place| Action::KLive(k, place)));
+            }
+            found.push(Action::KPast(k, 0));
+            for nth in 1..=state.gone.len() {
+                found.extend([Action::KLate(k, nth), Action::KPast(k, nth)]);
+            }
         }
     }
 
@@ -140,14 +158,18 @@ impl Protocol {
 
     fn act(&self, state: &mut State, action: Action) -> Option<()> {
         match action {
-            Action::Commit(who) => service::commit(state, who),
+            Action::Commit(who) => service::commit(self, state, who),
             Action::Open(who) => service::open_early(self, state, who),
             Action::Prune(who) => service::prune(self, state, who),
             Action::Contact(who) => relay::contact(self, state, who),
+            Action::Look(who) => relay::look(self, state, who),
             Action::Publish(who) => relay::publish(self, state, who),
             Action::Land(who) => relay::land(self, state, who),
             Action::KConn(k) => consumer::connect(self, state, k),
+            Action::KPast(k, nth) => consumer::look_behind(self, state, k, nth),
             Action::KApply(k) => consumer::apply(self, state, k),
+            Action::KLive(k, seq) => consumer::live(self, state, k, seq),
+            Action::KLate(k, nth) => consumer::late(self, state, k, nth),
             Action::KSave(k) => consumer::save(state, k),
             Action::KAsk(k, who) => consumer::ask(self, state, k, who),
             Action::KFork(k, who) => consumer::fork(state, k, who),
@@ -168,6 +190,10 @@ impl Protocol {
         if action.fault().is_some() {
             let gone = before.held().without(held);
             after.destroyed = after.destroyed.and(gone);
+        }
+        if self.bounds.kinds.has(Fault::Live) && before.stream != after.stream {
+            let (before, now) = (before.stream.as_ref(), after.stream.as_ref());
+            after.gone.change(before, now);
         }
         after.destroyed = after.destroyed.without(held);
         for consumer in after.consumers.iter_mut().flatten() {

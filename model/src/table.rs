@@ -1,7 +1,7 @@
 //! Every rule with what happens without it: the named property, our shortest path, and the first model's.
 
-use crate::bounds::{Bounds, Doctrine, ONE_WRITER, TWO_WRITERS};
-use crate::properties::Property::{self, A, B, C, D, E, F, G, H, L};
+use crate::bounds::{Bounds, Doctrine, Early, ONE_WRITER, TWO_WRITERS};
+use crate::properties::Property::{self, A, B, C, D, E, F, G, H, I, L};
 use crate::properties::SAFETY;
 use crate::rules::{Rule, Rules};
 use crate::search::{Effort, Outcome, counterexample, search};
@@ -49,6 +49,12 @@ impl Case {
         self
     }
 
+    const fn reachable(mut self) -> Self {
+        self.wide = self.narrow.early(Early::Reachable);
+        self.narrow = self.wide;
+        self
+    }
+
     const fn wide_in(mut self, bounds: Bounds) -> Self {
         self.wide = bounds;
         self
@@ -76,16 +82,16 @@ const fn case(
 }
 
 /// The broker's faults only: nobody may halt.
-const BROKER: Bounds = Bounds::new(2, 1, "WTSDtcR");
+const BROKER: Bounds = Bounds::new(2, 1, "WTSDtcRl");
 
 /// The rules whose counterexample is reproduced.
 pub const CASES: &[Case] = &[
     case(
         "S1 + ack's number",
         &[Rule::ExpectedSequence, Rule::AckNumber],
-        (A, "C E, 15, 2", 17),
-        (2, 2, "CR"),
-        "clone and original fill the stream at once, each row lands twice, a later one at a wrong number",
+        (B, "C E, 15, 2", 13),
+        (2, 2, "Ct"),
+        "clone and original fill the stream at once, each row lands twice, and the doubled log is adopted: its reader stands still",
     ),
     case(
         "S1",
@@ -229,6 +235,14 @@ pub const CASES: &[Case] = &[
         "imported a tail whose beginning was trimmed onto another row 1",
     ),
     case(
+        "S10",
+        &[Rule::GateFirst],
+        (F, "-", 8),
+        (2, 1, "Pu"),
+        "a file is rolled back unnoticed, and a write comes between the look and the import: a fork, with the broker there",
+    )
+    .reachable(),
+    case(
         "K1",
         &[Rule::OneTransaction],
         (A, "A B, 5, 0", 5),
@@ -238,9 +252,16 @@ pub const CASES: &[Case] = &[
     case(
         "K2",
         &[Rule::OffsetItself],
-        (B, "B, 11, 1", 15),
+        (B, "B, 11, 1", 14),
         (2, 1, "u"),
         "after a new epoch another event sits at the same number",
+    ),
+    case(
+        "K3 prev",
+        &[Rule::Prev],
+        (A, "none", 11),
+        (3, 2, "CD"),
+        "stream deleted, the clone fills it otherwise, and the get of row 2, which shows no incarnation, is applied on the other row 1",
     ),
     case(
         "K3 gap",
@@ -248,6 +269,14 @@ pub const CASES: &[Case] = &[
         (A, "A, 6, 1", 6),
         (2, 1, "t"),
         "trimmed past the reader, unseen",
+    )
+    .wide_in(Bounds::new(2, 1, "WTSDtPuKCcR")),
+    case(
+        "K3 repeat",
+        &[Rule::NextNumber, Rule::Prev],
+        (A, "-", 4),
+        (1, 0, "l"),
+        "a live copy comes again, and is applied again",
     ),
     case(
         "K3 edge",
@@ -255,13 +284,6 @@ pub const CASES: &[Case] = &[
         (A, "A, 13, 2", 12),
         (3, 2, "Ct"),
         "another log goes on exactly after the trimmed offset",
-    ),
-    case(
-        "K3 prev + S3",
-        &[Rule::Prev, Rule::NothingQueued],
-        (A, "A, 12, 2", 12),
-        (3, 2, "CT"),
-        "row 2 that landed on a rival's 1 is applied",
     ),
     case(
         "K4",
@@ -276,6 +298,13 @@ pub const CASES: &[Case] = &[
         (D, "B D, 8, 2", 8),
         (1, 2, "WP"),
         "restored producer and lost stream: waits for ever",
+    ),
+    case(
+        "K4 ask first",
+        &[Rule::AskFirst],
+        (I, "-", 9),
+        (2, 2, "CDl"),
+        "stream deleted and refilled otherwise; a replica that lags still has the other event at the offset: a fork that is none",
     ),
     case(
         "K5 not taken",
@@ -293,17 +322,45 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "K6",
-        &[Rule::OneIncarnation],
+        &[Rule::LookAgain],
         (B, "B, 10, 1", 12),
         (1, 1, "C"),
         "a new epoch rebuilds the stream under a live reader",
     ),
     case(
         "K6, waiting",
-        &[Rule::OneIncarnation],
+        &[Rule::LookAgain],
         (D, "B D, 7, 2", 7),
         (1, 2, "DP"),
         "stream deleted, producer restored, the reader waits",
+    ),
+    case(
+        "K6, offset",
+        &[Rule::OffsetAgain],
+        (B, "-", 8),
+        (1, 2, "WPl"),
+        "stream lost, producer restored to before the event; the reader has looked at the new stream, then the event's late copy comes",
+    ),
+    case(
+        "K7",
+        &[Rule::ReadOn],
+        (B, "-", 2),
+        (1, 0, ""),
+        "the live copy of the last event is skipped, and nothing follows it",
+    ),
+    case(
+        "K8 copy",
+        &[Rule::CopyProvesNothing],
+        (I, "-", 11),
+        (3, 2, "CDl"),
+        "a late copy of the older incarnation names another event than the one applied: a fork that is none",
+    ),
+    case(
+        "K8 nothing yet",
+        &[Rule::NothingYet],
+        (I, "-", 4),
+        (1, 0, "l"),
+        "a replica that is behind has nothing at the offset, and the reader takes that for a trim",
     ),
     case(
         "O1",
@@ -366,7 +423,12 @@ pub const COVERED: &[Case] = &[
         (B, "B D, 17, 3"),
         (3, 2, TWO_WRITERS),
     ),
-    covered("K3 prev", &[Rule::Prev], (A, "none"), (3, 2, TWO_WRITERS)),
+    covered(
+        "K3 number",
+        &[Rule::NextNumber],
+        (A, "not looked at"),
+        (3, 2, TWO_WRITERS),
+    ),
     covered(
         "K4 nothing there",
         &[Rule::NothingThere],
@@ -388,7 +450,7 @@ const fn covered(
         first_model,
         ours: None,
         wide: Bounds::new(commits, faults, kinds),
-        narrow: Bounds::new(2, 2, "CtTu"),
+        narrow: Bounds::new(2, 2, "CtTul"),
         story: "nothing found, by no property",
     }
 }

@@ -18,6 +18,9 @@ pub struct World {
     pub writers: [Option<Writer>; 2],
     pub stream: Option<Stream>,
     pub consumers: Vec<Consumer>,
+    /// What any incarnation of the stream once stored and none holds now, place and event, as `KLate` and `KPast` count it.
+    /// No product knows this; a test needs it to hand out late copies.
+    pub gone: Vec<(u8, u8)>,
 }
 
 /// A service process and its file.
@@ -81,6 +84,7 @@ impl World {
             writers,
             stream: state.stream.as_ref().map(Stream::of),
             consumers: state.readers().map(Consumer::of).collect(),
+            gone: state.gone.iter().collect(),
         }
     }
 }

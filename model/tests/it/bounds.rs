@@ -27,7 +27,7 @@ fn two_writers_two_writes_two_faults() {
 #[test]
 fn a_lost_connection_or_acknowledgement_changes_nothing() {
     holds(Bounds::new(2, 1, ANYTHING), &SAFETY);
-    holds(Bounds::new(2, 2, "WTSDtPucRx"), &SAFETY);
+    holds(Bounds::new(2, 2, "WTSDtPucRlx"), &SAFETY);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn two_consumers_each_hold_the_log_and_report_what_it_lacks() {
 
 #[test]
 fn what_the_broker_alone_does_needs_no_decision() {
-    holds(Bounds::new(2, 2, "WTSDtcRx"), &[Property::F]);
+    holds(Bounds::new(2, 2, "WTSDtcRlx"), &[Property::F]);
 }
 
 #[test]
@@ -72,5 +72,6 @@ fn a_restored_file_that_is_marked_never_forks() {
     let (known, unknown) = ("P", "u");
     assert!(!forks(Early::Never, known) && !forks(Early::Never, unknown));
     assert!(!forks(Early::Unmarked, known) && forks(Early::Unmarked, unknown));
+    assert!(!forks(Early::Reachable, known) && !forks(Early::Reachable, unknown));
     assert!(forks(Early::Always, known) && forks(Early::Always, unknown));
 }

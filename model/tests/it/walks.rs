@@ -21,6 +21,9 @@ fn every_walk_comes_to_a_good_rest() {
         "KFork(1:1)",
         "KSnap(1:0)",
         "OldBroker",
+        "KLive(1:2)",
+        "KLate(0:1)",
+        "KPast(1:1)",
     ] {
         assert!(taken.contains(rare), "no walk takes {rare}");
     }

@@ -213,26 +213,30 @@ impl Stream for DoorSession {
     }
 }
 
-/// A consumer's way to the broker: one event at a time, and of one incarnation. A reader in NATS is gone with its stream; one
-/// in memory would not notice.
+/// An event that a reader is handed in place of what the stream holds there: a live copy, a late one, or what a replica says that
+/// is behind.
+pub type Handed = Arc<Mutex<Option<Record>>>;
+
+/// A consumer's way to the broker: one event at a time, of whichever incarnation is there.
 #[derive(Clone)]
-pub struct Pipe(pub MemoryBroker);
+pub struct Pipe {
+    pub broker: MemoryBroker,
+    pub handed: Handed,
+}
 
 pub struct PipeSession {
     session: Session,
-    broker: MemoryBroker,
-    of: Option<String>,
+    pipe: Pipe,
 }
 
 impl Connect for Pipe {
     type Session = PipeSession;
 
     async fn connect(&self) -> Result<PipeSession, LogError> {
-        let session = self.0.connect().await?;
+        let session = self.broker.connect().await?;
         Ok(PipeSession {
             session,
-            broker: self.0.clone(),
-            of: None,
+            pipe: self.clone(),
         })
     }
 
@@ -243,11 +247,7 @@ impl Connect for Pipe {
 
 impl Log for PipeSession {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        let head = self.session.head().await?;
-        if self.of.is_none() {
-            self.of = head.as_ref().map(|head| head.incarnation.clone());
-        }
-        Ok(head)
+        self.session.head().await
     }
 
     async fn read_after(
@@ -256,11 +256,12 @@ impl Log for PipeSession {
         _: usize,
         _: Duration,
     ) -> Result<Vec<Record>, LogError> {
-        let head = self.session.head().await?;
-        if head.map(|head| head.incarnation) != self.of {
-            return Err(lost("this reader went with its stream"));
+        self.session.head().await?; // is it cut?
+        let is_there = |record: &mut Record| record.seq == after + 1;
+        match self.pipe.handed.lock().unwrap().take_if(is_there) {
+            Some(handed) => Ok(vec![handed]),
+            None => Ok(read(&self.pipe.broker, after, 1)),
         }
-        Ok(read(&self.broker, after, 1))
     }
 }
 
