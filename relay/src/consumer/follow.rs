@@ -190,7 +190,7 @@ impl<C: Connect> Follower<C> {
         status.send_modify(|status| status.rebuilding = Some(0));
         let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
         status.send_modify(|status| status.rebuilding = None);
-        let rebuilt = rebuilt.map_err(of_producer)?;
+        let rebuilt = rebuilt?;
         tracing::warn!(
             consumer = name,
             rows = rebuilt.rows,
@@ -381,7 +381,7 @@ impl<C: Connect> Follower<C> {
 }
 
 /// Whatever keeps the producer from answering may change while we run, a wrong token included.
-fn of_producer(error: LogError) -> Trouble {
+pub(super) fn of_producer(error: LogError) -> Trouble {
     Trouble::Again(chain(&error))
 }
 

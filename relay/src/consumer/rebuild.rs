@@ -9,10 +9,11 @@ use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::follow::{Trouble, of_producer};
 use super::position::{self, Position};
 use super::{Consumer, dead_letter};
 use crate::database::{self, Database, Rows, Tx};
-use crate::error::{ApplyError, LogError, WriteError, chain};
+use crate::error::{ApplyError, LogError, WriteError};
 use crate::set_aside;
 use crate::snapshot::{Holds, Line, Lines, Producer, Share};
 
@@ -62,29 +63,19 @@ pub(super) async fn rebuild(
     cache: &Cache,
     producer: &dyn Producer,
     why: &str,
-) -> Result<Rebuilt, LogError> {
+) -> Result<Rebuilt, Trouble> {
     let name = consumer.name;
-    let load = db.read(move |rows| position::load(rows, name)).await;
-    let here = load.map_err(|error| LogError::lost(chain(&error)))?;
-    let mut lines = producer.snapshot(here).await?;
-    let head = match next(&mut lines).await? {
-        Line::Position { stream, .. } if stream != consumer.stream => {
-            let why = format!("the snapshot is of stream {stream}");
-            return Err(LogError::Misconfigured(why));
-        }
-        Line::Position {
-            at, epoch, holds, ..
-        } => Head { at, epoch, holds },
-        _ => {
-            return Err(LogError::lost(
-                "the snapshot does not begin with its position",
-            ));
-        }
-    };
-    let rows = store(db, consumer, &mut lines).await?;
+    let here = db.read(move |rows| position::load(rows, name)).await?;
+    let mut lines = producer.snapshot(here).await.map_err(of_producer)?;
+    let head = begin(&mut lines, consumer).await.map_err(of_producer)?;
+    let stored = store(db, consumer, &mut lines).await;
+    let rows = stored.map_err(of_producer)?;
     let (consumer, cache, why) = (consumer.clone(), cache.clone(), why.to_owned());
     let swapped = db.apply(move |tx| swap(tx, &consumer, &cache, here, &head, &why));
-    let offset = swapped.await.map_err(unwritten)?;
+    let offset = swapped.await.map_err(|error| match error {
+        WriteError::Work(ApplyError::Fatal(why)) => Trouble::Fatal(why),
+        other => of_producer(unwritten(other)),
+    })?;
     Ok(Rebuilt { rows, offset })
 }
 
@@ -93,6 +84,21 @@ struct Head {
     at: Option<Position>,
     epoch: u32,
     holds: Option<Holds>,
+}
+
+async fn begin(lines: &mut Lines, consumer: &Consumer) -> Result<Head, LogError> {
+    match next(lines).await? {
+        Line::Position { stream, .. } if stream != consumer.stream => {
+            let why = format!("the snapshot is of stream {stream}");
+            Err(LogError::Misconfigured(why))
+        }
+        Line::Position {
+            at, epoch, holds, ..
+        } => Ok(Head { at, epoch, holds }),
+        _ => Err(LogError::lost(
+            "the snapshot does not begin with its position",
+        )),
+    }
 }
 
 async fn next(lines: &mut Lines) -> Result<Line, LogError> {

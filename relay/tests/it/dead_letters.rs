@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, LetterState, Received};
+use relay::rusqlite;
+use relay::{ApplyError, Consumer, LetterState, Received, Rows, Stop};
 
 use crate::support::{
     Scratch, Weighed, applied, catch_up, count, decode, emit, outbox_rows, owned, publish,
@@ -219,4 +221,83 @@ async fn unknown_types_are_skipped_and_counted_and_undecodable_ones_are_dead() {
         "{}",
         letters[0].reason
     );
+}
+
+/// A deploy whose SQL does not fit its schema: each of these statements would fail for every event there is.
+#[tokio::test]
+async fn a_mistake_of_the_program_stops_the_consumer_and_buries_nothing() {
+    let mistakes: [fn(&Rows<'_>) -> rusqlite::Result<()>; 5] = [
+        |rows| rows.execute("insert into missing values (1)", []).map(drop),
+        |rows| rows.execute("update parcels set colour = 1", []).map(drop),
+        |rows| rows.execute("insert parcels", []).map(drop),
+        |rows| {
+            rows.execute("delete from parcels where id = ?1", [])
+                .map(drop)
+        },
+        |rows| rows.query_row("select 1", [], |row| row.get::<_, i64>("two").map(drop)),
+    ];
+    for mistake in mistakes {
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(1);
+        for parcel in ["a", "b", "c"] {
+            weigh(&producer, parcel, 1, 1).await;
+        }
+        publish(&producer, &broker).await;
+        let consumer = Consumer::projection(
+            "parcel-history",
+            "PARCELS",
+            decode,
+            move |rows, event: &Received<Weighed>| match event.seq {
+                1 => remember(rows, event),
+                _ => Ok(mistake(rows)?),
+            },
+        );
+        let run = consumer.run(&reader, broker.clone(), Stop::new());
+        let ended = tokio::time::timeout(Duration::from_secs(60), run).await;
+        ended.expect("it goes on").expect_err("it stops");
+        assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+        assert_eq!(
+            applied(&reader).await,
+            [(1, "a")].map(owned),
+            "what came before is kept, and the rest waits for a better program"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_one_events_data_cannot_do_is_a_dead_letter_of_its_key() {
+    let data: [fn(&Rows<'_>) -> rusqlite::Result<()>; 4] = [
+        |rows| {
+            rows.execute("insert into parcels values ('heavy', -1)", [])
+                .map(drop)
+        },
+        |rows| rows.query_row("select json('{')", [], |_| Ok(())),
+        |rows| rows.query_row("select 1 where false", [], |_| Ok(())),
+        |rows| {
+            rows.execute("insert into parcels values ('x', 'y')", [])
+                .map(drop)
+        },
+    ];
+    for unfit in data {
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(1);
+        for parcel in ["a", "b"] {
+            weigh(&producer, parcel, 1, 1).await;
+        }
+        publish(&producer, &broker).await;
+        let consumer = Consumer::projection(
+            "parcel-history",
+            "PARCELS",
+            decode,
+            move |rows, event: &Received<Weighed>| match event.seq {
+                1 => Ok(unfit(rows)?),
+                _ => remember(rows, event),
+            },
+        );
+        catch_up(&consumer, &reader, &broker).await;
+        assert_eq!(count(&reader, "relay_dead_letter").await, 1);
+        assert_eq!(applied(&reader).await, [(2, "b")].map(owned));
+    }
 }

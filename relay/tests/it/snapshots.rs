@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
     Answers, ApplyError, Consumer, Database, EventId, FoundIn, Holds, Line, Lines, LogError,
-    Position, Producer, Progress, Received, Relay, Retention, System, backup, restore,
+    Position, Producer, Progress, Received, Relay, Retention, Rows, Stop, System, backup, restore,
 };
 
 use crate::support::{
@@ -444,6 +445,34 @@ async fn the_cache_and_its_offset_are_swapped_in_one_transaction() {
     assert_eq!(follower.step().await.unwrap(), Progress::Rebuilt(3));
     assert_eq!(looked.load(Ordering::Relaxed), 3);
     world.assert_equal().await;
+}
+
+/// A load whose SQL does not fit its schema fails for every snapshot there is.
+#[tokio::test]
+async fn a_mistake_of_the_program_amid_a_load_stops_the_consumer_and_keeps_the_old_cache() {
+    let mut world = World::with(3).await;
+    world.follow().await;
+    let before = world.cached().await;
+    let nothing = |_: &Rows<'_>, _: &Received<Weighed>| Ok(());
+    world.consumer = Consumer::projection("parcel-totals", "PARCELS", decode, nothing)
+        .loads(
+            &["totals"],
+            |rows, _: &Total| {
+                Ok(rows
+                    .execute("insert into missing values (1)", [])
+                    .map(drop)?)
+            },
+            share,
+        )
+        .asks(Arc::new(world.front.clone()));
+    world.consumer.rebuild();
+    let run = world
+        .consumer
+        .run(&world.reader, world.broker.clone(), Stop::new());
+    let ended = tokio::time::timeout(Duration::from_secs(60), run).await;
+    let fatal = ended.expect("it goes on").expect_err("it stops");
+    assert!(fatal.to_string().contains("no such table"), "{fatal}");
+    assert_eq!(world.cached().await, before);
 }
 
 #[tokio::test(start_paused = true)]
