@@ -24,6 +24,9 @@ const MAX_EVENTS: usize = 1000;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the event at the offset may take to arrive.
 const OFFSET_WAIT: Duration = Duration::from_secs(2);
+/// A cure that did not help is tried again after this long at first, and after this long at last.
+const FIRST_CURE_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_CURE_DELAY: Duration = Duration::from_secs(60);
 
 pub struct Follower<C: Connect> {
     consumer: Consumer,
@@ -34,6 +37,15 @@ pub struct Follower<C: Connect> {
     met: bool,
     /// Whether the status tells the offset that is in the file.
     told: bool,
+    cures: Cures,
+}
+
+/// What was done about breaks of the stream. A cure that does not help is not tried over and over.
+struct Cures {
+    delays: Backoff,
+    next_due: Instant,
+    /// The offset at the last break: an event applied after it proves that the cure helped.
+    broke_at: u64,
 }
 
 /// What one step did.
@@ -84,6 +96,11 @@ impl<C: Connect> Follower<C> {
             session: None,
             met: false,
             told: false,
+            cures: Cures {
+                delays: Backoff::between(FIRST_CURE_DELAY, LONGEST_CURE_DELAY),
+                next_due: Instant::now(),
+                broke_at: 0,
+            },
         }
     }
 
@@ -145,30 +162,55 @@ impl<C: Connect> Follower<C> {
     }
 
     /// The stream does not continue here. Is it only late, or another log? The producer knows, and gives a snapshot.
-    async fn heal(&self, why: Break) -> Result<Progress, Trouble> {
-        let line = why.to_string();
-        let lost = match why {
-            Break::Forked { .. } | Break::Trimmed { .. } => true,
-            Break::Short { .. } | Break::Missing => self.is_foreign().await?,
-            Break::Missed { .. } | Break::Silent { .. } | Break::NoEvent { .. } => false,
+    async fn heal(&mut self, why: Break) -> Result<Progress, Trouble> {
+        let (line, offset) = (why.to_string(), self.consumer.status.borrow().offset);
+        let lost = match (&why, self.ask_producer(&why).await?) {
+            (Break::Trimmed { .. }, _) => true,
+            (Break::Forked { .. }, Some(Holds::Yes)) => {
+                return Err(Trouble::Again(format!(
+                    "{line}; but its producer's log holds what was applied, so it is read again"
+                )));
+            }
+            (Break::Forked { .. }, _) | (_, Some(Holds::No)) => true,
+            _ => false,
         };
-        match lost && self.consumer.cache.is_some() && self.consumer.producer.is_some() {
-            true => self.rebuild(&line).await,
-            false if lost => Err(Trouble::Again(format!(
+        if !lost {
+            return Err(Trouble::Again(line));
+        }
+        if Instant::now() < self.cures.next_due {
+            return Err(Trouble::Again(format!(
+                "{line}; what was done about it did not help, and is done again a little later"
+            )));
+        }
+        let cured = self.cure(&line).await?;
+        self.cures.broke_at = offset;
+        self.cures.next_due = Instant::now() + self.cures.delays.next_delay();
+        Ok(cured)
+    }
+
+    /// The stream is not the one that was applied, or lacks the next event.
+    async fn cure(&self, line: &str) -> Result<Progress, Trouble> {
+        match self.consumer.can_rebuild() {
+            true => self.rebuild(line).await,
+            false => Err(Trouble::Again(format!(
                 "{line}; nothing more is applied, because this consumer has no snapshot to go on from"
             ))),
-            false => Err(Trouble::Again(line)),
         }
     }
 
-    /// Does the producer say that its log does not hold what was applied here?
-    async fn is_foreign(&self) -> Result<bool, Trouble> {
+    /// Whether the producer's log holds what was applied here, if that is in question and there is a producer to ask. One
+    /// copy of the stream may be behind, or of an older incarnation: what it hands out proves no fork.
+    async fn ask_producer(&self, why: &Break) -> Result<Option<Holds>, Trouble> {
+        let is_asked = matches!(
+            why,
+            Break::Forked { .. } | Break::Short { .. } | Break::Missing
+        );
         match (self.load().await?, &self.consumer.producer) {
-            (Some(position), Some(producer)) => {
-                let answer = producer.holds(position).await.map_err(of_producer)?;
-                Ok(answer == Holds::No)
+            (Some(position), Some(producer)) if is_asked => {
+                let answer = producer.holds(position).await;
+                answer.map(Some).map_err(of_producer)
             }
-            _ => Ok(false),
+            _ => Ok(None),
         }
     }
 
@@ -231,8 +273,8 @@ impl<C: Connect> Follower<C> {
         match position {
             None => check_beginning(&head)?,
             Some(position) => {
-                let found = log.read_after(position.seq - 1, 1, OFFSET_WAIT).await?;
-                check_offset(position, &head, found.first())?;
+                let found = log.read_after(position.seq - 1, 2, OFFSET_WAIT).await?;
+                check_offset(position, &head, &found)?;
             }
         }
         let offset = position.map_or(0, |position| position.seq);
@@ -276,6 +318,10 @@ impl<C: Connect> Follower<C> {
             self.note_caught_up(&session);
         }
         match broken {
+            // It may be an older incarnation's, come late. Only the check at the offset tells another log.
+            Some(Break::Forked { seq, .. }) => Err(Trouble::Again(format!(
+                "the event that came after {seq} names another one before it; reading again"
+            ))),
             Some(why) => Err(why.into()),
             None if count == 0 => Ok((session, Progress::Idle)),
             None => Ok((session, Progress::Applied(count))),
@@ -296,6 +342,11 @@ impl<C: Connect> Follower<C> {
         if session.seen.seq > offset && !session.came {
             let wanted = offset + 1;
             return Err(Break::Silent { wanted }.into());
+        }
+        // What was applied may have been a late copy of a stream that is gone: the offset itself must be here.
+        if let (Some(position), true) = (session.position, session.came) {
+            let found = session.log.read_after(offset - 1, 1, OFFSET_WAIT).await?;
+            check_offset(position, &head, &found)?;
         }
         let status = &self.consumer.status;
         status.send_modify(|status| {
@@ -327,13 +378,19 @@ impl<C: Connect> Follower<C> {
 
     /// Applies records that follow `after`, in one transaction; answers the new position.
     async fn apply(
-        &self,
+        &mut self,
         after: Option<Position>,
         records: Vec<Record>,
     ) -> Result<Position, Trouble> {
         let consumer = self.consumer.clone();
         let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records);
         let done: Applied = self.consumer.transact(&self.db, work).await?;
+        if done
+            .position
+            .is_some_and(|position| position.seq > self.cures.broke_at)
+        {
+            self.cures.delays.reset();
+        }
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
                 status.offset = position.seq;

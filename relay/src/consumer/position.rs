@@ -41,15 +41,11 @@ pub(super) fn check_beginning(head: &Head) -> Result<(), Break> {
     }
 }
 
-/// Right after connecting: the stream must hold, at the offset itself, the event that was applied (rule K2).
-/// `first` is what came when the stream was read from the offset on.
-pub(super) fn check_offset(
-    position: Position,
-    head: &Head,
-    first: Option<&Record>,
-) -> Result<(), Break> {
+/// Right after connecting: the stream must hold, at the offset itself, the event that was applied (rule K2), and the one
+/// after it must follow. `found` is what came when the stream was read from the offset on, two events at most.
+pub(super) fn check_offset(position: Position, head: &Head, found: &[Record]) -> Result<(), Break> {
     let offset = position.seq;
-    let Some(first) = first else {
+    let Some(first) = found.first() else {
         let stream = head.seq;
         return Err(match stream < offset {
             true => Break::Short { stream, offset },
@@ -58,7 +54,10 @@ pub(super) fn check_offset(
     };
     if first.seq == offset {
         return match first.event_id() {
-            Some(id) if id == position.id => Ok(()),
+            Some(id) if id == position.id => match found.get(1) {
+                Some(next) => follows(Some(position), next).map(drop),
+                None => Ok(()),
+            },
             other => Err(Break::forked(position, other)),
         };
     }
@@ -214,13 +213,13 @@ mod tests {
     fn the_event_at_the_offset_must_be_the_one_applied() {
         let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
         let at = Position { seq: 5, id: ours };
-        let check = |first: Option<Record>, head: Head| check_offset(at, &head, first.as_ref());
+        let check = |found: &[Record], head: Head| check_offset(at, &head, found);
 
-        assert_eq!(check(Some(record(5, ours, None)), head(1, 9)), Ok(()));
-        let forked = check(Some(record(5, other, None)), head(1, 9));
+        assert_eq!(check(&[record(5, ours, None)], head(1, 9)), Ok(()));
+        let forked = check(&[record(5, other, None)], head(1, 9));
         assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
-        assert_eq!(check(None, head(1, 5)), Err(Break::Silent { wanted: 5 }));
-        let short = check(None, head(1, 3));
+        assert_eq!(check(&[], head(1, 5)), Err(Break::Silent { wanted: 5 }));
+        let short = check(&[], head(1, 3));
         assert_eq!(
             short,
             Err(Break::Short {
@@ -231,10 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn the_event_after_the_offset_must_follow_it() {
+        let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
+        let at = Position { seq: 5, id: ours };
+        let check = |prev: EventId| {
+            let found = [record(5, ours, None), record(6, other, Some(prev))];
+            check_offset(at, &head(1, 9), &found)
+        };
+        assert_eq!(check(ours), Ok(()));
+        assert!(matches!(check(other), Err(Break::Forked { seq: 5, .. })));
+    }
+
+    #[test]
     fn a_wrong_first_event_is_a_trim_only_if_the_stream_begins_later() {
         let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
         let at = Position { seq: 5, id: ours };
-        let check = |first: Record, head: Head| check_offset(at, &head, Some(&first));
+        let check = |first: Record, head: Head| check_offset(at, &head, &[first]);
 
         let stolen = check(record(8, other, None), head(1, 9));
         assert_eq!(stolen, Err(Break::Missed { wanted: 5, got: 8 }));

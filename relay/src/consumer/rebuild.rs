@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -19,6 +19,9 @@ use crate::snapshot::{Holds, Line, Lines, Producer, Share};
 
 /// Rows one transaction stores while they come, at most.
 const STORE_BATCH: usize = 500;
+
+/// In the audit.
+const LOADED: &str = "snapshot loaded";
 
 /// The tables of a projection, as the rows of a snapshot.
 #[derive(Clone)]
@@ -180,7 +183,9 @@ fn swap(
             here.seq, here.id
         )),
     );
-    database::audit(tx, tx.now_ms(), "snapshot loaded", &detail)?;
+    if is_news(tx, &detail)? {
+        database::audit(tx, tx.now_ms(), LOADED, &detail)?;
+    }
     Ok(offset)
 }
 
@@ -189,6 +194,13 @@ fn unwritten<E: std::error::Error + Send + Sync + 'static>(error: WriteError<E>)
 }
 
 // The statements.
+
+/// A load that only repeats the last one needs no second row.
+fn is_news(rows: &Connection, detail: &str) -> rusqlite::Result<bool> {
+    let sql = "select action <> ?1 or detail <> ?2 from relay_audit order by id desc limit 1";
+    let last = rows.query_row(sql, (LOADED, detail), |row| row.get(0));
+    Ok(last.optional()?.unwrap_or(true))
+}
 
 fn forget(rows: &Connection, consumer: &str) -> rusqlite::Result<()> {
     rows.execute("delete from relay_snapshot where consumer = ?1", [consumer])?;
