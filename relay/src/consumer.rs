@@ -6,6 +6,8 @@ mod dead_letter;
 mod follow;
 mod position;
 mod rebuild;
+mod resume;
+mod start;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use rebuild::Cache;
 pub(crate) use cause::{Cause, take_back};
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
 pub use follow::{Follower, Progress};
+pub use start::Start;
 
 /// A named reader of one stream and what it does with each event. Clones are the same consumer.
 #[derive(Clone)]
@@ -37,6 +40,7 @@ pub struct Consumer {
     /// What a snapshot is loaded into, and who gives one.
     cache: Option<Cache>,
     producer: Option<Arc<dyn Producer>>,
+    start: Start,
     rebuild_wanted: Arc<AtomicBool>,
     status: watch::Sender<ConsumerStatus>,
 }
@@ -116,6 +120,10 @@ impl Consumer {
     /// An event is answered once its whole answer is in the service's log. Of several events that a reaction emits for one,
     /// a log that comes home may hold only the first: then the reaction is given the event again. So a reaction that emits
     /// several decides from the service's tables, which are folded from what did come home, what is still to be done.
+    ///
+    /// After a fork of its stream it goes back to the last event that it has answered and that its producer's log still
+    /// holds, if it is told whom to [ask](Self::asks). So it is given some events again that it has looked at before and
+    /// that needed no answer.
     pub fn reaction<E: 'static>(
         name: &'static str,
         stream: &'static str,
@@ -144,6 +152,7 @@ impl Consumer {
             emits,
             cache: None,
             producer: None,
+            start: Start::First,
             rebuild_wanted: Arc::default(),
             status: watch::Sender::default(),
         }
@@ -162,7 +171,15 @@ impl Consumer {
         self
     }
 
-    /// Names the service that owns the stream: it is asked when the stream alone cannot say how to go on.
+    /// Where it begins while it has applied nothing yet. Once that is decided, it is stored and never asked again.
+    #[must_use]
+    pub fn starts(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Names the service that owns the stream: it is asked when the stream alone cannot say how to go on. A reaction needs
+    /// it to go on by itself after a fork.
     #[must_use]
     pub fn asks(mut self, producer: Arc<dyn Producer>) -> Self {
         self.producer = Some(producer);

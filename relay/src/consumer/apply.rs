@@ -40,9 +40,9 @@ pub(super) fn batch(
         return Err(ApplyError::Transient(moved));
     }
     let mut aside = Aside::load(tx, consumer.name)?;
-    let answered = match consumer.emits {
-        true => cause::answered(tx, consumer.name)?,
-        false => HashSet::new(),
+    let answered = match (consumer.emits, records.last()) {
+        (true, Some(last)) => cause::answered(tx, consumer.name, last.seq)?,
+        _ => HashSet::new(),
     };
     let mut done = Applied::default();
     let mut epoch = 0;

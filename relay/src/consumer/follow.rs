@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use super::Consumer;
 use super::apply::{self, Applied};
 use super::position::{self, Break, Position, check_beginning, check_offset, follows};
-use super::rebuild;
+use super::start::{self, Start};
+use super::{rebuild, resume};
 use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::{Database, Tx};
 use crate::error::{ApplyError, Fatal, LogError, ReadError, WriteError, chain};
 use crate::log::{Connect, Head, Log, Record};
-use crate::snapshot::Holds;
+use crate::snapshot::{Holds, Producer};
 
 /// Events one transaction applies, at most.
 const MAX_EVENTS: usize = 1000;
@@ -59,6 +60,8 @@ pub enum Progress {
     Idle,
     /// The cache was loaded anew from a snapshot of so many rows.
     Rebuilt(u64),
+    /// The stream had forked, and the reaction goes on after this sequence.
+    Resumed(u64),
 }
 
 /// A connection whose stream was found to continue at `position`.
@@ -115,7 +118,7 @@ impl<C: Connect> Follower<C> {
             };
             let trouble = match step {
                 Ok(Progress::Connected) => continue, // no success yet: what failed before may fail again
-                Ok(Progress::Applied(_) | Progress::Idle | Progress::Rebuilt(_)) => {
+                Ok(_) => {
                     backoff.reset();
                     continue;
                 }
@@ -138,6 +141,7 @@ impl<C: Connect> Follower<C> {
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
         if !self.told {
+            self.check_names()?;
             self.tell_offset().await?;
         }
         // Asked for once, tried once: a healthy cache goes on when its producer is silent.
@@ -145,9 +149,29 @@ impl<C: Connect> Follower<C> {
             self.session = None;
             return self.rebuild("a person asked for it").await;
         }
+        if self.session.is_none() && self.begins_with_snapshot().await? {
+            return self.rebuild("it begins with a snapshot").await;
+        }
         match self.step_on().await {
             Err(Trouble::Broken(why)) => self.heal(why).await,
             other => other,
+        }
+    }
+
+    async fn begins_with_snapshot(&self) -> Result<bool, Trouble> {
+        let wanted = self.consumer.start == Start::Snapshot;
+        Ok(wanted && self.load().await?.is_none() && !self.has_begun().await?)
+    }
+
+    /// A reaction's events name it and its stream, between spaces.
+    fn check_names(&self) -> Result<(), Trouble> {
+        let Consumer { name, stream, .. } = self.consumer;
+        let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
+        match is_name(name) && is_name(stream) {
+            true => Ok(()),
+            false => Err(Trouble::Fatal(format!(
+                "{name:?} or {stream:?} cannot name a consumer and its stream: leave out the spaces"
+            ))),
         }
     }
 
@@ -182,20 +206,40 @@ impl<C: Connect> Follower<C> {
                 "{line}; what was done about it did not help, and is done again a little later"
             )));
         }
-        let cured = self.cure(&line).await?;
+        let is_fork = !matches!(why, Break::Trimmed { .. });
+        let cured = self.cure(&line, is_fork).await?;
         self.cures.broke_at = offset;
         self.cures.next_due = Instant::now() + self.cures.delays.next_delay();
         Ok(cured)
     }
 
     /// The stream is not the one that was applied, or lacks the next event.
-    async fn cure(&self, line: &str) -> Result<Progress, Trouble> {
-        match self.consumer.can_rebuild() {
-            true => self.rebuild(line).await,
-            false => Err(Trouble::Again(format!(
-                "{line}; nothing more is applied, because this consumer has no snapshot to go on from"
+    async fn cure(&self, line: &str, is_fork: bool) -> Result<Progress, Trouble> {
+        match &self.consumer.producer {
+            Some(_) if self.consumer.can_rebuild() => self.rebuild(line).await,
+            Some(producer) if self.consumer.emits && is_fork => {
+                self.resume(&**producer, line).await
+            }
+            _ => Err(Trouble::Again(format!(
+                "{line}; nothing more is applied, because this consumer has no snapshot to go on from: say with start-at where it goes on"
             ))),
         }
+    }
+
+    async fn resume(&self, producer: &dyn Producer, why: &str) -> Result<Progress, Trouble> {
+        let after = resume::resume(&self.db, &self.consumer, producer, why).await?;
+        tracing::error!(
+            consumer = self.consumer.name,
+            stream = self.consumer.stream,
+            why,
+            after,
+            "the reaction went back to before a fork, and goes on from there"
+        );
+        self.consumer.status.send_modify(|status| {
+            status.offset = after;
+            status.trouble = None;
+        });
+        Ok(Progress::Resumed(after))
     }
 
     /// Whether the producer's log holds what was applied here, if that is in question and there is a producer to ask. One
@@ -269,14 +313,14 @@ impl<C: Connect> Follower<C> {
             return Err(Break::Missing.into());
         };
         self.met = true;
-        let position = self.load().await?;
-        match position {
-            None => check_beginning(&head)?,
+        let position = match self.load().await? {
+            None => self.begin(&mut log, &head).await?,
             Some(position) => {
                 let found = log.read_after(position.seq - 1, 2, OFFSET_WAIT).await?;
                 check_offset(position, &head, &found)?;
+                Some(position)
             }
-        }
+        };
         let offset = position.map_or(0, |position| position.seq);
         let dead_letters = self.dead_letters().await?;
         self.consumer.status.send_modify(|status| {
@@ -297,6 +341,32 @@ impl<C: Connect> Follower<C> {
         };
         self.note_caught_up(&session);
         Ok(session)
+    }
+
+    /// Nothing was applied yet. Where it begins is decided once, and stored at once.
+    async fn begin(&self, log: &mut C::Session, head: &Head) -> Result<Option<Position>, Trouble> {
+        let chosen = self.consumer.start;
+        let is_decided =
+            matches!(chosen, Start::First | Start::Snapshot) || self.has_begun().await?;
+        let place = match is_decided {
+            true => None,
+            false => start::find(chosen, log, head).await?,
+        };
+        if place.is_none() {
+            check_beginning(head)?;
+        }
+        if !is_decided {
+            let consumer = self.consumer.clone();
+            let work = move |tx: &Tx<'_>| start::begin_first(tx, &consumer, place);
+            self.consumer.transact(&self.db, work).await?;
+        }
+        Ok(place.map(|(at, _)| at))
+    }
+
+    async fn has_begun(&self) -> Result<bool, Trouble> {
+        let name = self.consumer.name;
+        let begun = self.db.read(move |rows| start::begun(rows, name)).await?;
+        Ok(begun.is_some())
     }
 
     async fn advance(

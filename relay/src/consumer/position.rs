@@ -153,8 +153,10 @@ pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Option
         .optional()
 }
 
-pub(super) fn forget(rows: &Connection, consumer: &str) -> rusqlite::Result<()> {
-    rows.execute("delete from relay_offset where consumer = ?1", [consumer])?;
+/// To another event of the stream; the epoch, which is for people, stays until the next event says its own.
+pub(super) fn move_to(rows: &Connection, consumer: &str, to: Position) -> rusqlite::Result<()> {
+    let sql = "update relay_offset set seq = ?2, event_id = ?3 where consumer = ?1";
+    rows.execute(sql, (consumer, to.seq, to.id))?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::follow::{Trouble, of_producer};
 use super::position::{self, Position};
-use super::{Consumer, dead_letter};
+use super::{Consumer, dead_letter, start};
 use crate::database::{self, Database, Rows, Tx};
 use crate::error::{ApplyError, LogError, WriteError};
 use crate::set_aside;
@@ -172,16 +172,13 @@ fn swap(
     }
     match head.at {
         Some(at) => position::store(tx, consumer.name, consumer.stream, at, head.epoch)?,
-        None => position::forget(tx, consumer.name)?,
+        None => start::begin(tx, consumer, None)?,
     }
     let offset = head.at.map_or(0, |at| at.seq);
     let detail = format!(
         "{}: from {} to {offset}, because {why}",
         consumer.name,
-        here.map_or("nothing".to_owned(), |here| format!(
-            "{} ({})",
-            here.seq, here.id
-        )),
+        start::words(here),
     );
     if is_news(tx, &detail)? {
         database::audit(tx, tx.now_ms(), LOADED, &detail)?;

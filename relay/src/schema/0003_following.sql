@@ -7,3 +7,12 @@ create table relay_reader (
     event_id    text,                -- of the event there; null while it has applied none
     heard_at_ms integer not null     -- Unix time
 ) strict;
+
+-- Where a consumer began, once that is decided otherwise than with the first event: it is never taken back to before it.
+create table relay_start (
+    consumer text    primary key,
+    stream   text    not null,
+    seq      integer not null check (seq >= 0), -- it applies what comes after; 0 is the beginning
+    event_id text,                              -- of the event there; null at 0
+    epoch    integer not null
+) strict;
