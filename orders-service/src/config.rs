@@ -82,10 +82,12 @@ impl Program for Config {
     }
 
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
-        Ok(vec![
-            users::consumer(self.users()?),
-            deleted_users::consumer(),
-        ])
+        let producer = self.users()?;
+        let reaction = match &producer {
+            Some(producer) => deleted_users::consumer().asks(producer.clone()),
+            None => deleted_users::consumer(),
+        };
+        Ok(vec![users::consumer(producer), reaction])
     }
 
     fn enrolled(&self, db: &Database) -> Option<Arc<dyn Enrolled>> {
