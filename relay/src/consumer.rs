@@ -7,6 +7,7 @@ mod follow;
 mod position;
 mod rebuild;
 mod resume;
+mod retry;
 mod start;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use rebuild::Cache;
 pub(crate) use cause::{Cause, take_back};
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
 pub use follow::{Follower, Progress};
+pub use retry::Retry;
 pub use start::Start;
 
 /// A named reader of one stream and what it does with each event. Clones are the same consumer.
@@ -41,6 +43,7 @@ pub struct Consumer {
     cache: Option<Cache>,
     producer: Option<Arc<dyn Producer>>,
     start: Start,
+    retry: Retry,
     rebuild_wanted: Arc<AtomicBool>,
     status: watch::Sender<ConsumerStatus>,
 }
@@ -153,6 +156,7 @@ impl Consumer {
             cache: None,
             producer: None,
             start: Start::First,
+            retry: Retry::default(),
             rebuild_wanted: Arc::default(),
             status: watch::Sender::default(),
         }
@@ -175,6 +179,13 @@ impl Consumer {
     #[must_use]
     pub fn starts(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// How often and how long an event is tried again that cannot be applied yet. Without this, for as long as it takes.
+    #[must_use]
+    pub fn retries(mut self, retry: Retry) -> Self {
+        self.retry = retry;
         self
     }
 

@@ -28,7 +28,7 @@ mod verify;
 pub use beside::{Audited, Offset, ReadOnly, Report};
 pub use consumer::{
     Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Received,
-    Retried, Start,
+    Retried, Retry, Start,
 };
 pub use database::{
     BackupError, Database, Gate, Manifest, Options, Restored, Rows, Tx, backup, check_backup,

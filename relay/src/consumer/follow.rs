@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Consumer;
 use super::apply::{self, Applied};
 use super::position::{self, Break, Position, check_beginning, check_offset, follows};
+use super::retry::Tried;
 use super::start::{self, Start};
 use super::{rebuild, resume};
 use crate::Stop;
@@ -39,6 +40,9 @@ pub struct Follower<C: Connect> {
     /// Whether the status tells the offset that is in the file.
     told: bool,
     cures: Cures,
+    tried: Tried,
+    /// Between the attempts at one event.
+    delays: Backoff,
 }
 
 /// What was done about breaks of the stream. A cure that does not help is not tried over and over.
@@ -82,6 +86,8 @@ struct Session<L> {
 pub(super) enum Trouble {
     /// Connect again, look again.
     Again(String),
+    /// The next event cannot be applied yet.
+    Later(String),
     /// The stream does not continue where this consumer is.
     Broken(Break),
     /// A person must act, and trying again cannot help.
@@ -93,6 +99,8 @@ pub(super) enum Trouble {
 impl<C: Connect> Follower<C> {
     pub(super) fn new(consumer: Consumer, db: Database, from: C) -> Self {
         Self {
+            tried: Tried::default(),
+            delays: consumer.retry.delays(),
             consumer,
             db,
             from,
@@ -124,10 +132,14 @@ impl<C: Connect> Follower<C> {
                 }
                 Err(trouble) => trouble,
             };
+            let delay = match trouble {
+                Trouble::Later(_) => self.delays.next_delay(),
+                _ => backoff.next_delay(),
+            };
             self.complain(trouble)?;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = backoff.wait() => {}
+                () = tokio::time::sleep(delay) => {}
             }
         }
     }
@@ -452,8 +464,8 @@ impl<C: Connect> Follower<C> {
         after: Option<Position>,
         records: Vec<Record>,
     ) -> Result<Position, Trouble> {
-        let consumer = self.consumer.clone();
-        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records);
+        let (consumer, tried) = (self.consumer.clone(), self.tried);
+        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records, tried);
         let done: Applied = self.consumer.transact(&self.db, work).await?;
         if done
             .position
@@ -472,6 +484,15 @@ impl<C: Connect> Follower<C> {
         });
         match (done.ended_by, done.position) {
             (None, Some(position)) => Ok(position),
+            (Some(ApplyError::Transient(why)), position) => {
+                let seq = position.or(after).map_or(1, |at| at.seq + 1);
+                if self.tried.again(seq) {
+                    self.delays.reset();
+                }
+                Err(Trouble::Later(format!(
+                    "event {seq} is not applied yet: {why}"
+                )))
+            }
             (Some(error), _) => Err(error.into()),
             (None, None) => Err(Trouble::Again("nothing to apply".to_owned())),
         }
@@ -495,7 +516,7 @@ impl<C: Connect> Follower<C> {
             Trouble::Broken(_) => {}
             Trouble::Fatal(_) => return Err(Fatal(line)),
             Trouble::Misconfigured(_) if !self.met => return Err(Fatal(line)),
-            Trouble::Misconfigured(_) | Trouble::Again(_) => {}
+            Trouble::Misconfigured(_) | Trouble::Again(_) | Trouble::Later(_) => {}
         }
         let news = self.consumer.status.borrow().trouble.as_ref() != Some(&line);
         if news {
@@ -533,7 +554,9 @@ impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Broken(why) => why.fmt(f),
-            Self::Again(why) | Self::Misconfigured(why) | Self::Fatal(why) => f.write_str(why),
+            Self::Again(why) | Self::Later(why) | Self::Misconfigured(why) | Self::Fatal(why) => {
+                f.write_str(why)
+            }
         }
     }
 }

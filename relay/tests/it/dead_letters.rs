@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relay::memory::MemoryBroker;
 use relay::rusqlite;
-use relay::{ApplyError, Consumer, LetterState, Received, Rows, Stop};
+use relay::{ApplyError, Consumer, LetterState, Received, Retry, Rows, Stop};
 
 use crate::support::{
     Scratch, Weighed, applied, catch_up, count, decode, emit, outbox_rows, owned, publish,
@@ -300,4 +300,95 @@ async fn what_only_one_events_data_cannot_do_is_a_dead_letter_of_its_key() {
         assert_eq!(count(&reader, "relay_dead_letter").await, 1);
         assert_eq!(applied(&reader).await, [(2, "b")].map(owned));
     }
+}
+
+/// Parcel "b" needs something that does not answer.
+fn needs_another(open: &Arc<AtomicBool>) -> Consumer {
+    let open = open.clone();
+    Consumer::projection(
+        "parcel-history",
+        "PARCELS",
+        decode,
+        move |rows, event| match event.event.parcel.as_str() {
+            "b" if !open.load(Ordering::Relaxed) => {
+                Err(ApplyError::Transient("not yet".to_owned()))
+            }
+            _ => remember(rows, event),
+        },
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_and_not_before() {
+    for attempts in [1, 2, 5] {
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(1);
+        for (parcel, version) in [("a", 1), ("b", 1), ("b", 2), ("a", 2)] {
+            weigh(&producer, parcel, 1, version).await;
+        }
+        publish(&producer, &broker).await;
+        let open = Arc::new(AtomicBool::new(false));
+        let consumer = needs_another(&open).retries(Retry {
+            attempts: Some(attempts),
+            ..Retry::default()
+        });
+        let mut follower = consumer.follow(&reader, broker.reader());
+        let mut failed = 0;
+        while consumer.status().borrow().offset < 4 {
+            if let Err(error) = follower.step().await {
+                let said = error.to_string();
+                assert!(
+                    said.contains("event 2 is not applied yet: not yet"),
+                    "{said}"
+                );
+                failed += 1;
+            }
+        }
+        assert_eq!(failed, attempts - 1);
+        let letters = consumer.dead_letters(&reader);
+        let dead = letters.show(2).await.unwrap().unwrap();
+        assert_eq!(dead.reason, format!("not yet; tried {attempts} times"));
+        assert_eq!(applied(&reader).await, [(1, "a"), (4, "a")].map(owned));
+        open.store(true, Ordering::Relaxed);
+        assert_eq!(letters.retry("b").await.unwrap().applied, 2);
+    }
+}
+
+/// Between the attempts it waits as its policy says, and a restart of the process tries on.
+#[tokio::test]
+async fn a_consumer_waits_between_attempts_as_long_as_its_policy_says() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    weigh(&producer, "b", 1, 1).await;
+    publish(&producer, &broker).await;
+    let open = Arc::new(AtomicBool::new(false));
+    let long = Duration::from_secs(3600);
+    let consumer = needs_another(&open).retries(Retry {
+        first_delay: long,
+        longest_delay: long,
+        attempts: Some(2),
+    });
+    let stop = Stop::new();
+    let run = tokio::spawn({
+        let (consumer, reader, from, stop) = (
+            consumer.clone(),
+            reader.clone(),
+            broker.reader(),
+            stop.clone(),
+        );
+        async move { consumer.run(&reader, from, stop).await }
+    });
+    let mut status = consumer.status();
+    let troubled = status.wait_for(|status| status.trouble.is_some());
+    let troubled = tokio::time::timeout(Duration::from_secs(60), troubled).await;
+    let said = troubled.unwrap().unwrap().trouble.clone().unwrap();
+    assert!(said.contains("event 1 is not applied yet"), "{said}");
+    stop.cancel();
+    run.await.unwrap().unwrap();
+    assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+    open.store(true, Ordering::Relaxed);
+    catch_up(&consumer, &reader, &broker).await;
+    assert_eq!(applied(&reader).await, [(1, "b")].map(owned));
 }
