@@ -425,8 +425,9 @@ impl<C: Connect> Follower<C> {
             let wanted = offset + 1;
             return Err(Break::Silent { wanted }.into());
         }
-        // What was applied may have been a late copy of a stream that is gone: the offset itself must be here.
-        if let (Some(position), true) = (session.position, session.came) {
+        // What was applied may have been a late copy of a stream that is gone: the offset itself must be here, at every
+        // look, since a copy of the stream that is behind may have answered the last one.
+        if let Some(position) = session.position {
             let found = session.log.read_after(offset - 1, 1, OFFSET_WAIT).await?;
             check_offset(position, &head, &found)?;
         }

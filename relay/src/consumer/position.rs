@@ -41,40 +41,31 @@ pub(super) fn check_beginning(head: &Head) -> Result<(), Break> {
     }
 }
 
-/// Right after connecting: the stream must hold, at the offset itself, the event that was applied (rule K2), and the one
-/// after it must follow. `found` is what came when the stream was read from the offset on, two events at most.
+/// At each connect and each look: the stream must hold, at the offset itself, the event that was applied (rule K2), and the
+/// one after it must follow. `found` is what came when the stream was read from the offset on, two events at most. What
+/// `head` says comes first: what came may be from a copy of the stream that is behind.
 pub(super) fn check_offset(position: Position, head: &Head, found: &[Record]) -> Result<(), Break> {
-    let offset = position.seq;
-    let Some(first) = found.first() else {
-        let stream = head.seq;
-        return Err(match stream < offset {
-            true => Break::Short { stream, offset },
-            false => Break::Silent { wanted: offset },
-        });
+    let (offset, stream, first) = (position.seq, head.seq, head.first);
+    if stream < offset {
+        return Err(Break::Short { stream, offset });
+    }
+    if first > offset + 1 {
+        return Err(Break::Trimmed { first, offset });
+    }
+    // Trimmed exactly up to the offset, the next event itself says what it follows.
+    let (at, next) = match found {
+        [at, next @ ..] if at.seq == offset => (Some(at), next.first()),
+        [next, ..] if first == offset + 1 => (None, Some(next)),
+        [] => return Err(Break::Silent { wanted: offset }),
+        [other, ..] => {
+            let (wanted, got) = (offset, other.seq);
+            return Err(Break::Missed { wanted, got });
+        }
     };
-    if first.seq == offset {
-        return match first.event_id() {
-            Some(id) if id == position.id => match found.get(1) {
-                Some(next) => follows(Some(position), next).map(drop),
-                None => Ok(()),
-            },
-            other => Err(Break::forked(position, other)),
-        };
+    match at.map(Record::event_id) {
+        Some(theirs) if theirs != Some(position.id) => Err(Break::forked(position, theirs)),
+        _ => next.map_or(Ok(()), |next| follows(Some(position), next).map(drop)),
     }
-    // What comes first of a stream that keeps the offset, or at least the next event, can only be one of these.
-    let oldest = head.first.max(offset);
-    if oldest <= offset + 1 && first.seq != oldest {
-        let (wanted, got) = (offset, first.seq);
-        return Err(Break::Missed { wanted, got });
-    }
-    if first.seq > offset + 1 {
-        return Err(Break::Trimmed {
-            first: head.first,
-            offset,
-        });
-    }
-    // Trimmed exactly up to the offset: the next event itself says what it follows.
-    follows(Some(position), first).map(drop)
 }
 
 /// Afterwards: each event is the next number and names the event before it (rule K3). Answers the new position.
@@ -221,14 +212,15 @@ mod tests {
         let forked = check(&[record(5, other, None)], head(1, 9));
         assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
         assert_eq!(check(&[], head(1, 5)), Err(Break::Silent { wanted: 5 }));
-        let short = check(&[], head(1, 3));
-        assert_eq!(
-            short,
-            Err(Break::Short {
-                stream: 3,
-                offset: 5
-            })
-        );
+        // A copy of the stream that is behind may still hold what its leader says is gone.
+        for found in [&[][..], &[record(5, ours, None)]] {
+            let (stream, offset) = (3, 5);
+            let short = Err(Break::Short { stream, offset });
+            assert_eq!(check(found, head(1, 3)), short);
+            let (first, offset) = (8, 5);
+            let trimmed = Err(Break::Trimmed { first, offset });
+            assert_eq!(check(found, head(8, 9)), trimmed);
+        }
     }
 
     #[test]

@@ -182,6 +182,37 @@ async fn a_reaction_behind_a_trimmed_stream_goes_on_where_an_operator_says() {
     assert!(said.contains("the stream ends at 10"), "{said}");
 }
 
+/// Its own log says what it has answered, so it is asked again only about the others.
+#[tokio::test(start_paused = true)]
+async fn a_reaction_that_is_started_further_back_answers_nothing_twice() {
+    let world = World::with(6).await;
+    let seen = world.seen.clone();
+    let answer_even = move |tx: &relay::Tx<'_>, event: &Received<Weighed>| {
+        seen.lock().unwrap().push(event.seq);
+        if event.seq.is_multiple_of(2) {
+            emit_noticed(tx, event)?;
+        }
+        Ok(())
+    };
+    let consumer = Consumer::reaction("notes", "PARCELS", decode, answer_even);
+    follow(&consumer, &world.reader, &world.broker).await;
+    world.seen.lock().unwrap().clear();
+    assert_eq!(world.start_at(Start::At(2)).await, Some(2));
+    follow(&consumer, &world.reader, &world.broker).await;
+    assert_eq!(*world.seen.lock().unwrap(), [3, 5]);
+    assert_eq!(world.reader.outbox().committed(), 3);
+}
+
+fn emit_noticed(tx: &relay::Tx<'_>, event: &Received<Weighed>) -> Result<u64, relay::EmitError> {
+    tx.emit(relay::NewEvent {
+        event_type: "scales.noticed.v1",
+        aggregate: event.aggregate.clone(),
+        data: &event.event,
+        sealed: None,
+        decode: |_, data| serde_json::from_slice::<Weighed>(data).map(Some),
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cache_is_not_started_elsewhere_but_rebuilt() {
     let world = World::with(3).await;
