@@ -82,13 +82,12 @@ impl Program for Config {
     }
 
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
-        let users = self.users()?;
-        let reaction = deleted_users::consumer();
-        let reaction = match users.clone() {
-            Some(producer) => reaction.asks(producer), // which then keeps what it has still to answer
-            None => reaction,
+        let producer = self.users()?;
+        let reaction = match &producer {
+            Some(producer) => deleted_users::consumer().asks(producer.clone()),
+            None => deleted_users::consumer(),
         };
-        Ok(vec![users::consumer(users), reaction])
+        Ok(vec![users::consumer(producer), reaction])
     }
 
     fn enrolled(&self, db: &Database) -> Option<Arc<dyn Enrolled>> {

@@ -7,6 +7,9 @@ mod follow;
 mod position;
 mod rebuild;
 mod report;
+mod resume;
+mod retry;
+mod start;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +29,8 @@ use rebuild::Cache;
 pub(crate) use cause::{Cause, take_back};
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
 pub use follow::{Follower, Progress};
+pub use retry::Retry;
+pub use start::Start;
 
 /// A named reader of one stream and what it does with each event. Clones are the same consumer.
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub struct Consumer {
     /// What a snapshot is loaded into, and who gives one.
     cache: Option<Cache>,
     producer: Option<Arc<dyn Producer>>,
+    start: Start,
+    retry: Retry,
     rebuild_wanted: Arc<AtomicBool>,
     status: watch::Sender<ConsumerStatus>,
 }
@@ -117,6 +124,10 @@ impl Consumer {
     /// An event is answered once its whole answer is in the service's log. Of several events that a reaction emits for one,
     /// a log that comes home may hold only the first: then the reaction is given the event again. So a reaction that emits
     /// several decides from the service's tables, which are folded from what did come home, what is still to be done.
+    ///
+    /// After a fork of its stream it goes back to the last event that it has answered and that its producer's log still
+    /// holds, if it is told whom to [ask](Self::asks). So it is given some events again that it has looked at before and
+    /// that needed no answer.
     pub fn reaction<E: 'static>(
         name: &'static str,
         stream: &'static str,
@@ -145,6 +156,8 @@ impl Consumer {
             emits,
             cache: None,
             producer: None,
+            start: Start::First,
+            retry: Retry::default(),
             rebuild_wanted: Arc::default(),
             status: watch::Sender::default(),
         }
@@ -163,7 +176,22 @@ impl Consumer {
         self
     }
 
-    /// Names the service that owns the stream: it is asked when the stream alone cannot say how to go on.
+    /// Where it begins while it has applied nothing yet. Once that is decided, it is stored and never asked again.
+    #[must_use]
+    pub fn starts(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How often and how long an event is tried again that cannot be applied yet. Without this, for as long as it takes.
+    #[must_use]
+    pub fn retries(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Names the service that owns the stream: it is asked when the stream alone cannot say how to go on. A reaction needs
+    /// it to go on by itself after a fork.
     #[must_use]
     pub fn asks(mut self, producer: Arc<dyn Producer>) -> Self {
         self.producer = Some(producer);

@@ -167,37 +167,79 @@ pub enum ApplyError {
     /// Trying again cannot help: the event becomes a dead letter and its key is parked.
     #[error("rejected: {0}")]
     Rejected(String),
-    /// The process must stop; a person must look.
+    /// The process must stop; a person must look. Every event would fail alike, so none becomes a dead letter.
     #[error("cannot go on: {0}")]
     Fatal(String),
 }
 
-/// What another moment or another disk would accept is transient; everything else the event would meet again each time.
+/// What another moment or another disk would accept is transient. What this one event's data cannot do is rejected. A
+/// mistake of the program, which every event would meet, is fatal: a bad deploy must not bury a stream. So is every error
+/// that is not known to be one of data.
 impl From<rusqlite::Error> for ApplyError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode as Code;
-        match error.sqlite_error_code() {
-            Some(
-                Code::DatabaseBusy
-                | Code::DatabaseLocked
-                | Code::DiskFull
-                | Code::SystemIoFailure
-                | Code::OutOfMemory
-                | Code::CannotOpen
-                | Code::OperationInterrupted
-                | Code::OperationAborted,
-            ) => Self::Transient(error.to_string()),
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Fatal(error.to_string()),
-            _ => Self::Rejected(error.to_string()),
-        }
+        use rusqlite::Error as Sql;
+        let consequence = match &error {
+            Sql::SqliteFailure(cause, said) => of_sqlite(cause.code, said.as_deref()),
+            // A value that is not what its column should hold, a row that is not there or not alone, a panic in a function.
+            Sql::FromSqlConversionFailure(..)
+            | Sql::IntegralValueOutOfRange(..)
+            | Sql::Utf8Error(..)
+            | Sql::ToSqlConversionFailure(_)
+            | Sql::QueryReturnedNoRows
+            | Sql::QueryReturnedMoreThanOneRow
+            | Sql::StatementChangedRows(_)
+            | Sql::UnwindingPanic => Self::Rejected,
+            // SQL that does not compile; parameters and columns that its statement does not have, or not of that type.
+            _ => Self::Fatal,
+        };
+        consequence(error.to_string())
     }
 }
 
+/// What SQLite itself answered.
+fn of_sqlite(code: rusqlite::ErrorCode, said: Option<&str>) -> fn(String) -> ApplyError {
+    use rusqlite::ErrorCode as Code;
+    match code {
+        Code::DatabaseBusy
+        | Code::DatabaseLocked
+        | Code::FileLockingProtocolFailed
+        | Code::SchemaChanged
+        | Code::OperationInterrupted
+        | Code::OperationAborted
+        | Code::OutOfMemory
+        | Code::DiskFull
+        | Code::SystemIoFailure
+        | Code::CannotOpen
+        | Code::ReadOnly
+        | Code::PermissionDenied
+        | Code::NoLargeFileSupport => ApplyError::Transient,
+        Code::ConstraintViolation | Code::TypeMismatch | Code::TooBig => ApplyError::Rejected,
+        // One code for SQL that does not compile and for functions that do not take a value: only the text differs.
+        Code::Unknown if said.is_some_and(is_about_a_value) => ApplyError::Rejected,
+        _ => ApplyError::Fatal,
+    }
+}
+
+/// What SQLite's own functions say of a value, as of 3.53.
+fn is_about_a_value(said: &str) -> bool {
+    const OF_VALUES: [&str; 5] = [
+        "malformed JSON",
+        "bad JSON path",
+        "JSON cannot hold BLOB values",
+        "integer overflow",
+        "LIKE or GLOB pattern too complex",
+    ];
+    OF_VALUES.iter().any(|of_value| said.starts_with(of_value))
+}
+
+/// Too much data is the event's. An event that its own schema cannot read, or that has no type or stream of this service,
+/// is a mistake of the program.
 impl From<EmitError> for ApplyError {
     fn from(error: EmitError) -> Self {
         match error {
             EmitError::Outbox(cause) => cause.into(),
-            other => Self::Rejected(chain(&other)),
+            EmitError::TooLarge { .. } => Self::Rejected(chain(&error)),
+            mistake => Self::Fatal(chain(&mistake)),
         }
     }
 }
@@ -220,4 +262,54 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn of(code: i32, said: &str) -> ApplyError {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(said.to_owned())).into()
+    }
+
+    #[test]
+    fn what_sqlite_answers_is_sorted_by_whose_fault_it_is() {
+        let moments = [
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_READONLY_DBMOVED,
+            ffi::SQLITE_NOMEM,
+        ];
+        for code in moments {
+            assert!(matches!(of(code, ""), ApplyError::Transient(_)), "{code}");
+        }
+        let data = [
+            (ffi::SQLITE_CONSTRAINT_CHECK, "CHECK constraint failed"),
+            (ffi::SQLITE_CONSTRAINT_TRIGGER, "raised by a trigger"),
+            (ffi::SQLITE_MISMATCH, "datatype mismatch"),
+            (ffi::SQLITE_TOOBIG, "string or blob too big"),
+            (ffi::SQLITE_ERROR, "malformed JSON"),
+            (ffi::SQLITE_ERROR, "integer overflow"),
+        ];
+        for (code, said) in data {
+            assert!(matches!(of(code, said), ApplyError::Rejected(_)), "{said}");
+        }
+        let program = [
+            (ffi::SQLITE_ERROR, "no such table: missing"),
+            (
+                ffi::SQLITE_ERROR,
+                "table t has 2 columns but 3 values were supplied",
+            ),
+            (ffi::SQLITE_MISUSE, "bad parameter or other API misuse"),
+            (ffi::SQLITE_RANGE, "column index out of range"),
+            (ffi::SQLITE_AUTH, "not authorized"),
+            (ffi::SQLITE_CORRUPT, "database disk image is malformed"),
+        ];
+        for (code, said) in program {
+            assert!(matches!(of(code, said), ApplyError::Fatal(_)), "{said}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ mod verify;
 pub use beside::{Audited, Offset, ReadOnly, Report};
 pub use consumer::{
     Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Received,
-    Retried,
+    Retried, Retry, Start,
 };
 pub use database::{
     BackupError, Database, DiskHealth, Gate, Manifest, OnDiskFailure, Options, Restored, Rows, Tx,

@@ -129,12 +129,12 @@ where
         let db = db.with_own_reader(); // the application's reads never make publishing wait
         Self {
             outbox: db.outbox(),
+            retention: Keeper::new(&db, Retention::default()),
             db,
             to,
             session: None,
             met: false,
             open: false,
-            retention: Keeper::new(db, Retention::default()),
             scrub: Scrub::default(),
             damaged: false,
             troubles: BTreeMap::new(),

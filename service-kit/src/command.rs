@@ -8,6 +8,7 @@ mod keys;
 mod letters;
 mod rebuild;
 mod set_aside;
+mod start_at;
 mod status;
 mod stream;
 mod tokens;
@@ -21,6 +22,7 @@ use crate::exit::Outcome;
 use crate::program::Parts;
 use answer::Answer;
 use letters::Letters;
+use start_at::Where;
 use tokens::Tokens;
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +54,16 @@ pub(crate) enum Command {
     Rebuild {
         #[arg(value_name = "CONSUMER")]
         consumer: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Let a consumer that cannot go on by itself go on elsewhere in its stream. The service must not run
+    StartAt {
+        #[arg(value_name = "CONSUMER")]
+        consumer: String,
+        /// `first` (the oldest event that the stream keeps), `now` (what comes next), or the sequence after which it goes on
+        #[arg(value_name = "WHERE")]
+        at: Where,
         #[command(flatten)]
         change: Change,
     },
@@ -107,6 +119,12 @@ impl Command {
                 rebuild::plan(parts, &consumer).await
             }
             Self::Rebuild { consumer, .. } => rebuild::rebuild(parts, &consumer).await,
+            Self::StartAt {
+                consumer,
+                at,
+                change,
+            } if change.dry_run => start_at::plan(parts, &consumer, at).await,
+            Self::StartAt { consumer, at, .. } => start_at::start_at(parts, &consumer, at).await,
             Self::DeadLetter(letters) => letters.answer(parts).await,
             Self::SetAside(look) => set_aside::list(parts, look.json).await,
             Self::Token(tokens) => tokens.answer(parts),
@@ -122,7 +140,9 @@ impl Command {
             | Self::SetAside(look)
             | Self::BrokerConfig(look) => *look,
             Self::Backup { look, .. } => *look,
-            Self::Restore { change, .. } | Self::Rebuild { change, .. } => change.look,
+            Self::Restore { change, .. }
+            | Self::Rebuild { change, .. }
+            | Self::StartAt { change, .. } => change.look,
             Self::AdoptStream(change) | Self::NewEpoch(change) | Self::RotateKey(change) => {
                 change.look
             }

@@ -43,7 +43,7 @@ const BUCKETS_S: [f64; 12] = [
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 16] = [
+const GAUGES: [(&str, &str); 20] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_writes_open",

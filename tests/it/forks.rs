@@ -2,7 +2,7 @@
 //! stream's line halts, a person decides with a command, and everybody follows.
 
 use freehold_tests::http::UserApi;
-use freehold_tests::{Part, Service, World};
+use freehold_tests::{Part, Service, World, eventually, seconds};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};
 use crate::states::{
@@ -170,6 +170,46 @@ async fn a_cloned_machine_forks_and_new_epoch_keeps_this_files_line() {
     world.check().await;
 
     the_loser_halts_and_may_adopt(&mut clone).await;
+    world.check().await;
+}
+
+/// The user is deleted on the line that is kept, at a sequence that the reaction had passed on the other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_new_epoch_the_order_of_a_user_deleted_on_the_kept_line_is_cancelled() {
+    let mut world = World::start().await;
+    register(&world, 0..COMMON).await;
+    let user = world.users().register("Eve", "eve@example.org").await;
+    let user = user.expect_status(201).id().to_owned();
+    world.until_applied(COMMON + 1).await;
+    let order = world.orders().place(&user, 1250, "EUR").await;
+    let order = order.expect_status(201).id().to_owned();
+    world.user_service.stop().await.expect("it stops");
+    let clone = world.folder().join("clone.db");
+    let mut clone = world.user_service.clone_machine(&clone).expect("cloned");
+    clone.start().await.expect("it starts");
+    is_ready(&clone).await;
+    write(&clone, COMMON..STREAMS).await;
+    world.until_applied(STREAMS + 1).await;
+    clone.stop().await.expect("it stops");
+    let broker = std::mem::replace(&mut world.user_service.broker_url, NOWHERE.to_owned());
+    world.user_service.start().await.expect("it starts");
+    let deleted = UserApi::of(&world.user_service).delete(&user).await;
+    let _deleted = deleted.expect_status(204);
+    world.user_service.stop().await.expect("it stops");
+    world.user_service.broker_url = broker;
+    let decided = world.user_service.command(&["new-epoch"]).await;
+    let _decided = decided.expect_code(0);
+    world.user_service.start().await.expect("it starts");
+    is_publishing(&world.user_service).await;
+
+    eventually("the order is cancelled", seconds(60), async || {
+        let shown = world.orders().order(&order).await;
+        let cancelled = shown.body["cancel_reason"] == "user_deleted";
+        cancelled.then_some(()).ok_or(shown.body.to_string())
+    })
+    .await;
+    assert!(logged(&world.orders_service).contains("the reaction went back to before a fork"));
+    cache_is_its_owners(&world).await;
     world.check().await;
 }
 

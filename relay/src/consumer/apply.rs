@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::cause;
 use super::dead_letter::Aside;
 use super::position::{self, Position};
+use super::retry::Tried;
 use super::{Cause, Consumer, Outcome};
 use crate::database::Tx;
 use crate::envelope::Envelope;
@@ -32,6 +33,7 @@ pub(super) fn batch(
     consumer: &Consumer,
     after: Option<Position>,
     records: &[Record],
+    tried: Tried,
 ) -> Result<Applied, ApplyError> {
     // Whoever gave up waiting for an earlier batch has not undone it, and a second run may be under way: only the
     // offset in this very transaction says what is still to be applied.
@@ -40,9 +42,9 @@ pub(super) fn batch(
         return Err(ApplyError::Transient(moved));
     }
     let mut aside = Aside::load(tx, consumer.name)?;
-    let answered = match consumer.emits {
-        true => cause::answered(tx, consumer.name)?,
-        false => HashSet::new(),
+    let answered = match (consumer.emits, records.last()) {
+        (true, Some(last)) => cause::answered(tx, consumer.name, last.seq)?,
+        _ => HashSet::new(),
     };
     let mut done = Applied::default();
     let mut epoch = 0;
@@ -50,7 +52,7 @@ pub(super) fn batch(
         let envelope = parse(record)?;
         let outcome = match answered.contains(&(record.seq, envelope.id)) {
             true => Ok(Outcome::Applied),
-            false => one(tx, consumer, record, &envelope, &mut aside),
+            false => one(tx, consumer, record, &envelope, &mut aside, tried),
         };
         match outcome {
             Ok(outcome) => done.skipped += u64::from(outcome == Outcome::Skipped),
@@ -83,6 +85,7 @@ fn one(
     record: &Record,
     envelope: &Envelope<'_>,
     aside: &mut Aside,
+    tried: Tried,
 ) -> Result<Outcome, ApplyError> {
     let behind = aside.keys.contains(envelope.subject.as_ref());
     let applied = match behind {
@@ -90,6 +93,13 @@ fn one(
             "an earlier event of its key is dead".to_owned(),
         )),
         false => handle(tx, consumer, envelope),
+    };
+    let applied = match (applied, tried.is_enough(consumer.retry, record.seq)) {
+        // What was written after a full disk has ended the transaction would stay without its offset.
+        (Err(ApplyError::Transient(why)), Some(times)) if tx.still_open().is_ok() => {
+            Err(ApplyError::Rejected(format!("{why}; tried {times} times")))
+        }
+        (applied, _) => applied,
     };
     match applied {
         Err(ApplyError::Rejected(reason)) => {

@@ -9,8 +9,8 @@ use std::fmt;
 
 use rusqlite::Connection;
 
-use super::dead_letter;
 use super::position::{self, Position};
+use super::{dead_letter, start};
 use crate::database::Tx;
 use crate::envelope::{Envelope, EventId};
 use crate::log::Record;
@@ -96,22 +96,58 @@ impl Cause {
         dead_letter::answered(tx, &self.consumer, self.at.seq)?;
         let known = position::load(tx, &self.consumer)?;
         if known.is_none_or(|known| known.seq < self.at.seq) {
-            let sql = "insert or replace into relay_answered (consumer, seq, event_id) values (?1, ?2, ?3)";
-            tx.prepare_cached(sql)?
-                .execute((&self.consumer, self.at.seq, self.at.id))?;
+            pass(tx, &self.consumer, self.at)?;
         }
         Ok(())
     }
 }
 
-/// The events that a reaction passes by, since their answers are in the log.
+/// The events up to here that a reaction passes by, since their answers are in the log. What it has passed is forgotten, so
+/// of a long log that is imported only a batch is read.
 pub(super) fn answered(
     rows: &Connection,
     consumer: &str,
+    upto: u64,
 ) -> rusqlite::Result<HashSet<(u64, EventId)>> {
-    rows.prepare_cached("select seq, event_id from relay_answered where consumer = ?1")?
-        .query_map([consumer], |row| Ok((row.get(0)?, row.get(1)?)))?
+    let sql = "select seq, event_id from relay_answered where consumer = ?1 and seq <= ?2";
+    rows.prepare_cached(sql)?
+        .query_map((consumer, upto), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
+}
+
+/// Every event that a reaction has answered, according to the answers in its service's log.
+pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Position>> {
+    let sql = "select envelope from relay_outbox where instr(envelope, cast(?1 as blob)) > 0 order by seq";
+    let mut statement = rows.prepare(sql)?;
+    let mut found = statement.query([consumer])?;
+    let mut answers = Vec::new();
+    while let Some(row) = found.next()? {
+        let envelope: Vec<u8> = row.get(0)?;
+        let cause = Envelope::parse(&envelope).ok().and_then(|envelope| {
+            let cause = Cause::parse(&envelope.cause?)?;
+            (cause.consumer == consumer && cause.is_answered()).then_some(cause.at)
+        });
+        answers.extend(cause);
+    }
+    Ok(answers)
+}
+
+/// A reaction reads the events after this sequence again: those that are answered it will pass by.
+pub(super) fn pass_answered(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
+    forget_answered(tx, consumer, u64::MAX >> 1)?;
+    for at in answers(tx, consumer)? {
+        if at.seq > after {
+            pass(tx, consumer, at)?;
+        }
+    }
+    Ok(())
+}
+
+fn pass(rows: &Connection, consumer: &str, at: Position) -> rusqlite::Result<()> {
+    let sql = "insert or replace into relay_answered (consumer, seq, event_id) values (?1, ?2, ?3)";
+    rows.prepare_cached(sql)?
+        .execute((consumer, at.seq, at.id))?;
+    Ok(())
 }
 
 /// What the reaction has passed needs no second look.
@@ -125,14 +161,17 @@ pub(super) fn forget_answered(
     Ok(())
 }
 
-/// Takes a reaction back whose later answers are in no log any more: to the last event whose answer is left, or to the
-/// beginning. What it has set aside since then it reads again, too.
+/// Takes a reaction back whose later answers are in no log any more: to the last event whose answer is left, or to where it
+/// began. What it has set aside since then it reads again, too.
 pub(crate) fn take_back(tx: &Tx<'_>, consumer: &str, last: Option<&Cause>) -> rusqlite::Result<()> {
     forget_answered(tx, consumer, u64::MAX >> 1)?;
-    dead_letter::read_again(tx, consumer, last.map_or(0, |last| last.at.seq))?;
+    let began = start::begun(tx, consumer)?.flatten();
+    let began = began.map_or(0, |began| began.seq);
+    let last = last.filter(|last| last.at.seq >= began);
+    dead_letter::read_again(tx, consumer, last.map_or(began, |last| last.at.seq))?;
     match last {
         Some(last) => position::store(tx, consumer, &last.stream, last.at, last.epoch),
-        None => position::forget(tx, consumer),
+        None => start::go_back(tx, consumer),
     }
 }
 
@@ -147,5 +186,46 @@ impl fmt::Display for Cause {
         } = self;
         let more = if *more { MORE } else { "" };
         write!(f, "{consumer} {stream} {} {} {epoch}{more}", at.seq, at.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::System;
+
+    #[test]
+    fn a_batch_reads_the_answers_to_its_own_events_only() {
+        let rows = Connection::open_in_memory().unwrap();
+        let table =
+            "create table relay_answered (consumer, seq, event_id, primary key (consumer, seq))";
+        rows.execute_batch(table).unwrap();
+        let at = |seq| Position {
+            seq,
+            id: EventId::draw(&System),
+        };
+        for place in [at(3), at(4), at(900)] {
+            pass(&rows, "notes", place).unwrap();
+        }
+        pass(&rows, "other", at(4)).unwrap();
+        let found = answered(&rows, "notes", 4).unwrap();
+        let mut found: Vec<u64> = found.into_iter().map(|(seq, _)| seq).collect();
+        found.sort_unstable();
+        assert_eq!(found, [3, 4]);
+    }
+
+    #[test]
+    fn a_cause_is_read_as_it_was_written_by_every_version() {
+        let id = EventId::draw(&System);
+        for more in ["", MORE] {
+            let text = format!("notes PARCELS 42 {id} 1{more}");
+            let cause = Cause::parse(&text).unwrap();
+            assert_eq!(cause.at, Position { seq: 42, id });
+            assert_eq!(
+                (cause.to_string(), cause.is_answered()),
+                (text, more.is_empty())
+            );
+        }
+        assert_eq!(Cause::parse("my notes PARCELS 42 1"), None);
     }
 }

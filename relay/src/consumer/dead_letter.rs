@@ -13,6 +13,7 @@ use crate::database::{Database, Tx};
 use crate::envelope::{Envelope, EventId};
 use crate::error::{ApplyError, ReadError, WriteError};
 use crate::log::Record;
+use crate::snapshot::Position;
 
 /// Events one consumer sets aside, at most. Past it the consumer waits for a person instead of filling the disk.
 const MAX_DEAD_LETTERS: u64 = 10_000;
@@ -331,6 +332,18 @@ fn find(rows: &Connection, consumer: &str, seq: u64) -> rusqlite::Result<Option<
     rows.prepare_cached(&sql)?
         .query_row((consumer, seq), letter)
         .optional()
+}
+
+/// The places of all that are set aside.
+pub(super) fn positions(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Position>> {
+    rows.prepare("select seq, event_id from relay_dead_letter where consumer = ?1")?
+        .query_map([consumer], |row| {
+            Ok(Position {
+                seq: row.get(0)?,
+                id: row.get(1)?,
+            })
+        })?
+        .collect()
 }
 
 fn keys(rows: &Connection, consumer: &str) -> rusqlite::Result<HashSet<String>> {

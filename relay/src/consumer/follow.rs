@@ -9,14 +9,16 @@ use tokio::time::Instant;
 use super::Consumer;
 use super::apply::{self, Applied};
 use super::position::{self, Break, Position, check_beginning, check_offset, follows};
-use super::rebuild;
 use super::report::Reports;
+use super::retry::Tried;
+use super::start::{self, Start};
+use super::{rebuild, resume};
 use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::{Database, Tx};
 use crate::error::{ApplyError, Fatal, LogError, ReadError, WriteError, chain};
 use crate::log::{Connect, Head, Log, Record};
-use crate::snapshot::Holds;
+use crate::snapshot::{Holds, Producer};
 
 /// Events one transaction applies, at most.
 const MAX_EVENTS: usize = 1000;
@@ -25,6 +27,9 @@ const MAX_EVENTS: usize = 1000;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the event at the offset may take to arrive.
 const OFFSET_WAIT: Duration = Duration::from_secs(2);
+/// A cure that did not help is tried again after this long at first, and after this long at last.
+const FIRST_CURE_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_CURE_DELAY: Duration = Duration::from_secs(60);
 
 pub struct Follower<C: Connect> {
     consumer: Consumer,
@@ -36,6 +41,18 @@ pub struct Follower<C: Connect> {
     /// Whether the status tells the offset that is in the file.
     told: bool,
     reports: Reports,
+    cures: Cures,
+    tried: Tried,
+    /// Between the attempts at one event.
+    delays: Backoff,
+}
+
+/// What was done about breaks of the stream. A cure that does not help is not tried over and over.
+struct Cures {
+    delays: Backoff,
+    next_due: Instant,
+    /// The offset at the last break: an event applied after it proves that the cure helped.
+    broke_at: u64,
 }
 
 /// What one step did.
@@ -49,6 +66,8 @@ pub enum Progress {
     Idle,
     /// The cache was loaded anew from a snapshot of so many rows.
     Rebuilt(u64),
+    /// The stream had forked, and the reaction goes on after this sequence.
+    Resumed(u64),
 }
 
 /// A connection whose stream was found to continue at `position`.
@@ -69,6 +88,8 @@ struct Session<L> {
 pub(super) enum Trouble {
     /// Connect again, look again.
     Again(String),
+    /// The next event cannot be applied yet.
+    Later(String),
     /// The stream does not continue where this consumer is.
     Broken(Break),
     /// A person must act, and trying again cannot help.
@@ -80,6 +101,8 @@ pub(super) enum Trouble {
 impl<C: Connect> Follower<C> {
     pub(super) fn new(consumer: Consumer, db: Database, from: C) -> Self {
         Self {
+            tried: Tried::default(),
+            delays: consumer.retry.delays(),
             consumer,
             db,
             from,
@@ -87,6 +110,11 @@ impl<C: Connect> Follower<C> {
             met: false,
             told: false,
             reports: Reports::default(),
+            cures: Cures {
+                delays: Backoff::between(FIRST_CURE_DELAY, LONGEST_CURE_DELAY),
+                next_due: Instant::now(),
+                broke_at: 0,
+            },
         }
     }
 
@@ -101,16 +129,20 @@ impl<C: Connect> Follower<C> {
             };
             let trouble = match step {
                 Ok(Progress::Connected) => continue, // no success yet: what failed before may fail again
-                Ok(Progress::Applied(_) | Progress::Idle | Progress::Rebuilt(_)) => {
+                Ok(_) => {
                     backoff.reset();
                     continue;
                 }
                 Err(trouble) => trouble,
             };
+            let delay = match trouble {
+                Trouble::Later(_) => self.delays.next_delay(),
+                _ => backoff.next_delay(),
+            };
             self.complain(trouble)?;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = backoff.wait() => {}
+                () = tokio::time::sleep(delay) => {}
             }
         }
     }
@@ -124,6 +156,7 @@ impl<C: Connect> Follower<C> {
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
         if !self.told {
+            self.check_names()?;
             self.tell_offset().await?;
         }
         // Asked for once, tried once: a healthy cache goes on when its producer is silent.
@@ -131,9 +164,29 @@ impl<C: Connect> Follower<C> {
             self.session = None;
             return self.rebuild("a person asked for it").await;
         }
+        if self.session.is_none() && self.begins_with_snapshot().await? {
+            return self.rebuild("it begins with a snapshot").await;
+        }
         match self.step_on().await {
             Err(Trouble::Broken(why)) => self.heal(why).await,
             other => other,
+        }
+    }
+
+    async fn begins_with_snapshot(&self) -> Result<bool, Trouble> {
+        let wanted = self.consumer.start == Start::Snapshot;
+        Ok(wanted && self.load().await?.is_none() && !self.has_begun().await?)
+    }
+
+    /// A reaction's events name it and its stream, between spaces.
+    fn check_names(&self) -> Result<(), Trouble> {
+        let Consumer { name, stream, .. } = self.consumer;
+        let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
+        match is_name(name) && is_name(stream) {
+            true => Ok(()),
+            false => Err(Trouble::Fatal(format!(
+                "{name:?} or {stream:?} cannot name a consumer and its stream: leave out the spaces"
+            ))),
         }
     }
 
@@ -148,30 +201,75 @@ impl<C: Connect> Follower<C> {
     }
 
     /// The stream does not continue here. Is it only late, or another log? The producer knows, and gives a snapshot.
-    async fn heal(&self, why: Break) -> Result<Progress, Trouble> {
-        let line = why.to_string();
-        let lost = match why {
-            Break::Forked { .. } | Break::Trimmed { .. } => true,
-            Break::Short { .. } | Break::Missing => self.is_foreign().await?,
-            Break::Missed { .. } | Break::Silent { .. } | Break::NoEvent { .. } => false,
+    async fn heal(&mut self, why: Break) -> Result<Progress, Trouble> {
+        let (line, offset) = (why.to_string(), self.consumer.status.borrow().offset);
+        let lost = match (&why, self.ask_producer(&why).await?) {
+            (Break::Trimmed { .. }, _) => true,
+            (Break::Forked { .. }, Some(Holds::Yes)) => {
+                return Err(Trouble::Again(format!(
+                    "{line}; but its producer's log holds what was applied, so it is read again"
+                )));
+            }
+            (Break::Forked { .. }, _) | (_, Some(Holds::No)) => true,
+            _ => false,
         };
-        match lost && self.consumer.cache.is_some() && self.consumer.producer.is_some() {
-            true => self.rebuild(&line).await,
-            false if lost => Err(Trouble::Again(format!(
-                "{line}; nothing more is applied, because this consumer has no snapshot to go on from"
+        if !lost {
+            return Err(Trouble::Again(line));
+        }
+        if Instant::now() < self.cures.next_due {
+            return Err(Trouble::Again(format!(
+                "{line}; what was done about it did not help, and is done again a little later"
+            )));
+        }
+        let is_fork = !matches!(why, Break::Trimmed { .. });
+        let cured = self.cure(&line, is_fork).await?;
+        self.cures.broke_at = offset;
+        self.cures.next_due = Instant::now() + self.cures.delays.next_delay();
+        Ok(cured)
+    }
+
+    /// The stream is not the one that was applied, or lacks the next event.
+    async fn cure(&self, line: &str, is_fork: bool) -> Result<Progress, Trouble> {
+        match &self.consumer.producer {
+            Some(_) if self.consumer.can_rebuild() => self.rebuild(line).await,
+            Some(producer) if self.consumer.emits && is_fork => {
+                self.resume(&**producer, line).await
+            }
+            _ => Err(Trouble::Again(format!(
+                "{line}; nothing more is applied, because this consumer has no snapshot to go on from: say with start-at where it goes on"
             ))),
-            false => Err(Trouble::Again(line)),
         }
     }
 
-    /// Does the producer say that its log does not hold what was applied here?
-    async fn is_foreign(&self) -> Result<bool, Trouble> {
+    async fn resume(&self, producer: &dyn Producer, why: &str) -> Result<Progress, Trouble> {
+        let after = resume::resume(&self.db, &self.consumer, producer, why).await?;
+        tracing::error!(
+            consumer = self.consumer.name,
+            stream = self.consumer.stream,
+            why,
+            after,
+            "the reaction went back to before a fork, and goes on from there"
+        );
+        self.consumer.status.send_modify(|status| {
+            status.offset = after;
+            status.trouble = None;
+        });
+        Ok(Progress::Resumed(after))
+    }
+
+    /// Whether the producer's log holds what was applied here, if that is in question and there is a producer to ask. One
+    /// copy of the stream may be behind, or of an older incarnation: what it hands out proves no fork.
+    async fn ask_producer(&self, why: &Break) -> Result<Option<Holds>, Trouble> {
+        let is_asked = matches!(
+            why,
+            Break::Forked { .. } | Break::Short { .. } | Break::Missing
+        );
         match (self.load().await?, &self.consumer.producer) {
-            (Some(position), Some(producer)) => {
-                let answer = producer.holds(position).await.map_err(of_producer)?;
-                Ok(answer == Holds::No)
+            (Some(position), Some(producer)) if is_asked => {
+                let answer = producer.holds(position).await;
+                answer.map(Some).map_err(of_producer)
             }
-            _ => Ok(false),
+            _ => Ok(None),
         }
     }
 
@@ -193,7 +291,7 @@ impl<C: Connect> Follower<C> {
         status.send_modify(|status| status.rebuilding = Some(0));
         let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
         status.send_modify(|status| status.rebuilding = None);
-        let rebuilt = rebuilt.map_err(of_producer)?;
+        let rebuilt = rebuilt?;
         tracing::warn!(
             consumer = name,
             rows = rebuilt.rows,
@@ -230,14 +328,14 @@ impl<C: Connect> Follower<C> {
             return Err(Break::Missing.into());
         };
         self.met = true;
-        let position = self.load().await?;
-        match position {
-            None => check_beginning(&head)?,
+        let position = match self.load().await? {
+            None => self.begin(&mut log, &head).await?,
             Some(position) => {
-                let found = log.read_after(position.seq - 1, 1, OFFSET_WAIT).await?;
-                check_offset(position, &head, found.first())?;
+                let found = log.read_after(position.seq - 1, 2, OFFSET_WAIT).await?;
+                check_offset(position, &head, &found)?;
+                Some(position)
             }
-        }
+        };
         let offset = position.map_or(0, |position| position.seq);
         let dead_letters = self.dead_letters().await?;
         self.consumer.status.send_modify(|status| {
@@ -261,6 +359,32 @@ impl<C: Connect> Follower<C> {
         Ok(session)
     }
 
+    /// Nothing was applied yet. Where it begins is decided once, and stored at once.
+    async fn begin(&self, log: &mut C::Session, head: &Head) -> Result<Option<Position>, Trouble> {
+        let chosen = self.consumer.start;
+        let is_decided =
+            matches!(chosen, Start::First | Start::Snapshot) || self.has_begun().await?;
+        let place = match is_decided {
+            true => None,
+            false => start::find(chosen, log, head).await?,
+        };
+        if place.is_none() {
+            check_beginning(head)?;
+        }
+        if !is_decided {
+            let consumer = self.consumer.clone();
+            let work = move |tx: &Tx<'_>| start::begin_first(tx, &consumer, place);
+            self.consumer.transact(&self.db, work).await?;
+        }
+        Ok(place.map(|(at, _)| at))
+    }
+
+    async fn has_begun(&self) -> Result<bool, Trouble> {
+        let name = self.consumer.name;
+        let begun = self.db.read(move |rows| start::begun(rows, name)).await?;
+        Ok(begun.is_some())
+    }
+
     async fn advance(
         &mut self,
         mut session: Session<C::Session>,
@@ -280,6 +404,10 @@ impl<C: Connect> Follower<C> {
             self.note_caught_up(&session);
         }
         match broken {
+            // It may be an older incarnation's, come late. Only the check at the offset tells another log.
+            Some(Break::Forked { seq, .. }) => Err(Trouble::Again(format!(
+                "the event that came after {seq} names another one before it; reading again"
+            ))),
             Some(why) => Err(why.into()),
             None if count == 0 => Ok((session, Progress::Idle)),
             None => Ok((session, Progress::Applied(count))),
@@ -300,6 +428,12 @@ impl<C: Connect> Follower<C> {
         if session.seen.seq > offset && !session.came {
             let wanted = offset + 1;
             return Err(Break::Silent { wanted }.into());
+        }
+        // What was applied may have been a late copy of a stream that is gone: the offset itself must be here, at every
+        // look, since a copy of the stream that is behind may have answered the last one.
+        if let Some(position) = session.position {
+            let found = session.log.read_after(offset - 1, 1, OFFSET_WAIT).await?;
+            check_offset(position, &head, &found)?;
         }
         let status = &self.consumer.status;
         status.send_modify(|status| {
@@ -332,13 +466,19 @@ impl<C: Connect> Follower<C> {
 
     /// Applies records that follow `after`, in one transaction; answers the new position.
     async fn apply(
-        &self,
+        &mut self,
         after: Option<Position>,
         records: Vec<Record>,
     ) -> Result<Position, Trouble> {
-        let consumer = self.consumer.clone();
-        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records);
+        let (consumer, tried) = (self.consumer.clone(), self.tried);
+        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records, tried);
         let done: Applied = self.consumer.transact(&self.db, work).await?;
+        if done
+            .position
+            .is_some_and(|position| position.seq > self.cures.broke_at)
+        {
+            self.cures.delays.reset();
+        }
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
                 status.offset = position.seq;
@@ -350,6 +490,15 @@ impl<C: Connect> Follower<C> {
         });
         match (done.ended_by, done.position) {
             (None, Some(position)) => Ok(position),
+            (Some(ApplyError::Transient(why)), position) => {
+                let seq = position.or(after).map_or(1, |at| at.seq + 1);
+                if self.tried.again(seq) {
+                    self.delays.reset();
+                }
+                Err(Trouble::Later(format!(
+                    "event {seq} is not applied yet: {why}"
+                )))
+            }
             (Some(error), _) => Err(error.into()),
             (None, None) => Err(Trouble::Again("nothing to apply".to_owned())),
         }
@@ -373,7 +522,7 @@ impl<C: Connect> Follower<C> {
             Trouble::Broken(_) => {}
             Trouble::Fatal(_) => return Err(Fatal(line)),
             Trouble::Misconfigured(_) if !self.met => return Err(Fatal(line)),
-            Trouble::Misconfigured(_) | Trouble::Again(_) => {}
+            Trouble::Misconfigured(_) | Trouble::Again(_) | Trouble::Later(_) => {}
         }
         let news = self.consumer.status.borrow().trouble.as_ref() != Some(&line);
         if news {
@@ -386,7 +535,7 @@ impl<C: Connect> Follower<C> {
 }
 
 /// Whatever keeps the producer from answering may change while we run, a wrong token included.
-fn of_producer(error: LogError) -> Trouble {
+pub(super) fn of_producer(error: LogError) -> Trouble {
     Trouble::Again(chain(&error))
 }
 
@@ -411,7 +560,9 @@ impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Broken(why) => why.fmt(f),
-            Self::Again(why) | Self::Misconfigured(why) | Self::Fatal(why) => f.write_str(why),
+            Self::Again(why) | Self::Later(why) | Self::Misconfigured(why) | Self::Fatal(why) => {
+                f.write_str(why)
+            }
         }
     }
 }

@@ -41,41 +41,31 @@ pub(super) fn check_beginning(head: &Head) -> Result<(), Break> {
     }
 }
 
-/// Right after connecting: the stream must hold, at the offset itself, the event that was applied (rule K2).
-/// `first` is what came when the stream was read from the offset on.
-pub(super) fn check_offset(
-    position: Position,
-    head: &Head,
-    first: Option<&Record>,
-) -> Result<(), Break> {
-    let offset = position.seq;
-    let Some(first) = first else {
-        let stream = head.seq;
-        return Err(match stream < offset {
-            true => Break::Short { stream, offset },
-            false => Break::Silent { wanted: offset },
-        });
+/// At each connect and each look: the stream must hold, at the offset itself, the event that was applied (rule K2), and the
+/// one after it must follow. `found` is what came when the stream was read from the offset on, two events at most. What
+/// `head` says comes first: what came may be from a copy of the stream that is behind.
+pub(super) fn check_offset(position: Position, head: &Head, found: &[Record]) -> Result<(), Break> {
+    let (offset, stream, first) = (position.seq, head.seq, head.first);
+    if stream < offset {
+        return Err(Break::Short { stream, offset });
+    }
+    if first > offset + 1 {
+        return Err(Break::Trimmed { first, offset });
+    }
+    // Trimmed exactly up to the offset, the next event itself says what it follows.
+    let (at, next) = match found {
+        [at, next @ ..] if at.seq == offset => (Some(at), next.first()),
+        [next, ..] if first == offset + 1 => (None, Some(next)),
+        [] => return Err(Break::Silent { wanted: offset }),
+        [other, ..] => {
+            let (wanted, got) = (offset, other.seq);
+            return Err(Break::Missed { wanted, got });
+        }
     };
-    if first.seq == offset {
-        return match first.event_id() {
-            Some(id) if id == position.id => Ok(()),
-            other => Err(Break::forked(position, other)),
-        };
+    match at.map(Record::event_id) {
+        Some(theirs) if theirs != Some(position.id) => Err(Break::forked(position, theirs)),
+        _ => next.map_or(Ok(()), |next| follows(Some(position), next).map(drop)),
     }
-    // What comes first of a stream that keeps the offset, or at least the next event, can only be one of these.
-    let oldest = head.first.max(offset);
-    if oldest <= offset + 1 && first.seq != oldest {
-        let (wanted, got) = (offset, first.seq);
-        return Err(Break::Missed { wanted, got });
-    }
-    if first.seq > offset + 1 {
-        return Err(Break::Trimmed {
-            first: head.first,
-            offset,
-        });
-    }
-    // Trimmed exactly up to the offset: the next event itself says what it follows.
-    follows(Some(position), first).map(drop)
 }
 
 /// Afterwards: each event is the next number and names the event before it (rule K3). Answers the new position.
@@ -154,8 +144,10 @@ pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Option
         .optional()
 }
 
-pub(super) fn forget(rows: &Connection, consumer: &str) -> rusqlite::Result<()> {
-    rows.execute("delete from relay_offset where consumer = ?1", [consumer])?;
+/// To another event of the stream; the epoch, which is for people, stays until the next event says its own.
+pub(super) fn move_to(rows: &Connection, consumer: &str, to: Position) -> rusqlite::Result<()> {
+    let sql = "update relay_offset set seq = ?2, event_id = ?3 where consumer = ?1";
+    rows.execute(sql, (consumer, to.seq, to.id))?;
     Ok(())
 }
 
@@ -214,27 +206,40 @@ mod tests {
     fn the_event_at_the_offset_must_be_the_one_applied() {
         let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
         let at = Position { seq: 5, id: ours };
-        let check = |first: Option<Record>, head: Head| check_offset(at, &head, first.as_ref());
+        let check = |found: &[Record], head: Head| check_offset(at, &head, found);
 
-        assert_eq!(check(Some(record(5, ours, None)), head(1, 9)), Ok(()));
-        let forked = check(Some(record(5, other, None)), head(1, 9));
+        assert_eq!(check(&[record(5, ours, None)], head(1, 9)), Ok(()));
+        let forked = check(&[record(5, other, None)], head(1, 9));
         assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
-        assert_eq!(check(None, head(1, 5)), Err(Break::Silent { wanted: 5 }));
-        let short = check(None, head(1, 3));
-        assert_eq!(
-            short,
-            Err(Break::Short {
-                stream: 3,
-                offset: 5
-            })
-        );
+        assert_eq!(check(&[], head(1, 5)), Err(Break::Silent { wanted: 5 }));
+        // A copy of the stream that is behind may still hold what its leader says is gone.
+        for found in [&[][..], &[record(5, ours, None)]] {
+            let (stream, offset) = (3, 5);
+            let short = Err(Break::Short { stream, offset });
+            assert_eq!(check(found, head(1, 3)), short);
+            let (first, offset) = (8, 5);
+            let trimmed = Err(Break::Trimmed { first, offset });
+            assert_eq!(check(found, head(8, 9)), trimmed);
+        }
+    }
+
+    #[test]
+    fn the_event_after_the_offset_must_follow_it() {
+        let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
+        let at = Position { seq: 5, id: ours };
+        let check = |prev: EventId| {
+            let found = [record(5, ours, None), record(6, other, Some(prev))];
+            check_offset(at, &head(1, 9), &found)
+        };
+        assert_eq!(check(ours), Ok(()));
+        assert!(matches!(check(other), Err(Break::Forked { seq: 5, .. })));
     }
 
     #[test]
     fn a_wrong_first_event_is_a_trim_only_if_the_stream_begins_later() {
         let (ours, other) = (EventId::draw(&System), EventId::draw(&System));
         let at = Position { seq: 5, id: ours };
-        let check = |first: Record, head: Head| check_offset(at, &head, Some(&first));
+        let check = |first: Record, head: Head| check_offset(at, &head, &[first]);
 
         let stolen = check(record(8, other, None), head(1, 9));
         assert_eq!(stolen, Err(Break::Missed { wanted: 5, got: 8 }));

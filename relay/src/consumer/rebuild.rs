@@ -5,19 +5,23 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::follow::{Trouble, of_producer};
 use super::position::{self, Position};
-use super::{Consumer, dead_letter};
+use super::{Consumer, dead_letter, start};
 use crate::database::{self, Database, Rows, Tx};
-use crate::error::{ApplyError, LogError, WriteError, chain};
+use crate::error::{ApplyError, LogError, WriteError};
 use crate::set_aside;
 use crate::snapshot::{Holds, Line, Lines, Producer, Share};
 
 /// Rows one transaction stores while they come, at most.
 const STORE_BATCH: usize = 500;
+
+/// In the audit.
+const LOADED: &str = "snapshot loaded";
 
 /// The tables of a projection, as the rows of a snapshot.
 #[derive(Clone)]
@@ -62,29 +66,19 @@ pub(super) async fn rebuild(
     cache: &Cache,
     producer: &dyn Producer,
     why: &str,
-) -> Result<Rebuilt, LogError> {
+) -> Result<Rebuilt, Trouble> {
     let name = consumer.name;
-    let load = db.read(move |rows| position::load(rows, name)).await;
-    let here = load.map_err(|error| LogError::lost(chain(&error)))?;
-    let mut lines = producer.snapshot(here).await?;
-    let head = match next(&mut lines).await? {
-        Line::Position { stream, .. } if stream != consumer.stream => {
-            let why = format!("the snapshot is of stream {stream}");
-            return Err(LogError::Misconfigured(why));
-        }
-        Line::Position {
-            at, epoch, holds, ..
-        } => Head { at, epoch, holds },
-        _ => {
-            return Err(LogError::lost(
-                "the snapshot does not begin with its position",
-            ));
-        }
-    };
-    let rows = store(db, consumer, &mut lines).await?;
+    let here = db.read(move |rows| position::load(rows, name)).await?;
+    let mut lines = producer.snapshot(here).await.map_err(of_producer)?;
+    let head = begin(&mut lines, consumer).await.map_err(of_producer)?;
+    let stored = store(db, consumer, &mut lines).await;
+    let rows = stored.map_err(of_producer)?;
     let (consumer, cache, why) = (consumer.clone(), cache.clone(), why.to_owned());
     let swapped = db.apply(move |tx| swap(tx, &consumer, &cache, here, &head, &why));
-    let offset = swapped.await.map_err(unwritten)?;
+    let offset = swapped.await.map_err(|error| match error {
+        WriteError::Work(ApplyError::Fatal(why)) => Trouble::Fatal(why),
+        other => of_producer(unwritten(other)),
+    })?;
     Ok(Rebuilt { rows, offset })
 }
 
@@ -93,6 +87,21 @@ struct Head {
     at: Option<Position>,
     epoch: u32,
     holds: Option<Holds>,
+}
+
+async fn begin(lines: &mut Lines, consumer: &Consumer) -> Result<Head, LogError> {
+    match next(lines).await? {
+        Line::Position { stream, .. } if stream != consumer.stream => {
+            let why = format!("the snapshot is of stream {stream}");
+            Err(LogError::Misconfigured(why))
+        }
+        Line::Position {
+            at, epoch, holds, ..
+        } => Ok(Head { at, epoch, holds }),
+        _ => Err(LogError::lost(
+            "the snapshot does not begin with its position",
+        )),
+    }
 }
 
 async fn next(lines: &mut Lines) -> Result<Line, LogError> {
@@ -163,18 +172,17 @@ fn swap(
     }
     match head.at {
         Some(at) => position::store(tx, consumer.name, consumer.stream, at, head.epoch)?,
-        None => position::forget(tx, consumer.name)?,
+        None => start::begin(tx, consumer, None)?,
     }
     let offset = head.at.map_or(0, |at| at.seq);
     let detail = format!(
         "{}: from {} to {offset}, because {why}",
         consumer.name,
-        here.map_or("nothing".to_owned(), |here| format!(
-            "{} ({})",
-            here.seq, here.id
-        )),
+        start::words(here),
     );
-    database::audit(tx, tx.now_ms(), "snapshot loaded", &detail)?;
+    if is_news(tx, &detail)? {
+        database::audit(tx, tx.now_ms(), LOADED, &detail)?;
+    }
     Ok(offset)
 }
 
@@ -183,6 +191,13 @@ fn unwritten<E: std::error::Error + Send + Sync + 'static>(error: WriteError<E>)
 }
 
 // The statements.
+
+/// A load that only repeats the last one needs no second row.
+fn is_news(rows: &Connection, detail: &str) -> rusqlite::Result<bool> {
+    let sql = "select action <> ?1 or detail <> ?2 from relay_audit order by id desc limit 1";
+    let last = rows.query_row(sql, (LOADED, detail), |row| row.get(0));
+    Ok(last.optional()?.unwrap_or(true))
+}
 
 fn forget(rows: &Connection, consumer: &str) -> rusqlite::Result<()> {
     rows.execute("delete from relay_snapshot where consumer = ?1", [consumer])?;

@@ -11,3 +11,12 @@ create table relay_reader (
 -- Why the events that only the stream holds could not be imported at the last try; null while nothing says so. Then, and
 -- only then, `new-epoch` may leave them out.
 alter table relay_identity add column unfit text;
+
+-- Where a consumer began, once that is decided otherwise than with the first event: it is never taken back to before it.
+create table relay_start (
+    consumer text    primary key,
+    stream   text    not null,
+    seq      integer not null check (seq >= 0), -- it applies what comes after; 0 is the beginning
+    event_id text,                              -- of the event there; null at 0
+    epoch    integer not null
+) strict;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay};
+use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay, Retry};
 
 use crate::support::{
     Clock, MIGRATIONS, Scratch, Weighed, applied, catch_up, count, decode, history, meet, owned,
@@ -136,7 +136,12 @@ async fn a_full_disk_amid_a_batch_loses_no_event() {
             }
             Ok(())
         },
-    );
+    )
+    // A full disk is no event's fault, however few attempts an event has.
+    .retries(Retry {
+        attempts: Some(1),
+        ..Retry::default()
+    });
     limit_pages(&reader, 60).await;
     let mut follower = consumer.follow(&reader, broker.reader());
     follower.step().await.unwrap();

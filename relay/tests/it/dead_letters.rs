@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, LetterState, Received};
+use relay::rusqlite;
+use relay::{ApplyError, Consumer, LetterState, Received, Retry, Rows, Stop};
 
 use crate::support::{
     Scratch, Weighed, applied, catch_up, count, decode, emit, outbox_rows, owned, publish,
@@ -219,4 +221,174 @@ async fn unknown_types_are_skipped_and_counted_and_undecodable_ones_are_dead() {
         "{}",
         letters[0].reason
     );
+}
+
+/// A deploy whose SQL does not fit its schema: each of these statements would fail for every event there is.
+#[tokio::test]
+async fn a_mistake_of_the_program_stops_the_consumer_and_buries_nothing() {
+    let mistakes: [fn(&Rows<'_>) -> rusqlite::Result<()>; 5] = [
+        |rows| rows.execute("insert into missing values (1)", []).map(drop),
+        |rows| rows.execute("update parcels set colour = 1", []).map(drop),
+        |rows| rows.execute("insert parcels", []).map(drop),
+        |rows| {
+            rows.execute("delete from parcels where id = ?1", [])
+                .map(drop)
+        },
+        |rows| rows.query_row("select 1", [], |row| row.get::<_, i64>("two").map(drop)),
+    ];
+    for mistake in mistakes {
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(1);
+        for parcel in ["a", "b", "c"] {
+            weigh(&producer, parcel, 1, 1).await;
+        }
+        publish(&producer, &broker).await;
+        let consumer = Consumer::projection(
+            "parcel-history",
+            "PARCELS",
+            decode,
+            move |rows, event: &Received<Weighed>| match event.seq {
+                1 => remember(rows, event),
+                _ => Ok(mistake(rows)?),
+            },
+        );
+        let run = consumer.run(&reader, broker.clone(), Stop::new());
+        let ended = tokio::time::timeout(Duration::from_secs(60), run).await;
+        ended.expect("it goes on").expect_err("it stops");
+        assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+        assert_eq!(
+            applied(&reader).await,
+            [(1, "a")].map(owned),
+            "what came before is kept, and the rest waits for a better program"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_one_events_data_cannot_do_is_a_dead_letter_of_its_key() {
+    let data: [fn(&Rows<'_>) -> rusqlite::Result<()>; 4] = [
+        |rows| {
+            rows.execute("insert into parcels values ('heavy', -1)", [])
+                .map(drop)
+        },
+        |rows| rows.query_row("select json('{')", [], |_| Ok(())),
+        |rows| rows.query_row("select 1 where false", [], |_| Ok(())),
+        |rows| {
+            rows.execute("insert into parcels values ('x', 'y')", [])
+                .map(drop)
+        },
+    ];
+    for unfit in data {
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(1);
+        for parcel in ["a", "b"] {
+            weigh(&producer, parcel, 1, 1).await;
+        }
+        publish(&producer, &broker).await;
+        let consumer = Consumer::projection(
+            "parcel-history",
+            "PARCELS",
+            decode,
+            move |rows, event: &Received<Weighed>| match event.seq {
+                1 => Ok(unfit(rows)?),
+                _ => remember(rows, event),
+            },
+        );
+        catch_up(&consumer, &reader, &broker).await;
+        assert_eq!(count(&reader, "relay_dead_letter").await, 1);
+        assert_eq!(applied(&reader).await, [(2, "b")].map(owned));
+    }
+}
+
+/// Parcel "b" needs something that does not answer.
+fn needs_another(open: &Arc<AtomicBool>) -> Consumer {
+    let open = open.clone();
+    Consumer::projection(
+        "parcel-history",
+        "PARCELS",
+        decode,
+        move |rows, event| match event.event.parcel.as_str() {
+            "b" if !open.load(Ordering::Relaxed) => {
+                Err(ApplyError::Transient("not yet".to_owned()))
+            }
+            _ => remember(rows, event),
+        },
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_and_not_before() {
+    for attempts in [1, 2, 5] {
+        let scratch = Scratch::new();
+        let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+        let broker = MemoryBroker::new(1);
+        for (parcel, version) in [("a", 1), ("b", 1), ("b", 2), ("a", 2)] {
+            weigh(&producer, parcel, 1, version).await;
+        }
+        publish(&producer, &broker).await;
+        let open = Arc::new(AtomicBool::new(false));
+        let consumer = needs_another(&open).retries(Retry {
+            attempts: Some(attempts),
+            ..Retry::default()
+        });
+        let mut follower = consumer.follow(&reader, broker.reader());
+        let mut failed = 0;
+        while consumer.status().borrow().offset < 4 {
+            if let Err(error) = follower.step().await {
+                let said = error.to_string();
+                assert!(
+                    said.contains("event 2 is not applied yet: not yet"),
+                    "{said}"
+                );
+                failed += 1;
+            }
+        }
+        assert_eq!(failed, attempts - 1);
+        let letters = consumer.dead_letters(&reader);
+        let dead = letters.show(2).await.unwrap().unwrap();
+        assert_eq!(dead.reason, format!("not yet; tried {attempts} times"));
+        assert_eq!(applied(&reader).await, [(1, "a"), (4, "a")].map(owned));
+        open.store(true, Ordering::Relaxed);
+        assert_eq!(letters.retry("b").await.unwrap().applied, 2);
+    }
+}
+
+/// Between the attempts it waits as its policy says, and a restart of the process tries on.
+#[tokio::test]
+async fn a_consumer_waits_between_attempts_as_long_as_its_policy_says() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    weigh(&producer, "b", 1, 1).await;
+    publish(&producer, &broker).await;
+    let open = Arc::new(AtomicBool::new(false));
+    let long = Duration::from_secs(3600);
+    let consumer = needs_another(&open).retries(Retry {
+        first_delay: long,
+        longest_delay: long,
+        attempts: Some(2),
+    });
+    let stop = Stop::new();
+    let run = tokio::spawn({
+        let (consumer, reader, from, stop) = (
+            consumer.clone(),
+            reader.clone(),
+            broker.reader(),
+            stop.clone(),
+        );
+        async move { consumer.run(&reader, from, stop).await }
+    });
+    let mut status = consumer.status();
+    let troubled = status.wait_for(|status| status.trouble.is_some());
+    let troubled = tokio::time::timeout(Duration::from_secs(60), troubled).await;
+    let said = troubled.unwrap().unwrap().trouble.clone().unwrap();
+    assert!(said.contains("event 1 is not applied yet"), "{said}");
+    stop.cancel();
+    run.await.unwrap().unwrap();
+    assert_eq!(count(&reader, "relay_dead_letter").await, 0);
+    open.store(true, Ordering::Relaxed);
+    catch_up(&consumer, &reader, &broker).await;
+    assert_eq!(applied(&reader).await, [(1, "b")].map(owned));
 }

@@ -398,9 +398,14 @@ impl Lead {
                 self.readers[usize::from(k)].connect(&broker).await;
             }
             Action::KAsk(k, who) => self.answer(k, who, Question::Holds).await?,
-            Action::KFork(k, who) | Action::KSnap(k, who) => {
+            Action::KFork(k, who) => {
+                // Before it leaves a log a reader asks whether its producer has left it, too.
+                if self.readers[usize::from(k)].asked.question() == Some(Question::Holds) {
+                    self.answer(k, who, Question::Holds).await?;
+                }
                 self.answer(k, who, Question::Snapshot).await?
             }
+            Action::KSnap(k, who) => self.answer(k, who, Question::Snapshot).await?,
             Action::PBak(who) => {
                 let image = Image::take(&self.path(usize::from(who)));
                 let handed = self.writer(who).handed.clone();

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Answers, ApplyError, Consumer, Database, EventId, FoundIn, Holds, Line, Lines, LogError,
-    Position, Producer, Progress, Received, Relay, Retention, System, backup, restore,
+    Answers, AppendLog, ApplyError, Connect, Consumer, Database, EventId, FoundIn, Head, Holds,
+    Line, Lines, Log, LogError, Position, Producer, Progress, Received, Record, Relay, Retention,
+    Rows, Stop, Stream, System, backup, restore,
 };
 
 use crate::support::{
@@ -55,6 +57,13 @@ impl World {
 
     fn rebuilt(&self) -> u64 {
         self.consumer.status().borrow().rebuilt
+    }
+
+    /// Loads that the audit tells of.
+    async fn loads(&self) -> u64 {
+        let sql = "select count(*) from relay_audit where action = 'snapshot loaded'";
+        let count = |rows: &Connection| rows.query_row(sql, [], |row| row.get(0));
+        self.reader.read(count).await.unwrap()
     }
 
     async fn cached(&self) -> (Vec<Total>, Option<Position>) {
@@ -160,11 +169,7 @@ async fn a_log_that_never_held_what_was_applied_is_seen_though_the_stream_is_sho
     assert_eq!(aside.len(), 1);
     assert_eq!((aside[0].found_in, aside[0].seq), (FoundIn::Consumer, 5));
     assert_eq!(aside[0].event_id, orphan.id.to_string());
-    let sql = "select count(*) from relay_audit where action = 'snapshot loaded'";
-    let written = world
-        .reader
-        .read(move |rows| rows.query_row(sql, [], |row| row.get::<_, u64>(0)));
-    assert_eq!(written.await.unwrap(), 1);
+    assert_eq!(world.loads().await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -444,6 +449,170 @@ async fn the_cache_and_its_offset_are_swapped_in_one_transaction() {
     assert_eq!(follower.step().await.unwrap(), Progress::Rebuilt(3));
     assert_eq!(looked.load(Ordering::Relaxed), 3);
     world.assert_equal().await;
+}
+
+/// The stream begins after the producer's snapshot: each load ends where the one before it did.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_does_not_help_is_not_loaded_over_and_over() {
+    let world = World::with(9).await;
+    let elsewhere = Scratch::new();
+    let behind = elsewhere.producer().await;
+    weigh_many(&behind, 3).await;
+    meet(&behind, &MemoryBroker::new(2)).await;
+    world.front.serve(&behind);
+    world.broker.trim(6);
+    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    for loads in 1..=3 {
+        let mut said = String::new();
+        for _ in 0..50 {
+            if let Err(error) = follower.step().await {
+                said = error.to_string();
+            }
+        }
+        assert_eq!(world.rebuilt(), loads);
+        assert!(
+            said.contains("events are gone; what was done about it did not help"),
+            "{said}"
+        );
+        tokio::time::sleep(Duration::from_secs(120)).await; // longer than the longest delay
+    }
+    assert_eq!(
+        world.loads().await,
+        2,
+        "from nothing to 3; from 3 to 3, and that again is no news"
+    );
+    world.front.serve(&world.producer);
+    world.follow().await;
+    world.assert_equal().await;
+}
+
+/// The event after the offset names another one before it, and the producer's log holds what was applied.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_forks_where_its_producer_did_not_is_read_again_and_loads_nothing() {
+    let world = World::with(3).await;
+    world.follow().await;
+    let stranger = Scratch::new();
+    let stranger = stranger.producer().await;
+    let other = weigh_many(&stranger, 4).await.pop().unwrap();
+    let mut session = world.broker.connect().await.unwrap();
+    let head = session.head().await.unwrap().unwrap();
+    session.append_after(&head, &[other]).await.unwrap();
+
+    let mut follower = world.consumer.follow(&world.reader, world.broker.clone());
+    for _ in 0..50 {
+        let said = follower.step().await.unwrap_err().to_string();
+        assert!(
+            said.contains("its producer's log holds what was applied"),
+            "{said}"
+        );
+    }
+    session.delete(&head.incarnation).await.unwrap();
+    meet(&world.producer, &world.broker).await;
+    weigh_many(&world.producer, 2).await;
+    meet(&world.producer, &world.broker).await;
+    drop(follower);
+    world.follow().await;
+    world.assert_equal().await;
+    assert_eq!(world.rebuilt(), 0);
+}
+
+/// A reader that hands out, once in each session, another log's event where the next one is due.
+struct Strays {
+    broker: MemoryBroker,
+    stray: Record,
+    sessions: AtomicU64,
+}
+
+struct StraySession {
+    inner: <MemoryBroker as Connect>::Session,
+    stray: Option<Record>,
+}
+
+impl Connect for Strays {
+    type Session = StraySession;
+
+    async fn connect(&self) -> Result<StraySession, LogError> {
+        let first = self.sessions.fetch_add(1, Ordering::Relaxed) == 0;
+        Ok(StraySession {
+            inner: self.broker.connect().await?,
+            stray: first.then(|| self.stray.clone()),
+        })
+    }
+
+    fn stream(&self) -> &str {
+        self.broker.stream()
+    }
+}
+
+impl Log for StraySession {
+    async fn head(&mut self) -> Result<Option<Head>, LogError> {
+        self.inner.head().await
+    }
+
+    async fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, LogError> {
+        let due = |stray: &mut Record| stray.seq == after + 1;
+        match self.stray.take_if(due) {
+            Some(stray) => Ok(vec![stray]),
+            None => self.inner.read_after(after, limit, wait).await,
+        }
+    }
+}
+
+/// Live delivery can hand out an event of an older incarnation. Only the stream itself says that there is a fork.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_does_not_follow_is_read_again_before_anything_is_loaded() {
+    let world = World::with(3).await;
+    world.follow().await;
+    let stranger = Scratch::new();
+    let stranger = stranger.producer().await;
+    let reader = Strays {
+        broker: world.broker.clone(),
+        stray: weigh_many(&stranger, 4).await.pop().unwrap(),
+        sessions: AtomicU64::new(0),
+    };
+    let mut follower = world.consumer.follow(&world.reader, reader);
+    assert_eq!(follower.step().await.unwrap(), Progress::Connected);
+    let error = follower.step().await.unwrap_err().to_string();
+    assert!(error.contains("reading again"), "{error}");
+    assert_eq!(follower.step().await.unwrap(), Progress::Connected);
+    world.write(2).await;
+    drop(follower);
+    world.follow().await;
+    world.assert_equal().await;
+    assert_eq!(world.rebuilt(), 0);
+}
+
+/// A load whose SQL does not fit its schema fails for every snapshot there is.
+#[tokio::test]
+async fn a_mistake_of_the_program_amid_a_load_stops_the_consumer_and_keeps_the_old_cache() {
+    let mut world = World::with(3).await;
+    world.follow().await;
+    let before = world.cached().await;
+    let nothing = |_: &Rows<'_>, _: &Received<Weighed>| Ok(());
+    world.consumer = Consumer::projection("parcel-totals", "PARCELS", decode, nothing)
+        .loads(
+            &["totals"],
+            |rows, _: &Total| {
+                Ok(rows
+                    .execute("insert into missing values (1)", [])
+                    .map(drop)?)
+            },
+            share,
+        )
+        .asks(Arc::new(world.front.clone()));
+    world.consumer.rebuild();
+    let run = world
+        .consumer
+        .run(&world.reader, world.broker.clone(), Stop::new());
+    let ended = tokio::time::timeout(Duration::from_secs(60), run).await;
+    let fatal = ended.expect("it goes on").expect_err("it stops");
+    assert!(fatal.to_string().contains("no such table"), "{fatal}");
+    assert_eq!(world.cached().await, before);
 }
 
 #[tokio::test(start_paused = true)]
