@@ -33,7 +33,8 @@ pub trait Doors: Send + Sync + 'static {
 pub struct Reader<D> {
     doors: D,
     ahead: Ahead,
-    /// Where the log ended when this session first looked: what lies up to there is read from the log itself.
+    /// Where the log ended when this session first looked, or the last event it handed out since: what lies up to there is
+    /// read from the log itself, so that no copy that comes again confirms itself.
     begins: Option<u64>,
     /// The highest sequence that is known to be stored.
     known: u64,
@@ -125,6 +126,21 @@ impl<D: Doors> Log for Reader<D> {
         limit: usize,
         wait: Duration,
     ) -> Result<Vec<Record>, LogError> {
+        let records = self.next_after(after, limit, wait).await?;
+        if let (Some(begins), Some(last)) = (&mut self.begins, records.last()) {
+            *begins = last.seq.max(*begins);
+        }
+        Ok(records)
+    }
+}
+
+impl<D: Doors> Reader<D> {
+    async fn next_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, LogError> {
         let (deadline, mut quiet) = (Instant::now() + wait, Instant::now() + QUIET);
         loop {
             self.take_live(after)?;
@@ -195,5 +211,98 @@ impl Ahead {
         let record = self.records.pop_front()?;
         self.bytes -= record.bytes.len();
         Some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log::Origin;
+
+    /// A log, and live copies that have nothing to do with it.
+    struct Told {
+        log: Vec<Record>,
+        live: VecDeque<Record>,
+    }
+
+    impl Doors for Told {
+        async fn head(&mut self) -> Result<Option<Head>, LogError> {
+            Ok(Some(Head {
+                seq: self.log.len() as u64,
+                first: 1,
+                holes: 0,
+                incarnation: String::new(),
+                origin: Origin {
+                    database_id: Uuid::nil(),
+                    epoch: 1,
+                },
+                closed_by: None,
+            }))
+        }
+
+        fn get(
+            &self,
+            first: u64,
+            limit: usize,
+        ) -> BoxFuture<'static, Result<Vec<Record>, LogError>> {
+            let kept = self.log.iter().filter(|record| record.seq >= first);
+            ready(Ok(kept.take(limit).cloned().collect())).boxed()
+        }
+
+        async fn live(&mut self) -> Result<Record, LogError> {
+            match self.live.pop_front() {
+                Some(copy) => Ok(copy),
+                None => pending().await,
+            }
+        }
+    }
+
+    fn record(seq: u64, text: &'static str) -> Record {
+        Record {
+            seq,
+            subject: "users.created".to_owned(),
+            bytes: Bytes::from_static(text.as_bytes()),
+        }
+    }
+
+    async fn read(reader: &mut Reader<Told>, after: u64) -> Vec<Record> {
+        let read = reader.read_after(after, 10, Duration::ZERO).await;
+        read.expect("no door fails")
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_out_is_read_again_from_the_log_and_never_from_a_copy() {
+        let (log, live) = (Vec::new(), VecDeque::from([record(1, "late")]));
+        let mut reader = Reader::new(Told { log, live });
+        reader.head().await.expect("it is shown");
+        assert_eq!(read(&mut reader, 0).await, [record(1, "late")]);
+        reader.doors.log = vec![record(1, "true")];
+        reader.doors.live.push_back(record(1, "late"));
+        reader.head().await.expect("it is shown");
+        assert_eq!(read(&mut reader, 0).await, [record(1, "true")]);
+    }
+
+    #[tokio::test]
+    async fn a_gap_between_copies_is_read_from_the_log() {
+        let log: Vec<_> = (1..=5).map(|seq| record(seq, "true")).collect();
+        let mut reader = Reader::new(Told {
+            log: Vec::new(),
+            live: VecDeque::new(),
+        });
+        reader.head().await.expect("it is shown");
+        let copies = [2, 1, 5].map(|seq| log[seq - 1].clone());
+        reader.doors.live.extend(copies);
+        reader.doors.log = log.clone();
+        let mut found = Vec::new();
+        while found.len() < 5 {
+            let at = found.len() as u64;
+            found.extend(read(&mut reader, at).await);
+        }
+        assert_eq!(found, log);
     }
 }

@@ -382,13 +382,18 @@ impl State {
                 *heard += 1;
                 continue;
             }
-            let (incarnation, copy) = &self.live[self.random.random_range(0..*heard)];
-            let store = self.store.as_ref();
-            match store.is_some_and(|store| store.incarnation == *incarnation) {
-                true => self.fired.live_repeated += 1,
-                false => self.fired.live_replaced += 1,
+            let mut copies: Vec<_> = self.live[..*heard].iter().collect();
+            let now = self.store.as_ref().map(|store| &store.incarnation);
+            let is_replaced = |(incarnation, _): &&(String, Record)| Some(incarnation) != now;
+            if self.random.random_bool(0.5) && copies.iter().any(is_replaced) {
+                copies.retain(is_replaced);
             }
-            return Some(copy.clone());
+            let copy = copies[self.random.random_range(0..copies.len())];
+            match is_replaced(&copy) {
+                true => self.fired.live_replaced += 1,
+                false => self.fired.live_repeated += 1,
+            }
+            return Some(copy.1.clone());
         }
         None
     }

@@ -65,7 +65,11 @@ impl Scrub {
             theirs.extend(record_at(stream, first).await?);
         }
         if theirs.is_empty() || theirs.iter().zip(&ours).any(|(their, our)| their != our) {
-            return Ok(Scrubbed::Differs);
+            let now = stream.head().await?;
+            return Ok(match now.is_some_and(|now| now.first > first) {
+                true => Scrubbed::Done, // trimmed meanwhile; the next contact knows from where on it is kept
+                false => Scrubbed::Differs,
+            });
         }
         self.after = first - 1 + theirs.len() as u64;
         self.left = self.left.saturating_sub(theirs.len());

@@ -230,6 +230,7 @@ async fn a_clock_that_leaps_ahead_makes_nothing_older_while_the_process_runs() {
     world.clock.tick(half_past);
     weigh_many(&world.db, 1).await;
     settle(&mut relay).await;
+    relay.finish_chores().await.unwrap();
     assert_eq!(firsts(&world.db, &world.broker).await, (7, 7));
 }
 
