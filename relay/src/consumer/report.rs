@@ -1,5 +1,5 @@
-//! A consumer reports to its producer how far it has come, so that the producer's retention holds for it. Reports are
-//! made beside the consumer's work: one that fails is no trouble of the consumer.
+//! A consumer reports to its producer how far it has come, so that the producer's retention holds for it. It reports in the
+//! background: a report that fails is no trouble of the consumer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
