@@ -16,3 +16,20 @@ pub(crate) fn beside(database: &Path, what: &str) -> PathBuf {
     let path = path.unwrap_or_else(|_| database.to_owned()); // refused when it is opened
     path.with_added_extension(what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_beside_the_database_that_a_link_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("real.db");
+        let link = folder.path().join("link.db");
+        std::os::unix::fs::symlink("real.db", &link).unwrap();
+        let door = real.with_added_extension("door");
+        assert_eq!(beside(&link, "door"), door, "before the database exists");
+        std::fs::write(&real, "").unwrap();
+        assert_eq!(beside(&link, "door"), door);
+    }
+}

@@ -301,6 +301,26 @@ async fn what_a_killed_backup_or_restore_left_is_no_hindrance() {
     assert_eq!(outbox_rows(&scratch.producer().await).await.len(), 3);
 }
 
+/// Killed one step earlier: the old file has both names.
+#[tokio::test]
+async fn a_restore_that_is_killed_with_the_file_under_two_names_is_repeated() {
+    let (scratch, db, to, _) = with_backup().await;
+    weigh_many(&db, 1).await;
+    let target = db.path().to_owned();
+    db.close().await;
+    let aside = beside(&target, ".before-restore-killed");
+    std::fs::hard_link(&target, &aside).unwrap();
+    let refused = Database::open(&target, options()).await;
+    assert!(matches!(
+        refused,
+        Err(OpenError::ManyNames { names: 2, .. })
+    ));
+    let restored = restore(&to, &options(), &target).unwrap();
+    assert_eq!(restored.previous_seq, Some(4));
+    assert_eq!(last_event(&aside), 4);
+    assert_eq!(outbox_rows(&scratch.producer().await).await.len(), 3);
+}
+
 /// Killed between its two last steps: the old file has its new name, the new one is not in place yet.
 #[tokio::test(start_paused = true)]
 async fn a_restore_that_is_killed_between_its_steps_loses_nothing() {
