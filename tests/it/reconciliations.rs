@@ -373,7 +373,7 @@ async fn a_message_that_is_no_event_halts_its_owner_until_a_new_epoch_leaves_it_
         assert!(said.contains("decide with new-epoch"), "{said}");
         world.user_service.stop().await.expect("it stops");
         let decided = world.user_service.command(&["new-epoch"]).await;
-        decided.expect_code(0);
+        let _decided = decided.expect_code(0);
         world.user_service.start().await.expect("it starts");
         is_ready(&world.user_service).await;
         is_publishing(&world.user_service).await;
