@@ -218,7 +218,7 @@ where
                 // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
                 Ok(Work::Look) => {
                     let looked = stop.run_until_cancelled(Box::pin(self.look())).await;
-                    self.db.release(); // all is well, or the broker is out of reach: then writes go on
+                    self.db.release(); // it ended early: without a broker writes go on
                     looked?
                 }
                 Err(error) => Err(error),
@@ -240,13 +240,13 @@ where
         if stop.is_cancelled() {
             return None;
         }
-        if !session.ahead.is_empty() {
-            let ahead = std::mem::take(&mut session.ahead);
-            return Some(Ok(Work::Publish(ahead)));
-        }
         let rows_wait = self.outbox.committed() > session.head.seq;
         if !session.chores.is_empty() && (!rows_wait || session.published) {
             return Some(Ok(Work::Tidy));
+        }
+        if !session.ahead.is_empty() {
+            let ahead = std::mem::take(&mut session.ahead);
+            return Some(Ok(Work::Publish(ahead)));
         }
         let read = self.outbox.read_after(session.head.seq, MAX_ROWS, wait);
         let read = stop.run_until_cancelled(read).await?;

@@ -1,6 +1,8 @@
 //! Two lines of events of one database: a disk that was rolled back, a machine that was cloned. Whoever does not hold the
 //! stream's line halts, a person decides with a command, and everybody follows.
 
+use std::time::Duration;
+
 use freehold_tests::http::UserApi;
 use freehold_tests::{Part, Service, World, eventually, seconds};
 
@@ -294,4 +296,57 @@ async fn write(service: &Service, numbers: std::ops::Range<u64>) {
         let email = format!("user-{number}@example.org");
         api.register("Ada", &email).await.expect_status(201);
     }
+}
+
+/// The broker is there, and clients write from the first moment on, again and again: whatever is answered 201 comes after what
+/// the file lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolled_back_disk_under_clients_that_try_again_never_forks() {
+    let mut world = World::start().await;
+    register(&world, 0..5).await;
+    world.check().await;
+    for round in 0..8 {
+        let first = 100 + round * 100;
+        let then = world.folder().join(format!("then-{round}"));
+        world.user_service.stop().await.expect("it stops");
+        world.user_service.copy_disk(&then).expect("copied");
+        world.user_service.start().await.expect("it starts");
+        is_ready(&world.user_service).await;
+        register(&world, first..first + 20).await;
+        world.check().await;
+        world.user_service.kill();
+        world
+            .user_service
+            .roll_back_disk(&then)
+            .expect("rolled back");
+        let clients: Vec<_> = (first + 20..first + 28)
+            .map(|number| tokio::spawn(register_at_last(world.users(), number)))
+            .collect();
+        world.user_service.start().await.expect("it starts");
+        let mut ids = Vec::new();
+        for client in clients {
+            ids.push(client.await.expect("a client"));
+        }
+        is_ready(&world.user_service).await;
+        world.check().await;
+        for id in &ids {
+            world.users().user(id).await.expect_status(200);
+        }
+    }
+}
+
+/// Tries again at once, for as long as the service is away or refuses.
+async fn register_at_last(users: UserApi, number: u64) -> String {
+    let email = format!("user-{number}@example.org");
+    let answered = async {
+        loop {
+            let reply = users.register("Ada", &email).await;
+            if reply.status == 201 {
+                return reply.id().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await; // not to take the machine from the service
+        }
+    };
+    let answered = tokio::time::timeout(seconds(60), answered).await;
+    answered.expect("it is registered within a minute")
 }

@@ -345,3 +345,44 @@ async fn a_closed_stream_is_made_anew() {
     );
     assert_eq!(rebuilt(&world).await, 0);
 }
+
+/// With the owner's own rights anything can be stored at the right number. The service halts on it, says what to do, and the
+/// message's bytes are kept.
+#[tokio::test]
+async fn a_message_that_is_no_event_halts_its_owner_until_a_new_epoch_leaves_it_out() {
+    let mut world = World::start().await;
+    register(&world, 0..10).await;
+    world.check().await;
+    let other = br#"{"specversion":"1.0","id":"0190a5f0-1234-7abc-8def-0123456789ab","data":{}}"#;
+    let largest = vec![b'x'; 1_048_500]; // beyond what an event may have, within what the broker takes
+    for payload in [b"hello".to_vec(), Vec::new(), other.to_vec(), largest] {
+        println!("a message of {} bytes", payload.len());
+        let info = world.observer().stream_info("USERS").await.expect("there");
+        let subjects = info.config["subjects"][0].as_str().expect("a subject");
+        let door = subjects.replace('>', "created");
+        let mut wire = connect(&world.broker, User::Users).await;
+        let stored = wire.request(&door, &payload).await.expect("stored");
+        assert!(stored.text().contains("\"seq\""), "{}", stored.text());
+
+        let said = is_halted(&world.user_service).await;
+        assert!(said.contains("restart this one"), "{said}");
+        world.user_service.stop().await.expect("it stops");
+        world.user_service.start().await.expect("it starts");
+        let said = is_halted(&world.user_service).await;
+        assert!(said.contains("no event of ours"), "{said}");
+        assert!(said.contains("decide with new-epoch"), "{said}");
+        world.user_service.stop().await.expect("it stops");
+        let decided = world.user_service.command(&["new-epoch"]).await;
+        let _decided = decided.expect_code(0);
+        world.user_service.start().await.expect("it starts");
+        is_ready(&world.user_service).await;
+        is_publishing(&world.user_service).await;
+        let saved = set_aside(&world.user_service).await;
+        let text = String::from_utf8(payload).expect("a text");
+        let expected = ("stream".to_owned(), info.last_seq + 1, text);
+        assert!(saved.contains(&expected), "{} are kept", saved.len());
+    }
+    register(&world, 10..20).await;
+    cache_is_its_owners(&world).await;
+    world.check().await;
+}

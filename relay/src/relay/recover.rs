@@ -211,6 +211,7 @@ pub(super) async fn all_is_gone(db: &Database) -> Result<(), LogError> {
 /// The file has met its stream: it is no older copy, or not any more.
 pub(super) async fn open(db: &Database) -> Result<(), LogError> {
     db.met_its_stream();
+    db.release();
     if matches!(db.gate(), Gate::MustImport(_)) {
         let cleared =
             |tx: &database::Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
