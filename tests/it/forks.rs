@@ -212,7 +212,26 @@ async fn after_a_new_epoch_the_order_of_a_user_deleted_on_the_kept_line_is_cance
     .await;
     assert!(logged(&world.orders_service).contains("the reaction went back to before a fork"));
     cache_is_its_owners(&world).await;
+    it_starts_where_an_operator_says(&mut world).await;
     world.check().await;
+}
+
+async fn it_starts_where_an_operator_says(world: &mut World) {
+    let now = ["start-at", "orders-of-deleted-users", "now", "--json"];
+    let refused = world.orders_service.command(&now).await.expect_code(1);
+    let said = refused.stderr;
+    assert!(said.contains("stop orders-service first"), "{said}");
+    let planned = [&now[..], &["--dry-run"]].concat();
+    let planned = world.orders_service.command(&planned).await;
+    let planned = planned.expect_code(0).json();
+    assert_eq!(
+        (&planned["done"], &planned["from"]),
+        (&false.into(), &planned["to"])
+    );
+    world.orders_service.stop().await.expect("it stops");
+    let done = world.orders_service.command(&now).await;
+    assert_eq!(done.expect_code(0).json()["to"], planned["to"]);
+    world.orders_service.start().await.expect("it starts");
 }
 
 /// A clone beside its original, both with the broker, both with clients: the first event that both number alike decides.

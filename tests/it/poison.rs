@@ -20,6 +20,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         world.folder().join("users.db"),
         Options::new("user-service", "USERS", &[]),
     );
+    world.expect_dead_letters(); // of the reaction to deleted users, which reads the same stream and is not cured
     let producer = producer.await.expect("it opens");
     let relay = Relay::new(&producer, owner(&world.broker).stream("USERS"));
     let (status, stop) = (relay.status(), Stop::new());

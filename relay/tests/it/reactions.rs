@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use relay::memory::MemoryBroker;
 use relay::{
     AppendLog, ApplyError, Case, Consumer, Database, Fold, Log, NewEvent, Options, Received,
-    Record, Tx, adopt_stream, backup, restore,
+    Record, Start, Tx, adopt_stream, backup, restore,
 };
 use serde::{Deserialize, Serialize};
 
@@ -268,6 +268,33 @@ async fn answers_that_an_adoption_sets_aside_are_given_again() {
         letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
         [7]
     );
+}
+
+/// None of its answers is left, and what lay before its start was never its own to answer.
+#[tokio::test(start_paused = true)]
+async fn an_adoption_takes_a_reaction_back_to_where_it_began_and_no_further() {
+    let mut world = World::with(3).await;
+    let late = || notices().starts(Start::Now);
+    react_with(late(), &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [] as [u64; 0]);
+    let image = Image::take(world.db.path());
+    image.copy_to(&world.scratch.path("rival.db"));
+    let rival = Database::open(world.scratch.path("rival.db"), unmarked())
+        .await
+        .unwrap();
+    world.weigh(2).await;
+    react_with(late(), &rival, &world.parcels).await;
+    meet(&rival, &world.scales).await;
+    world.weigh(2).await;
+    react_with(late(), &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [5, 7]);
+    assert_eq!(meet(&world.db, &world.scales).await, [Case::Forked]);
+    world.db.close().await;
+    world.open().await;
+    adopt_stream(&world.db, &world.scales).await.unwrap();
+    meet(&world.db, &world.scales).await;
+    react_with(late(), &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [5, 7]);
 }
 
 /// Answers every event with two, as far as the service's tables lack them. Counts how often it is asked.

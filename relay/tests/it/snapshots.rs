@@ -14,8 +14,8 @@ use relay::{
 };
 
 use crate::support::{
-    Front, Scratch, Total, Weighed, count, decode, emit, follow, meet, options, read_totals,
-    settle, share, totals, weigh_many, weighed,
+    Front, Image, Scratch, Total, Weighed, count, decode, emit, follow, meet, options, read_totals,
+    settle, share, totals, unmarked, weigh_many, weighed,
 };
 
 /// A producer and a reader of it, each with a file of its own.
@@ -585,6 +585,44 @@ async fn an_event_that_does_not_follow_is_read_again_before_anything_is_loaded()
     world.follow().await;
     world.assert_equal().await;
     assert_eq!(world.rebuilt(), 0);
+}
+
+/// It fits where the reader is, and nothing follows it: only the offset itself tells that the stream does not hold it.
+#[tokio::test(start_paused = true)]
+async fn a_late_event_of_a_stream_that_is_gone_is_noticed_although_nothing_follows_it() {
+    let mut world = World::with(3).await;
+    world.follow().await;
+    let image = Image::take(world.producer.path());
+    world.write(1).await;
+    let gone = world.broker.records().pop().unwrap();
+    world.front.leave();
+    world.broker.restore(None);
+    let path = world.scratch.path("restored.db");
+    image.copy_to(&path);
+    let restored = Database::open(path, unmarked()).await.unwrap();
+    std::mem::replace(&mut world.producer, restored)
+        .close()
+        .await;
+    meet(&world.producer, &world.broker).await;
+    world.front.serve(&world.producer);
+
+    let reader = Strays {
+        broker: world.broker.clone(),
+        stray: gone,
+        sessions: AtomicU64::new(0),
+    };
+    let mut follower = world.consumer.follow(&world.reader, reader);
+    assert_eq!(follower.step().await.unwrap(), Progress::Connected);
+    assert_eq!(follower.step().await.unwrap(), Progress::Applied(1));
+    for _ in 0..20 {
+        let _looked = follower.step().await;
+    }
+    assert_eq!(world.rebuilt(), 1);
+    world.assert_equal().await;
+    world.write(2).await;
+    drop(follower);
+    world.follow().await;
+    world.assert_equal().await;
 }
 
 /// A load whose SQL does not fit its schema fails for every snapshot there is.
