@@ -664,12 +664,10 @@ async fn a_fold_that_fails_for_good_halts_and_is_not_tried_again() {
         })
     };
     let panics = || Fold::new(&["parcels", "totals"], decode, |_, _| panic!("too heavy"));
-    let folds: [(&str, fn() -> Fold); 2] = [("refuses", refuses), ("panics", panics)];
-    for (what, fold) in folds {
-        println!("{what}");
+    for fold in [refuses(), panics()] {
         let behind = ahead_only(2).await;
         behind.db.close().await;
-        let failing = options().fold(fold());
+        let failing = options().fold(fold);
         let db = Database::open(behind.path(), failing).await.unwrap();
         assert_eq!(meet(&db, &behind.broker).await, [Case::AheadAtFirstContact]);
         let why = db.gate().reason().unwrap().to_owned();
@@ -688,11 +686,11 @@ async fn a_fold_that_fails_for_good_halts_and_is_not_tried_again() {
     }
 }
 
-/// A world that halts at its next contact, or has halted.
-type Halts = BoxFuture<'static, (Scratch, MemoryBroker, Database)>;
+/// Makes a world that halts at its next contact, or has halted.
+type Halts = fn() -> BoxFuture<'static, (Scratch, MemoryBroker, Database)>;
 
 /// One for each way to halt.
-fn halts() -> Vec<(&'static str, fn() -> Halts)> {
+fn halts() -> Vec<(&'static str, Halts)> {
     async fn forked() -> (Scratch, MemoryBroker, Database) {
         let fork = Fork::with(2, 3).await;
         (fork.scratch, fork.broker, fork.db)

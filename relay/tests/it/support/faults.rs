@@ -126,15 +126,21 @@ type Asked = Arc<Mutex<Vec<String>>>;
 
 /// What it says of its size, and whether it can be brought up to date.
 #[derive(Clone, Default)]
-pub struct About(Arc<Mutex<(Option<(u64, u64)>, bool)>>);
+pub struct About(Arc<Mutex<Said>>);
+
+#[derive(Default)]
+struct Said {
+    room: Option<(u64, u64)>,
+    refuses: bool,
+}
 
 impl About {
     pub fn room(&self, used: u64, limit: u64) {
-        self.0.lock().unwrap().0 = Some((used, limit));
+        self.0.lock().unwrap().room = Some((used, limit));
     }
 
     pub fn refuse(&self, refuses: bool) {
-        self.0.lock().unwrap().1 = refuses;
+        self.0.lock().unwrap().refuses = refuses;
     }
 }
 
@@ -281,14 +287,14 @@ impl Stream for MortalSession {
     }
 
     async fn refresh(&mut self) -> Result<(), LogError> {
-        match self.way.about.0.lock().unwrap().1 {
+        match self.way.about.0.lock().unwrap().refuses {
             true => Err(LogError::Lost("the broker says no".to_owned(), None)),
             false => Ok(()),
         }
     }
 
     async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
-        Ok(self.way.about.0.lock().unwrap().0)
+        Ok(self.way.about.0.lock().unwrap().room)
     }
 }
 
