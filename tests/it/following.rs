@@ -1,6 +1,6 @@
 //! Anyone may follow a log: a reader with a broker account of its own follows USERS, and its owner need not know.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use freehold_tests::process::{Launch, Process};
 use freehold_tests::{Part, World, broker, eventually, seconds};
@@ -109,7 +109,7 @@ async fn python(world: &World, file: &Path) -> Process {
 }
 
 /// Until the file holds the ids of all events of the stream, at their numbers.
-async fn until_followed(world: &World, file: &PathBuf) {
+async fn until_followed(world: &World, file: &Path) {
     let head = freehold_tests::outbox::head(&world.user_service.database).expect("it is read");
     eventually("every event is followed", seconds(60), async || {
         let events = world.observer().read_all("USERS").await;
