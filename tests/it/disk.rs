@@ -1,7 +1,7 @@
 //! A disk that fails under a commit: it is unknown what is stored, so the process ends, and a restart reads what is there. And
 //! a disk that is full: the service says so, and goes on when there is room.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use freehold_tests::services::Service;
@@ -156,7 +156,7 @@ async fn a_full_disk_is_told_in_status_metrics_and_readiness_until_there_is_room
 fn start_on_a_volume(
     service: &Service,
     access: &Path,
-    volume: &PathBuf,
+    volume: &Path,
     log: &Path,
 ) -> Result<Child, String> {
     let tried = std::process::Command::new("unshare")

@@ -264,7 +264,10 @@ pub fn key_in_use(path: &Path, options: &Options) -> Result<Option<String>, Open
     }
     inspect(path, options)?;
     let rows = connect::to_look(path).map_err(|error| refusal(path, error))?;
-    sealed_with(&rows, "desc").map_err(|error| refusal(path, error))
+    match schema_version(&rows).map_err(|error| refusal(path, error))? {
+        0 => Ok(None), // its creation was killed half-way
+        _ => sealed_with(&rows, "desc").map_err(|error| refusal(path, error)),
+    }
 }
 
 /// A lost key file is answered with a fresh one, which would seal what comes and open nothing that is there: so the

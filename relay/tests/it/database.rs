@@ -86,6 +86,19 @@ async fn files_that_are_no_freehold_database_are_refused_untouched() {
 }
 
 #[tokio::test]
+async fn a_file_whose_creation_was_killed_half_way_has_no_key_in_use_and_is_created() {
+    let scratch = Scratch::new();
+    let path = scratch.path("parcels.db");
+    let rows = relay::rusqlite::Connection::open(&path).unwrap();
+    rows.execute_batch("pragma user_version = 0; pragma journal_mode = wal")
+        .unwrap();
+    drop(rows);
+    assert!(std::fs::metadata(&path).unwrap().len() > 0);
+    assert_eq!(relay::key_in_use(&path, &options()).unwrap(), None);
+    weigh(&scratch.producer().await, "a", 1, 1).await;
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused() {
     let scratch = Scratch::new();
     scratch.producer().await.close().await;
