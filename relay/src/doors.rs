@@ -50,6 +50,8 @@ const MAX_AHEAD: usize = 4096;
 pub(crate) const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 /// From this many events on, the next read begins before this one is worked on.
 const LARGE: usize = 100;
+/// How long copies that have arrived are taken before the first of them is handed out.
+const MOMENT: Duration = Duration::from_millis(1);
 /// A copy of the log that is behind is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// When nothing arrives for this long, the log is asked where it ends: live copies may have been lost.
@@ -67,9 +69,10 @@ impl<D: Doors> Reader<D> {
         }
     }
 
-    /// Takes the live copies that have arrived. Without a budget: tokio's would end the taking after 128.
+    /// Takes the live copies that have arrived, for a moment at most. Without a budget: tokio's would end the taking after 128.
     fn take_live(&mut self, after: u64) -> Result<(), LogError> {
-        for _ in 0..MAX_AHEAD {
+        let until = Instant::now() + MOMENT;
+        while Instant::now() < until {
             match unconstrained(self.doors.live()).now_or_never() {
                 Some(copy) => self.note(copy?, after),
                 None => break,

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use axum::http::uri::Authority;
 use clap::builder::BoolishValueParser;
 use clap::{Args, FromArgMatches, Subcommand};
-use relay::{Database, Nats, OpenError, Options, Retention, Share};
+use relay::{DEFAULT_STREAM_BYTES, Database, Nats, OpenError, Options, Retention, Share};
 use tokio::net::TcpListener;
 
 use crate::command::Command;
@@ -118,6 +118,17 @@ pub struct CommonArgs {
         default_value = "7"
     )]
     pub hold_readers: Days,
+
+    /// What the stream may hold, in bytes. When it is full nothing more is published and events wait in the outbox; an alarm
+    /// comes before. The account file must leave room for it: `broker-config` prints it with this setting
+    #[arg(
+        long,
+        env = "FREEHOLD_MAX_STREAM_BYTES",
+        value_name = "BYTES",
+        default_value_t = DEFAULT_STREAM_BYTES,
+        value_parser = clap::value_parser!(u64).range(1_000_000..=i64::MAX as u64)
+    )]
+    pub max_stream_bytes: u64,
 }
 
 /// A setting into which a password may have been put by mistake. It is taken as it is and read after clap, whose
@@ -453,6 +464,7 @@ mod tests {
             keep_events: None,
             keep_days: None,
             hold_readers: Days(Duration::ZERO),
+            max_stream_bytes: DEFAULT_STREAM_BYTES,
         };
         let refusal = format!("{:#}", args.bind().await.unwrap_err());
         assert!(

@@ -132,7 +132,8 @@ impl Parts {
     }
 
     fn stream_of(&self, nats: &Nats) -> NatsStream {
-        nats.stream(self.about.stream)
+        let stream = nats.stream(self.about.stream);
+        stream.max_bytes(self.common.max_stream_bytes)
     }
 
     /// The way of a consumer to its stream.

@@ -48,6 +48,7 @@ mod starts;
 mod states;
 mod stores;
 mod story;
+mod stream_size;
 mod upgrades;
 mod verifies;
 mod wipes;

@@ -117,7 +117,10 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
         _ => return Err(BackupError::NoBackup(path)),
     }
     let backup = &*RealPath::of(backup)?;
-    inspect(backup, options).map_err(|cause| BackupError::Unfit { path, cause })?;
+    inspect(backup, options).map_err(|cause| match cause {
+        OpenError::Damaged { path, detail } => BackupError::Damaged { path, detail },
+        cause => BackupError::Unfit { path, cause },
+    })?;
     let found = describe(backup, String::new())?;
     let Ok(text) = fs::read(manifest_path(backup)) else {
         return Ok(found); // a plain copy will do, if it is whole

@@ -11,14 +11,24 @@ use crate::program::Parts;
 
 const ACCOUNT_FILE: &str = include_str!("broker_config.conf");
 
-/// Everything it prints is fixed in the program: no broker and no password are needed.
+/// Everything it prints is fixed in the program or a setting: no broker and no password are needed.
 pub(super) fn print(parts: &Parts) -> Answer {
     let follows = parts.consumers.iter().map(|consumer| consumer.stream());
-    let text = account_file(&parts.about, &follows.collect());
+    let room = room(parts.common.max_stream_bytes);
+    let text = account_file(&parts.about, &room, &follows.collect());
     Answer::new(json!({"account": parts.about.stream, "file": text})).only(text.trim_end())
 }
 
-fn account_file(about: &About, follows: &BTreeSet<&str>) -> String {
+/// As nats-server reads it: `4GB` are 4 × 2^30 bytes.
+fn room(bytes: u64) -> String {
+    const GB: u64 = 1 << 30;
+    match bytes % GB {
+        0 => format!("{}GB", bytes / GB),
+        _ => bytes.to_string(),
+    }
+}
+
+fn account_file(about: &About, room: &str, follows: &BTreeSet<&str>) -> String {
     let each = |text: fn(&str) -> String| follows.iter().map(|stream| text(stream)).collect();
     let inboxes = std::iter::once(format!("{}.>", about.inbox));
     let inboxes = inboxes.chain(follows.iter().map(|stream| Import::Live.subject(stream)));
@@ -34,6 +44,7 @@ fn account_file(about: &About, follows: &BTreeSet<&str>) -> String {
         .replace("<inboxes>", &inboxes.join(", "))
         .replace("<name>", about.name)
         .replace("<password>", about.password_env)
+        .replace("<max_file>", room)
         .replace("<STREAM>", about.stream)
         .replace("<root>", &about.stream.to_lowercase())
 }
@@ -74,10 +85,11 @@ mod tests {
 
     #[test]
     fn a_stream_followed_by_several_consumers_stands_there_once() {
-        let alone = account_file(&about(), &BTreeSet::new());
+        let alone = account_file(&about(), &room(4 << 30), &BTreeSet::new());
         assert!(!alone.contains("from_") && !alone.contains('<'), "{alone}");
+        assert!(alone.contains("max_file: 4GB,"), "{alone}");
         let follows = ["USERS", "ORDERS", "USERS"].into_iter().collect();
-        let text = account_file(&about(), &follows);
+        let text = account_file(&about(), &room(1_500_000_000), &follows);
         for (line, times) in [
             ("account: USERS", 3),
             ("account: ORDERS", 3),
@@ -87,6 +99,7 @@ mod tests {
                 1,
             ),
             ("password: $FREEHOLD_VISITS_PASSWORD", 1),
+            ("max_file: 1500000000,", 1),
         ] {
             assert_eq!(text.matches(line).count(), times, "{line}\n{text}");
         }
