@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
     }
     if wanted("catch-up") {
         println!("catch-up: a full stream, read from its first event, applied and durable");
-        catch_up::report(&mut bench).await?;
+        Box::pin(catch_up::report(&mut bench)).await?;
     }
     if wanted("latency") {
         println!("latency: from commit to applied and durable in the other database");
