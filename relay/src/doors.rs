@@ -40,6 +40,8 @@ pub struct Reader<D> {
     known: u64,
     /// The batch that is read while the caller works on the one before it, and where it begins.
     asked: Option<(u64, Batch)>,
+    /// Whether the last large read came whole: then the one after the next is worth asking for, too.
+    flows: bool,
 }
 
 type Batch = AbortOnDropHandle<Result<Vec<Record>, LogError>>;
@@ -48,7 +50,7 @@ type Batch = AbortOnDropHandle<Result<Vec<Record>, LogError>>;
 const MAX_AHEAD: usize = 4096;
 /// Bytes that wait likewise, and that one read hands out, at most (one event is always handed out).
 pub(crate) const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
-/// From this many events on, the next read begins before this one is worked on.
+/// From this many events on, a read is part of catching up, and the next one begins before this one is worked on.
 const LARGE: usize = 100;
 /// How long copies that have arrived are taken before the first of them is handed out.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -66,6 +68,7 @@ impl<D: Doors> Reader<D> {
             begins: None,
             known: 0,
             asked: None,
+            flows: false,
         }
     }
 
@@ -97,10 +100,13 @@ impl<D: Doors> Reader<D> {
             Some(next) if next > first => limit.min(usize::try_from(next - first).unwrap_or(limit)),
             _ => limit,
         };
+        if limit < LARGE {
+            return self.doors.get(first, limit).await; // a look, which wants to know what is there now
+        }
         let asked = self.asked.take().filter(|(at, _)| *at == first);
         let next = first + limit as u64;
         let more = self.known >= next && self.ahead.first().is_none_or(|ahead| ahead > next);
-        if more && limit >= LARGE {
+        if more && self.flows {
             let batch = tokio::spawn(self.doors.get(next, limit));
             self.asked = Some((next, AbortOnDropHandle::new(batch)));
         }
@@ -111,6 +117,7 @@ impl<D: Doors> Reader<D> {
             None => self.doors.get(first, limit).await?,
         };
         records.truncate(limit);
+        self.flows = records.len() == limit;
         Ok(records)
     }
 }

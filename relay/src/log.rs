@@ -64,12 +64,13 @@ pub trait Stream: AppendLog {
     /// Removes the places before `first`, but never the last one taken: an empty log proves nothing.
     fn trim(&mut self, first: u64) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// Brings a log that an earlier version has made up to date, in place: no event moves and no reader notices.
+    /// Brings a log that an earlier version has made up to date, in place, as it was at the last `head`: no event moves and no
+    /// reader notices.
     fn refresh(&mut self) -> impl Future<Output = Result<(), LogError>> + Send {
         async { Ok(()) }
     }
 
-    /// How many bytes the log holds, and how many it may hold; `None` when it has no limit.
+    /// How many bytes the log held at the last `head`, and how many it may hold; `None` when it has no limit.
     fn room(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, LogError>> + Send {
         async { Ok(None) }
     }

@@ -143,7 +143,8 @@ fn report(event: &Event, refusals: &watch::Sender<Vec<Refusal>>) {
             tracing::warn!(%error, "the broker refused something");
             refusals.send_modify(|all| all.extend(Refusal::read(error)));
         }
-        Event::SlowConsumer(_) => tracing::warn!("messages were dropped on the way in"),
+        // One for each message, and none is lost by it: a reader reads them from the stream, an owner asks again.
+        Event::SlowConsumer(_) => tracing::debug!("messages were dropped on the way in"),
         other => tracing::debug!(event = %other, "broker connection"),
     }
 }

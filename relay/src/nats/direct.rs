@@ -11,7 +11,7 @@ use crate::doors::MAX_READ_BYTES;
 use crate::error::LogError;
 use crate::log::Record;
 
-/// Messages one question asks for, at most: the client throws away what an inbox has no room for (65,536).
+/// Messages one question asks for, at most: the client throws away what an inbox has no room for.
 const MAX_MESSAGES: usize = 16_000;
 
 // How an answer ends: after its last message, or at once, because nothing is kept from `first` on or no stream is there.
@@ -19,8 +19,9 @@ const END_OF_BATCH: u16 = 204;
 const NOTHING_THERE: u16 = 404;
 const NOBODY_THERE: u16 = 503;
 
-/// Up to `limit` messages at `first` and after it, in order. `unanswered` says what is wrong when nothing responds. A sequence whose message is gone is left out. In a cluster
-/// any node that holds a copy answers, and one that is behind hands out nothing.
+/// Up to `limit` messages at `first` and after it, in order. A sequence whose message is gone is left out. In a cluster any
+/// node that holds a copy answers, and one that is behind hands out nothing. `unanswered` says what is wrong when nothing
+/// responds.
 pub(super) async fn read(
     link: Link,
     subject: String,

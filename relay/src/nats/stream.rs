@@ -58,7 +58,7 @@ impl Connect for NatsStream {
             publisher: Publisher::new(link.clone(), &self.stream).await?,
             api: Api::new(link, "$JS.API", "JetStream does not answer".to_owned()),
             way: self.clone(),
-            is_current: false,
+            info: None,
         })
     }
 
@@ -72,17 +72,18 @@ pub struct StreamSession {
     way: NatsStream,
     api: Api,
     publisher: Publisher,
-    /// Whether this session has found the stream as this program makes it.
-    is_current: bool,
+    /// The stream as it was at the last look.
+    info: Option<Info>,
 }
 
 impl Log for StreamSession {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        let Some(info) = self.api.info(&self.way.stream).await? else {
+        self.info = self.api.info(&self.way.stream).await?;
+        let Some(info) = &self.info else {
             return Ok(None);
         };
         self.publisher.batches = info.config.allow_atomic_publish;
-        Ok(Some(head_of(&info)))
+        Ok(Some(head_of(info)))
     }
 
     async fn read_after(
@@ -134,7 +135,7 @@ impl Stream for StreamSession {
             return Err(LogError::lost("the new stream held what was deleted"));
         }
         self.publisher.batches = made.cached_info().config.allow_atomic_publish;
-        self.is_current = true;
+        self.info = Some(made.cached_info().clone());
         Ok(head)
     }
 
@@ -185,14 +186,12 @@ impl Stream for StreamSession {
 
     /// An earlier version's stream republishes nothing, and carries a consumer for each reader.
     async fn refresh(&mut self) -> Result<(), LogError> {
-        if self.is_current {
-            return Ok(());
-        }
         let stream = &self.way.stream;
-        let info = self.api.info(stream).await?;
-        let Info { config, state, .. } = info.ok_or_else(|| self.missing())?;
+        let Some(Info { config, state, .. }) = &self.info else {
+            return Err(self.missing());
+        };
         let wanted = refreshed(config.clone(), &self.way);
-        if wanted != config {
+        if wanted != *config {
             tracing::info!(stream, "the stream is brought up to date in place");
             let failed = format!("stream {stream} cannot be brought up to date");
             let subject = format!("STREAM.UPDATE.{stream}");
@@ -201,13 +200,11 @@ impl Stream for StreamSession {
         if state.consumer_count > 0 {
             self.delete_consumers().await?;
         }
-        self.is_current = true;
         Ok(())
     }
 
     async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
-        let info = self.api.info(&self.way.stream).await?;
-        Ok(info.and_then(|info| {
+        Ok(self.info.as_ref().and_then(|info| {
             let limit = u64::try_from(info.config.max_bytes).ok()?;
             Some((info.state.bytes, limit))
         }))
