@@ -33,8 +33,8 @@ pub use import::Import;
 pub use reader::{NatsReader, ReaderSession};
 pub use stream::{DEFAULT_STREAM_BYTES, NatsStream, StreamSession};
 
-/// Atomic batches came with 2.12.
-const OLDEST_SERVER: (u64, u64) = (2, 12);
+/// Atomic batches came with 2.12.0, which stops publishing for good after a batch that was cut off; 2.12.2 does not.
+const OLDEST_SERVER: [u64; 3] = [2, 12, 2];
 /// How long the broker may take to answer, in all places.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The client's own limit on messages that wait in one subscription.
@@ -150,16 +150,17 @@ fn report(event: &Event, refusals: &watch::Sender<Vec<Refusal>>) {
 }
 
 fn check_version(version: &str) -> Result<(), LogError> {
-    let mut parts = version
-        .split('.')
-        .map(|part| part.parse::<u64>().unwrap_or(0));
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let mut parts = version.split('.').map(|part| {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        part[..digits].parse().unwrap_or(0)
+    });
+    let found = [(); 3].map(|()| parts.next().unwrap_or(0));
     if found >= OLDEST_SERVER {
         return Ok(());
     }
-    let (major, minor) = OLDEST_SERVER;
+    let [major, minor, patch] = OLDEST_SERVER;
     Err(LogError::Misconfigured(format!(
-        "the broker is nats-server {version}, but {major}.{minor} or newer is needed (atomic batches): install a newer nats-server"
+        "the broker is nats-server {version}, but {major}.{minor}.{patch} or newer is needed (atomic batches): install a newer nats-server"
     )))
 }
 
@@ -279,7 +280,8 @@ mod tests {
 
     #[test]
     fn brokers_without_atomic_batches_are_refused_with_the_cure() {
-        assert!(check_version("2.12.0").is_ok());
+        assert!(check_version("2.12.2").is_ok());
+        assert!(check_version("2.12.10-RC.1").is_ok());
         assert!(check_version("2.15.1-dev").is_ok());
         assert!(check_version("3.0.0").is_ok());
         let refusal = check_version("2.9.10").unwrap_err().to_string();
@@ -287,7 +289,7 @@ mod tests {
             refusal.contains("2.9.10") && refusal.contains("install a newer"),
             "{refusal}"
         );
-        assert!(check_version("2.11.9").is_err());
+        assert!(check_version("2.12.1").is_err());
         assert!(check_version("").is_err());
     }
 }

@@ -78,7 +78,7 @@ async fn an_old_broker_is_named_with_its_version() {
     };
     let said = start.refused().await;
     assert!(
-        said.contains("nats-server 2.9.10, but 2.12 or newer"),
+        said.contains("nats-server 2.9.10, but 2.12.2 or newer"),
         "{said}"
     );
     playing.abort();

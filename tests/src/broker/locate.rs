@@ -167,7 +167,7 @@ mod tests {
         );
         let said = said.into_inner().unwrap();
         assert!(
-            said.len() == 1 && said[0].contains("it is 2.9.10 and 2.12.0 is the oldest"),
+            said.len() == 1 && said[0].contains("it is 2.9.10 and 2.12.2 is the oldest"),
             "{said:?}"
         );
     }

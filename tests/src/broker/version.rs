@@ -6,8 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u16, pub u16, pub u16);
 
-/// Atomic batches, with which the relay publishes a backlog, came with 2.12.
-pub const OLDEST: Version = Version(2, 12, 0);
+/// Atomic batches, with which the relay publishes a backlog, came with 2.12 and can be relied on since 2.12.2.
+pub const OLDEST: Version = Version(2, 12, 2);
 /// The one we test with, and the one we fetch.
 pub const PINNED: Version = Version(2, 15, 1);
 
