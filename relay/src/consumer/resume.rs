@@ -15,6 +15,7 @@ use super::{Consumer, cause, dead_letter, start};
 use crate::database::{self, Database, Tx};
 use crate::envelope::EventId;
 use crate::error::ApplyError;
+use crate::outbox;
 use crate::set_aside;
 use crate::snapshot::{Holds, Producer};
 
@@ -25,6 +26,8 @@ struct Known {
     began: Option<Position>,
     /// Where it began, and what it has answered or set aside since then, in order.
     applied: Vec<Position>,
+    /// Each answer to an event from here on is kept in the service's log; 0: to every event. `None`: none is kept.
+    answers_from: Option<u64>,
 }
 
 /// Takes the reaction back; answers the sequence after which it goes on.
@@ -62,8 +65,14 @@ async fn held(producer: &dyn Producer, known: &Known) -> Result<Option<usize>, T
             Holds::Yes | Holds::Pruned => held = middle + 1,
         }
     }
-    let is_certain = match (held.checked_sub(1), known.began) {
-        (Some(last), _) => holds(known.applied[last]).await? == Holds::Yes,
+    // An answer that its own log does not keep any more would be given again.
+    let last = held.checked_sub(1).map(|last| known.applied[last]);
+    let after = last.map_or(0, |last| last.seq);
+    if known.answers_from.is_none_or(|from| after < from) {
+        return Ok(None);
+    }
+    let is_certain = match (last, known.began) {
+        (Some(last), _) => holds(last).await? == Holds::Yes,
         (None, Some(_)) => false, // another log already where it began
         // Everything is read again: is everything there?
         (None, None) => {
@@ -127,6 +136,12 @@ fn known(rows: &Connection, consumer: &str, stream: &str) -> rusqlite::Result<Op
         cause::answers(rows, consumer)?,
         dead_letter::positions(rows, consumer)?,
     );
+    let is_whole = outbox::ends(rows)?.first <= 1;
+    let kept = answers.iter().filter(|at| !lost.contains(&at.id));
+    let answers_from = match is_whole {
+        true => Some(0),
+        false => kept.map(|at| at.seq).min(),
+    };
     let applied: BTreeMap<u64, EventId> = (began.into_iter().chain(answers).chain(letters))
         .filter(|at| at.seq >= began.map_or(0, |began| began.seq) && !lost.contains(&at.id))
         .map(|at| (at.seq, at.id))
@@ -136,6 +151,7 @@ fn known(rows: &Connection, consumer: &str, stream: &str) -> rusqlite::Result<Op
         here,
         began,
         applied: applied.collect(),
+        answers_from,
     }))
 }
 

@@ -291,6 +291,35 @@ async fn a_reaction_whose_last_held_answer_is_kept_nowhere_waits_for_an_operator
     assert_eq!(count(&world.reader, "relay_audit").await, 0);
 }
 
+/// What its own log does not keep any more it may have answered: it goes back to no place before that.
+#[tokio::test(start_paused = true)]
+async fn a_reaction_whose_own_log_is_pruned_never_goes_back_before_the_answers_it_keeps() {
+    for (is_letter, start) in [
+        (false, Start::First),
+        (true, Start::First),
+        (false, Start::At(1)),
+    ] {
+        let mut world = World::new().await;
+        let consumer = evens(&world.front).starts(start);
+        let first = if is_letter { 13 } else { 1 };
+        weigh_again(&world.producer, "b", first).await.unwrap();
+        world.write(&[2, 4]).await;
+        let image = Image::take(world.producer.path());
+        world.write(&[6]).await;
+        world.react(&consumer).await;
+        let prune = "delete from relay_outbox where seq < 3";
+        let pruned = world.reader.write(|tx| tx.execute(prune, []));
+        assert_eq!(pruned.await.unwrap(), 2, "the answers to 2 and 4");
+        world.fork(&image, &[8, 1]).await;
+        let said = world.stands_still(&consumer).await;
+        assert!(
+            said.contains("say with start-at where it goes on"),
+            "{said}"
+        );
+        assert_eq!(world.answered().await.len(), 1, "6, and nothing twice");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reaction_that_has_answered_nothing_reads_everything_again() {
     let mut world = World::new().await;
