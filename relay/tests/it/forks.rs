@@ -320,6 +320,32 @@ async fn a_reaction_whose_own_log_is_pruned_never_goes_back_before_the_answers_i
     }
 }
 
+/// It was started on the line that is left, so the answers to both lines are in its log.
+#[tokio::test(start_paused = true)]
+async fn answers_to_another_line_lead_to_no_second_answer() {
+    let mut world = World::new().await;
+    let consumer = evens(&world.front);
+    world.write(&[2, 1]).await;
+    let image = Image::take(world.producer.path());
+    world.write(&[4]).await;
+    world.react(&consumer).await;
+    world.fork(&image, &[1, 6]).await;
+    let reader = world.broker.reader();
+    let to = consumer.start_at(&world.reader, &reader, Start::At(2));
+    assert_eq!(to.await.unwrap().unwrap().seq, 2);
+    world.react(&consumer).await;
+    let image = Image::take(world.producer.path());
+    world.write(&[1]).await;
+    world.react(&consumer).await;
+    world.fork(&image, &[1, 8]).await;
+    assert_eq!(
+        world.react(&consumer).await,
+        [2],
+        "3 is of the other line, so halving ends before it"
+    );
+    world.assert_answered_once().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reaction_that_has_answered_nothing_reads_everything_again() {
     let mut world = World::new().await;
