@@ -30,6 +30,8 @@ const OFFSET_WAIT: Duration = Duration::from_secs(2);
 /// A cure that did not help is tried again after this long at first, and after this long at last.
 const FIRST_CURE_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_CURE_DELAY: Duration = Duration::from_secs(60);
+/// Why a cache is loaded that has applied nothing yet.
+const BEGINS: &str = "it begins with a snapshot";
 
 pub struct Follower<C: Connect> {
     consumer: Consumer,
@@ -53,6 +55,8 @@ struct Cures {
     next_due: Instant,
     /// The offset at the last break: an event applied after it proves that the cure helped.
     broke_at: u64,
+    /// Why the last one failed.
+    failed: Option<String>,
 }
 
 /// What one step did.
@@ -114,6 +118,7 @@ impl<C: Connect> Follower<C> {
                 delays: Backoff::between(FIRST_CURE_DELAY, LONGEST_CURE_DELAY),
                 next_due: Instant::now(),
                 broke_at: 0,
+                failed: None,
             },
         }
     }
@@ -165,7 +170,7 @@ impl<C: Connect> Follower<C> {
             return self.rebuild("a person asked for it").await;
         }
         if self.session.is_none() && self.begins_with_snapshot().await? {
-            return self.rebuild("it begins with a snapshot").await;
+            return self.cure(BEGINS, 0, false).await;
         }
         match self.step_on().await {
             Err(Trouble::Broken(why)) => self.heal(why).await,
@@ -216,20 +221,29 @@ impl<C: Connect> Follower<C> {
         if !lost {
             return Err(Trouble::Again(line));
         }
-        if Instant::now() < self.cures.next_due {
-            return Err(Trouble::Again(format!(
-                "{line}; what was done about it did not help, and is done again a little later"
-            )));
-        }
         let is_fork = !matches!(why, Break::Trimmed { .. });
-        let cured = self.cure(&line, is_fork).await?;
+        self.cure(&line, offset, is_fork).await
+    }
+
+    /// One cure for what broke at this offset, unless the one before is too short a time ago.
+    async fn cure(&mut self, line: &str, offset: u64, is_fork: bool) -> Result<Progress, Trouble> {
+        if Instant::now() < self.cures.next_due {
+            let failed = self.cures.failed.clone();
+            return Err(Trouble::Again(failed.unwrap_or_else(|| {
+                format!(
+                    "{line}; what was done about it did not help, and is done again a little later"
+                )
+            })));
+        }
         self.cures.broke_at = offset;
         self.cures.next_due = Instant::now() + self.cures.delays.next_delay();
-        Ok(cured)
+        let cured = self.try_cure(line, is_fork).await;
+        self.cures.failed = cured.as_ref().err().map(ToString::to_string);
+        cured
     }
 
     /// The stream is not the one that was applied, or lacks the next event.
-    async fn cure(&self, line: &str, is_fork: bool) -> Result<Progress, Trouble> {
+    async fn try_cure(&self, line: &str, is_fork: bool) -> Result<Progress, Trouble> {
         match &self.consumer.producer {
             Some(_) if self.consumer.can_rebuild() => self.rebuild(line).await,
             Some(producer) if self.consumer.emits && is_fork => {

@@ -10,7 +10,7 @@ use relay::rusqlite::{self, Connection};
 use relay::{
     Answers, AppendLog, ApplyError, Connect, Consumer, Database, EventId, FoundIn, Head, Holds,
     Line, Lines, Log, LogError, Position, Producer, Progress, Received, Record, Relay, Retention,
-    Rows, Stop, Stream, System, backup, restore,
+    Rows, Start, Stop, Stream, System, backup, restore,
 };
 
 use crate::support::{
@@ -222,6 +222,8 @@ async fn a_producer_says_what_its_log_holds_and_says_nothing_unless_it_knows() {
 struct CutOff {
     front: Front,
     lines: Arc<AtomicU64>,
+    /// How often one was asked for.
+    asked: Arc<AtomicU64>,
 }
 
 impl Producer for CutOff {
@@ -231,6 +233,7 @@ impl Producer for CutOff {
 
     fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>> {
         Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::Relaxed);
             let mut whole = self.front.snapshot(at).await?;
             let (to, lines) = tokio::sync::mpsc::channel(100);
             for _ in 0..self.lines.load(Ordering::Relaxed) {
@@ -251,6 +254,7 @@ async fn a_snapshot_that_is_cut_off_changes_nothing() {
     world.consumer = totals(CutOff {
         front: world.front.clone(),
         lines: lines.clone(),
+        asked: Arc::default(),
     });
     world.follow().await;
     let before = world.cached().await;
@@ -272,6 +276,36 @@ async fn a_snapshot_that_is_cut_off_changes_nothing() {
     lines.store(5, Ordering::Relaxed);
     world.follow().await;
     world.assert_equal().await;
+}
+
+/// Whether the stream has been trimmed or the consumer begins with a snapshot: one that fails is not asked for at each step,
+/// and each step says why it failed.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_fails_is_not_asked_for_over_and_over() {
+    for start in [Start::First, Start::Snapshot] {
+        let world = World::with(3).await;
+        if start == Start::First {
+            world.broker.trim(2);
+        }
+        let (lines, asked) = (Arc::new(AtomicU64::new(2)), Arc::<AtomicU64>::default());
+        let consumer = totals(CutOff {
+            front: world.front.clone(),
+            lines: lines.clone(),
+            asked: asked.clone(),
+        });
+        let consumer = consumer.starts(start);
+        let mut follower = consumer.follow(&world.reader, world.broker.reader());
+        for _ in 0..50 {
+            let said = follower.step().await.unwrap_err().to_string();
+            assert!(said.contains("cut off before its end"), "{said}");
+        }
+        let times = asked.load(Ordering::Relaxed);
+        assert!(times < 10, "{start:?}: asked for {times} times");
+        lines.store(5, Ordering::Relaxed);
+        consumer.rebuild();
+        let asked_for = follower.step().await.unwrap();
+        assert_eq!(asked_for, Progress::Rebuilt(3), "at once");
+    }
 }
 
 /// A producer whose snapshots are not what they should be.
