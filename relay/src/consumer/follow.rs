@@ -208,7 +208,9 @@ impl<C: Connect> Follower<C> {
     /// The stream does not continue here. Is it only late, or another log? The producer knows, and gives a snapshot.
     async fn heal(&mut self, why: Break) -> Result<Progress, Trouble> {
         let (line, offset) = (why.to_string(), self.consumer.status.borrow().offset);
-        let lost = match (&why, self.ask_producer(&why).await?) {
+        let answer = self.ask_producer(&why).await;
+        let answer = answer.map_err(|trouble| Trouble::Again(format!("{line}; {trouble}")))?;
+        let lost = match (&why, answer) {
             (Break::Trimmed { .. }, _) => true,
             (Break::Forked { .. }, Some(Holds::Yes)) => {
                 return Err(Trouble::Again(format!(

@@ -371,6 +371,7 @@ async fn a_producer_that_does_not_answer_changes_nothing() {
     world.front.leave();
     let said = world.stands_still(&consumer).await;
     assert!(said.contains("the producer does not run"), "{said}");
+    assert!(said.contains("this is another log"), "{said}");
     world.front.serve(&world.producer);
     assert_eq!(world.react(&consumer).await, [2]);
 }
