@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use super::cause;
 use super::dead_letter::Aside;
@@ -15,15 +16,20 @@ use crate::log::Record;
 use crate::panics::message;
 use crate::trace::Trace;
 
+/// No event is begun in a transaction that is open for this long: all other writes of the service wait behind it.
+const MAX_TIME: Duration = Duration::from_millis(100);
+
 /// What one transaction did.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// The new position; `None` when not even the first event could be applied.
     pub(super) position: Option<Position>,
+    /// Events that the offset has passed.
+    pub(super) count: usize,
     pub(super) skipped: u64,
     /// Events set aside, all in all.
     pub(super) dead_letters: u64,
-    /// Why it ended before the last event. What comes before that is applied.
+    /// Why it ended before the last event, unless its time was up. What comes before that is applied.
     pub(super) ended_by: Option<ApplyError>,
 }
 
@@ -48,7 +54,11 @@ pub(super) fn batch(
     };
     let mut done = Applied::default();
     let mut epoch = 0;
+    let began = Instant::now();
     for record in records {
+        if done.count > 0 && began.elapsed() >= MAX_TIME {
+            break;
+        }
         let envelope = parse(record)?;
         let outcome = match answered.contains(&(record.seq, envelope.id)) {
             true => Ok(Outcome::Applied),
@@ -62,6 +72,7 @@ pub(super) fn batch(
             }
         }
         epoch = envelope.epoch;
+        done.count += 1;
         done.position = Some(Position {
             seq: record.seq,
             id: envelope.id,

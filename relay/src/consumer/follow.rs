@@ -78,6 +78,8 @@ pub enum Progress {
 struct Session<L> {
     log: L,
     position: Option<Position>,
+    /// Events that were read and are not applied yet.
+    ready: Vec<Record>,
     /// The stream as it was at the last look: if it held more than was applied, some of it must come by the next.
     seen: Head,
     /// When that was, in Unix milliseconds.
@@ -324,14 +326,11 @@ impl<C: Connect> Follower<C> {
     }
 
     async fn step_on(&mut self) -> Result<Progress, Trouble> {
-        let result = match self.session.take() {
-            None => self
-                .open()
-                .await
-                .map(|session| (session, Progress::Connected)),
-            Some(session) => self.advance(session).await,
+        let Some(mut session) = self.session.take() else {
+            self.session = Some(self.open().await?);
+            return Ok(Progress::Connected);
         };
-        let (session, progress) = result?;
+        let progress = self.advance(&mut session).await?;
         self.session = Some(session);
         Ok(progress)
     }
@@ -365,6 +364,7 @@ impl<C: Connect> Follower<C> {
         let session = Session {
             log,
             position,
+            ready: Vec::new(),
             seen: head,
             seen_at_ms,
             came: false,
@@ -401,32 +401,27 @@ impl<C: Connect> Follower<C> {
         Ok(begun.is_some())
     }
 
-    async fn advance(
-        &mut self,
-        mut session: Session<C::Session>,
-    ) -> Result<(Session<C::Session>, Progress), Trouble> {
+    async fn advance(&mut self, session: &mut Session<C::Session>) -> Result<Progress, Trouble> {
         let wait = session.look_due.saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            self.look(&mut session).await?;
-            return Ok((session, Progress::Idle));
+            self.look(session).await?;
+            return Ok(Progress::Idle);
         }
-        let offset = session.position.map_or(0, |position| position.seq);
-        let mut records = session.log.read_after(offset, MAX_EVENTS, wait).await?;
-        let broken = keep_what_follows(session.position, &mut records).err();
-        let count = records.len();
-        if count > 0 {
-            session.position = Some(self.apply(session.position, records).await?);
-            session.came = true;
-            self.note_caught_up(&session);
+        if session.ready.is_empty() {
+            let offset = session.position.map_or(0, |position| position.seq);
+            session.ready = session.log.read_after(offset, MAX_EVENTS, wait).await?;
         }
+        let broken = keep_what_follows(session.position, &mut session.ready).err();
+        let count = self.apply(session).await?;
         match broken {
+            _ if !session.ready.is_empty() => Ok(Progress::Applied(count)), // what broke is not due yet
             // It may be an older incarnation's, come late. Only the check at the offset tells another log.
             Some(Break::Forked { seq, .. }) => Err(Trouble::Again(format!(
                 "the event that came after {seq} names another one before it; reading again"
             ))),
             Some(why) => Err(why.into()),
-            None if count == 0 => Ok((session, Progress::Idle)),
-            None => Ok((session, Progress::Applied(count))),
+            None if count == 0 => Ok(Progress::Idle),
+            None => Ok(Progress::Applied(count)),
         }
     }
 
@@ -480,20 +475,26 @@ impl<C: Connect> Follower<C> {
         }
     }
 
-    /// Applies records that follow `after`, in one transaction; answers the new position.
-    async fn apply(
-        &mut self,
-        after: Option<Position>,
-        records: Vec<Record>,
-    ) -> Result<Position, Trouble> {
+    /// Applies in one transaction as many of the events that are ready as there is time for; answers how many.
+    async fn apply(&mut self, session: &mut Session<C::Session>) -> Result<usize, Trouble> {
+        if session.ready.is_empty() {
+            return Ok(0);
+        }
         let (consumer, tried) = (self.consumer.clone(), self.tried);
-        let work = move |tx: &Tx<'_>| apply::batch(tx, &consumer, after, &records, tried);
-        let done: Applied = self.consumer.transact(&self.db, work).await?;
-        if done
-            .position
-            .is_some_and(|position| position.seq > self.cures.broke_at)
-        {
-            self.cures.delays.reset();
+        let (after, mut records) = (session.position, std::mem::take(&mut session.ready));
+        let work = move |tx: &Tx<'_>| {
+            let done = apply::batch(tx, &consumer, after, &records, tried)?;
+            let left = records.split_off(done.count);
+            Ok((done, left))
+        };
+        let (done, left): (Applied, _) = self.consumer.transact(&self.db, work).await?;
+        session.ready = left;
+        if let Some(position) = done.position {
+            session.position = Some(position);
+            session.came = true;
+            if position.seq > self.cures.broke_at {
+                self.cures.delays.reset();
+            }
         }
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
@@ -504,10 +505,11 @@ impl<C: Connect> Follower<C> {
             status.skipped += done.skipped;
             status.dead_letters = done.dead_letters;
         });
-        match (done.ended_by, done.position) {
-            (None, Some(position)) => Ok(position),
-            (Some(ApplyError::Transient(why)), position) => {
-                let seq = position.or(after).map_or(1, |at| at.seq + 1);
+        self.note_caught_up(session);
+        match done.ended_by {
+            None => Ok(done.count),
+            Some(ApplyError::Transient(why)) => {
+                let seq = session.position.map_or(1, |at| at.seq + 1);
                 if self.tried.again(seq) {
                     self.delays.reset();
                 }
@@ -515,8 +517,7 @@ impl<C: Connect> Follower<C> {
                     "event {seq} is not applied yet: {why}"
                 )))
             }
-            (Some(error), _) => Err(error.into()),
-            (None, None) => Err(Trouble::Again("nothing to apply".to_owned())),
+            Some(error) => Err(error.into()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use relay::memory::MemoryBroker;
 use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay, Retry};
@@ -427,4 +428,34 @@ async fn what_was_applied_before_a_restart_is_known_before_the_stream_is() {
     let mut follower = restarted.follow(&reader, broker.reader());
     follower.step().await.unwrap_err();
     assert_eq!(restarted.status().borrow().offset, 2);
+}
+
+/// While one transaction is open no other write of the service gets through, so a slow handler gets many of them.
+#[tokio::test]
+async fn a_transaction_ends_after_a_while_and_the_next_one_goes_on_with_the_events_that_are_left() {
+    let scratch = Scratch::new();
+    let (producer, reader) = (scratch.producer().await, scratch.reader().await);
+    let broker = MemoryBroker::new(1);
+    for version in 1..=8 {
+        weigh(&producer, "a", 1, version).await;
+    }
+    publish(&producer, &broker).await;
+    let slow = |rows: &relay::Rows<'_>, event: &Received<Weighed>| {
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(40) {
+            std::thread::yield_now();
+        }
+        remember(rows, event)
+    };
+    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, slow);
+    let mut follower = consumer.follow(&reader, broker.reader());
+    let mut most = 0;
+    while consumer.status().borrow().offset < 8 {
+        if let Progress::Applied(count) = follower.step().await.unwrap() {
+            most = most.max(count);
+        }
+    }
+    assert!((1..8).contains(&most), "{most} of 8 events at once");
+    let all: Vec<_> = (1..=8).map(|seq| (seq, "a")).map(owned).collect();
+    assert_eq!(applied(&reader).await, all);
 }
