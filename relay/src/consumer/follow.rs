@@ -154,7 +154,8 @@ impl<C: Connect> Follower<C> {
         }
     }
 
-    /// One step: connect and check if need be, then apply what is ready. After an error the session is gone.
+    /// One step: connect and check if need be, then apply what is ready. After an error the session is gone, unless it is the
+    /// next event that cannot be applied yet.
     pub async fn step(&mut self) -> Result<Progress, Fatal> {
         self.try_step()
             .await
@@ -330,9 +331,11 @@ impl<C: Connect> Follower<C> {
             self.session = Some(self.open().await?);
             return Ok(Progress::Connected);
         };
-        let progress = self.advance(&mut session).await?;
-        self.session = Some(session);
-        Ok(progress)
+        let progress = self.advance(&mut session).await;
+        if matches!(progress, Ok(_) | Err(Trouble::Later(_))) {
+            self.session = Some(session);
+        }
+        progress
     }
 
     /// A new session. It exists only if the stream holds the applied event at the offset.
@@ -436,7 +439,8 @@ impl<C: Connect> Follower<C> {
             return Err(Trouble::Again(anew));
         };
         let offset = session.position.map_or(0, |position| position.seq);
-        if session.seen.seq > offset && !session.came {
+        let is_waiting = !session.ready.is_empty(); // for an event that cannot be applied yet
+        if session.seen.seq > offset && !session.came && !is_waiting {
             let wanted = offset + 1;
             return Err(Break::Silent { wanted }.into());
         }
@@ -448,7 +452,9 @@ impl<C: Connect> Follower<C> {
         }
         let status = &self.consumer.status;
         status.send_modify(|status| {
-            status.trouble = None;
+            if !is_waiting {
+                status.trouble = None;
+            }
             status.stream_head = head.seq.max(offset);
         });
         session.seen = head;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relay::memory::MemoryBroker;
 use relay::rusqlite;
-use relay::{ApplyError, Consumer, LetterState, Received, Retry, Rows, Stop};
+use relay::{ApplyError, Consumer, LetterState, Progress, Received, Retry, Rows, Stop};
 
 use crate::support::{
     Scratch, Weighed, applied, catch_up, count, decode, emit, outbox_rows, owned, publish,
@@ -334,18 +334,22 @@ async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_
             ..Retry::default()
         });
         let mut follower = consumer.follow(&reader, broker.reader());
-        let mut failed = 0;
+        let (mut failed, mut connected) = (0, 0);
         while consumer.status().borrow().offset < 4 {
-            if let Err(error) = follower.step().await {
-                let said = error.to_string();
-                assert!(
-                    said.contains("event 2 is not applied yet: not yet"),
-                    "{said}"
-                );
-                failed += 1;
+            match follower.step().await {
+                Ok(progress) => connected += u32::from(progress == Progress::Connected),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(
+                        said.contains("event 2 is not applied yet: not yet"),
+                        "{said}"
+                    );
+                    failed += 1;
+                }
             }
         }
         assert_eq!(failed, attempts - 1);
+        assert_eq!(connected, 1, "the session is not what failed");
         let letters = consumer.dead_letters(&reader);
         let dead = letters.show(2).await.unwrap().unwrap();
         assert_eq!(dead.reason, format!("not yet; tried {attempts} times"));
