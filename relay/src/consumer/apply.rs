@@ -107,7 +107,8 @@ fn one(
     };
     let applied = match (applied, tried.is_enough(consumer.retry, record.seq)) {
         // What was written after a full disk has ended the transaction would stay without its offset.
-        (Err(ApplyError::Transient(why)), Some(times)) if tx.still_open().is_ok() => {
+        (Err(ApplyError::Transient(why)), true) if tx.still_open().is_ok() => {
+            let times = tried.times(record.seq);
             Err(ApplyError::Rejected(format!("{why}; tried {times} times")))
         }
         (applied, _) => applied,
@@ -115,7 +116,8 @@ fn one(
     match applied {
         Err(ApplyError::Rejected(reason)) => {
             tracing::warn!(consumer = consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
-            aside.insert(tx, consumer.name, record, envelope, &reason)?;
+            let times = tried.times(record.seq);
+            aside.insert(tx, consumer.name, record, envelope, &reason, times)?;
             Ok(Outcome::Applied)
         }
         other => other,

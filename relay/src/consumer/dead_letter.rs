@@ -241,7 +241,8 @@ impl Aside {
         Ok(Self { keys, count })
     }
 
-    /// Sets an event aside: dead if it is the first of its key, otherwise parked without having been tried.
+    /// Sets an event aside: dead if it is the first of its key, after so many attempts; otherwise parked without having been
+    /// tried.
     pub(super) fn insert(
         &mut self,
         tx: &Tx<'_>,
@@ -249,6 +250,7 @@ impl Aside {
         record: &Record,
         envelope: &Envelope<'_>,
         reason: &str,
+        times: u32,
     ) -> Result<(), ApplyError> {
         if self.count >= MAX_DEAD_LETTERS {
             return Err(ApplyError::Transient(format!(
@@ -267,7 +269,7 @@ impl Aside {
                 false => LetterState::Parked,
             },
             reason: reason.to_owned(),
-            attempts: u32::from(first),
+            attempts: if first { times } else { 0 },
             since_ms: tx.now_ms(),
             envelope: record.bytes.to_vec(),
         };

@@ -51,13 +51,14 @@ impl Tried {
         is_new
     }
 
-    /// How often this event was tried, the attempt under way included, if that is as often as it may be.
-    pub(super) fn is_enough(self, policy: Retry, seq: u64) -> Option<u32> {
+    /// How often this event was tried, the attempt under way included.
+    pub(super) fn times(self, seq: u64) -> u32 {
         let before = if self.seq == seq { self.times } else { 0 };
-        let times = before + 1;
-        policy
-            .attempts
-            .is_some_and(|most| times >= most)
-            .then_some(times)
+        before + 1
+    }
+
+    /// Whether that is as often as it may be.
+    pub(super) fn is_enough(self, policy: Retry, seq: u64) -> bool {
+        policy.attempts.is_some_and(|most| self.times(seq) >= most)
     }
 }

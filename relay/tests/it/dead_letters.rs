@@ -353,6 +353,7 @@ async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_
         let letters = consumer.dead_letters(&reader);
         let dead = letters.show(2).await.unwrap().unwrap();
         assert_eq!(dead.reason, format!("not yet; tried {attempts} times"));
+        assert_eq!(dead.attempts, attempts);
         assert_eq!(applied(&reader).await, [(1, "a"), (4, "a")].map(owned));
         open.store(true, Ordering::Relaxed);
         assert_eq!(letters.retry("b").await.unwrap().applied, 2);
