@@ -115,6 +115,12 @@ pub(super) fn answered(
         .collect()
 }
 
+/// The first event that a reaction has still to pass by, since its answer is in the log.
+pub(super) fn first_answered(rows: &Connection, consumer: &str) -> rusqlite::Result<Option<u64>> {
+    let sql = "select min(seq) from relay_answered where consumer = ?1";
+    rows.query_row(sql, [consumer], |row| row.get(0))
+}
+
 /// Every event that a reaction has answered, according to the answers in its service's log.
 pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Position>> {
     let sql = "select envelope from relay_outbox where instr(envelope, cast(?1 as blob)) > 0 order by seq";

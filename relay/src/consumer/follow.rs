@@ -12,7 +12,7 @@ use super::position::{self, Break, Position, check_beginning, check_offset, foll
 use super::report::Reports;
 use super::retry::Tried;
 use super::start::{self, Start};
-use super::{rebuild, resume};
+use super::{cause, rebuild, resume};
 use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::{Database, Tx};
@@ -380,12 +380,18 @@ impl<C: Connect> Follower<C> {
 
     /// Nothing was applied yet. Where it begins is decided once, and stored at once.
     async fn begin(&self, log: &mut C::Session, head: &Head) -> Result<Option<Position>, Trouble> {
-        let chosen = self.consumer.start;
+        let (chosen, name) = (self.consumer.start, self.consumer.name);
         let is_decided =
             matches!(chosen, Start::First | Start::Snapshot) || self.has_begun().await?;
+        let answered = move |rows: &rusqlite::Connection| cause::first_answered(rows, name);
+        let start = match (chosen, self.db.read(answered).await?) {
+            // Its service has lost its file: it began before it answered.
+            (Start::Now, Some(first)) => Start::At(first - 1),
+            (chosen, _) => chosen,
+        };
         let place = match is_decided {
             true => None,
-            false => start::find(chosen, log, head).await?,
+            false => start::find(start, log, head).await?,
         };
         if place.is_none() {
             check_beginning(head)?;

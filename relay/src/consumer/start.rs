@@ -18,7 +18,8 @@ pub enum Start {
     First,
     /// With a snapshot of its producer, and then with the events after it.
     Snapshot,
-    /// With the first event that the stream stores after this consumer's first look at it.
+    /// With the first event that the stream stores after this consumer's first look at it. A service that has lost its file
+    /// and imports its log begins again with the first event that it has answered according to that log.
     Now,
     /// With the event after this sequence. A stream that does not reach it yet is waited for.
     At(u64),
@@ -121,6 +122,12 @@ pub(super) fn begin_first(
     if position::load(tx, consumer.name)?.is_some() {
         let moved = "the offset has moved meanwhile".to_owned();
         return Err(ApplyError::Transient(moved));
+    }
+    let place = at.map_or(0, |(at, _)| at.seq);
+    let answered = cause::first_answered(tx, consumer.name)?;
+    if consumer.start == Start::Now && answered.is_some_and(|first| first <= place) {
+        let imported = "answers have been imported meanwhile".to_owned();
+        return Err(ApplyError::Transient(imported));
     }
     begin(tx, consumer, at)?;
     let at = at.map(|(at, _)| at);

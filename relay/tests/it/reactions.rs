@@ -198,6 +198,28 @@ async fn a_restored_reaction_answers_nothing_twice_and_leaves_nothing_out() {
     assert_eq!(count(&world.db, "relay_dead_letter").await, 0);
 }
 
+/// Its file is from before its first look at the stream. Its log says that it had begun before event 3.
+#[tokio::test(start_paused = true)]
+async fn a_reaction_that_began_now_and_lost_its_file_begins_before_its_first_answer() {
+    let mut world = World::with(2).await;
+    let image = Image::take(world.db.path());
+    let consumer = || notices().starts(Start::Now);
+    react_with(consumer(), &world.db, &world.parcels).await;
+    world.weigh(4).await;
+    react_with(consumer(), &world.db, &world.parcels).await;
+    meet(&world.db, &world.scales).await;
+    assert_eq!(answered(&world.db).await, [3, 5]);
+
+    world.weigh(3).await;
+    let path = world.scratch.path("older.db");
+    image.copy_to(&path);
+    let older = Database::open(path, options()).await.unwrap();
+    std::mem::replace(&mut world.db, older).close().await;
+    meet(&world.db, &world.scales).await;
+    react_with(consumer(), &world.db, &world.parcels).await;
+    assert_eq!(answered(&world.db).await, [3, 5, 7, 9]);
+}
+
 /// It was rejected, and later, after a retry, answered. The copy is from between the two.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
