@@ -98,7 +98,7 @@ impl Nats {
             .await
             .map_err(|error| self.not_connected(error))?;
         check_version(&client.server_info().version)?;
-        Ok(Link::new(client, &self.user, refused))
+        Ok(Link::new(client, &self.user, &self.inbox, refused))
     }
 
     /// Logs in once and never again. With a single reconnect permitted and its login failing, the client gives up

@@ -61,7 +61,9 @@ async fn first_look(world: &World) -> LogError {
 #[tokio::test]
 async fn a_reader_names_the_permission_that_its_account_file_lacks() {
     let [info, get, live] = Import::ALL.map(|import| format!("{:?}", import.subject("USERS")));
+    let inbox = r#""_INBOX_orders.>""#.to_owned();
     for (lacking, text, instead) in [
+        (&inbox, format!("{inbox}, "), ""),
         (&info, format!("{info}, {get}"), get.as_str()),
         (&get, format!("{info}, {get}"), &info),
         (&live, format!(", {live}"), ""),
@@ -129,6 +131,21 @@ async fn an_owner_names_the_permission_that_its_account_file_lacks() {
     );
     assert!(
         said.contains("`user-service broker-config` prints"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn an_owner_names_the_inbox_that_its_account_file_lacks() {
+    let lacking = r#""_INBOX_users.>""#;
+    let world = broker_with(lacking, r#""_INBOX_nobodys.>""#).await;
+    let to = owner(&world.broker).stream("USERS");
+    let mut session = to.connect().await.expect("it connects");
+    let looked = tokio::time::timeout(seconds(4), session.head()).await;
+    let looked = looked.expect("it does not wait for an answer that never comes");
+    let said = looked.expect_err("refused").to_string();
+    assert!(
+        said.contains(&format!("add {lacking} to what it may subscribe")),
         "{said}"
     );
 }

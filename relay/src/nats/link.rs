@@ -14,6 +14,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     /// The user, whose name is also its program's.
     user: String,
+    /// The prefix of the subjects at which it gets its answers.
+    inbox: String,
     refused: watch::Receiver<Vec<Refusal>>,
 }
 
@@ -25,11 +27,16 @@ pub(super) enum Refusal {
 }
 
 impl Link {
-    pub(super) fn new(client: Client, user: &str, refused: watch::Receiver<Vec<Refusal>>) -> Self {
-        let user = user.to_owned();
+    pub(super) fn new(
+        client: Client,
+        user: &str,
+        inbox: &str,
+        refused: watch::Receiver<Vec<Refusal>>,
+    ) -> Self {
         Self {
             client,
-            user,
+            user: user.to_owned(),
+            inbox: format!("{inbox}.>"),
             refused,
         }
     }
@@ -60,13 +67,14 @@ impl Link {
         }
     }
 
-    /// Whether nothing at this subject was refused so far.
+    /// Whether nothing at this subject was refused so far, nor the subscription to any answers.
     pub(super) fn check(&self, subject: &str) -> Result<(), LogError> {
         let refused = self.refused.borrow();
-        match refused.iter().find(|one| one.is_at(subject)) {
-            None => Ok(()),
-            Some(refusal) => Err(self.missing_permission(refusal, subject)),
-        }
+        let first = [subject, &self.inbox].into_iter().find_map(|wanted| {
+            let refusal = refused.iter().find(|one| one.is_at(wanted))?;
+            Some(self.missing_permission(refusal, wanted))
+        });
+        first.map_or(Ok(()), Err)
     }
 
     fn missing_permission(&self, refusal: &Refusal, subject: &str) -> LogError {
