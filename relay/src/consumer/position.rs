@@ -24,9 +24,9 @@ pub(super) enum Break {
     },
     /// Its oldest kept event lies beyond the next one.
     Trimmed { first: u64, offset: u64 },
-    /// Another number than the next one came, although the next one is kept: an older reader may have taken it.
+    /// Another number than the next one came, although the next one is kept: a copy of the stream may be behind.
     Missed { wanted: u64, got: u64 },
-    /// The next event is in the stream, but nothing came: an older reader may have taken it.
+    /// The next event is in the stream, but nothing came: a copy of the stream may be behind.
     Silent { wanted: u64 },
     /// What lies there is no event.
     NoEvent { seq: u64 },
@@ -241,8 +241,8 @@ mod tests {
         let at = Position { seq: 5, id: ours };
         let check = |first: Record, head: Head| check_offset(at, &head, &[first]);
 
-        let stolen = check(record(8, other, None), head(1, 9));
-        assert_eq!(stolen, Err(Break::Missed { wanted: 5, got: 8 }));
+        let skipped = check(record(8, other, None), head(1, 9));
+        assert_eq!(skipped, Err(Break::Missed { wanted: 5, got: 8 }));
         let trimmed = check(record(8, other, None), head(8, 9));
         assert_eq!(
             trimmed,
