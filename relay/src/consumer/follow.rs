@@ -164,7 +164,7 @@ impl<C: Connect> Follower<C> {
 
     async fn try_step(&mut self) -> Result<Progress, Trouble> {
         if !self.told {
-            self.check_names()?;
+            self.check_program()?;
             self.tell_offset().await?;
         }
         // Asked for once, tried once: a healthy cache goes on when its producer is silent.
@@ -186,16 +186,27 @@ impl<C: Connect> Follower<C> {
         Ok(wanted && self.load().await?.is_none() && !self.has_begun().await?)
     }
 
-    /// A reaction's events name it and its stream, between spaces.
-    fn check_names(&self) -> Result<(), Trouble> {
-        let Consumer { name, stream, .. } = self.consumer;
+    /// What its program says of it makes sense.
+    fn check_program(&self) -> Result<(), Trouble> {
+        let Consumer {
+            name,
+            stream,
+            start,
+            ..
+        } = self.consumer;
+        // A reaction's events name it and its stream, between spaces.
         let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
-        match is_name(name) && is_name(stream) {
-            true => Ok(()),
-            false => Err(Trouble::Fatal(format!(
+        if !is_name(name) || !is_name(stream) {
+            return Err(Trouble::Fatal(format!(
                 "{name:?} or {stream:?} cannot name a consumer and its stream: leave out the spaces"
-            ))),
+            )));
         }
+        if start == Start::Snapshot && !self.consumer.can_rebuild() {
+            return Err(Trouble::Fatal(format!(
+                "{name} cannot begin with a snapshot: it does not say how to load one and whom to ask for it"
+            )));
+        }
+        Ok(())
     }
 
     /// What was applied before this start is applied, whether the stream can be reached or not.
@@ -299,7 +310,13 @@ impl<C: Connect> Follower<C> {
             return Err(Trouble::Again(why));
         };
         let status = &self.consumer.status;
-        if status.borrow().trouble.is_none() {
+        if why == BEGINS {
+            tracing::info!(
+                consumer = name,
+                stream,
+                "the cache begins with a snapshot of its producer"
+            );
+        } else if status.borrow().trouble.is_none() {
             tracing::error!(
                 consumer = name,
                 stream,

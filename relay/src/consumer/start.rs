@@ -13,10 +13,12 @@ use crate::log::{Connect, Head, Log, WAIT};
 /// Where a consumer begins that has applied nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the first event. If the stream does not keep it any more, the consumer waits and says so.
+    /// With the first event. If the stream does not keep it any more, a cache that can load a snapshot is loaded from one at
+    /// once; any other consumer waits and says so.
     #[default]
     First,
-    /// With a snapshot of its producer, and then with the events after it.
+    /// With a snapshot of its producer, and then with the events after it. For a cache that [loads](Consumer::loads) it and
+    /// [asks](Consumer::asks) for it; any other consumer ends with an error.
     Snapshot,
     /// With the first event that the stream stores after this consumer's first look at it. A service that has lost its file
     /// and imports its log begins again with the first event that it has answered according to that log.
@@ -82,7 +84,7 @@ pub(super) async fn find(
     };
     if seq > head.seq {
         let ends = head.seq;
-        let why = format!("it begins after event {seq}, and the stream ends at {ends}; waiting");
+        let why = format!("it begins after event {seq}, and the stream ends at {ends}");
         return Err(Trouble::Again(why));
     }
     if seq == 0 {
@@ -98,7 +100,10 @@ pub(super) async fn find(
     let id = match first.seq - seq {
         0 => envelope.id,
         1 => envelope.prev.ok_or(Break::NoEvent { seq })?, // trimmed up to here, and known by the event after it
-        _ => return Err(Trouble::Again(gone.to_string())),
+        _ => {
+            let why = format!("{gone}; say with start-at where it begins");
+            return Err(Trouble::Again(why));
+        }
     };
     Ok(Some((Position { seq, id }, envelope.epoch)))
 }
