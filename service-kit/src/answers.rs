@@ -1,5 +1,6 @@
 //! What a service answers to those who keep a cache of its state: what it shares, as of one place in its log, and
-//! whether its log holds an event. Both tell what the service shares with other services, so both want a token.
+//! whether its log holds an event. It also takes their reports of how far they have come. All of this is for other services
+//! alone, so each request needs a token.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use futures::stream::{self, Stream, StreamExt};
-use relay::{EventId, Holds, Line, Lines, LogError, Position, Producer, chain};
+use relay::{EventId, Holds, Line, Lines, LogError, Position, Producer, WriteError, chain};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
@@ -68,7 +69,9 @@ pub(crate) struct Held {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Report {
-    /// The last event it has applied; null before the first.
+    /// The last event it has applied; null before the first. Never left out: null holds the whole log.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
     at: Option<Applied>,
 }
 
@@ -154,7 +157,7 @@ async fn holds(
     put, path = "/log/readers/{reader}", tag = "other services", security(("service" = [])), request_body = Report,
     params(("reader" = String, Path, description = "The reader's name", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, description = "Whether the log holds the position", body = Held)),
-    extensions(("x-problems" = json!([codes::BUSY.name(), codes::NOT_OPEN.name()])))
+    extensions(("x-problems" = json!([codes::BUSY.name(), codes::DISK_FULL.name(), codes::NOT_OPEN.name()])))
 )]
 async fn report(
     _: OtherService,
@@ -164,10 +167,7 @@ async fn report(
 ) -> Result<Json<Held>, Problem> {
     let at = at.map(|Applied { seq, id }| Position { seq: seq.0, id });
     let stored = owner.answers.report(&reader, at).await;
-    let holds = stored.map_err(|error| match error {
-        LogError::Refused(why) => Problem::new(codes::BUSY, why).retry_later(),
-        other => not_open(other),
-    })?;
+    let holds = stored.map_err(not_stored)?;
     Ok(Json(Held { holds }))
 }
 
@@ -196,6 +196,24 @@ fn encoded(
 
 fn not_open(error: LogError) -> Problem {
     Problem::new(codes::NOT_OPEN, chain(&error)).retry_later()
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        not_open(error)
+    }
+}
+
+/// A refused write reads as it does on every other route.
+fn not_stored(error: LogError) -> Problem {
+    match error {
+        LogError::Refused(why) => Problem::new(codes::BUSY, why).retry_later(),
+        LogError::Lost(what, Some(source)) => match source.downcast::<WriteError<LogError>>() {
+            Ok(refused) => (*refused).into(),
+            Err(source) => not_open(LogError::Lost(what, Some(source))),
+        },
+        other => not_open(other),
+    }
 }
 
 impl TryFrom<u64> for Place {
@@ -231,5 +249,20 @@ impl At {
                 "a place is `seq` and `id`: send both or none",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_cannot_be_written_says_why() {
+        let written = |error: WriteError<LogError>| {
+            not_stored(LogError::lost_because("the report cannot be stored", error)).code()
+        };
+        assert_eq!(written(WriteError::Full), codes::DISK_FULL);
+        assert_eq!(written(WriteError::Busy), codes::BUSY);
+        assert_eq!(not_stored(LogError::lost("why")).code(), codes::NOT_OPEN);
     }
 }

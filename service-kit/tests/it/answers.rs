@@ -229,6 +229,7 @@ async fn a_report_that_makes_no_sense_is_refused() {
         ("a%20b", r#"{"at":null}"#, "invalid_id"),
         (&*long, r#"{"at":null}"#, "invalid_id"),
         ("a", "", "malformed_json"),
+        ("a", "{}", "invalid_body"),
         ("a", r#"{"at":2}"#, "invalid_body"),
         ("a", r#"{"at":{"seq":2}}"#, "invalid_body"),
         ("a", r#"{"at":null,"until":null}"#, "invalid_body"),
