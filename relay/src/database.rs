@@ -169,8 +169,8 @@ impl Database {
         let opened = open::open(path.as_ref().to_owned(), &options).await?;
         let (announce, head) = watch::channel(opened.head);
         let context = Arc::new(options.context());
-        let readers = Arc::new(Readers::new(opened.path.clone(), opened.readers));
         let (ownership, gate) = (Arc::new(opened.ownership), watch::Sender::new(opened.gate));
+        let readers = Arc::new(Readers::new(ownership.clone(), opened.readers));
         let disk = Disk::new(ownership.clone(), gate.clone());
         let health = disk.health();
         let writer = writer::Opened {
@@ -290,12 +290,7 @@ impl Database {
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
-        let path = self.shared.path.clone();
-        let read = tokio::task::spawn_blocking(move || work(&mut connect::to_read(&path)?));
-        match read.await {
-            Ok(done) => done.map_err(ReadError::Work),
-            Err(panic) => Err(ReadError::Panicked(panic.to_string())),
-        }
+        self.shared.readers.read_apart(work).await
     }
 
     /// The service's log.

@@ -1,19 +1,19 @@
 //! The connections that cannot write: a small pool for the application, and one each for what must not wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connect;
+use super::lock::Ownership;
 use crate::error::ReadError;
 use crate::panics::message;
 
 /// Every reader of one database.
 pub(super) struct Readers {
-    path: PathBuf,
+    ownership: Arc<Ownership>,
     shared: Pool,
     /// `None` once they are closed.
     own: Mutex<Option<Own>>,
@@ -28,9 +28,9 @@ struct Own {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, shared: Vec<tokio_rusqlite::Connection>) -> Self {
+    pub(super) fn new(ownership: Arc<Ownership>, shared: Vec<tokio_rusqlite::Connection>) -> Self {
         Self {
-            path,
+            ownership,
             shared: Pool::new(shared),
             own: Mutex::new(Some(Own::default())),
         }
@@ -45,6 +45,40 @@ impl Readers {
         E: Send + 'static,
     {
         self.shared.read(work).await
+    }
+
+    /// Runs long work on a connection of its own, so that it takes none from the pool.
+    pub(super) async fn read_apart<T, E>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ReadError<E>>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        let this = self.clone();
+        let read = tokio::task::spawn_blocking(move || work(&mut this.open()?));
+        match read.await {
+            Ok(done) => done.map_err(ReadError::Work),
+            Err(panic) => Err(ReadError::Panicked(panic.to_string())),
+        }
+    }
+
+    /// A connection to the open file. SQLite knows the WAL by the file's name: it would delete this file's beside an empty
+    /// one, and would read it into another one. A connection opens the file at once and looks at the WAL when it reads first.
+    fn open(&self) -> rusqlite::Result<Connection> {
+        self.check_in_place()?;
+        let rows = connect::to_read(self.ownership.path())?;
+        self.check_in_place()?;
+        Ok(rows)
+    }
+
+    fn check_in_place(&self) -> rusqlite::Result<()> {
+        let moved = || ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+        match self.ownership.displaced() {
+            Some(why) => Err(rusqlite::Error::SqliteFailure(moved(), Some(why))),
+            None => Ok(()),
+        }
     }
 
     /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
@@ -62,7 +96,7 @@ impl Readers {
         if let Some(free) = own.free.pop() {
             return Some(free);
         }
-        match connect::to_read(&self.path) {
+        match self.open() {
             Ok(connection) => {
                 let reader = Arc::new(Pool::new(vec![connection.into()]));
                 own.all.push(reader.clone());
