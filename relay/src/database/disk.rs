@@ -120,13 +120,19 @@ impl Disk {
         Some(why)
     }
 
-    /// To be told of each commit that failed.
-    pub(super) fn failed(&self, error: &rusqlite::Error) {
-        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    /// To be told of each commit that failed; answers whether that is for want of room. A write that is too large for
+    /// SQLite's memory meets a full disk before the commit, and then only says that its transaction has ended.
+    pub(super) fn filled(&self, error: &rusqlite::Error) -> bool {
+        let full = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => true,
+            Some(ErrorCode::OperationAborted) => !self.has_room(),
+            _ => false,
+        };
         if full && !self.health.borrow().full {
             tracing::error!("the disk is full: writes fail until there is room again");
             self.health.send_modify(|health| health.full = true);
         }
+        full
     }
 
     /// What is to be looked at now and then, on the connection that writes.

@@ -182,8 +182,10 @@ impl Thread {
         let ended = match self.disk.displaced() {
             Some(why) => Err(CommitError::Displaced(why)),
             None => transact(rows, &self.context, &mut group).map_err(|error| {
-                self.disk.failed(&error);
-                CommitError::from(error)
+                match self.disk.filled(&error) {
+                    true => CommitError::Full,
+                    false => CommitError::from(error),
+                }
             }),
         };
         let went = match &ended {

@@ -131,3 +131,47 @@ async fn write_until_the_disk_fails(path: PathBuf) {
     db.close().await;
     println!("\nanswered {answered}");
 }
+
+const ON_A_VOLUME: &str = "FREEHOLD_DATABASE_ON_A_SMALL_VOLUME";
+
+/// In a process of its own, whose volume of 4 MiB the kernel takes down with it.
+#[tokio::test]
+async fn a_disk_that_is_full_before_the_commit_is_told_to_every_write_of_the_group() {
+    if let Some(path) = std::env::var_os(ON_A_VOLUME) {
+        return write_more_than_the_volume_takes(path.into()).await;
+    }
+    let scratch = Scratch::new();
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=4m tmpfs \"$0\" || exit 77; exec \"$@\"")
+        .arg(scratch.dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("disk::a_disk_that_is_full_before_the_commit_is_told_to_every_write_of_the_group")
+        .env(ON_A_VOLUME, scratch.path("parcels.db"))
+        .output();
+    let child = match child {
+        Ok(child) if child.status.success() => return,
+        Ok(child) => child,
+        Err(why) => return eprintln!("skipped: nothing can be mounted on this machine: {why}"),
+    };
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(!said.contains("running 1 test"), "{said}");
+    eprintln!("skipped: nothing can be mounted on this machine");
+}
+
+/// More than SQLite keeps in memory: it writes to the WAL inside the write.
+async fn write_more_than_the_volume_takes(path: PathBuf) {
+    let db = Database::open(&path, options()).await.unwrap();
+    let large = db.write(|tx| {
+        let sql = "insert into parcels (id, weight_g) values (hex(randomblob(512)), 1)";
+        (0..16_000).try_for_each(|_| tx.execute(sql, []).map(drop))
+    });
+    let small = db.write(|tx| tx.execute("insert into parcels values ('small', 1)", []));
+    let (large, small) = tokio::join!(large, small);
+    assert!(matches!(large, Err(WriteError::Full)), "{large:?}");
+    assert!(matches!(small, Err(WriteError::Full)), "{small:?}");
+    assert!(db.disk().full);
+    assert_eq!(count(&db, "parcels").await, 0);
+    db.close().await;
+}
