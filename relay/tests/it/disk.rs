@@ -61,6 +61,34 @@ async fn a_wal_that_a_long_read_holds_is_told_and_cut_when_the_read_has_gone() {
     assert_eq!(count(&db, "parcels").await, 70);
 }
 
+/// As `set-aside | less` does, whose reader looks at it for as long as they like.
+#[tokio::test]
+async fn a_list_of_quarantined_events_holds_no_read_while_it_is_printed() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let fill = db.write(|tx| {
+        let sql =
+            "insert into relay_set_aside (at_ms, found_in, log, seq, event_id, reason, digest)
+                   values (1, 'stream', 'PARCELS', ?1, 'none', 'a test', '')";
+        (1..=450).try_for_each(|seq| tx.execute(sql, [seq]).map(drop))
+    });
+    fill.await.unwrap();
+    let other = relay::rusqlite::Connection::open(db.path()).unwrap();
+    let guest = ReadOnly::open(db.path(), &options()).await.unwrap();
+    let listed = Arc::new(Mutex::new(Vec::new()));
+    let list = listed.clone();
+    let print = move |event: relay::SetAside| {
+        list.lock().unwrap().push(event.seq);
+        let checkpoint = "pragma wal_checkpoint(truncate)";
+        let busy: i64 = other.query_row(checkpoint, [], |row| row.get(0)).unwrap();
+        assert_eq!(busy, 0, "a read is open");
+        true
+    };
+    assert_eq!(guest.each_set_aside(print).await.unwrap(), 450);
+    assert_eq!(*listed.lock().unwrap(), (1..=450).collect::<Vec<u64>>());
+    assert_eq!(db.set_aside().await.unwrap().len(), 450);
+}
+
 #[tokio::test]
 async fn no_connection_writes_temporary_files() {
     let scratch = Scratch::new();
