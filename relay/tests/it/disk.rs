@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::join_all;
 use relay::{Database, Gate, OnDiskFailure, Options, ReadOnly, WriteError};
 
 use crate::support::{Scratch, beside, count, options};
@@ -138,20 +139,33 @@ async fn write_until_the_disk_fails(path: PathBuf) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let note = told.clone();
     let options = Options {
+        max_group: 1,
         on_disk_failure: OnDiskFailure::new(move |why| note.lock().unwrap().push(why.to_owned())),
         ..options()
     };
     let db = Database::open(&path, options).await.unwrap();
+    let (release, held) = mpsc::channel::<()>();
+    let long = db.clone();
+    tokio::spawn(async move { long.read(move |_| held.recv().map_err(drop)).await });
     let mut answered = 0;
-    let failed = loop {
+    let failed: Vec<WriteError<_>> = loop {
         let sql = "insert into parcels (id, weight_g) values (hex(randomblob(512)), 1)";
-        match db.write(move |tx| tx.execute(sql, [])).await {
-            Ok(_) => answered += 1,
-            Err(error) => break error,
+        let writes = (0..64).map(|_| db.write(move |tx| tx.execute(sql, [])));
+        let answers = tokio::time::timeout(Duration::from_secs(30), join_all(writes)).await;
+        let answers = answers.expect("no write waits for the read");
+        let (stored, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        answered += stored.len();
+        if !failed.is_empty() {
+            break failed.into_iter().filter_map(Result::err).collect();
         }
         assert!(answered < 10_000, "the disk never failed");
     };
-    assert!(matches!(failed, WriteError::Unknown), "{failed:?}");
+    assert!(failed.len() > 1, "others waited: {failed:?}");
+    assert!(matches!(failed[0], WriteError::Unknown), "{failed:?}");
+    for waited in &failed[1..] {
+        assert!(matches!(waited, WriteError::Closed), "{failed:?}");
+    }
+    drop(release);
     assert_eq!(told.lock().unwrap().len(), 1);
     assert!(matches!(db.gate(), Gate::Halted(_)));
     let next = db.write(|_| Ok::<_, ()>(())).await;
