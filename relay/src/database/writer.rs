@@ -195,6 +195,7 @@ impl Thread {
         };
         let went = match &ended {
             Ok(head) => {
+                self.disk.committed();
                 // Before the answers, so that the relay is already under way when the callers go on.
                 self.announce
                     .send_if_modified(|known| std::mem::replace(known, *head) != *head);
