@@ -7,7 +7,7 @@ mod aging;
 
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::time::Instant;
 
 use crate::database::{self, Database, Tx};
@@ -177,12 +177,11 @@ impl Keeper {
 
     async fn raise(&mut self, db: &Database, why: &str) -> Result<(), LogError> {
         if self.alarm.as_deref() != Some(why) {
-            tracing::error!(%why, "ALARM: no event is removed by its age");
             let detail = why.to_owned();
-            write(db, move |tx| {
-                database::audit(tx, tx.now_ms(), "ALARM: retention", &detail)
-            })
-            .await?;
+            match write(db, move |tx| audit_once(tx, &detail)).await? {
+                true => tracing::error!(%why, "ALARM: no event is removed by its age"),
+                false => tracing::warn!(%why, "no event is removed by its age"),
+            }
             self.alarm = Some(why.to_owned());
         }
         Ok(())
@@ -268,6 +267,19 @@ impl Default for Retention {
             hold_readers: HOLD_READERS,
         }
     }
+}
+
+/// Unless the newest alarm says so already: a quiet service that is started often has one cause, and one alarm. Answers
+/// whether it is news.
+fn audit_once(tx: &Tx<'_>, detail: &str) -> rusqlite::Result<bool> {
+    let action = "ALARM: retention";
+    let sql = "select detail from relay_audit where action = ?1 order by id desc limit 1";
+    let newest: Option<String> = tx.query_row(sql, [action], |row| row.get(0)).optional()?;
+    let news = newest.as_deref() != Some(detail);
+    if news {
+        database::audit(tx, tx.now_ms(), action, detail)?;
+    }
+    Ok(news)
 }
 
 async fn write<T: Send + 'static>(

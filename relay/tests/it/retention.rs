@@ -291,7 +291,9 @@ async fn what_lies_before_a_pause_goes_once_what_follows_it_is_too_old() {
     world.hourly(10).await;
     world.clock.tick(100 * HOUR);
     world.hourly(20).await;
-    assert_eq!(world.first_after(24).await, 1);
+    for _ in 0..3 {
+        assert_eq!(world.first_after(24).await, 1);
+    }
     world.hourly(8).await;
     assert_eq!(world.first_after(24).await, 15);
     assert_eq!(world.alarms().await, 1);
