@@ -2,9 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rusqlite::{Connection, ffi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connect;
 use super::lock::Ownership;
@@ -17,7 +20,15 @@ pub(super) struct Readers {
     shared: Pool,
     /// `None` once they are closed.
     own: Mutex<Option<Own>>,
+    /// The long reads that are under way.
+    apart: TaskTracker,
+    closing: CancellationToken,
 }
+
+/// How long closing waits for a long read: one that hands out rows may wait for its taker.
+const APART: Duration = Duration::from_secs(5);
+/// An interrupt stops the statement that runs. Between two there is none.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 /// Connections of which each has one owner.
 #[derive(Default)]
@@ -33,6 +44,8 @@ impl Readers {
             ownership,
             shared: Pool::new(shared),
             own: Mutex::new(Some(Own::default())),
+            apart: TaskTracker::new(),
+            closing: CancellationToken::new(),
         }
     }
 
@@ -47,18 +60,29 @@ impl Readers {
         self.shared.read(work).await
     }
 
-    /// Runs long work on a connection of its own, so that it takes none from the pool.
+    /// Runs long work on a connection of its own, so that it takes none from the pool. It is interrupted at the close.
     pub(super) async fn read_apart<T, E>(
-        self: &Arc<Self>,
+        &self,
         work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, ReadError<E>>
     where
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
-        let this = self.clone();
-        let read = tokio::task::spawn_blocking(move || work(&mut this.open()?));
-        match read.await {
+        if self.closing.is_cancelled() {
+            return Err(ReadError::Closed);
+        }
+        let mut rows = self.open().map_err(|error| ReadError::Work(error.into()))?;
+        let interrupt = rows.get_interrupt_handle();
+        let mut read = self.apart.spawn_blocking(move || work(&mut rows));
+        let done = loop {
+            tokio::select! {
+                done = &mut read => break done,
+                () = self.closing.cancelled() => interrupt.interrupt(),
+            }
+            tokio::time::sleep(INTERRUPT_EVERY).await;
+        };
+        match done {
             Ok(done) => done.map_err(ReadError::Work),
             Err(panic) => Err(ReadError::Panicked(panic.to_string())),
         }
@@ -83,6 +107,12 @@ impl Readers {
 
     /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
     pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.apart.close();
+        let ended = tokio::time::timeout(APART, self.apart.wait()).await;
+        if ended.is_err() {
+            tracing::warn!("a long read goes on after the close: the WAL stays");
+        }
         let own = lock(&self.own).take();
         for reader in own.into_iter().flat_map(|own| own.all) {
             reader.close().await;

@@ -515,6 +515,26 @@ async fn a_file_that_is_moved_or_replaced_while_it_is_open_keeps_its_wal_whoever
     }
 }
 
+#[tokio::test]
+async fn closing_interrupts_a_snapshot_that_is_being_read() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    meet(&db, &MemoryBroker::new(1)).await;
+    weigh_many(&db, 3).await;
+    let endless = |rows: &relay::rusqlite::Connection, _: &mut relay::Sink<'_>| {
+        let sql = "with recursive n (i) as (values (1) union all select i + 1 from n) select count(*) from n";
+        rows.query_row(sql, [], |_| Ok(()))
+    };
+    let mut lines = Answers::new(&db, endless).snapshot(None).await.unwrap();
+    lines.recv().await.expect("it begins").unwrap();
+    db.close().await;
+    lines.recv().await.expect("it ends").unwrap_err();
+    assert!(
+        !beside(db.path(), "-wal").exists(),
+        "it outlived the database"
+    );
+}
+
 /// As an operator does who has forgotten what SQLite keeps beside a file.
 #[tokio::test]
 async fn a_backup_copied_over_a_killed_file_does_not_take_in_the_wal_that_lies_there() {
