@@ -107,8 +107,9 @@ impl Options {
     }
 
     /// What is the same in every transaction.
-    fn context(&self) -> Context {
+    fn context(&self, gate: watch::Receiver<Gate>) -> Context {
         Context {
+            gate,
             stream: self.stream,
             fold: self.fold.clone(),
             keys: self.keys.clone(),
@@ -149,6 +150,7 @@ enum Turn<T, W> {
 /// What is known of the database without asking its file.
 #[derive(Debug)]
 pub(crate) struct Context {
+    gate: watch::Receiver<Gate>,
     pub(crate) stream: &'static str,
     pub(crate) fold: Option<Fold>,
     pub(crate) keys: Option<Keys>,
@@ -156,6 +158,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The gate, unless it is open.
+    fn closed(&self) -> Option<Gate> {
+        let gate = self.gate.borrow();
+        (*gate != Gate::Open).then(|| gate.clone())
+    }
+
     /// `users` for stream `USERS`: the first word of its subjects.
     pub(crate) fn root(&self) -> String {
         self.stream.to_lowercase()
@@ -168,9 +176,9 @@ impl Database {
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref().to_owned(), &options).await?;
         let (announce, head) = watch::channel(opened.head);
-        let context = Arc::new(options.context());
-        let readers = Arc::new(Readers::new(opened.path.clone(), opened.readers));
         let (ownership, gate) = (Arc::new(opened.ownership), watch::Sender::new(opened.gate));
+        let context = Arc::new(options.context(gate.subscribe()));
+        let readers = Arc::new(Readers::new(ownership.clone(), opened.readers));
         let disk = Disk::new(ownership.clone(), gate.clone());
         let health = disk.health();
         let writer = writer::Opened {
@@ -228,16 +236,12 @@ impl Database {
         let is_traced = trace::is_traced();
         loop {
             self.wait_while_held().await;
-            let gate = self.shared.gate.subscribe();
             let (work, trace) = waiting;
             let guarded = move |tx: &Tx<'_>| {
                 // Asked when its turn comes: what waits in the queue when the gate closes stays outside.
-                let gate = gate.borrow().clone();
-                if let Some(refusal) = gate.refusal() {
-                    return Ok(Err(refusal));
-                }
-                if let Gate::Held { .. } = gate {
-                    return Ok(Ok(Turn::Held((work, trace))));
+                if let Some(gate) = tx.context().closed() {
+                    let held = || Ok(Turn::Held((work, trace)));
+                    return Ok(gate.refusal().map_or_else(held, Err));
                 }
                 tx.set_trace(trace);
                 let done = work(tx)?;
@@ -290,12 +294,7 @@ impl Database {
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
-        let path = self.shared.path.clone();
-        let read = tokio::task::spawn_blocking(move || work(&mut connect::to_read(&path)?));
-        match read.await {
-            Ok(done) => done.map_err(ReadError::Work),
-            Err(panic) => Err(ReadError::Panicked(panic.to_string())),
-        }
+        self.shared.readers.read_apart(work).await
     }
 
     /// The service's log.

@@ -217,7 +217,7 @@ where
                 Ok(Work::Publish(records)) => self.publish(&records).await,
                 // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
                 Ok(Work::Look) => {
-                    let looked = stop.run_until_cancelled(Box::pin(self.look())).await;
+                    let looked = stop.run_until_cancelled(Box::pin(self.contact())).await;
                     self.db.release(); // it ended early: without a broker writes go on
                     looked?
                 }
@@ -277,22 +277,6 @@ where
         Ok(Step::Published(records.len()))
     }
 
-    /// A contact, and what it leaves to do for as long as no row waits.
-    async fn look(&mut self) -> Result<Step, LogError> {
-        loop {
-            let step = self.contact().await?;
-            while let Some(session) = &self.session
-                && !session.chores.is_empty()
-                && session.head.seq == self.outbox.committed()
-            {
-                self.tidy().await?;
-            }
-            if !self.damaged {
-                return Ok(step);
-            }
-        }
-    }
-
     /// Looks at the stream, on the session there is or on a new one, and does what is to be done before publishing.
     async fn contact(&mut self) -> Result<Step, LogError> {
         let (mut stream, step) = match self.session.take() {
@@ -315,7 +299,10 @@ where
                 Settled::Ready(head) => break head,
                 Settled::LookAgain => {}
                 Settled::Imported => first_contact = false, // what comes more is a rival's
-                Settled::Halted => return Ok(Step::Halted),
+                Settled::Halted => {
+                    self.damaged = false; // a person decides about this, too
+                    return Ok(Step::Halted);
+                }
             }
         };
         recover::open(&self.db).await?;

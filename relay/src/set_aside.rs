@@ -9,6 +9,9 @@ use crate::envelope::EventId;
 use crate::error::ReadError;
 use crate::log::Record;
 
+/// Quarantined events that are read at once.
+const PAGE: usize = 200;
+
 /// Where an event was found that no log holds any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundIn {
@@ -39,14 +42,7 @@ pub struct SetAside {
 impl Database {
     /// The events set aside in this file, oldest first.
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, ReadError<rusqlite::Error>> {
-        let all = |rows: &Connection| {
-            let mut all = Vec::new();
-            each(rows, &mut |event| {
-                all.push(event);
-                true
-            })?;
-            Ok(all)
-        };
+        let all = |rows: &Connection| Ok(page(rows, 0, usize::MAX)?.events);
         self.read(all).await
     }
 
@@ -61,12 +57,26 @@ impl Database {
 
 impl ReadOnly {
     /// Hands out the quarantined events, oldest first, one by one: there may be as many as a stream holds. `work` answers
-    /// whether it wants the next. Answers how many it was given.
+    /// whether it wants the next. Answers how many it was given. Nothing is read while `work` runs: a pager that waits for a
+    /// person would make the WAL grow.
     pub async fn each_set_aside(
         &self,
-        mut work: impl FnMut(SetAside) -> bool + Send + 'static,
+        mut work: impl FnMut(SetAside) -> bool,
     ) -> Result<u64, ReadError<rusqlite::Error>> {
-        self.read(move |rows| each(rows, &mut work)).await
+        let (mut after, mut given) = (0, 0);
+        loop {
+            let some = self.read(move |rows| page(rows, after, PAGE)).await?;
+            if some.events.is_empty() {
+                return Ok(given);
+            }
+            after = some.last;
+            for event in some.events {
+                given += 1;
+                if !work(event) {
+                    return Ok(given);
+                }
+            }
+        }
     }
 }
 
@@ -129,29 +139,36 @@ pub(crate) fn id_only(
     Ok(())
 }
 
-fn each(rows: &Connection, work: &mut dyn FnMut(SetAside) -> bool) -> rusqlite::Result<u64> {
-    let sql = "select at_ms, found_in, log, seq, event_id, envelope, reason from relay_set_aside order by id";
-    let mut statement = rows.prepare(sql)?;
-    let (mut found, mut given) = (statement.query([])?, 0);
+/// Some of the quarantined events, and the number of the last one.
+struct Page {
+    last: i64,
+    events: Vec<SetAside>,
+}
+
+fn page(rows: &Connection, after: i64, limit: usize) -> rusqlite::Result<Page> {
+    let mut statement = rows.prepare_cached(
+        "select id, at_ms, found_in, log, seq, event_id, envelope, reason from relay_set_aside
+         where id > ?1 order by id limit ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut found = statement.query((after, limit))?;
+    let (mut last, mut events) = (after, Vec::new());
     while let Some(row) = found.next()? {
-        let found_in: String = row.get(1)?;
-        let wants_more = work(SetAside {
-            at_ms: row.get(0)?,
+        last = row.get(0)?;
+        let found_in: String = row.get(2)?;
+        events.push(SetAside {
+            at_ms: row.get(1)?,
             found_in: match found_in.as_str() {
                 "outbox" => FoundIn::Outbox,
                 "stream" => FoundIn::Stream,
                 _ => FoundIn::Consumer,
             },
-            log: row.get(2)?,
-            seq: row.get(3)?,
-            event_id: row.get(4)?,
-            envelope: row.get(5)?,
-            reason: row.get(6)?,
+            log: row.get(3)?,
+            seq: row.get(4)?,
+            event_id: row.get(5)?,
+            envelope: row.get(6)?,
+            reason: row.get(7)?,
         });
-        given += 1;
-        if !wants_more {
-            break;
-        }
     }
-    Ok(given)
+    Ok(Page { last, events })
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::beside::ReadOnly;
 use crate::consumer::Consumer;
 use crate::error::{LogError, chain};
-use crate::log::{Connect, Log, Record};
+use crate::log::{Connect, Log, Record, record_at};
 use crate::outbox;
 use crate::snapshot::{Line, Lines, Position, Share};
 
@@ -92,7 +92,11 @@ async fn read_between(stream: &mut impl Log, from: u64, to: u64) -> Result<Recor
     let (mut found, mut after) = (Records::new(), from - 1);
     while after < to {
         let limit = usize::try_from(to - after).unwrap_or(BATCH as usize);
-        let some = stream.read_after(after, limit, Duration::ZERO).await?;
+        let mut some = stream.read_after(after, limit, Duration::ZERO).await?;
+        if some.is_empty() {
+            // Of several nodes one may lag behind. The one that leads is asked, for as long as it may take.
+            some.extend(record_at(stream, after + 1).await?);
+        }
         let Some(last) = some.last() else { break };
         after = last.seq;
         found.extend(

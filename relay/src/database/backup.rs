@@ -300,7 +300,8 @@ fn last_event(database: &Path) -> rusqlite::Result<u64> {
 }
 
 /// Gives the database a second name, beside it, and its WAL another one, if one cannot be done without. The first name
-/// goes over to the backup in one step, so that nobody finds the place empty.
+/// goes over to the backup in one step, so that nobody finds the place empty. Where a file can have one name only, it gets
+/// the other name first.
 fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError> {
     let failed = failed("the present file cannot be put aside");
     let aside = beside(database, format_args!(".before-restore-{when}"));
@@ -316,7 +317,9 @@ fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError
     if !database.exists() {
         return Ok(None);
     }
-    fs::hard_link(database, &aside).map_err(failed)?;
+    fs::hard_link(database, &aside)
+        .or_else(|_| fs::rename(database, &aside))
+        .map_err(failed)?;
     Ok(Some(aside))
 }
 

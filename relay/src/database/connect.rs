@@ -16,9 +16,9 @@ pub(super) fn to_write(path: &Path) -> Result<Connection> {
     connect(path, OpenFlags::default())
 }
 
-/// One that reads while another one writes.
+/// One that reads while another one writes. Only the writer takes the WAL in: by the path this one may have found another file.
 pub(super) fn to_read(path: &Path) -> Result<Connection> {
-    let rows = connect(path, OpenFlags::default())?;
+    let rows = to_read_as_guest(path)?;
     rows.execute_batch("pragma query_only = on")?;
     Ok(rows)
 }

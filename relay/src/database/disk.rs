@@ -1,6 +1,6 @@
 //! What the disk does to the open file, as the writer notices it: full, not taking the WAL back, or another file at the path.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,11 @@ impl DiskHealth {
     pub fn trouble(&self) -> Option<String> {
         let wal = self.has_large_wal().then(|| {
             let mib = self.wal_bytes >> 20;
-            format!("the WAL takes {mib} MiB, because a read is open since long ago")
+            let why = match self.checkpoint_failure {
+                Some(_) => "",
+                None => ", because a read is open since long ago",
+            };
+            format!("the WAL takes {mib} MiB{why}")
         });
         let checkpoint = self.checkpoint_failure.as_ref();
         let checkpoint = checkpoint.map(|why| format!("the WAL cannot be checkpointed: {why}"));
@@ -120,13 +124,19 @@ impl Disk {
         Some(why)
     }
 
-    /// To be told of each commit that failed.
-    pub(super) fn failed(&self, error: &rusqlite::Error) {
-        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    /// To be told of each commit that failed; answers whether that is for want of room. A write that is too large for
+    /// SQLite's memory meets a full disk before the commit, and then only says that its transaction has ended.
+    pub(super) fn filled(&self, error: &rusqlite::Error) -> bool {
+        let full = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => true,
+            Some(ErrorCode::OperationAborted) => self.has_room() == Some(false),
+            _ => false,
+        };
         if full && !self.health.borrow().full {
             tracing::error!("the disk is full: writes fail until there is room again");
             self.health.send_modify(|health| health.full = true);
         }
+        full
     }
 
     /// What is to be looked at now and then, on the connection that writes.
@@ -134,25 +144,34 @@ impl Disk {
         if self.displaced().is_some() {
             return;
         }
-        if self.health.borrow().full && self.has_room() {
-            tracing::info!("there is room on the disk again");
-            self.health.send_modify(|health| health.full = false);
+        if self.health.borrow().full && self.has_room() == Some(true) {
+            self.has_room_again();
         }
         self.tend_wal(rows);
     }
 
+    /// To be told of each commit. Where nothing can be tried, it is all there is to go by.
+    pub(super) fn committed(&self) {
+        if self.health.borrow().full && self.has_room() != Some(false) {
+            self.has_room_again();
+        }
+    }
+
+    fn has_room_again(&self) {
+        tracing::info!("there is room on the disk again");
+        self.health.send_modify(|health| health.full = false);
+    }
+
     /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
-    /// little: the next one may be larger.
-    fn has_room(&self) -> bool {
+    /// little: the next one may be larger. `None`: that cannot be tried here.
+    fn has_room(&self) -> Option<bool> {
         let tried = fs::write(&self.trial, vec![0; ROOM_BYTES]);
         let _none = fs::remove_file(&self.trial);
-        let no_room = |error: &io::Error| {
-            matches!(
-                error.kind(),
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-            )
-        };
-        !tried.is_err_and(|error| no_room(&error))
+        match tried.map_err(|error| error.kind()) {
+            Ok(()) => Some(true),
+            Err(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some(false),
+            Err(_) => None,
+        }
     }
 
     fn tend_wal(&self, rows: &Connection) {
@@ -176,9 +195,11 @@ impl Disk {
         }
         match (before.has_large_wal(), now.has_large_wal()) {
             (false, true) => {
+                let checkpoint_failure = now.checkpoint_failure.as_deref();
                 tracing::warn!(
                     bytes = now.wal_bytes,
-                    "the WAL is large and grows: a read is open since long ago"
+                    checkpoint_failure,
+                    "the WAL is large and grows: unless its checkpoint fails, a read is open since long ago"
                 );
             }
             (true, false) => tracing::info!(bytes = now.wal_bytes, "the WAL is small again"),
@@ -205,4 +226,21 @@ fn checkpoint(rows: &Connection, cut: bool) -> rusqlite::Result<()> {
     let done = rows.query_row(sql, [], |_| Ok(()));
     rows.busy_timeout(BUSY_TIMEOUT)?;
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_wal_is_blamed_on_a_read_only_where_its_checkpoint_succeeds() {
+        let mut health = DiskHealth {
+            wal_bytes: 65 << 20,
+            ..DiskHealth::default()
+        };
+        let blames_a_read = |health: &DiskHealth| health.trouble().unwrap().contains("a read");
+        assert!(blames_a_read(&health));
+        health.checkpoint_failure = Some("no room".to_owned());
+        assert!(!blames_a_read(&health), "{:?}", health.trouble());
+    }
 }

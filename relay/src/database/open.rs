@@ -40,7 +40,8 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     find(&path)?; // beside what can never be a database no lock file should appear
     let mut ownership = Ownership::take(&path)?;
     let for_writer = (path.clone(), options.clone());
-    let (writer, gate, head, ownership) = tokio::task::spawn_blocking(move || {
+    // The ownership comes first, and so goes last, after the connections.
+    let (ownership, writer, gate, head) = tokio::task::spawn_blocking(move || {
         let (path, options) = for_writer;
         ownership
             .put_stale_wal_aside(&in_a_name(options.environment.now()))
@@ -50,7 +51,7 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
             check_after_kill(&path)?;
         }
         let (writer, gate, head) = prepare(&path, &options, &mut ownership)?;
-        Ok((writer, gate, head, ownership))
+        Ok((ownership, writer, gate, head))
     })
     .await
     .expect("opening a database does not panic")?;

@@ -1,23 +1,34 @@
 //! The connections that cannot write: a small pool for the application, and one each for what must not wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connect;
+use super::lock::Ownership;
 use crate::error::ReadError;
 use crate::panics::message;
 
 /// Every reader of one database.
 pub(super) struct Readers {
-    path: PathBuf,
+    ownership: Arc<Ownership>,
     shared: Pool,
     /// `None` once they are closed.
     own: Mutex<Option<Own>>,
+    /// The long reads that are under way.
+    apart: TaskTracker,
+    closing: CancellationToken,
 }
+
+/// How long closing waits for a long read: one that hands out rows may wait for its taker.
+const APART: Duration = Duration::from_secs(5);
+/// An interrupt stops the statement that runs. Between two there is none.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 /// Connections of which each has one owner.
 #[derive(Default)]
@@ -28,11 +39,13 @@ struct Own {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, shared: Vec<tokio_rusqlite::Connection>) -> Self {
+    pub(super) fn new(ownership: Arc<Ownership>, shared: Vec<tokio_rusqlite::Connection>) -> Self {
         Self {
-            path,
+            ownership,
             shared: Pool::new(shared),
             own: Mutex::new(Some(Own::default())),
+            apart: TaskTracker::new(),
+            closing: CancellationToken::new(),
         }
     }
 
@@ -47,8 +60,59 @@ impl Readers {
         self.shared.read(work).await
     }
 
+    /// Runs long work on a connection of its own, so that it takes none from the pool. It is interrupted at the close.
+    pub(super) async fn read_apart<T, E>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ReadError<E>>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        if self.closing.is_cancelled() {
+            return Err(ReadError::Closed);
+        }
+        let mut rows = self.open().map_err(|error| ReadError::Work(error.into()))?;
+        let interrupt = rows.get_interrupt_handle();
+        let mut read = self.apart.spawn_blocking(move || work(&mut rows));
+        let done = loop {
+            tokio::select! {
+                done = &mut read => break done,
+                () = self.closing.cancelled() => interrupt.interrupt(),
+            }
+            tokio::time::sleep(INTERRUPT_EVERY).await;
+        };
+        match done {
+            Ok(done) => done.map_err(ReadError::Work),
+            Err(panic) => Err(ReadError::Panicked(panic.to_string())),
+        }
+    }
+
+    /// A connection to the open file. SQLite knows the WAL by the file's name: it would delete this file's beside an empty
+    /// one, and would read it into another one. A connection opens the file at once and looks at the WAL when it reads first.
+    fn open(&self) -> rusqlite::Result<Connection> {
+        self.check_in_place()?;
+        let rows = connect::to_read(self.ownership.path())?;
+        self.check_in_place()?;
+        Ok(rows)
+    }
+
+    fn check_in_place(&self) -> rusqlite::Result<()> {
+        let moved = || ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+        match self.ownership.displaced() {
+            Some(why) => Err(rusqlite::Error::SqliteFailure(moved(), Some(why))),
+            None => Ok(()),
+        }
+    }
+
     /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
     pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.apart.close();
+        let ended = tokio::time::timeout(APART, self.apart.wait()).await;
+        if ended.is_err() {
+            tracing::warn!("a long read goes on after the close: the WAL stays");
+        }
         let own = lock(&self.own).take();
         for reader in own.into_iter().flat_map(|own| own.all) {
             reader.close().await;
@@ -62,7 +126,7 @@ impl Readers {
         if let Some(free) = own.free.pop() {
             return Some(free);
         }
-        match connect::to_read(&self.path) {
+        match self.open() {
             Ok(connection) => {
                 let reader = Arc::new(Pool::new(vec![connection.into()]));
                 own.all.push(reader.clone());

@@ -67,7 +67,8 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Work::Waiting { work, reply });
         match self.queue.send_timeout(job, self.max_wait).await {
-            Ok(()) => answer.await.unwrap_or(Err(WriteError::Closed)),
+            // Without an answer the writer's thread was lost, and what it was doing with it.
+            Ok(()) => answer.await.unwrap_or(Err(WriteError::Unknown)),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(WriteError::Busy),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(WriteError::Closed),
         }
@@ -126,6 +127,10 @@ impl Loop {
             }
         }
         self.waiting.close();
+        // After a failure. These must not wait for the reads that are under way.
+        while let Some(job) = self.waiting.recv().await {
+            job.answer(&Ok(()));
+        }
         self.readers.close().await;
         if let Err(error) = self.connection.close().await {
             tracing::error!(%error, "the database did not close cleanly");
@@ -144,10 +149,10 @@ impl Loop {
         match self.connection.call_raw(work).await {
             Ok(went) => went,
             Err(error) => {
-                tracing::error!(%error, "the writer's thread is gone");
-                self.thread
-                    .on_disk_failure
-                    .call("the writer's thread is gone");
+                let why = "the writer's thread is gone";
+                tracing::error!(%error, "{why}");
+                self.thread.gate.send_replace(Gate::Halted(why.to_owned()));
+                self.thread.on_disk_failure.call(why);
                 ControlFlow::Break(())
             }
         }
@@ -182,12 +187,15 @@ impl Thread {
         let ended = match self.disk.displaced() {
             Some(why) => Err(CommitError::Displaced(why)),
             None => transact(rows, &self.context, &mut group).map_err(|error| {
-                self.disk.failed(&error);
-                CommitError::from(error)
+                match self.disk.filled(&error) {
+                    true => CommitError::Full,
+                    false => CommitError::from(error),
+                }
             }),
         };
         let went = match &ended {
             Ok(head) => {
+                self.disk.committed();
                 // Before the answers, so that the relay is already under way when the callers go on.
                 self.announce
                     .send_if_modified(|known| std::mem::replace(known, *head) != *head);
@@ -283,7 +291,7 @@ trait Job: Send {
     /// Does the work. False: undo it.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
 
-    /// Tells the caller, once the group has ended.
+    /// Tells the caller, once the group has ended. What was not run by then never will be.
     fn answer(self: Box<Self>, ended: &Result<(), CommitError>);
 }
 

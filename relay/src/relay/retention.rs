@@ -7,7 +7,7 @@ mod aging;
 
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::time::Instant;
 
 use crate::database::{self, Database, Tx};
@@ -35,6 +35,16 @@ const GRACE: Duration = Duration::from_secs(600);
 /// Rows that one write removes, at most: other writes wait no longer than for that.
 const ROWS: usize = 2_000;
 
+impl Retention {
+    /// How long a reader may be silent before it is dropped. Without a hold, the list is kept for people alone.
+    fn patience(&self) -> Duration {
+        match self.hold_readers {
+            Duration::ZERO => HOLD_READERS,
+            hold => hold,
+        }
+    }
+}
+
 /// Keeps a log within its limits, step by step.
 pub(super) struct Keeper {
     limits: Retention,
@@ -57,7 +67,10 @@ impl Keeper {
     pub(super) fn new(db: &Database, limits: Retention) -> Self {
         Self {
             limits,
-            clock: Clock::new(db.now_ms()),
+            clock: Clock::new(
+                db.now_ms(),
+                limits.max_age.unwrap_or_default().max(limits.patience()),
+            ),
             aging: Aging::default(),
             alarm: None,
         }
@@ -80,7 +93,7 @@ impl Keeper {
             seen.map_err(|error| LogError::lost_because("the outbox cannot be read", error))?;
         self.aging = seen.aging;
         let held = self.hold(db, seen.readers, head, &now).await?;
-        let by_age = self.by_age(db, &seen.by_age).await?;
+        let by_age = self.by_age(db, &seen.by_age, &now).await?;
         let by_number = self.limits.max_events;
         let by_number = by_number.map(|most| (outbox.committed() + 1).saturating_sub(most.max(1)));
         let scanning = seen.by_age == aging::Found::More;
@@ -137,12 +150,8 @@ impl Keeper {
         Ok(held.filter(|seq| holds && *seq >= head.first).min())
     }
 
-    /// Without a hold, the list is kept for people alone.
     fn is_silent(&self, reader: &ReportedReader, now: &Now) -> bool {
-        let patience = match self.limits.hold_readers {
-            Duration::ZERO => HOLD_READERS,
-            hold => hold,
-        };
+        let patience = self.limits.patience();
         let since_ms = now.measured_ms.saturating_sub(millis(patience));
         self.clock.runs_for() >= patience.min(GRACE) && reader.at_ms < since_ms
     }
@@ -152,22 +161,30 @@ impl Keeper {
         &mut self,
         db: &Database,
         found: &aging::Found,
+        now: &Now,
     ) -> Result<Option<u64>, LogError> {
-        let why = match found {
+        match found {
             aging::Found::First(first) => return Ok(Some(*first)),
-            aging::Found::Leapt(why) => why,
-            aging::Found::Nothing | aging::Found::More => return Ok(None),
-        };
-        if self.alarm.as_ref() != Some(why) {
-            tracing::error!(%why, "ALARM: no event is removed by its age");
-            let detail = why.clone();
-            write(db, move |tx| {
-                database::audit(tx, tx.now_ms(), "ALARM: retention", &detail)
-            })
-            .await?;
-            self.alarm = Some(why.clone());
+            aging::Found::Leapt(why) => self.raise(db, why).await?,
+            aging::Found::Nothing if now.is_behind() => {
+                let why = "the clock has leapt ahead since this process started, or was behind then: what was written before is removed when it has stayed so for as long as the limits last";
+                self.raise(db, why).await?;
+            }
+            aging::Found::Nothing | aging::Found::More => {}
         }
         Ok(None)
+    }
+
+    async fn raise(&mut self, db: &Database, why: &str) -> Result<(), LogError> {
+        if self.alarm.as_deref() != Some(why) {
+            let detail = why.to_owned();
+            match write(db, move |tx| audit_once(tx, &detail)).await? {
+                true => tracing::error!(%why, "ALARM: no event is removed by its age"),
+                false => tracing::warn!(%why, "no event is removed by its age"),
+            }
+            self.alarm = Some(why.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -194,16 +211,28 @@ impl Seen {
 
 /// The wall clock, and what this process has measured itself since it started: a clock that leaps ahead makes nothing
 /// older. A machine that slept has measured less than has passed, which only keeps more.
+///
+/// A clock that has been ahead of the measured time for as long as the limits last is right about what was written before:
+/// that is as old by either. So a clock that was wrong at the start, or many sleeps, do not switch the limits off for good.
 struct Clock {
     started: Instant,
     started_ms: u64,
+    /// By how much the clock has been ahead of the measured time at least, since then.
+    ahead_ms: u64,
+    since: Instant,
+    /// For how long, until that is believed.
+    patience: Duration,
 }
 
 impl Clock {
-    fn new(now_ms: u64) -> Self {
+    fn new(now_ms: u64, patience: Duration) -> Self {
+        let started = Instant::now();
         Self {
-            started: Instant::now(),
+            started,
             started_ms: now_ms,
+            ahead_ms: 0,
+            since: started,
+            patience,
         }
     }
 
@@ -211,11 +240,20 @@ impl Clock {
         self.started.elapsed()
     }
 
-    fn at(&self, wall_ms: u64) -> Now {
+    fn at(&mut self, wall_ms: u64) -> Now {
         let runs_for = self.runs_for();
+        let measured_ms = |this: &Self| this.started_ms.saturating_add(millis(runs_for));
+        let ahead_ms = wall_ms.saturating_sub(measured_ms(self));
+        self.ahead_ms = self.ahead_ms.min(ahead_ms);
+        let believed = self.since.elapsed() >= self.patience;
+        if believed || self.ahead_ms < aging::MOMENT_MS {
+            self.started_ms += if believed { self.ahead_ms } else { 0 };
+            self.since = Instant::now();
+            self.ahead_ms = wall_ms.saturating_sub(measured_ms(self));
+        }
         Now {
             wall_ms,
-            measured_ms: wall_ms.min(self.started_ms.saturating_add(millis(runs_for))),
+            measured_ms: wall_ms.min(measured_ms(self)),
             runs_for,
         }
     }
@@ -229,6 +267,19 @@ impl Default for Retention {
             hold_readers: HOLD_READERS,
         }
     }
+}
+
+/// Unless the newest alarm says so already: a quiet service that is started often has one cause, and one alarm. Answers
+/// whether it is news.
+fn audit_once(tx: &Tx<'_>, detail: &str) -> rusqlite::Result<bool> {
+    let action = "ALARM: retention";
+    let sql = "select detail from relay_audit where action = ?1 order by id desc limit 1";
+    let newest: Option<String> = tx.query_row(sql, [action], |row| row.get(0)).optional()?;
+    let news = newest.as_deref() != Some(detail);
+    if news {
+        database::audit(tx, tx.now_ms(), action, detail)?;
+    }
+    Ok(news)
 }
 
 async fn write<T: Send + 'static>(

@@ -5,12 +5,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{Database, EmitError, Gate, OpenError, Options, Relay, WriteError};
+use relay::{Answers, Database, EmitError, Gate, OpenError, Options, Producer, Relay, WriteError};
 
 use crate::support::{
-    MIGRATIONS, Scratch, applied, beside, catch_up, count, history, kill, options, origin,
-    outbox_rows, owned, publish, settle, store_and_emit, tables, unmarked, weigh, weigh_many,
-    weighed,
+    MIGRATIONS, Scratch, applied, beside, catch_up, count, history, kill, meet, options, origin,
+    outbox_rows, owned, publish, settle, share, store_and_emit, tables, unmarked, weigh,
+    weigh_many, weighed,
 };
 
 #[tokio::test]
@@ -473,6 +473,66 @@ async fn a_replaced_file_is_noticed_although_nothing_is_written() {
     };
     let noticed = tokio::time::timeout(Duration::from_secs(30), halted).await;
     noticed.expect("it is noticed");
+}
+
+/// A connection by the path's name would find another file there, or none, beside the WAL of the one that is open.
+#[tokio::test]
+async fn a_file_that_is_moved_or_replaced_while_it_is_open_keeps_its_wal_whoever_reads() {
+    for replace in [true, false] {
+        let scratch = Scratch::new();
+        let db = scratch.producer().await;
+        meet(&db, &MemoryBroker::new(1)).await;
+        weigh_many(&db, 3).await;
+        let (path, moved) = (db.path().to_owned(), scratch.path("moved.db"));
+        let other = scratch.path("other.db");
+        if replace {
+            let copy = Database::open(&other, options()).await.unwrap();
+            weigh_many(&copy, 1).await;
+            copy.close().await;
+        }
+        let wal = std::fs::read(beside(&path, "-wal")).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        if replace {
+            std::fs::rename(&other, &path).unwrap();
+        }
+        let before = std::fs::read(&path).ok();
+
+        let mut lines = Answers::new(&db, share).snapshot(None).await.unwrap();
+        let first = lines.recv().await.expect("it answers");
+        let refused = first.err().expect("it is of another file").to_string();
+        assert!(
+            refused.contains("while this process has it open"),
+            "{refused}"
+        );
+        assert_eq!(count(&db.with_own_reader(), "parcels").await, 3);
+        assert_eq!(std::fs::read(beside(&path, "-wal")).unwrap(), wal);
+        db.close().await;
+        assert_eq!(std::fs::read(&path).ok(), before);
+        assert_eq!(std::fs::read(beside(&path, "-wal")).unwrap(), wal);
+
+        std::fs::rename(&moved, &path).unwrap();
+        assert_eq!(count(&scratch.producer().await, "parcels").await, 3);
+    }
+}
+
+#[tokio::test]
+async fn closing_interrupts_a_snapshot_that_is_being_read() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    meet(&db, &MemoryBroker::new(1)).await;
+    weigh_many(&db, 3).await;
+    let endless = |rows: &relay::rusqlite::Connection, _: &mut relay::Sink<'_>| {
+        let sql = "with recursive n (i) as (values (1) union all select i + 1 from n) select count(*) from n";
+        rows.query_row(sql, [], |_| Ok(()))
+    };
+    let mut lines = Answers::new(&db, endless).snapshot(None).await.unwrap();
+    lines.recv().await.expect("it begins").unwrap();
+    db.close().await;
+    lines.recv().await.expect("it ends").unwrap_err();
+    assert!(
+        !beside(db.path(), "-wal").exists(),
+        "it outlived the database"
+    );
 }
 
 /// As an operator does who has forgotten what SQLite keeps beside a file.

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::join_all;
 use relay::{Database, Gate, OnDiskFailure, Options, ReadOnly, WriteError};
 
 use crate::support::{Scratch, beside, count, options};
@@ -61,6 +62,34 @@ async fn a_wal_that_a_long_read_holds_is_told_and_cut_when_the_read_has_gone() {
     assert_eq!(count(&db, "parcels").await, 70);
 }
 
+/// As `set-aside | less` does, whose reader looks at it for as long as they like.
+#[tokio::test]
+async fn a_list_of_quarantined_events_holds_no_read_while_it_is_printed() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let fill = db.write(|tx| {
+        let sql =
+            "insert into relay_set_aside (at_ms, found_in, log, seq, event_id, reason, digest)
+                   values (1, 'stream', 'PARCELS', ?1, 'none', 'a test', '')";
+        (1..=450).try_for_each(|seq| tx.execute(sql, [seq]).map(drop))
+    });
+    fill.await.unwrap();
+    let other = relay::rusqlite::Connection::open(db.path()).unwrap();
+    let guest = ReadOnly::open(db.path(), &options()).await.unwrap();
+    let listed = Arc::new(Mutex::new(Vec::new()));
+    let list = listed.clone();
+    let print = move |event: relay::SetAside| {
+        list.lock().unwrap().push(event.seq);
+        let checkpoint = "pragma wal_checkpoint(truncate)";
+        let busy: i64 = other.query_row(checkpoint, [], |row| row.get(0)).unwrap();
+        assert_eq!(busy, 0, "a read is open");
+        true
+    };
+    assert_eq!(guest.each_set_aside(print).await.unwrap(), 450);
+    assert_eq!(*listed.lock().unwrap(), (1..=450).collect::<Vec<u64>>());
+    assert_eq!(db.set_aside().await.unwrap().len(), 450);
+}
+
 #[tokio::test]
 async fn no_connection_writes_temporary_files() {
     let scratch = Scratch::new();
@@ -110,24 +139,81 @@ async fn write_until_the_disk_fails(path: PathBuf) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let note = told.clone();
     let options = Options {
+        max_group: 1,
         on_disk_failure: OnDiskFailure::new(move |why| note.lock().unwrap().push(why.to_owned())),
         ..options()
     };
     let db = Database::open(&path, options).await.unwrap();
+    let (release, held) = mpsc::channel::<()>();
+    let long = db.clone();
+    tokio::spawn(async move { long.read(move |_| held.recv().map_err(drop)).await });
     let mut answered = 0;
-    let failed = loop {
+    let failed: Vec<WriteError<_>> = loop {
         let sql = "insert into parcels (id, weight_g) values (hex(randomblob(512)), 1)";
-        match db.write(move |tx| tx.execute(sql, [])).await {
-            Ok(_) => answered += 1,
-            Err(error) => break error,
+        let writes = (0..64).map(|_| db.write(move |tx| tx.execute(sql, [])));
+        let answers = tokio::time::timeout(Duration::from_secs(30), join_all(writes)).await;
+        let answers = answers.expect("no write waits for the read");
+        let (stored, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        answered += stored.len();
+        if !failed.is_empty() {
+            break failed.into_iter().filter_map(Result::err).collect();
         }
         assert!(answered < 10_000, "the disk never failed");
     };
-    assert!(matches!(failed, WriteError::Unknown), "{failed:?}");
+    assert!(failed.len() > 1, "others waited: {failed:?}");
+    assert!(matches!(failed[0], WriteError::Unknown), "{failed:?}");
+    for waited in &failed[1..] {
+        assert!(matches!(waited, WriteError::Closed), "{failed:?}");
+    }
+    drop(release);
     assert_eq!(told.lock().unwrap().len(), 1);
     assert!(matches!(db.gate(), Gate::Halted(_)));
     let next = db.write(|_| Ok::<_, ()>(())).await;
     assert!(matches!(next, Err(WriteError::Closed)), "{next:?}");
     db.close().await;
     println!("\nanswered {answered}");
+}
+
+const ON_A_VOLUME: &str = "FREEHOLD_DATABASE_ON_A_SMALL_VOLUME";
+
+/// In a process of its own, whose volume of 4 MiB the kernel takes down with it.
+#[tokio::test]
+async fn a_disk_that_is_full_before_the_commit_is_told_to_every_write_of_the_group() {
+    if let Some(path) = std::env::var_os(ON_A_VOLUME) {
+        return write_more_than_the_volume_takes(path.into()).await;
+    }
+    let scratch = Scratch::new();
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=4m tmpfs \"$0\" || exit 77; exec \"$@\"")
+        .arg(scratch.dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("disk::a_disk_that_is_full_before_the_commit_is_told_to_every_write_of_the_group")
+        .env(ON_A_VOLUME, scratch.path("parcels.db"))
+        .output();
+    let child = match child {
+        Ok(child) if child.status.success() => return,
+        Ok(child) => child,
+        Err(why) => return eprintln!("skipped: nothing can be mounted on this machine: {why}"),
+    };
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(!said.contains("running 1 test"), "{said}");
+    eprintln!("skipped: nothing can be mounted on this machine");
+}
+
+/// More than SQLite keeps in memory: it writes to the WAL inside the write.
+async fn write_more_than_the_volume_takes(path: PathBuf) {
+    let db = Database::open(&path, options()).await.unwrap();
+    let large = db.write(|tx| {
+        let sql = "insert into parcels (id, weight_g) values (hex(randomblob(512)), 1)";
+        (0..16_000).try_for_each(|_| tx.execute(sql, []).map(drop))
+    });
+    let small = db.write(|tx| tx.execute("insert into parcels values ('small', 1)", []));
+    let (large, small) = tokio::join!(large, small);
+    assert!(matches!(large, Err(WriteError::Full)), "{large:?}");
+    assert!(matches!(small, Err(WriteError::Full)), "{small:?}");
+    assert!(db.disk().full);
+    assert_eq!(count(&db, "parcels").await, 0);
+    db.close().await;
 }

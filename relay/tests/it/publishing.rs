@@ -390,6 +390,56 @@ async fn an_event_that_changed_in_the_stream_is_found_and_replaced() {
     );
 }
 
+/// What the scrub has found is over with the halt: it must not be looked for again and again.
+#[tokio::test]
+async fn a_stream_that_another_process_extends_while_a_difference_is_found_halts_the_relay() {
+    let (scratch, broker, other) = (Scratch::quick(), MemoryBroker::new(1), MemoryBroker::new(2));
+    let db = scratch.producer().await;
+    let mut changed = weigh_many(&db, 3).await;
+    meet(&db, &broker).await;
+    changed[1].bytes = changed[0].bytes.clone();
+    let mut session = other.connect().await.unwrap();
+    let head = head_of(&broker).await;
+    let head = session
+        .create(1, &head.origin, &head.incarnation)
+        .await
+        .unwrap();
+    let head = session.append_after(&head, &changed).await.unwrap();
+    let differs = other.store();
+    let mut one_more = changed[2].clone();
+    one_more.seq = 4;
+    session.append_after(&head, &[one_more]).await.unwrap();
+    let extended = other.store();
+
+    let left = Arc::new(AtomicU64::new(u64::MAX));
+    let (heads, whose) = (left.clone(), broker.clone());
+    let watched = Mortal::slow(&broker, move || {
+        // A cut contact asks, one on a new connection, a third, and then the scrub that has found the difference.
+        if heads.fetch_sub(1, Ordering::Relaxed) == 1 {
+            whose.restore(extended.clone());
+        }
+        Box::pin(async {})
+    });
+    let mut relay = Relay::new(&db, watched);
+    relay.step().await.unwrap();
+    relay.finish_chores().await.unwrap();
+    broker.restore(differs);
+    left.store(4, Ordering::Relaxed);
+    let halted = async {
+        for _ in 0..10 {
+            relay.look_next();
+            if let Ok(Step::Halted) = relay.step().await {
+                return;
+            }
+            let _cut = relay.finish_chores().await;
+        }
+        panic!("it goes on: {:?}", relay.status().borrow());
+    };
+    let halted = tokio::time::timeout(Duration::from_secs(30), halted).await;
+    halted.expect("a step ends");
+    assert!(matches!(db.gate(), Gate::Halted(_)), "{:?}", db.gate());
+}
+
 /// What the broker refuses beside publishing is seen for as long as it is so, and the stream's size before it is full.
 #[tokio::test(start_paused = true)]
 async fn the_status_says_what_the_broker_refuses_and_how_full_the_stream_is() {
@@ -408,6 +458,7 @@ async fn the_status_says_what_the_broker_refuses_and_how_full_the_stream_is() {
         watched.about().refuse(nearly_full);
         relay.look_next();
         relay.step().await.unwrap();
+        relay.finish_chores().await.unwrap();
         let status = status.borrow();
         assert_eq!(status.stream_bytes, Some((used, 100)));
         assert_eq!(status.is_nearly_full(), nearly_full, "{used}");

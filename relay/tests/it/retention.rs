@@ -234,6 +234,35 @@ async fn a_clock_that_leaps_ahead_makes_nothing_older_while_the_process_runs() {
     assert_eq!(firsts(&world.db, &world.broker).await, (7, 7));
 }
 
+/// A machine without a clock of its own starts in the past, and learns the time a little later.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_behind_at_the_start_holds_old_events_and_silent_readers_for_a_while_only()
+{
+    let world = Timed::start().await;
+    world.clock.tick(-40 * YEAR);
+    let mut relay = Relay::new(&world.db, world.broker.clone()).keep(older_than(24));
+    settle(&mut relay).await;
+    world.clock.tick(40 * YEAR);
+    weigh_many(&world.db, 30).await;
+    settle(&mut relay).await;
+    let answers = Answers::new(&world.db, share);
+    let old = at(&world.db, 5).await;
+    answers.report("silent", Some(old)).await.unwrap();
+    for days in 1..=16 {
+        world.clock.tick(24 * HOUR);
+        tokio::time::advance(Duration::from_secs(24 * 3_600)).await;
+        weigh_many(&world.db, 1).await;
+        settle(&mut relay).await; // a contact, and then what waits
+        settle(&mut relay).await;
+        if days < 7 {
+            assert_eq!(firsts(&world.db, &world.broker).await, (1, 1), "{days}");
+        }
+    }
+    assert_eq!(world.alarms().await, 1);
+    assert_eq!(report(&world.db).await.readers, []);
+    assert_eq!(firsts(&world.db, &world.broker).await, (45, 45));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_that_starts_with_a_clock_that_leapt_removes_nothing_and_raises_an_alarm() {
     let world = Timed::start().await;
@@ -262,7 +291,9 @@ async fn what_lies_before_a_pause_goes_once_what_follows_it_is_too_old() {
     world.hourly(10).await;
     world.clock.tick(100 * HOUR);
     world.hourly(20).await;
-    assert_eq!(world.first_after(24).await, 1);
+    for _ in 0..3 {
+        assert_eq!(world.first_after(24).await, 1);
+    }
     world.hourly(8).await;
     assert_eq!(world.first_after(24).await, 15);
     assert_eq!(world.alarms().await, 1);

@@ -390,7 +390,11 @@ pub async fn settle(relay: &mut Relay<MemoryBroker>) -> Vec<Case> {
     });
     for _ in 0..10_000 {
         tokio::task::yield_now().await;
-        if let Ok(Step::Checked | Step::Halted) = relay.step().await {
+        let step = relay.step().await;
+        if matches!(step, Ok(Step::Checked)) && relay.finish_chores().await.is_err() {
+            continue;
+        }
+        if let Ok(Step::Checked | Step::Halted) = step {
             tokio::task::yield_now().await; // so that the watcher has seen everything
             watching.abort();
             return std::mem::take(&mut *cases.lock().unwrap());

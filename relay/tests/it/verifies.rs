@@ -1,9 +1,66 @@
-//! A cache compared with what its producer shares, row by row as they come.
+//! A cache compared with what its producer shares, row by row as they come, and a stream with its outbox.
+
+use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{Options, ReadOnly, Verified, verify_cache};
+use relay::{
+    Connect, Head, Log, LogError, Options, ReadOnly, Record, Verified, verify_cache, verify_stream,
+};
 
-use crate::support::{Front, MIGRATIONS, Scratch, follow, meet, totals, weigh_many};
+use crate::support::{Front, MIGRATIONS, Scratch, follow, meet, options, totals, weigh_many};
+
+/// A broker of several nodes: the one that answers a read without patience lags behind the one that leads.
+struct Lagging(MemoryBroker);
+
+const LAGS_AT: u64 = 20;
+
+struct LaggingSession(<MemoryBroker as Connect>::Session);
+
+impl Connect for Lagging {
+    type Session = LaggingSession;
+
+    async fn connect(&self) -> Result<LaggingSession, LogError> {
+        self.0.connect().await.map(LaggingSession)
+    }
+
+    fn stream(&self) -> &str {
+        self.0.stream()
+    }
+}
+
+impl Log for LaggingSession {
+    async fn head(&mut self) -> Result<Option<Head>, LogError> {
+        self.0.head().await
+    }
+
+    async fn read_after(
+        &mut self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, LogError> {
+        let mut found = self.0.read_after(after, limit, wait).await?;
+        found.retain(|record| record.seq <= LAGS_AT || !wait.is_zero());
+        Ok(found)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lags_behind_is_not_taken_for_a_stream_that_lacks_events() {
+    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let db = scratch.producer().await;
+    weigh_many(&db, 30).await;
+    meet(&db, &broker).await;
+    let beside = ReadOnly::open(db.path(), &options()).await.unwrap();
+    let found = verify_stream(&beside, &Lagging(broker.clone())).await;
+    assert_eq!(found.unwrap(), Verified::Equal { compared: 30 });
+    broker.lose(25);
+    let found = verify_stream(&beside, &Lagging(broker)).await.unwrap();
+    let Verified::Differs(why) = found else {
+        panic!("{found:?}");
+    };
+    assert!(why.starts_with("event 25 ("), "{why}");
+}
 
 #[tokio::test]
 async fn a_cache_is_equal_until_a_row_is_changed_missing_or_too_many() {

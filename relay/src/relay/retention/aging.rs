@@ -18,7 +18,7 @@ use crate::outbox;
 const ROWS: usize = 10_000;
 /// A time that is ahead of the clock by no more than this is the present: the clock is set back a little now and then,
 /// and events are written while the log is looked at.
-const MOMENT_MS: u64 = 60_000;
+pub(super) const MOMENT_MS: u64 = 60_000;
 
 /// Where the clock stands.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,13 @@ pub(super) struct Now {
     pub(super) measured_ms: u64,
     /// How long this process has run.
     pub(super) runs_for: Duration,
+}
+
+impl Now {
+    /// By more than a machine sleeps now and then.
+    pub(super) fn is_behind(&self) -> bool {
+        self.wall_ms.saturating_sub(self.measured_ms) > 24 * 3_600_000
+    }
 }
 
 /// How far the log has been looked at. Each row is read once.
