@@ -499,7 +499,7 @@ async fn a_file_that_is_moved_or_replaced_while_it_is_open_keeps_its_wal_whoever
 
         let mut lines = Answers::new(&db, share).snapshot(None).await.unwrap();
         let first = lines.recv().await.expect("it answers");
-        let refused = first.err().expect("it is of another file").to_string();
+        let refused = first.expect_err("it is of another file").to_string();
         assert!(
             refused.contains("while this process has it open"),
             "{refused}"
