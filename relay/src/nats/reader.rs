@@ -16,7 +16,7 @@ use crate::log::{Connect, Head, Record};
 
 /// Live copies that may wait in the client; the messages of one direct answer (1000) fit, too. Beyond, the client drops them,
 /// and the reader reads them from the stream.
-const MAX_WAITING: usize = 2_048;
+const MAX_WAITING: usize = 16_384;
 /// A direct get from here on answers at once that nothing is there, which is all that is asked.
 const BEYOND_EVERY_EVENT: u64 = u64::MAX;
 /// So often a stream is found longer without one live copy before that is a fault.
