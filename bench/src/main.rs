@@ -26,7 +26,7 @@ async fn main() -> Result<()> {
         println!(
             "pipeline: written, published, read and applied, all durable, broker on the same cores"
         );
-        pipeline::report(&mut bench).await?;
+        Box::pin(pipeline::report(&mut bench)).await?;
     }
     if wanted("catch-up") {
         println!("catch-up: a full stream, read from its first event, applied and durable");
@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
     }
     if wanted("latency") {
         println!("latency: from commit to applied and durable in the other database");
-        latency::report(&mut bench).await?;
+        Box::pin(latency::report(&mut bench)).await?;
     }
     bench.stop().await
 }

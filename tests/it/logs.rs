@@ -27,7 +27,7 @@ async fn nats_keeps_every_rule() {
         logs(&world.broker).await
     };
     assert_eq!(suite(fresh).await, Ok(RULES));
-    assert_eq!(stream_suite(fresh).await, Ok(STREAM_RULES));
+    assert_eq!(Box::pin(stream_suite(fresh)).await, Ok(STREAM_RULES));
 }
 
 #[tokio::test]
