@@ -1,13 +1,15 @@
-//! Devices are let in by the tokens in this service's own tables.
+//! Devices are let in by the tokens in this service's own tables, once these are known to be up to date: a device that is
+//! turned away by a file that lacks the last events would believe it.
 
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use relay::Database;
 use relay::rusqlite::{self, Connection};
-use service_kit::{Caller, Enrolled, Problem, TokenHash};
+use relay::{Database, Gate};
+use service_kit::{Caller, Enrolled, Problem, TokenHash, codes};
+use tokio::time::Instant;
 
 use crate::domain::Device;
 use crate::http::revoked;
@@ -26,16 +28,39 @@ impl Enrolled for Devices {
     fn find(&self, token_hash: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
         let db = self.0.clone();
         async move {
+            check_up_to_date(&db)?;
             let hash = token_hash.to_string();
             let read = db.read(move |rows| known(rows, &hash)).await?;
             match read {
                 Some((device, false)) if !has_expired(&device) => Ok(Some(caller(&device))),
                 Some((_, true)) => Err(revoked()),
+                // A token that is not in this file may be in the stream.
+                None if !db.has_met_its_stream() => Err(not_yet("it is connecting to the broker")),
                 _ => Ok(None),
             }
         }
         .boxed()
     }
+}
+
+/// A file that may be an older copy has devices that were revoked since, and lacks others. One that is as it was when this
+/// service last ran is believed without a broker, too.
+pub(crate) fn check_up_to_date(db: &Database) -> Result<(), Problem> {
+    match db.gate() {
+        Gate::MustImport(why) | Gate::Halted(why) => Err(not_yet(&why)),
+        Gate::Held { until } if !db.has_met_its_stream() && Instant::now() < until => {
+            Err(not_yet("it is looking at its stream"))
+        }
+        Gate::Open | Gate::Held { .. } => Ok(()),
+    }
+}
+
+/// Says nothing about the device: it is to ask again.
+fn not_yet(why: &str) -> Problem {
+    let detail = format!(
+        "this service cannot tell yet which devices are enrolled, since its database has not met its stream: {why}; try again"
+    );
+    Problem::new(codes::NOT_READY, detail).retry_later()
 }
 
 /// The device, and whether it or its driver was revoked.

@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use service_kit::{
     Cursor, ETag, Idempotent, Json, Limit, MustMatch, NewToken, Operator, Page, Path, Problem,
-    Query, Reply, TokenHash,
+    Query, Reply, TokenHash, codes as kit,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use super::{App, Nothing, codes, rfc3339};
+use crate::access::check_up_to_date;
 use crate::codes as enrolment;
 use crate::domain::{Device, Driver};
 use crate::events::{OwnEvent, make};
@@ -260,12 +261,13 @@ pub(super) async fn revoke_device(
 #[utoipa::path(
     post, path = "/devices", tag = "devices", request_body = Enrolment,
     responses((status = 201, description = "Enrolled", body = Enrolled)),
-    extensions(("x-problems" = json!([codes::INVALID_CODE.name(), codes::DRIVER_REVOKED.name()])))
+    extensions(("x-problems" = json!([codes::INVALID_CODE.name(), codes::DRIVER_REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn enrol_device(
     State(app): State<App>,
     Json(Enrolment { code, device_id }): Json<Enrolment>,
 ) -> Result<impl IntoResponse, Problem> {
+    check_up_to_date(&app.db)?;
     let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd_"));
     let write = app
         .db

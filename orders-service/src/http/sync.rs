@@ -47,7 +47,7 @@ pub(super) const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
 #[utoipa::path(
     post, path = "/sync/intents", tag = "devices", security(("device" = [])), request_body = Upload,
     responses((status = 200, description = "The verdicts", body = Verdicts)),
-    extensions(("x-problems" = json!([codes::INCARNATION_FORKED.name(), codes::REVOKED.name()])))
+    extensions(("x-problems" = json!([codes::INCARNATION_FORKED.name(), codes::REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn intents(
     device: Device,
@@ -75,7 +75,7 @@ pub(super) async fn intents(
 #[utoipa::path(
     get, path = "/sync/feed", tag = "devices", security(("device" = [])), params(FeedQuery),
     responses((status = 200, description = "A page of the feed", body = FeedPage)),
-    extensions(("x-problems" = json!([codes::REVOKED.name()])))
+    extensions(("x-problems" = json!([codes::REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn feed(
     device: Device,

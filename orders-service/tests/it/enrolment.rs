@@ -213,3 +213,65 @@ async fn a_token_that_has_expired_opens_nothing() {
     let refused = world.api.sending(token).get("/sync/feed").await;
     assert_eq!(refused.problem(), "401 unauthorized");
 }
+
+/// What the devices are answered: one that is enrolled, one that was revoked, one that is not known, and one with a code.
+async fn answers(world: &World, devices: [&Device; 2], code: &str) -> [String; 4] {
+    let feed = async |token: &str| world.api.sending(token).get("/sync/feed").await;
+    let answers = [
+        feed(&devices[0].token).await,
+        feed(&devices[1].token).await,
+        feed("fhd_a-token-from-another-file").await,
+        world.enrol(code, DeviceId::new()).await,
+    ];
+    answers.map(|answer| match answer.status {
+        200 | 201 => "taken".to_owned(),
+        503 => format!(
+            "{} for {} s",
+            answer.problem(),
+            answer.header("retry-after")
+        ),
+        _ => answer.problem(),
+    })
+}
+
+#[tokio::test]
+async fn a_file_that_may_be_an_older_copy_neither_serves_a_device_nor_turns_one_away() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (here, gone) = (world.device(&mia).await, world.device(&mia).await);
+    let revoke = format!("/devices/{}/revoke", gone.id);
+    world.api.post(&revoke, &json!({})).await;
+    let code = world.code(&mia).await;
+    let (devices, not_yet) = ([&here, &gone], "503 not_ready for 1 s");
+
+    let restored = world.restored().await;
+    assert_eq!(answers(&restored, devices, &code).await, [not_yet; 4]);
+    restored.meet_stream().await;
+    let known = ["taken", "401 revoked", "401 unauthorized", "taken"];
+    assert_eq!(answers(&restored, devices, &code).await, known);
+
+    restored.db.halt("a rival publishes");
+    assert_eq!(answers(&restored, devices, &code).await, [not_yet; 4]);
+}
+
+#[tokio::test]
+async fn an_empty_file_that_has_not_met_its_stream_says_of_no_device_that_it_is_unknown() {
+    let world = world().await;
+    let (_, mias) = world.mia().await;
+    let empty = world.bereft().await;
+    let stranger = mias.at(&empty).feed("").await;
+    assert_eq!(stranger.problem(), "503 not_ready");
+    assert_eq!(stranger.header("retry-after"), "1");
+    empty.meet_stream().await;
+    assert_eq!(mias.at(&empty).feed("").await.problem(), "401 unauthorized");
+}
+
+#[tokio::test]
+async fn without_a_broker_the_file_of_before_goes_on_serving_its_devices() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let device = world.device(&mia).await;
+    let again = world.restarted().await;
+    assert_eq!(again.db.gate(), relay::Gate::Open);
+    assert_eq!(device.at(&again).feed("").await.status, 200);
+}

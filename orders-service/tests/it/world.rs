@@ -14,9 +14,10 @@ use orders_service::events::{MakeError, OwnEvent, make};
 use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http, sync};
+use relay::memory::MemoryBroker;
 use relay::{
-    ApplyError, Consumer, Database, Environment, EventId, Keys, Log, Options, Received, System,
-    rusqlite,
+    ApplyError, Consumer, Database, Environment, EventId, Keys, Log, Options, Received, Relay,
+    Step, System, rusqlite,
 };
 use serde_json::{Value, json};
 use service_kit::testing::{Answer, DEVICE_ID, DRIVER_ID, TestApi, access_beside};
@@ -64,19 +65,45 @@ impl World {
     /// It is 2026-01-01T00:00:00Z, and stays so until the clock is moved.
     pub async fn with(users: FakeUsers, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::over(folder, users, limits, sync::DEFAULT_TAIL).await
+        let this = Self::over(folder, users, limits, sync::DEFAULT_TAIL).await;
+        this.meet_stream().await;
+        this
     }
 
     /// A device that is more events behind gets a snapshot.
     pub async fn with_tail(feed_tail: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::over(folder, FakeUsers::Know, PATIENT, feed_tail).await
+        let this = Self::over(folder, FakeUsers::Know, PATIENT, feed_tail).await;
+        this.meet_stream().await;
+        this
     }
 
-    /// An empty file, and the keys of this one, which were kept elsewhere.
+    /// An empty file, and the keys of this one, which were kept elsewhere. It has met no stream yet.
     pub async fn bereft(&self) -> Self {
-        let (folder, keys) = (tempfile::tempdir().unwrap(), "orders.db.keys");
-        std::fs::copy(self.folder.path().join(keys), folder.path().join(keys)).unwrap();
+        self.with_files(&["orders.db.keys"]).await
+    }
+
+    /// On a copy of this one's file, as after a restore. It has met no stream yet.
+    pub async fn restored(&self) -> Self {
+        self.db.close().await;
+        self.with_files(&["orders.db", "orders.db.keys"]).await
+    }
+
+    /// The same file, opened again. It has met no stream yet.
+    pub async fn restarted(self) -> Self {
+        self.db.close().await;
+        let Self {
+            folder, api, db, ..
+        } = self;
+        drop((api, db));
+        Self::over(folder, FakeUsers::Know, PATIENT, sync::DEFAULT_TAIL).await
+    }
+
+    async fn with_files(&self, names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
         Self::over(folder, FakeUsers::Know, PATIENT, sync::DEFAULT_TAIL).await
     }
 
@@ -108,6 +135,12 @@ impl World {
             consumer,
             folder,
         }
+    }
+
+    /// As the service does at its start: its stream is a copy of its log.
+    pub async fn meet_stream(&self) {
+        let met = Relay::new(&self.db, MemoryBroker::new(1)).step().await;
+        assert_eq!(met.unwrap(), Step::Connected);
     }
 
     /// The device whose token every test knows, as a row.
