@@ -366,7 +366,7 @@ function show() {
   hide(one('#work'), !driver);
   write(field(document, 'driver'), driver?.name ?? '');
   showLink(lost, sync);
-  showEnrol(expired);
+  showEnrol(expired, sync.revoked);
   if (driver) showWork();
   else hide(one('#finished'), true);
 }
@@ -407,11 +407,15 @@ function tellLink(title) {
   write(one('#aloud'), title === 'Offline' ? 'Offline. You can go on; it is sent later.' : `${title}.`);
 }
 
-function showEnrol(expired) {
+function showEnrol(expired, revoked) {
   const section = one('#enrol');
-  write(field(section, 'enrol-title'), expired ? 'This device is not enrolled any more' : 'Enrol this device');
-  write(field(section, 'enrol-why'), expired
-    ? 'Its enrolment has expired or was withdrawn. You can go on working, and everything is kept here, but nothing is sent until you enrol again. Ask the office for a new code.'
+  const mayPass = expired && revoked === false;
+  write(field(section, 'enrol-title'), mayPass ? 'The office does not accept this device at the moment'
+    : expired ? 'This device is not enrolled any more' : 'Enrol this device');
+  write(field(section, 'enrol-why'), mayPass
+    ? 'The device keeps asking by itself and goes on as soon as it is accepted. You can go on working, and everything is kept here. If this lasts, ask the office for a new code.'
+    : expired
+    ? 'Its enrolment was withdrawn. You can go on working, and everything is kept here, but nothing is sent until you enrol again. Ask the office for a new code.'
     : 'The office gives you a code. Enter it once, while you have a connection; after that this device works on its own.');
   writeOrHide(field(section, 'enrol-error'), errors.get('enrol') ?? '');
   set(one('#code'), 'aria-invalid', errors.has('enrol') ? 'true' : 'false');

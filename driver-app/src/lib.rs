@@ -9,4 +9,7 @@ pub mod store;
 pub mod sync;
 
 /// The tables of this device. Numbered, and final once released.
-pub const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_device.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_device.sql"),
+    include_str!("../migrations/0002_revoked.sql"),
+];

@@ -85,10 +85,17 @@ struct Backoff {
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// A token that was not accepted is shown again less and less often: it may be over for good.
+const LONGEST_WAIT_UNKNOWN: Duration = Duration::from_secs(300);
+
 impl Backoff {
     fn next(&mut self) -> Duration {
+        self.next_up_to(LONGEST_WAIT)
+    }
+
+    fn next_up_to(&mut self, longest: Duration) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        growing(self.failures, LONGEST_WAIT)
+        growing(self.failures, longest)
     }
 
     fn reset(&mut self) {
@@ -113,23 +120,28 @@ async fn refused(
     backoff: &mut Backoff,
 ) -> Result<Step, StoreError> {
     let words = refusal.to_string();
-    let step = match refusal {
-        Refusal::Unauthorized { code, .. } => shut_out(device, token, code == "revoked").await?,
+    let wait = match refusal {
+        Refusal::Unauthorized { code, .. } => {
+            let revoked = code == "revoked";
+            match (shut_out(device, token, revoked).await?, revoked) {
+                (false, _) => return Ok(Step::Progress), // it has just been replaced
+                (true, true) => Step::Idle,
+                (true, false) => Step::Wait(backoff.next_up_to(LONGEST_WAIT_UNKNOWN)),
+            }
+        }
         _ => Step::Wait(backoff.next()),
     };
-    if step != Step::Progress {
-        tracing::info!(?way, why = words, "no contact");
-        device.status.trouble(way, &words);
-    }
-    Ok(step)
+    tracing::info!(?way, why = words, "no contact");
+    device.status.trouble(way, &words);
+    Ok(wait)
 }
 
-/// The token is not good any more. Who is revoked may not keep the deliveries either; what the driver did stays, and
-/// gets its verdict after the next enrolment. A token that has just been replaced says nothing.
-async fn shut_out(device: &Device, token: &str, revoked: bool) -> Result<Step, StoreError> {
+/// The token is not accepted, if it is still the device's. Only a revoked device loses its deliveries and stops asking: any
+/// other refusal may come from an owner that is not itself, and passes with it. What the driver did stays either way.
+async fn shut_out(device: &Device, token: &str, revoked: bool) -> Result<bool, StoreError> {
     let token = token.to_owned();
     let write = move |tx: &Tx<'_>| {
-        let ours = store::device::expire(tx, &token)?;
+        let ours = store::device::refuse(tx, &token, revoked)?;
         if ours && revoked {
             store::device::forget_deliveries(tx)?;
         }
@@ -137,7 +149,7 @@ async fn shut_out(device: &Device, token: &str, revoked: bool) -> Result<Step, S
     };
     let ours = device.db.write(write).await?;
     device.status.changed();
-    Ok(if ours { Step::Idle } else { Step::Progress })
+    Ok(ours)
 }
 
 /// The device's own file did not do as asked: there is nothing to do but to try again.

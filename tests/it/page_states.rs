@@ -456,15 +456,18 @@ async fn a_code_is_taken_in_any_spelling_and_a_wrong_one_is_explained() {
     let posts = played.posts_settle_at(1).await;
     let code = json!({"code": "ABCD-EFGH-JKMN"});
     assert_eq!(posts, [("/api/enrol".to_owned(), code)]);
-    played.tell(with(
-        state(&[]),
-        "/sync/enrolment",
-        json!("expired_or_revoked"),
-    ));
-    browser
-        .wait_for("not enrolled any more", seconds(10))
-        .await
-        .unwrap();
+    let refused = |revoked: bool| {
+        let mut state = with(state(&[]), "/sync/enrolment", json!("expired_or_revoked"));
+        state["sync"]["revoked"] = json!(revoked);
+        state
+    };
+    for (revoked, words) in [
+        (false, "keeps asking by itself"),
+        (true, "not enrolled any more"),
+    ] {
+        played.tell(refused(revoked));
+        browser.wait_for(words, seconds(10)).await.unwrap();
+    }
     assert_eq!(
         browser
             .attribute("#code", "value")

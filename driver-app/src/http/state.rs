@@ -65,6 +65,8 @@ struct SyncView {
     now_ms: i64,
     clock_off_by_ms: Option<i64>,
     enrolment: &'static str,
+    /// The office has ended the enrolment: only a new code helps. Without this the device keeps asking by itself.
+    revoked: bool,
     forked: Option<ForkView>,
 }
 
@@ -223,6 +225,7 @@ fn sync(device: &Device, identity: &Identity, intents: &[Shown], others_unsent: 
         now_ms: device.now_ms(),
         clock_off_by_ms: contact.clock_off_by_ms,
         enrolment: identity.enrolment.as_str(),
+        revoked: identity.enrolment == Enrolment::Revoked,
         forked: identity.fork.clone().map(ForkView::of),
     }
 }
@@ -261,8 +264,11 @@ fn actions_wait(count: u64, whose: &str) -> String {
 fn no_contact(enrolment: Enrolment, contact: &Contact) -> Option<String> {
     match enrolment {
         Enrolment::None => Some("nobody has enrolled this device yet: ask the office for a code".to_owned()),
-        Enrolment::ExpiredOrRevoked => Some(
-            "orders-service does not know this device any more: ask the office for a new code; what you do is kept until then".to_owned(),
+        Enrolment::NotAccepted => Some(
+            "orders-service does not accept this device's enrolment: the device keeps asking by itself; if this lasts, ask the office for a new code; what you do is kept".to_owned(),
+        ),
+        Enrolment::Revoked => Some(
+            "this device or its driver was revoked: ask the office for a new code; what you do is kept until then".to_owned(),
         ),
         Enrolment::Valid => contact.waits_because().map(str::to_owned),
     }

@@ -46,7 +46,10 @@ pub struct Fork {
 pub enum Enrolment {
     None,
     Valid,
-    ExpiredOrRevoked,
+    /// It was not accepted. That may pass: the device keeps asking with it.
+    NotAccepted,
+    /// It never will be again.
+    Revoked,
 }
 
 impl Enrolment {
@@ -54,15 +57,16 @@ impl Enrolment {
         match self {
             Self::None => "none",
             Self::Valid => "valid",
-            Self::ExpiredOrRevoked => "expired_or_revoked",
+            Self::NotAccepted | Self::Revoked => "expired_or_revoked",
         }
     }
 
-    fn of(text: &str) -> Self {
+    fn of(text: &str, revoked: bool) -> Self {
         match text {
             "none" => Self::None,
             "valid" => Self::Valid,
-            _ => Self::ExpiredOrRevoked,
+            _ if revoked => Self::Revoked,
+            _ => Self::NotAccepted,
         }
     }
 }
@@ -71,8 +75,8 @@ impl Identity {
     /// The token, if it is worth trying.
     pub fn pass(&self) -> Option<&str> {
         match self.enrolment {
-            Enrolment::Valid => self.token.as_deref(),
-            Enrolment::None | Enrolment::ExpiredOrRevoked => None,
+            Enrolment::Valid | Enrolment::NotAccepted => self.token.as_deref(),
+            Enrolment::None | Enrolment::Revoked => None,
         }
     }
 }
@@ -80,7 +84,7 @@ impl Identity {
 pub fn find(rows: &Connection) -> rusqlite::Result<Option<Identity>> {
     rows.prepare_cached(
         "select device_id, incarnation, marks_seen, forks, fork_reason, forked_at_ms, enrolment,
-                driver_id, driver_name, token, feed_token, feed_at, last_contact_ms
+                driver_id, driver_name, token, feed_token, feed_at, last_contact_ms, revoked
          from device",
     )?
     .query_row([], identity)
@@ -139,7 +143,7 @@ pub fn enrol(rows: &Connection, enrolled: &Enrolled) -> rusqlite::Result<()> {
         forget_deliveries(rows)?;
     }
     rows.execute(
-        "update device set enrolment = 'valid', driver_id = ?1, driver_name = ?2, token = ?3, token_expires_at_ms = ?4",
+        "update device set enrolment = 'valid', revoked = 0, driver_id = ?1, driver_name = ?2, token = ?3, token_expires_at_ms = ?4",
         (
             enrolled.driver_id.to_string(),
             &enrolled.driver_name,
@@ -150,10 +154,16 @@ pub fn enrol(rows: &Connection, enrolled: &Enrolled) -> rusqlite::Result<()> {
     deliveries::unstage(rows) // a page that was asked for with the old token is none of the new one's
 }
 
-/// The owner does not take this token any more. One that came in the meantime stays as it is.
-pub fn expire(rows: &Connection, token: &str) -> rusqlite::Result<bool> {
-    let sql = "update device set enrolment = 'expired_or_revoked' where token = ?1";
-    Ok(rows.execute(sql, [token])? > 0)
+/// The owner does not accept this token. One that came in the meantime stays as it is.
+pub fn refuse(rows: &Connection, token: &str, revoked: bool) -> rusqlite::Result<bool> {
+    let sql = "update device set enrolment = 'expired_or_revoked', revoked = ?2 where token = ?1";
+    Ok(rows.execute(sql, (token, revoked))? > 0)
+}
+
+/// The owner accepts this token. True: it had not, the last time.
+pub fn accept(rows: &Connection, token: &str) -> rusqlite::Result<bool> {
+    let sql = "update device set enrolment = 'valid' where token = ?1 and enrolment = 'expired_or_revoked'";
+    Ok(rows.prepare_cached(sql)?.execute([token])? > 0)
 }
 
 /// The deliveries are not for this device any more.
@@ -189,7 +199,7 @@ fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
         incarnation: parsed(row, 1)?,
         marks_seen: row.get(2)?,
         fork: fork_of(row)?,
-        enrolment: Enrolment::of(&enrolment),
+        enrolment: Enrolment::of(&enrolment, row.get(13)?),
         driver: driver(row)?,
         token: row.get(9)?,
         feed_token: row.get(10)?,

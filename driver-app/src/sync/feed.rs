@@ -113,15 +113,18 @@ impl Follower {
         asked: Instant,
     ) -> Result<Step, StoreError> {
         let (page, now_ms) = (answer.value, self.device.now_ms());
-        let taken = self
-            .device
-            .db
-            .write(move |tx| take(tx, &place, &page, now_ms))
-            .await?;
+        let write = move |tx: &Tx<'_>| {
+            let accepted_again = store::device::accept(tx, &place.token)?;
+            Ok((take(tx, &place, &page, now_ms)?, accepted_again))
+        };
+        let (taken, accepted_again) = self.device.db.write(write).await?;
         self.backoff.reset();
         self.device.status.heard(Way::Down, now_ms, answer.date_ms);
-        if taken == Taken::Applied {
+        if taken == Taken::Applied || accepted_again {
             self.device.status.changed();
+        }
+        if accepted_again {
+            self.device.ring(); // the way up may be waiting
         }
         Ok(match taken {
             Taken::Known => Step::Wait(SHORTEST_POLL.saturating_sub(asked.elapsed())),

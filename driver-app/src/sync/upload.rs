@@ -91,7 +91,7 @@ impl Uploader {
         };
         match self.owner.upload(&token, &upload).await {
             Ok(answer) => {
-                self.take(upload.intents, answer.value).await?;
+                self.take(&token, upload.intents, answer.value).await?;
                 self.contact(answer.date_ms);
                 self.most = (self.most * 2).min(MAX_INTENTS);
                 Ok(Step::Progress)
@@ -148,15 +148,24 @@ impl Uploader {
     }
 
     /// The verdicts, in one transaction.
-    async fn take(&mut self, sent: Vec<Intent>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
-        let now_ms = self.device.now_ms();
+    async fn take(
+        &mut self,
+        token: &str,
+        sent: Vec<Intent>,
+        verdicts: Vec<Verdict>,
+    ) -> Result<(), StoreError> {
+        let (token, now_ms) = (token.to_owned(), self.device.now_ms());
         let hurried = self.take_hurried(&sent);
         let write = move |tx: &Tx<'_>| {
             store::device::set_contact(tx, now_ms)?;
-            rule(tx, &sent, &hurried, verdicts)
+            let accepted_again = store::device::accept(tx, &token)?;
+            let holds = rule(tx, &sent, &hurried, verdicts)?;
+            Ok((holds, accepted_again))
         };
-        for hold in self.device.db.write(write).await? {
-            self.hold(hold);
+        let (holds, accepted_again) = self.device.db.write(write).await?;
+        holds.into_iter().for_each(|hold| self.hold(hold));
+        if accepted_again {
+            self.device.ring();
         }
         self.device.status.changed();
         Ok(())
@@ -194,7 +203,7 @@ impl Uploader {
             Refusal::TooLarge
             | Refusal::Refused {
                 status: 400 | 422, ..
-            } => self.divide(upload.intents, &refusal).await,
+            } => self.divide(token, upload.intents, &refusal).await,
             other => refused(&self.device, Way::Up, token, other, &mut self.backoff).await,
         }
     }
@@ -203,6 +212,7 @@ impl Uploader {
     /// while the others go.
     async fn divide(
         &mut self,
+        token: &str,
         mut sent: Vec<Intent>,
         refusal: &Refusal,
     ) -> Result<Step, StoreError> {
@@ -215,7 +225,8 @@ impl Uploader {
                 outcome: outcome.clone(),
             });
             let verdicts = verdicts.collect();
-            self.take(std::mem::take(&mut sent), verdicts).await?;
+            self.take(token, std::mem::take(&mut sent), verdicts)
+                .await?;
         }
         self.contact(None);
         Ok(Step::Progress)

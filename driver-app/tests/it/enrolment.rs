@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use driver_app::owner_api::{Answer, Ask, Heard, Owner};
 use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
 use event_schema::DriverId;
 use event_schema::sync::{Enrolled, Enrolment, FeedItem, FeedPage, Upload, Verdict};
+use relay::Stop;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -49,32 +51,94 @@ async fn a_code_enrols_once_and_another_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_stops_the_sync_and_nothing_else() {
+async fn a_token_that_is_not_accepted_is_shown_again_and_costs_nothing() {
+    for code in ["unauthorized", "expired"] {
+        let (mut world, [order]) = World::with_deliveries().await;
+        let first = world.picks_up(order).await;
+        world.owner.truth().shut_out = Some(code);
+        assert!(matches!(world.up().await, Step::Wait(_)));
+        let second = world.delivers(order).await;
+        assert!(matches!(world.down().await, Step::Wait(_)));
+        world.kill().await; // a restart asks again as well
+        assert!(matches!(world.down().await, Step::Wait(_)));
+        let state = world.state().await;
+        let sync = &state["sync"];
+        assert_eq!(
+            (&sync["enrolment"], &sync["revoked"], &sync["pending"]),
+            (&json!("expired_or_revoked"), &json!(false), &json!(2))
+        );
+        let words = sync["waiting_because"].as_str().unwrap();
+        assert!(
+            words.contains("asking by itself") && words.contains("new code"),
+            "{words}"
+        );
+        assert_eq!(state["deliveries"][0]["status"], "delivered");
+        world.owner.truth().shut_out = None;
+        world.sync().await;
+        assert_eq!((world.effects(&first), world.effects(&second)), (1, 1));
+        let sync = &world.state().await["sync"];
+        assert_eq!(
+            (&sync["enrolment"], &sync["waiting_because"]),
+            (&json!("valid"), &Value::Null)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_new_code_replaces_a_token_that_is_not_accepted() {
     let (mut world, [order]) = World::with_deliveries().await;
-    let first = world.picks_up(order).await;
-    world.owner.truth().shut_out = Some("unauthorized");
-    assert_eq!(world.up().await, Step::Idle);
-    let second = world.delivers(order).await;
-    assert_eq!(
-        (world.up().await, world.down().await),
-        (Step::Idle, Step::Idle)
-    );
-    let state = world.state().await;
-    assert_eq!(state["sync"]["enrolment"], "expired_or_revoked");
-    assert!(
-        state["sync"]["waiting_because"]
-            .as_str()
-            .unwrap()
-            .contains("new code")
-    );
-    assert_eq!(
-        (&state["deliveries"][0]["status"], &state["sync"]["pending"]),
-        (&json!("delivered"), &json!(2))
-    );
+    let intent = world.picks_up(order).await;
+    world.owner.truth().tokens.clear(); // and never will be again
+    assert!(matches!(world.up().await, Step::Wait(_)));
     world.enrol().await;
     world.sync().await;
-    assert_eq!((world.effects(&first), world.effects(&second)), (1, 1));
-    assert_eq!(world.state().await["sync"]["waiting_because"], Value::Null);
+    assert_eq!(world.effects(&intent), 1);
+    assert_eq!(world.state().await["sync"]["enrolment"], "valid");
+}
+
+/// The loops themselves: nobody taps anything.
+#[tokio::test]
+async fn a_device_goes_on_by_itself_after_its_owner_did_not_know_it_for_a_while() {
+    let (world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    world.owner.truth().shut_out = Some("unauthorized");
+    let stop = Stop::new();
+    let (device, way) = (world.device().clone(), world.way());
+    let loops = tokio::spawn(driver_app::sync::run(device, way, stop.clone()));
+    until(&world, |sync| sync["enrolment"] == "expired_or_revoked").await;
+    world.owner.truth().shut_out = None;
+    until(&world, |sync| {
+        sync["enrolment"] == "valid" && sync["pending"] == 0
+    })
+    .await;
+    assert_eq!(world.effects(&intent), 1);
+    stop.cancel();
+    loops.await.unwrap().unwrap();
+}
+
+async fn until(world: &World, so: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !so(&world.state().await["sync"]) {
+        assert!(Instant::now() < deadline, "{}", world.state().await["sync"]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The version before gave up for good and wrote no more than that.
+#[tokio::test]
+async fn a_device_that_had_given_up_asks_again_after_the_update() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    let write = world
+        .device()
+        .database()
+        .write(|tx| tx.execute("update device set enrolment = 'expired_or_revoked'", []));
+    let gave_up: Result<usize, relay::WriteError<relay::rusqlite::Error>> = write.await;
+    assert_eq!(gave_up.map_err(|error| error.to_string()), Ok(1));
+    world.kill().await;
+    world.sync().await;
+    assert_eq!(world.effects(&intent), 1);
+    assert_eq!(world.state().await["sync"]["enrolment"], "valid");
 }
 
 #[tokio::test]
@@ -86,11 +150,19 @@ async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
     let intent = world.picks_up(order).await;
     world.owner.truth().shut_out = Some("revoked");
     assert_eq!(world.down().await, Step::Idle);
+    world.owner.truth().shut_out = None;
+    world.device().ring();
+    assert_eq!(
+        (world.up().await, world.down().await),
+        (Step::Idle, Step::Idle),
+        "it does not ask any more"
+    );
     let state = world.state().await;
     assert_eq!(
         (&state["deliveries"], &state["sync"]["pending"]),
         (&json!([]), &json!(1))
     );
+    assert_eq!(state["sync"]["revoked"], true);
     assert_eq!(state["conflicts"][0]["current"]["customer"], Value::Null);
     assert_eq!(
         world.act(order, "pick_up", json!({})).await.problem(),
@@ -264,7 +336,7 @@ async fn a_page_for_the_driver_before_never_reaches_the_next_one() {
             judged: Vec::new(),
         },
     });
-    let mut follower = Follower::new(world.device(), slow.clone(), std::time::Duration::ZERO);
+    let mut follower = Follower::new(world.device(), slow.clone(), Duration::ZERO);
     let meanwhile = async {
         slow.asked.notified().await;
         world.enrol_as(DriverId::new(), "Noor").await;

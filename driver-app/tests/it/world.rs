@@ -102,6 +102,11 @@ impl World {
         &self.app.as_ref().unwrap().device
     }
 
+    /// Where the device asks.
+    pub fn way(&self) -> Arc<dyn Owner> {
+        self.way.clone()
+    }
+
     pub fn api(&self) -> &TestApi {
         &self.app.as_ref().unwrap().api
     }
