@@ -315,7 +315,8 @@ function forget(order_id) {
 function confirm(card) {
   const draft = drafts.get(card.dataset.order);
   if (isFresh(draft)) return; // the enter key asks no button
-  const body = draft.note.trim() ? { note: draft.note.trim() } : {};
+  const note = draft.note.toWellFormed?.() ?? draft.note; // half an emoji is no JSON; the program cleans the rest
+  const body = note.trim() ? { note } : {};
   if (draft.kind === 'deliver') return change(card.dataset.order, 'deliver', body);
   if (draft.problem) return change(card.dataset.order, 'report_problem', { problem: draft.problem, ...body });
   errors.set(card.dataset.order, 'Choose what the problem is.');

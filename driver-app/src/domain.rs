@@ -3,8 +3,10 @@
 
 use std::fmt;
 
-use event_schema::sync::{DecideConflict, Deliver, Delivery, PickUp, ReportProblem};
-use event_schema::{Decision, IntentId, ProblemKind, Version};
+use event_schema::sync::{
+    DecideConflict, Deliver, Delivery, MAX_NOTE_CHARACTERS, PickUp, ReportProblem,
+};
+use event_schema::{Decision, IntentId, Note, ProblemKind, Version};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,10 +24,6 @@ pub enum Action {
         note: Option<Note>,
     },
 }
-
-/// What a driver wrote: not empty, and short enough that its intent always fits into an upload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note(String);
 
 /// What stands in a delivery's way, in one of the words this program knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ pub struct NotPossible {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a note has at most {max} characters, not {found}", max = event_schema::sync::MAX_NOTE_CHARACTERS)]
+#[error("a note has at most {MAX_NOTE_CHARACTERS} characters, not {found}")]
 pub struct NoteTooLong {
     found: usize,
 }
@@ -138,9 +136,10 @@ fn with(mut shown: Delivery, intent: &Pending) -> Delivery {
     shown
 }
 
-/// The note among an intent's arguments.
+/// The note among an intent's arguments, as its owner will have it.
 pub fn note_of(arguments: &Value) -> Option<String> {
-    arguments["note"].as_str().map(str::to_owned)
+    let note = arguments["note"].as_str().and_then(Note::clean);
+    note.map(String::from)
 }
 
 /// Does this decision end a conflict? One the driver insists on waits for the office, and a later word is not
@@ -164,12 +163,12 @@ impl Action {
         match self {
             Self::PickUp => Said::new(Kind::PickUp, 1, &PickUp {}),
             Self::Deliver { note } => {
-                let note = note.as_ref().map(|note| note.0.clone());
+                let note = note.clone().map(String::from);
                 Said::new(Kind::Deliver, 2, &Deliver { note })
             }
             Self::ReportProblem { problem, note } => {
                 let problem = problem.0.as_str().to_owned();
-                let note = note.as_ref().map(|note| note.0.clone());
+                let note = note.clone().map(String::from);
                 Said::new(Kind::ReportProblem, 1, &ReportProblem { problem, note })
             }
         }
@@ -202,15 +201,12 @@ impl Said {
     }
 }
 
-impl Note {
-    /// Nothing but blanks is no note.
-    pub fn parse(text: &str) -> Result<Option<Self>, NoteTooLong> {
-        let text = text.trim();
-        let found = text.chars().count();
-        if found > event_schema::sync::MAX_NOTE_CHARACTERS {
-            return Err(NoteTooLong { found });
-        }
-        Ok((!text.is_empty()).then(|| Self(text.to_owned())))
+/// The driver is still there to shorten a note that is too long; everything else is cleaned as its owner would, so that what
+/// is shown is what is delivered.
+pub fn a_note(text: &str) -> Result<Option<Note>, NoteTooLong> {
+    match Note::count(text) {
+        found if found > MAX_NOTE_CHARACTERS => Err(NoteTooLong { found }),
+        _ => Ok(Note::clean(text)),
     }
 }
 
@@ -340,14 +336,28 @@ mod tests {
 
     #[test]
     fn a_note_is_counted_in_characters_and_blanks_are_none() {
-        assert_eq!(Note::parse(" \n "), Ok(None));
-        assert_eq!(Note::parse(" a "), Ok(Some(Note("a".to_owned()))));
-        assert!(Note::parse(&"語".repeat(500)).is_ok());
-        let refusal = Note::parse(&"語".repeat(501)).unwrap_err();
+        assert_eq!(a_note(" \n "), Ok(None));
+        assert_eq!(a_note(" a "), Ok(Note::clean("a")));
+        assert!(a_note(&"語".repeat(500)).is_ok());
+        let refusal = a_note(&"語".repeat(501)).unwrap_err();
         assert_eq!(
             refusal.to_string(),
             "a note has at most 500 characters, not 501"
         );
+    }
+
+    #[test]
+    fn a_note_is_stored_and_shown_as_its_owner_keeps_it() {
+        let notes = include_str!("../../event-schema/notes.json");
+        let notes: Vec<Value> = serde_json::from_str(notes).unwrap();
+        for note in &notes {
+            let (written, kept) = (note["written"].as_str().unwrap(), note["kept"].as_str());
+            let note = a_note(written).unwrap();
+            let said = Action::Deliver { note }.said();
+            assert_eq!(said.arguments["note"].as_str(), kept, "{written:?}");
+            let stored_before = json!({"note": written});
+            assert_eq!(note_of(&stored_before).as_deref(), kept, "{written:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod driver;
 mod ids;
+mod note;
 mod order;
 mod schema;
 pub mod sync;
@@ -11,6 +12,7 @@ pub use driver::{
     DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected, IntentStamp,
 };
 pub use ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, UserId, Version};
+pub use note::Note;
 pub use order::{
     CancelReason, ConflictDecided, DecidedBy, Decision, IntentRefused, OrderAssigned,
     OrderCancelled, OrderDelivered, OrderEvent, OrderPickedUp, OrderPlaced, OrderProblemReported,

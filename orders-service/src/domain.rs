@@ -7,9 +7,11 @@ mod intent;
 mod order;
 mod texts;
 
+pub use event_schema::Note;
+
 pub use amount::{Amount, InvalidAmount};
 pub use currency::{Currency, InvalidCurrency};
 pub use driver::{Device, Driver, Gone};
 pub use intent::{Conflict, Judgement, Ruling, Unclear, Wish, explain, judge};
 pub use order::{Order, Refusal, Status, UnknownStatus};
-pub use texts::{DriverName, InvalidDriverName, InvalidNote, Note};
+pub use texts::{DriverName, InvalidDriverName, InvalidNote, an_operators_note};

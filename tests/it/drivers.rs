@@ -1,7 +1,7 @@
 //! The harness's drivers, seen to work once: a device behind a switch, its office, and the sync API by hand.
 
-use freehold_tests::{SyncApi, World, seconds};
-use serde_json::json;
+use freehold_tests::{Shown, SyncApi, World, paths, seconds};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -69,4 +69,43 @@ async fn a_device_that_is_enrolled_shows_its_deliveries_without_waiting_for_news
             shown.status_of(&order) == Some("assigned")
         })
         .await;
+}
+
+/// Pasted from elsewhere, scanned, typed on any keyboard: what the device takes is delivered, and reads the same on both sides.
+#[tokio::test]
+async fn whatever_a_driver_writes_is_delivered_and_reads_the_same_on_both_sides() {
+    let world = World::builder().with_drivers(1).start().await;
+    let (office, driver) = (world.office(), &world.drivers[0]);
+    let user = world.users().register("Ada", "ada@example.org").await;
+    let notes = paths::workspace().join("event-schema/notes.json");
+    let notes = std::fs::read(notes).expect("it is in the repository");
+    let notes: Vec<Value> = serde_json::from_slice(&notes).expect("a list");
+    let mut orders = Vec::new();
+    for _ in &notes {
+        let order = office.place(user.id(), 1250).await;
+        let (id, version) = (order.id().to_owned(), Some(order.version()));
+        let assigned = office.assign(&id, version, &driver.id).await;
+        assigned.expect_status(200);
+        orders.push(id);
+    }
+    let device = driver.api();
+    let all = |shown: &Shown| orders.iter().all(|order| shown.can(order, "pick_up"));
+    device.wait_until("they are there", seconds(20), all).await;
+    for (order, note) in orders.iter().zip(&notes) {
+        device.pick_up(order).await.expect_status(202);
+        let delivered = device.deliver(order, note["written"].as_str()).await;
+        delivered.expect_status(202);
+    }
+    let shown = device.until_quiet(0).await;
+    for (order, note) in orders.iter().zip(&notes) {
+        let known = office.order(order).await.body;
+        let here = shown.delivery(order).expect("it is shown");
+        for side in [&known, here] {
+            assert_eq!(
+                (&side["status"], &side["note"]),
+                (&json!("delivered"), &note["kept"]),
+                "{note}"
+            );
+        }
+    }
 }

@@ -71,10 +71,6 @@ async fn what_a_device_says_about_anothers_orders_or_says_twice_or_cannot_be_is_
             "rejected invalid_arguments",
         ),
         (
-            liar.wants("deliver", &own, json!({"note": "x".repeat(501)})),
-            "rejected invalid_arguments",
-        ),
-        (
             liar.wants("deliver", &own, json!({})),
             "rejected not_picked_up",
         ),

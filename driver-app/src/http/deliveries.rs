@@ -3,14 +3,14 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use event_schema::{IntentId, OrderId};
+use event_schema::{IntentId, Note, OrderId};
 use serde::Deserialize;
 use service_kit::{Json, Path, Problem, codes as kit};
 use utoipa::ToSchema;
 
 use super::key::Key;
 use super::{Accepted, App, Nothing, codes};
-use crate::domain::{Action, Note, Problem as Obstacle};
+use crate::domain::{Action, Problem as Obstacle, a_note};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +97,6 @@ async fn act(
 }
 
 fn parse(note: Option<&str>) -> Result<Option<Note>, Problem> {
-    let note = note.map(Note::parse).transpose()?;
+    let note = note.map(a_note).transpose()?;
     Ok(note.flatten())
 }

@@ -1,7 +1,8 @@
-//! What people write: a driver's name, a note. Kept byte for byte.
+//! What people write: a driver's name, kept byte for byte, and an operator's note.
 
 use std::str::FromStr;
 
+use event_schema::Note;
 use event_schema::sync::MAX_NOTE_CHARACTERS;
 
 /// 1 to 200 characters, one of them at least to be seen, and none that breaks the line.
@@ -14,10 +15,6 @@ pub struct DriverName(String);
     DriverName::MAX_CHARACTERS
 )]
 pub struct InvalidDriverName;
-
-/// 1 to 500 characters, in as many lines as one likes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note(String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -42,30 +39,19 @@ impl FromStr for DriverName {
     }
 }
 
-impl FromStr for Note {
-    type Err = InvalidNote;
-
-    fn from_str(text: &str) -> Result<Self, InvalidNote> {
-        let fits = text.chars().count() <= MAX_NOTE_CHARACTERS;
-        let readable = !text
-            .chars()
-            .any(|sign| sign.is_control() && sign != '\n' && sign != '\r' && sign != '\t');
-        match fits && readable && !text.trim().is_empty() {
-            true => Ok(Self(text.to_owned())),
-            false => Err(InvalidNote),
-        }
-    }
+/// An operator is still there to correct what a driver's note would be cleaned of.
+pub fn an_operators_note(text: &str) -> Result<Note, InvalidNote> {
+    let fits = Note::count(text) <= MAX_NOTE_CHARACTERS;
+    let readable = !text
+        .chars()
+        .any(|sign| sign.is_control() && sign != '\n' && sign != '\r' && sign != '\t');
+    let note = Note::clean(text).filter(|_| fits && readable);
+    note.ok_or(InvalidNote)
 }
 
 impl From<DriverName> for String {
     fn from(DriverName(name): DriverName) -> Self {
         name
-    }
-}
-
-impl From<Note> for String {
-    fn from(Note(note): Note) -> Self {
-        note
     }
 }
 
@@ -86,10 +72,10 @@ mod tests {
     #[test]
     fn a_note_may_have_lines_and_has_an_end() {
         for good in ["left with neighbour\nsecond floor", &"語".repeat(500)] {
-            assert!(good.parse::<Note>().is_ok(), "{good}");
+            assert!(an_operators_note(good).is_ok(), "{good}");
         }
         for bad in ["", " \n ", "a\0", "\u{1b}[2J", &"a".repeat(501)] {
-            assert!(bad.parse::<Note>().is_err(), "{bad:?}");
+            assert!(an_operators_note(bad).is_err(), "{bad:?}");
         }
     }
 }

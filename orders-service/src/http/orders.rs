@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{App, Nothing, codes, rfc3339};
 use crate::cache::users;
-use crate::domain::{Amount, Order};
+use crate::domain::{Amount, Order, an_operators_note};
 use crate::events::make;
 use crate::store::{drivers, orders};
 
@@ -218,7 +218,7 @@ pub(super) async fn cancel(
     Idempotent(Cancellation { reason, note }, once): Idempotent<Cancellation>,
 ) -> Result<Reply, Problem> {
     let reason = an_operators_reason(&reason)?;
-    let note = note.as_deref().map(str::parse).transpose()?;
+    let note = note.as_deref().map(an_operators_note).transpose()?;
     change(once, id, must_match, move |_, order, now_ms| {
         Ok(order.cancel(reason, note, now_ms)?)
     })

@@ -9,7 +9,7 @@ use event_schema::{
     OrderId, ReleaseReason, UserId, Version,
 };
 use orders_service::config;
-use orders_service::domain::{Amount, Driver, Order, Refusal};
+use orders_service::domain::{Amount, Driver, Note, Order, Refusal};
 use orders_service::events::{MakeError, OwnEvent, make};
 use orders_service::store::{drivers, intents, orders};
 use orders_service::sync::receive;
@@ -97,7 +97,7 @@ impl Life {
                 change(office, order, move |order| order.release(reason, now)).await;
             }
             9 => {
-                let note = Some("sold out".parse().unwrap());
+                let note = Note::clean("sold out");
                 let reason = CancelReason::OutOfStock;
                 change(office, order, move |order| order.cancel(reason, note, now)).await;
             }

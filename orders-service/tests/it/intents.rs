@@ -332,15 +332,6 @@ async fn what_nobody_can_understand_is_refused_for_good_and_its_lane_goes_on() {
         (("arguments", json!([])), "invalid_arguments"),
         (("arguments", json!(null)), "invalid_arguments"),
         (("arguments", json!({"note": 7})), "invalid_arguments"),
-        (("arguments", json!({"note": ""})), "invalid_arguments"),
-        (
-            ("arguments", json!({"note": "x".repeat(501)})),
-            "invalid_arguments",
-        ),
-        (
-            ("arguments", json!({"note": "a\u{0}b"})),
-            "invalid_arguments",
-        ),
         (("arguments", json!({"speed": "high"})), "invalid_arguments"),
     ] {
         let intent = but(
@@ -360,7 +351,7 @@ async fn what_nobody_can_understand_is_refused_for_good_and_its_lane_goes_on() {
             (OrderEvent::INTENT_MISDIRECTED, &json!(lane))
         );
     }
-    assert_eq!(world.stands(&order).await, "assigned 12");
+    assert_eq!(world.stands(&order).await, "assigned 9");
     assert_eq!(
         said(&device.want("pick_up", &order, json!({})).await),
         "applied"
