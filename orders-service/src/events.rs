@@ -33,7 +33,13 @@ struct Sealed {
 
 /// The tables that follow from the log.
 const TABLES: &[&str] = &[
-    "orders", "history", "drivers", "devices", "scopes", "intents",
+    "orders",
+    "history",
+    "drivers",
+    "devices",
+    "device_tokens",
+    "scopes",
+    "intents",
 ];
 
 /// Makes the change that the event tells of, and tells of it; answers the event's place.

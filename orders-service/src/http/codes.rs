@@ -12,6 +12,7 @@ service_kit::problem_codes! {
     NOT_ASSIGNED = CONFLICT, "not_assigned", "No driver has the order";
     NOT_POSSIBLE = CONFLICT, "not_possible", "The order does not allow it";
     DRIVER_REVOKED = CONFLICT, "driver_revoked", "The driver was revoked";
+    DEVICE_ENROLLED = CONFLICT, "device_enrolled", "A device with this id is enrolled already";
     NO_CONFLICT = CONFLICT, "no_conflict", "The intent is in no conflict";
     ALREADY_DECIDED = CONFLICT, "already_decided", "Somebody has decided already";
     CANNOT_UPHOLD = CONFLICT, "cannot_uphold", "Only a delivery can be upheld";

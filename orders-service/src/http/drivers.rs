@@ -1,7 +1,7 @@
 //! `/drivers` and `/devices`: who delivers, and which devices speak for them.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use event_schema::sync::{Enrolled, Enrolment};
 use event_schema::{DeviceId, DriverId, ReleaseReason};
@@ -62,6 +62,16 @@ pub(super) struct NewDriver {
     /// 1 to 200 characters on one line, of any script.
     #[schema(example = "Mia Santos")]
     name: String,
+}
+
+/// For which device the code is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewCode {
+    /// A device that is enrolled already and cannot show its token: only it may use the code. Without this the code is for any
+    /// device that is new, or shows a token of its own.
+    #[serde(default)]
+    device_id: Option<DeviceId>,
 }
 
 /// What the operator reads out to the driver.
@@ -202,23 +212,25 @@ pub(super) async fn revoke(
 ///
 /// Sent again it draws another one; both are good until they expire, after 15 minutes.
 #[utoipa::path(
-    post, path = "/drivers/{id}/codes", tag = "drivers", security(("operator" = [])), request_body = Nothing,
+    post, path = "/drivers/{id}/codes", tag = "drivers", security(("operator" = [])), request_body = NewCode,
     params(("id" = DriverId, Path, description = "The driver's id")),
     responses((status = 201, description = "Read it out to the driver", body = EnrolmentCode)),
-    extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name()])))
+    extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name(), codes::DEVICE_NOT_FOUND.name()])))
 )]
 pub(super) async fn draw_code(
     _: Operator,
     State(app): State<App>,
     Path(id): Path<DriverId>,
-    Json(Nothing {}): Json<Nothing>,
+    Json(NewCode { device_id }): Json<NewCode>,
 ) -> Result<impl IntoResponse, Problem> {
     // No key and no kept reply: the code is a secret, which lies nowhere in the clear.
-    let (code, expires_at_ms) = (enrolment::draw(), now_ms() + enrolment::LIFE_MS);
-    let hash = enrolment::hash(&code);
+    let (code, now_ms) = (enrolment::draw(), now_ms());
+    let (hash, expires_at_ms) = (enrolment::hash(&code), now_ms + enrolment::LIFE_MS);
     let write = app.db.write(move |tx| {
         known(tx, id)?.at_work()?;
-        Ok::<_, Problem>(drivers::put_code(tx, &hash, id, expires_at_ms)?)
+        device_id.map(|id| known_device(tx, id)).transpose()?;
+        let times = (now_ms, expires_at_ms);
+        Ok::<_, Problem>(drivers::put_code(tx, &hash, id, device_id, times)?)
     });
     write.await?;
     let expires_at = rfc3339(expires_at_ms);
@@ -258,20 +270,27 @@ pub(super) async fn revoke_device(
 /// Enrol a device with a one-time code
 ///
 /// The token is shown this once. A device whose answer got lost sends the same code again and gets another token.
+///
+/// A device that was enrolled before also sends a token that it has or had, as `Authorization: Bearer`, whether that is still
+/// good or not. Without one it needs a code that was drawn for it (`device_id` of `POST /drivers/{id}/codes`): otherwise
+/// whoever has a code could take any device over. A refusal does not use the code up.
 #[utoipa::path(
     post, path = "/devices", tag = "devices", request_body = Enrolment,
     responses((status = 201, description = "Enrolled", body = Enrolled)),
-    extensions(("x-problems" = json!([codes::INVALID_CODE.name(), codes::DRIVER_REVOKED.name(), kit::NOT_READY.name()])))
+    extensions(("x-problems" = json!([codes::INVALID_CODE.name(), codes::DEVICE_ENROLLED.name(), codes::DRIVER_REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn enrol_device(
     State(app): State<App>,
+    headers: HeaderMap,
     Json(Enrolment { code, device_id }): Json<Enrolment>,
 ) -> Result<impl IntoResponse, Problem> {
     check_up_to_date(&app.db)?;
     let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd_"));
-    let write = app
-        .db
-        .write(move |tx| redeem(tx, &enrolment::hash(&code), device_id, &hash, now_ms));
+    let code_hash = enrolment::hash(&code);
+    let write = app.db.write(move |tx| {
+        let driver_id = redeem(tx, &code_hash, device_id, TokenHash::sent(&headers), now_ms)?;
+        hand_over(tx, driver_id, device_id, &hash, now_ms)
+    });
     let (driver, expires_at_ms) = write.await?;
     let enrolled = Enrolled {
         device_id,
@@ -283,18 +302,36 @@ pub(super) async fn enrol_device(
     Ok((StatusCode::CREATED, Json(enrolled)))
 }
 
+/// Whose the device becomes. One that was enrolled before proves that it is that one.
 fn redeem(
     tx: &Tx<'_>,
     code_hash: &str,
     device_id: DeviceId,
-    token: &TokenHash,
+    shown: Option<TokenHash>,
     now_ms: i64,
-) -> Result<(Driver, i64), Problem> {
-    let driver_id = drivers::use_code(tx, code_hash, device_id, now_ms)?.ok_or_else(|| {
+) -> Result<DriverId, Problem> {
+    let code = drivers::find_code(tx, code_hash, device_id, now_ms)?.ok_or_else(|| {
         let detail =
             "this code is wrong, was used by another device, or has expired; ask for another one";
         Problem::field(codes::INVALID_CODE, "code", detail)
     })?;
+    let proves = |token: TokenHash| drivers::had_token(tx, device_id, &token.to_string());
+    let is_new = drivers::find_device(tx, device_id)?.is_none();
+    if !is_new && !code.is_of_device && !shown.map(proves).transpose()?.unwrap_or(false) {
+        let detail = "a device with this id is enrolled already: send one of its tokens as `Authorization: Bearer`, or a code that was drawn for it";
+        return Err(Problem::new(codes::DEVICE_ENROLLED, detail));
+    }
+    drivers::use_code(tx, code_hash, device_id)?;
+    Ok(code.driver_id)
+}
+
+fn hand_over(
+    tx: &Tx<'_>,
+    driver_id: DriverId,
+    device_id: DeviceId,
+    token: &TokenHash,
+    now_ms: i64,
+) -> Result<(Driver, i64), Problem> {
     if let Some(before) = drivers::find_device(tx, device_id)?
         && before.driver_id != driver_id
         && !before.revoked

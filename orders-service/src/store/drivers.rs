@@ -8,6 +8,14 @@ use service_kit::{Limit, parsed};
 
 use crate::domain::{Device, Driver};
 
+/// A code that a device may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    pub driver_id: DriverId,
+    /// It was drawn for this very device, or this very device has used it before.
+    pub is_of_device: bool,
+}
+
 pub(super) fn insert(rows: &Connection, event: &DriverEnrolled) -> rusqlite::Result<usize> {
     rows.prepare_cached(
         "insert into drivers (id, name, version, enrolled_at_ms) values (?1, ?2, ?3, ?4)",
@@ -59,6 +67,10 @@ pub(super) fn put_device(
         event.at_ms,
         event.expires_at_ms,
     ))?;
+    rows.prepare_cached(
+        "insert into device_tokens (token_hash, device_id) values (?1, ?2) on conflict do nothing",
+    )?
+    .execute((token_hash, event.device_id.to_string()))?;
     Ok(())
 }
 
@@ -99,6 +111,12 @@ pub fn device_of_token(rows: &Connection, token_hash: &str) -> rusqlite::Result<
     .optional()
 }
 
+/// Whether the token is one that this device has or had.
+pub fn had_token(rows: &Connection, id: DeviceId, token_hash: &str) -> rusqlite::Result<bool> {
+    rows.prepare_cached("select 1 from device_tokens where token_hash = ?1 and device_id = ?2")?
+        .exists((token_hash, id.to_string()))
+}
+
 pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<Device>> {
     rows.prepare_cached(
         "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where id = ?1",
@@ -126,35 +144,53 @@ pub fn devices_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Ve
     .collect()
 }
 
+/// For any new device, or for this one alone. Those that have expired go.
 pub fn put_code(
     rows: &Connection,
     code_hash: &str,
     driver_id: DriverId,
-    expires_at_ms: i64,
+    device_id: Option<DeviceId>,
+    (now_ms, expires_at_ms): (i64, i64),
 ) -> rusqlite::Result<()> {
+    rows.prepare_cached("delete from enrolment_codes where expires_at_ms <= ?1")?
+        .execute([now_ms])?;
     rows.prepare_cached(
-        "insert into enrolment_codes (code_hash, driver_id, expires_at_ms) values (?1, ?2, ?3)",
+        "insert into enrolment_codes (code_hash, driver_id, device_id, expires_at_ms) values (?1, ?2, ?3, ?4)",
     )?
-    .execute((code_hash, driver_id.to_string(), expires_at_ms))?;
+    .execute((
+        code_hash,
+        driver_id.to_string(),
+        device_id.map(|id| id.to_string()),
+        expires_at_ms,
+    ))?;
     Ok(())
 }
 
-/// Whose device this code makes the device. It is for one device only, which may send it again while it lasts: the answer
-/// may have got lost. One that has expired is as good as none, and all those go, too.
-pub fn use_code(
+/// The code, if it lasts and is no other device's.
+pub fn find_code(
     rows: &Connection,
     code_hash: &str,
     device_id: DeviceId,
     now_ms: i64,
-) -> rusqlite::Result<Option<DriverId>> {
-    rows.prepare_cached("delete from enrolment_codes where expires_at_ms <= ?1")?
-        .execute([now_ms])?;
+) -> rusqlite::Result<Option<Code>> {
     rows.prepare_cached(
-        "update enrolment_codes set device_id = ?2 where code_hash = ?1 and coalesce(device_id, ?2) = ?2
-         returning driver_id",
+        "select driver_id, device_id is not null from enrolment_codes
+         where code_hash = ?1 and coalesce(device_id, ?2) = ?2 and expires_at_ms > ?3",
     )?
-    .query_row((code_hash, device_id.to_string()), |row| parsed(row, 0))
+    .query_row((code_hash, device_id.to_string(), now_ms), |row| {
+        Ok(Code {
+            driver_id: parsed(row, 0)?,
+            is_of_device: row.get(1)?,
+        })
+    })
     .optional()
+}
+
+/// From now on the code is this device's, which may send it again while it lasts: the answer may have got lost.
+pub fn use_code(rows: &Connection, code_hash: &str, device_id: DeviceId) -> rusqlite::Result<()> {
+    rows.prepare_cached("update enrolment_codes set device_id = ?2 where code_hash = ?1")?
+        .execute((code_hash, device_id.to_string()))?;
+    Ok(())
 }
 
 /// What was drawn for a driver who is gone opens nothing any more.

@@ -161,7 +161,8 @@ async fn a_device_that_is_revoked_is_shut_out_alone_until_it_enrols_again() {
     assert_eq!(other.feed("").await.status, 200);
     assert_eq!(world.stands(&order).await, "assigned 2");
 
-    let enrolled = world.enrol(&world.code(&mia).await, device.id).await;
+    let code = world.code(&mia).await;
+    let enrolled = world.enrol_again(&code, device.id, &device.token).await;
     assert_eq!(enrolled.status, 201);
     let anew = crate::office::Device::with(&world, device.id, &enrolled);
     assert_eq!(anew.feed("").await.status, 200);

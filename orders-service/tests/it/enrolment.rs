@@ -1,17 +1,18 @@
 //! How a device becomes a driver's: a code for one device, and a token that is shown once.
 
 use event_schema::{DeviceId, OrderEvent};
-use orders_service::codes;
 use orders_service::domain::Driver;
 use orders_service::events::{MakeError, OwnEvent, make};
 use orders_service::store::drivers;
+use orders_service::{MIGRATIONS, codes, config};
+use relay::Options;
 use relay::rusqlite::types::Value as Cell;
 use serde_json::json;
 use service_kit::TokenHash;
 use service_kit::testing::rows;
 
 use crate::office::Device;
-use crate::world::{FakeUsers, World};
+use crate::world::{FakeUsers, World, database};
 
 async fn world() -> World {
     World::start(FakeUsers::Know).await
@@ -190,7 +191,8 @@ async fn a_device_that_enrols_for_another_driver_is_theirs_and_leaves_the_first(
     let (mias, noors) = (world.assigned(&mia).await, world.assigned(&noor).await);
     let device = world.device(&mia).await;
     assert_eq!(device.read_on("", 50).await.told(), [format!("+{mias}")]);
-    let enrolled = world.enrol(&world.code(&noor).await, device.id).await;
+    let code = world.code(&noor).await;
+    let enrolled = world.enrol_again(&code, device.id, &device.token).await;
     let moved = Device::with(&world, device.id, &enrolled);
     assert_eq!(moved.read_on("", 50).await.told(), [format!("+{noors}")]);
     assert_eq!(device.feed("").await.problem(), "401 unauthorized");
@@ -274,4 +276,97 @@ async fn without_a_broker_the_file_of_before_goes_on_serving_its_devices() {
     let again = world.restarted().await;
     assert_eq!(again.db.gate(), relay::Gate::Open);
     assert_eq!(device.at(&again).feed("").await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_takes_a_device_over_with_a_code_alone() {
+    let world = world().await;
+    let (mia, noor) = (world.driver("Mia").await, world.driver("Noor").await);
+    let (mias, noors) = (world.device(&mia).await, world.device(&noor).await);
+    for driver in [&noor, &mia] {
+        let code = world.code(driver).await;
+        let head = world.head();
+        for refused in [
+            world.enrol(&code, mias.id).await,
+            world.enrol_again(&code, mias.id, &noors.token).await,
+            world
+                .enrol_again(&code, mias.id, "fhd_a-token-that-nobody-has")
+                .await,
+        ] {
+            assert_eq!(refused.problem(), "409 device_enrolled");
+        }
+        assert_eq!(world.head(), head, "nothing has happened");
+        assert_eq!(mias.feed("").await.status, 200);
+        let new = world.enrol(&code, DeviceId::new()).await;
+        assert_eq!(new.status, 201, "the code is not used up");
+    }
+}
+
+#[tokio::test]
+async fn a_device_proves_itself_with_any_token_that_it_has_or_had() {
+    let world = world().await;
+    let (mia, noor) = (world.driver("Mia").await, world.driver("Noor").await);
+    let first = world.device(&mia).await;
+    let again = async |driver: &str, token: &str| {
+        let enrolled = world
+            .enrol_again(&world.code(driver).await, first.id, token)
+            .await;
+        assert_eq!(enrolled.status, 201, "{enrolled:?}");
+        Device::with(&world, first.id, &enrolled)
+    };
+    let second = again(&mia, &first.token).await;
+    let third = again(&noor, &first.token).await; // the answer with the second was lost
+    assert_eq!(second.feed("").await.problem(), "401 unauthorized");
+    let revoke = format!("/devices/{}/revoke", first.id);
+    world.api.post(&revoke, &json!({})).await;
+    let fourth = again(&mia, &third.token).await;
+    assert_eq!(fourth.feed("").await.status, 200);
+
+    let write = world
+        .db
+        .write(|tx| tx.execute("update devices set expires_at_ms = 1", []));
+    let ended: Result<usize, relay::WriteError<relay::rusqlite::Error>> = write.await;
+    assert_eq!(ended.map_err(|error| error.to_string()), Ok(1));
+    assert_eq!(fourth.feed("").await.problem(), "401 unauthorized");
+    assert_eq!(again(&mia, &fourth.token).await.feed("").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_code_that_was_drawn_for_a_device_is_for_that_one_alone_and_needs_no_token() {
+    let world = world().await;
+    let (mia, device) = world.mia().await;
+    let drawn = world.code_for(&mia, device.id).await;
+    assert_eq!(drawn.status, 201, "{drawn:?}");
+    let code = drawn.json()["code"].as_str().unwrap().to_owned();
+    let other = world.enrol(&code, DeviceId::new()).await;
+    assert_eq!(other.problem(), "422 invalid_code");
+    let enrolled = world.enrol(&code, device.id).await;
+    assert_eq!(enrolled.status, 201, "{enrolled:?}");
+    let unknown = world.code_for(&mia, DeviceId::new()).await;
+    assert_eq!(unknown.problem(), "404 device_not_found");
+}
+
+/// A device enrols again with the token that the version before gave it.
+#[tokio::test]
+async fn tokens_of_the_version_before_prove_their_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Options {
+        migrations: &MIGRATIONS[..3],
+        ..config::database()
+    };
+    let (id, hash) = (DeviceId::new(), TokenHash::of("fhd_of-before").to_string());
+    let row = (id.to_string(), hash.clone());
+    let db = database(folder.path(), before).await;
+    let write = db.write(|tx| {
+        let sql = "insert into devices values (?1, 'mia', ?2, 0, 1, 2)";
+        tx.execute(sql, row)
+    });
+    let written: Result<usize, relay::WriteError<relay::rusqlite::Error>> = write.await;
+    assert_eq!(written.map_err(|error| error.to_string()), Ok(1));
+    db.close().await;
+    let db = database(folder.path(), config::database()).await;
+    let proves = db
+        .read(move |rows| drivers::had_token(rows, id, &hash))
+        .await;
+    assert!(proves.unwrap());
 }

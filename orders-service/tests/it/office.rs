@@ -53,6 +53,18 @@ impl World {
         self.api.sending(None).post("/devices", &body).await
     }
 
+    /// As a device does that has or had this token.
+    pub async fn enrol_again(&self, code: &str, device: DeviceId, token: &str) -> Answer {
+        let body = json!({"code": code, "device_id": device});
+        self.api.sending(token).post("/devices", &body).await
+    }
+
+    /// A code that only this device may use.
+    pub async fn code_for(&self, driver: &str, device: DeviceId) -> Answer {
+        let path = format!("/drivers/{driver}/codes");
+        self.api.post(&path, &json!({"device_id": device})).await
+    }
+
     pub async fn device(&self, driver: &str) -> Device {
         let (code, id) = (self.code(driver).await, DeviceId::new());
         let enrolled = self.enrol(&code, id).await;

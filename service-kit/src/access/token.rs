@@ -4,10 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::bearer::Token;
+use crate::bearer::{Sent, Token, sent};
 
 /// SHA-256 of a token. Equality takes the same time wherever two differ.
 #[derive(Clone, Copy)]
@@ -27,6 +28,14 @@ pub struct InvalidHash;
 impl TokenHash {
     pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token.as_ref()).into())
+    }
+
+    /// Of the token in these headers, whether it is known or not.
+    pub fn sent(headers: &HeaderMap) -> Option<Self> {
+        match sent(headers) {
+            Sent::Token(token) => Some(Self::of(token)),
+            Sent::Nothing | Sent::Nonsense => None,
+        }
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
