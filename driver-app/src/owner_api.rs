@@ -17,7 +17,9 @@ use service_kit::{BaseUrl, http_client};
 
 /// The owner of the orders. Over HTTP it is [`OwnerApi`]; tests have others.
 pub trait Owner: Send + Sync + 'static {
-    fn enrol<'a>(&'a self, enrolment: &'a Enrolment) -> Heard<'a, Enrolled>;
+    /// A device that was enrolled before proves that with the last token it has, whether that is still good or not.
+    fn enrol<'a>(&'a self, token: Option<&'a str>, enrolment: &'a Enrolment)
+    -> Heard<'a, Enrolled>;
 
     /// The verdicts that could be understood.
     fn upload<'a>(&'a self, token: &'a str, upload: &'a Upload) -> Heard<'a, Vec<Verdict>>;
@@ -110,8 +112,16 @@ impl OwnerApi {
 }
 
 impl Owner for OwnerApi {
-    fn enrol<'a>(&'a self, enrolment: &'a Enrolment) -> Heard<'a, Enrolled> {
+    fn enrol<'a>(
+        &'a self,
+        token: Option<&'a str>,
+        enrolment: &'a Enrolment,
+    ) -> Heard<'a, Enrolled> {
         let request = self.client.post(format!("{}/devices", self.url));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         Box::pin(self.ask(request.json(enrolment), DEADLINE))
     }
 

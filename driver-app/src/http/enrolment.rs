@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use event_schema::DriverId;
-use event_schema::sync::Enrolment;
+use event_schema::sync::{Enrolled, Enrolment};
+use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use service_kit::{Json, Problem};
@@ -49,17 +50,34 @@ pub(super) async fn enrol(
         .map(Json)
 }
 
+/// A device that cannot prove to be the one its owner knows by its id is another one, such as after an answer that was lost
+/// and a new code.
 async fn exchange(app: App, code: String) -> Result<Welcome, Problem> {
-    let read = |rows: &Connection| store::device::get(rows);
-    let device_id = app.device.database().read(read).await?.device_id;
-    let enrolment = Enrolment { code, device_id };
-    let enrolled = app.owner.enrol(&enrolment).await?.value;
+    let enrolled = match ask(&app, &code).await? {
+        Err(Refusal::Refused { code: why, .. }) if why == "device_enrolled" => {
+            let write = |tx: &Tx<'_>| store::device::draw_another_id(tx);
+            app.device.database().write(write).await?;
+            ask(&app, &code).await?
+        }
+        answered => answered,
+    }?;
     let welcome = Welcome {
         driver_id: enrolled.driver_id,
         driver_name: enrolled.driver_name.clone(),
     };
     app.device.enrol(enrolled).await?;
     Ok(welcome)
+}
+
+async fn ask(app: &App, code: &str) -> Result<Result<Enrolled, Refusal>, Problem> {
+    let read = |rows: &Connection| store::device::get(rows);
+    let identity = app.device.database().read(read).await?;
+    let enrolment = Enrolment {
+        code: code.to_owned(),
+        device_id: identity.device_id,
+    };
+    let answer = app.owner.enrol(identity.token.as_deref(), &enrolment).await;
+    Ok(answer.map(|answer| answer.value))
 }
 
 /// Try to reach the office now

@@ -154,6 +154,15 @@ pub fn enrol(rows: &Connection, enrolled: &Enrolled) -> rusqlite::Result<()> {
     deliveries::unstage(rows) // a page that was asked for with the old token is none of the new one's
 }
 
+/// The owner knows another device by this id. Intents keep theirs, so that nothing is done twice.
+pub fn draw_another_id(rows: &Connection) -> rusqlite::Result<()> {
+    rows.execute(
+        "update device set device_id = ?1",
+        [DeviceId::new().to_string()],
+    )?;
+    Ok(())
+}
+
 /// The owner does not accept this token. One that came in the meantime stays as it is.
 pub fn refuse(rows: &Connection, token: &str, revoked: bool) -> rusqlite::Result<bool> {
     let sql = "update device set enrolment = 'expired_or_revoked', revoked = ?2 where token = ?1";

@@ -10,7 +10,9 @@ use driver_app::sync::feed::Follower;
 use event_schema::DriverId;
 use event_schema::sync::{Enrolled, Enrolment, FeedItem, FeedPage, Upload, Verdict};
 use relay::Stop;
+use relay::rusqlite::types::Value as Cell;
 use serde_json::{Value, json};
+use service_kit::testing::rows;
 use tokio::sync::Notify;
 
 use crate::owner::Fault;
@@ -82,6 +84,44 @@ async fn a_token_that_is_not_accepted_is_shown_again_and_costs_nothing() {
             (&json!("valid"), &Value::Null)
         );
     }
+}
+
+#[tokio::test]
+async fn a_device_that_enrols_again_shows_the_token_it_had_and_stays_the_same_device() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    let id = id_of(&world).await;
+    world.owner.truth().shut_out = Some("revoked");
+    assert_eq!(world.down().await, Step::Idle);
+    world.enrol().await;
+    world.enrol_as(DriverId::new(), "Noor").await;
+    world.enrol_as(world.driver, "Noor").await;
+    assert_eq!(id_of(&world).await, id);
+    assert_eq!(world.effects(&intent), 0, "it is Mia's");
+}
+
+/// Its first answer was lost, the code has expired, and the office has read out another one.
+#[tokio::test]
+async fn a_device_that_cannot_prove_to_be_the_one_that_is_known_is_another_one() {
+    let mut world = World::new().await;
+    let id = id_of(&world).await;
+    let lost = format!("token-that-got-lost-{id}");
+    world.owner.truth().tokens.insert(lost, world.driver);
+    world.enrol().await;
+    assert_ne!(id_of(&world).await, id);
+    let order = world.owner.truth().place(world.driver);
+    world.sync().await;
+    let intent = world.picks_up(order).await;
+    world.sync().await;
+    assert_eq!(world.effects(&intent), 1);
+}
+
+async fn id_of(world: &World) -> String {
+    let found = rows(world.device().database(), "select device_id from device").await;
+    let Cell::Text(id) = &found[0][0] else {
+        panic!("{found:?}");
+    };
+    id.clone()
 }
 
 #[tokio::test]
@@ -300,7 +340,7 @@ struct Slow {
 }
 
 impl Owner for Slow {
-    fn enrol<'a>(&'a self, _: &'a Enrolment) -> Heard<'a, Enrolled> {
+    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Heard<'a, Enrolled> {
         unreachable!("the device enrols at the real one")
     }
 

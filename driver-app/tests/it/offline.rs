@@ -25,7 +25,7 @@ impl Nobody {
 }
 
 impl Owner for Nobody {
-    fn enrol<'a>(&'a self, _: &'a Enrolment) -> Heard<'a, Enrolled> {
+    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Heard<'a, Enrolled> {
         Box::pin(async { self.silent() })
     }
 

@@ -176,11 +176,26 @@ fn problem(status: StatusCode, code: &str) -> Refusal {
     (status, Json(body))
 }
 
-async fn enrol(State(owner): State<FakeOwner>, Json(enrolment): Json<Enrolment>) -> Response {
+async fn enrol(
+    State(owner): State<FakeOwner>,
+    headers: HeaderMap,
+    Json(enrolment): Json<Enrolment>,
+) -> Response {
     let mut truth = owner.truth();
-    let Some((driver_id, driver_name)) = truth.codes.remove(&enrolment.code) else {
+    if !truth.codes.contains_key(&enrolment.code) {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_code").into_response();
-    };
+    }
+    // A device's tokens end with its id.
+    let of_device = |token: &str| token.ends_with(&enrolment.device_id.to_string());
+    let is_known = truth.tokens.keys().any(|token| of_device(token));
+    let shown = headers
+        .get("authorization")
+        .and_then(|shown| shown.to_str().ok());
+    if is_known && !shown.is_some_and(of_device) {
+        return problem(StatusCode::CONFLICT, "device_enrolled").into_response();
+    }
+    let code = truth.codes.remove(&enrolment.code);
+    let (driver_id, driver_name) = code.expect("it is there");
     let token = format!("token-{}-{}", truth.tokens.len(), enrolment.device_id);
     truth.tokens.insert(token.clone(), driver_id);
     truth.shut_out = None;
