@@ -22,6 +22,7 @@ const view = {
 };
 const busy = new Map();      // card → true while one of its actions is under way
 const errors = new Map();    // card → why its last action did not work
+const keys = new Map();      // deed → its Idempotency-Key, until an answer has come
 const drafts = new Map();    // order → {kind, note, problem, opened_ms, delivery}: the form that is open on its card
 
 // ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -114,6 +115,7 @@ const INSIST_MEANS = 'What you recorded goes to the office once more as what rea
 function inWords(problem) {
   if (problem.code === 'invalid_code') return 'This code does not work: mistyped, used already, or too old. Check it, or ask the office for a new one.';
   if (problem.code === 'unreachable') return 'The office cannot be reached from here. This needs a connection; try again where you have one.';
+  if (problem.code === 'idempotency_key_reused') return 'What you sent first has been recorded. Look at it; send this as well only if it says something new.';
   if (problem.code === 'not_possible_now') return 'This is not possible any more: the delivery has changed. Look at it again.';
   return problem.detail || problem.title || 'That did not work. Try again.';
 }
@@ -170,18 +172,19 @@ const pause = ms => new Promise(done => setTimeout(done, ms));
 
 // ── Doing ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** One action of one card at a time; the card stays off until a state shows the effect, so a double tap sends once. */
-async function act(card, path, body, seen) {
+/** One action of one card at a time; the card stays off until a state shows the effect, so a double tap sends once. A deed has
+    a name, by which it is the same when it is sent again. */
+async function act(card, path, body, seen, deed) {
   if (busy.has(card)) return false;
   busy.set(card, true);
   errors.delete(card);
   show();
   try {
-    const answer = await post(path, body);
+    const answer = await post(path, body, deed);
     await settled(state => seen(state, answer));
     return true;
   } catch (error) {
-    errors.set(card, error.words ?? 'The app on this device did not answer. When it is back, look here before you try again.');
+    errors.set(card, error.words ?? 'The app on this device did not answer. When it is back, try again: what it has recorded is not done twice.');
     return false;
   } finally {
     busy.delete(card);
@@ -189,14 +192,27 @@ async function act(card, path, body, seen) {
   }
 }
 
-async function post(path, body) {
+async function post(path, body, deed) {
+  const key = deed && { 'Idempotency-Key': keyOf(deed) };
   const answer = await fetch(path, {
-    method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+    method: 'POST', headers: { 'Content-Type': 'application/json', ...key }, body: JSON.stringify(body),
     signal: AbortSignal.timeout(ANSWER_MS),
   });
   const said = await answer.json().catch(() => ({}));
+  if (answer.status < 500 && answer.status !== 408) forgetKey(deed); // others may have recorded it or not
   if (answer.ok) return said;
   throw Object.assign(new Error(path), { words: inWords(said) });
+}
+
+/** Kept over a reload as well: the answer may get lost with the page. */
+function keyOf(deed) {
+  if (!keys.has(deed)) keys.set(deed, crypto.randomUUID());
+  store('keys', [...keys]);
+  return keys.get(deed);
+}
+
+function forgetKey(deed) {
+  if (keys.delete(deed)) store('keys', [...keys]);
 }
 
 function settled(seen) {
@@ -213,10 +229,10 @@ function settled(seen) {
 const shows = (state, { intent_id }) => [...state.deliveries.flatMap(delivery => delivery.pending), ...state.conflicts, ...state.refused]
   .some(intent => intent.intent_id === intent_id);
 
-async function change(order_id, kind, body) {
+async function change(order_id, kind, body, deed) {
   const path = `/api/deliveries/${encodeURIComponent(order_id)}/${kind}`;
   const name = find(order_id)?.customer;
-  if (!await act(order_id, path, body, shows)) return;
+  if (!await act(order_id, path, body, shows, deed)) return;
   forget(order_id);
   show();
   keepFocusNear(order_id);
@@ -231,7 +247,7 @@ function keepFocusNear(order_id) {
 }
 
 const decide = (intent_id, decision) => act(intent_id, `/api/conflicts/${encodeURIComponent(intent_id)}/decide`, { decision },
-  state => !state.conflicts.some(conflict => conflict.intent_id === intent_id && !conflict.deciding));
+  state => !state.conflicts.some(conflict => conflict.intent_id === intent_id && !conflict.deciding), `${decision} ${intent_id}`);
 
 const settleRefused = (intent_id, what) => act(intent_id, `/api/refused/${encodeURIComponent(intent_id)}/${what}`, {},
   state => !state.refused.some(refusal => refusal.intent_id === intent_id));
@@ -250,7 +266,7 @@ async function enrol(code) {
 const tidied = code => (code.toUpperCase().match(/[A-Z0-9]/g) ?? []).join('').replace(/(.{4})(?=.)/g, '$1-');
 
 const ACTIONS = {
-  pick_up: card => change(card.dataset.order, 'pick_up', {}),
+  pick_up: card => change(card.dataset.order, 'pick_up', {}, `pick_up ${card.dataset.order} at ${find(card.dataset.order)?.version}`),
   deliver: card => openForm(card, 'deliver'),
   report_problem: card => openForm(card, 'report_problem'),
   back: card => closeForm(card),
@@ -291,6 +307,7 @@ function tidyWhileTyping({ target, inputType }) {
 
 function openForm(card, kind) {
   const order = card.dataset.order;
+  forgetKey(`${kind} ${order}`); // a form that is opened anew is another deed
   drafts.set(order, { kind, note: '', problem: null, opened_ms: Date.now(), delivery: find(order) });
   errors.delete(order);
   show();
@@ -317,9 +334,11 @@ function confirm(card) {
   if (isFresh(draft)) return; // the enter key asks no button
   const note = draft.note.toWellFormed?.() ?? draft.note; // half an emoji is no JSON; the program cleans the rest
   const body = note.trim() ? { note } : {};
-  if (draft.kind === 'deliver') return change(card.dataset.order, 'deliver', body);
-  if (draft.problem) return change(card.dataset.order, 'report_problem', { problem: draft.problem, ...body });
-  errors.set(card.dataset.order, 'Choose what the problem is.');
+  const order = card.dataset.order, deed = `${draft.kind} ${order}`;
+  storeDrafts();
+  if (draft.kind === 'deliver') return change(order, 'deliver', body, deed);
+  if (draft.problem) return change(order, 'report_problem', { problem: draft.problem, ...body }, deed);
+  errors.set(order, 'Choose what the problem is.');
   show();
 }
 
@@ -343,14 +362,20 @@ function keepDraft(card) {
 }
 
 function storeDrafts() {
-  const kept = [...drafts].map(([order, { kind, note, problem }]) => [order, { kind, note, problem }]);
-  try { sessionStorage.setItem('drafts', JSON.stringify(kept)); } catch { /* no storage: drafts live as long as the page */ }
+  store('drafts', [...drafts].map(([order, { kind, note, problem }]) => [order, { kind, note, problem }]));
 }
 
-function loadDrafts() {
-  try {
-    for (const [order, draft] of JSON.parse(sessionStorage.getItem('drafts')) ?? []) drafts.set(order, { ...draft, opened_ms: 0 });
-  } catch { /* nothing kept, or not ours */ }
+function store(name, list) {
+  try { sessionStorage.setItem(name, JSON.stringify(list)); } catch { /* no storage: it lives as long as the page */ }
+}
+
+function stored(name) {
+  try { return new Map(JSON.parse(sessionStorage.getItem(name))); } catch { return new Map(); /* nothing kept, or not ours */ }
+}
+
+function loadStored() {
+  for (const [order, draft] of stored('drafts')) drafts.set(order, { ...draft, opened_ms: 0 });
+  for (const [deed, key] of stored('keys')) keys.set(deed, key);
 }
 
 // ── Showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -645,7 +670,7 @@ function keyed(parent, items, key, template, update) {
   }
 }
 
-loadDrafts();
+loadStored();
 one('#finished').open = matchMedia('(min-width: 60rem)').matches;
 setInterval(() => { if (view.state) show(); }, 10000); // "12 min ago" grows by itself
 follow();

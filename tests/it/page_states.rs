@@ -1,6 +1,7 @@
 //! The driver's page in every state it can be told, in a real browser. The program behind it is played here, so that it can be
 //! slow, silent and contradictory at will; the page with the real program is looked at elsewhere.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,6 +25,10 @@ struct Now {
     state: Value,
     silent: bool,
     posts: Vec<(String, Value)>,
+    /// The Idempotency-Key of each.
+    keys: Vec<Option<String>>,
+    /// Takes what is posted, and the answer gets lost.
+    loses_answers: bool,
     refusal: Option<Value>,
 }
 
@@ -62,6 +67,14 @@ impl Played {
         self.changed.notify_all();
     }
 
+    fn keys(&self) -> Vec<Option<String>> {
+        self.now
+            .lock()
+            .expect("no test panics with it")
+            .keys
+            .clone()
+    }
+
     fn posts(&self) -> Vec<(String, Value)> {
         self.now
             .lock()
@@ -92,9 +105,9 @@ impl Played {
         reader.read_line(&mut line).ok()?;
         let mut words = line.split(' ');
         let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-        let body = body(&mut reader)?;
+        let (body, idempotency_key) = read(&mut reader)?;
         let (status, kind, answer) = match method.as_str() {
-            "POST" => self.post(&path, &body)?,
+            "POST" => self.post(&path, &body, idempotency_key)?,
             _ if path.starts_with("/api/state") => self.state(&path)?,
             _ => page(&path),
         };
@@ -107,7 +120,12 @@ impl Played {
         connection.write_all(&answer).ok()
     }
 
-    fn post(&self, path: &str, body: &[u8]) -> Option<(&'static str, &'static str, Vec<u8>)> {
+    fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        key: Option<String>,
+    ) -> Option<(&'static str, &'static str, Vec<u8>)> {
         let refusal = {
             let mut now = self.now.lock().expect("no test panics with it");
             if now.silent {
@@ -115,6 +133,10 @@ impl Played {
             }
             let said = serde_json::from_slice(body).unwrap_or(Value::Null);
             now.posts.push((path.to_owned(), said));
+            now.keys.push(key);
+            if now.loses_answers {
+                return None;
+            }
             now.refusal.clone()
         };
         thread::sleep(ANSWERS_AFTER);
@@ -145,8 +167,9 @@ impl Played {
     }
 }
 
-fn body(reader: &mut impl BufRead) -> Option<Vec<u8>> {
-    let mut length = 0;
+/// A request's body and its Idempotency-Key.
+fn read(reader: &mut impl BufRead) -> Option<(Vec<u8>, Option<String>)> {
+    let (mut length, mut key) = (0, None);
     for line in reader.by_ref().lines() {
         let line = line.ok()?.to_ascii_lowercase();
         if line.is_empty() {
@@ -155,10 +178,13 @@ fn body(reader: &mut impl BufRead) -> Option<Vec<u8>> {
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
+        if let Some(value) = line.strip_prefix("idempotency-key:") {
+            key = Some(value.trim().to_owned());
+        }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(body)
+    Some((body, key))
 }
 
 fn page(path: &str) -> (&'static str, &'static str, Vec<u8>) {
@@ -315,6 +341,58 @@ async fn what_is_typed_outlives_whatever_happens_meanwhile_and_is_sent_once() {
     let note = json!({"note": "with the neighbour"});
     assert_eq!(posts, [("/api/deliveries/1/deliver".to_owned(), note)]);
     browser.expect_no_console_errors().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deed_whose_answer_got_lost_is_the_same_deed_at_the_second_tap_and_after_a_reload() {
+    let mine = delivery("1", "assigned", &["pick_up", "report_problem"]);
+    let Some((played, browser)) = Played::showing(state(&[mine])).await else {
+        return;
+    };
+    let confirm = "[data-action=confirm]";
+    let report = async || {
+        browser.tap("[data-action=report_problem]").await.unwrap();
+        browser.tap_words("Damaged").await.unwrap();
+        browser.tap(confirm).await.unwrap();
+    };
+    played.change(|now| now.loses_answers = true);
+    report().await;
+    for so_far in [1, 2] {
+        played.posts_settle_at(so_far).await;
+        browser
+            .wait_for("did not answer", seconds(10))
+            .await
+            .unwrap();
+        if so_far == 2 {
+            browser.reload().await.unwrap();
+            played.change(|now| now.loses_answers = false);
+        }
+        browser.tap(confirm).await.unwrap();
+    }
+    let posts = played.posts_settle_at(3).await;
+    assert!(posts.iter().all(|post| *post == posts[0]), "{posts:?}");
+    let keys = played.keys();
+    assert!(
+        keys[0].as_ref().is_some_and(|key| key.len() == 36),
+        "{keys:?}"
+    );
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+
+    browser
+        .wait_until_gone("What is the problem", seconds(10))
+        .await
+        .unwrap();
+    report().await; // the same once more is another deed
+    played.posts_settle_at(4).await;
+    browser
+        .wait_until_gone("What is the problem", seconds(10))
+        .await
+        .unwrap();
+    browser.tap("[data-action=pick_up]").await.unwrap();
+    played.posts_settle_at(5).await;
+    let keys = played.keys();
+    let others: HashSet<_> = keys[2..].iter().flatten().collect();
+    assert_eq!(others.len(), 3, "{keys:?}");
 }
 
 #[tokio::test]
