@@ -1,6 +1,7 @@
 //! The harness's drivers, seen to work once: a device behind a switch, its office, and the sync API by hand.
 
-use freehold_tests::{Shown, SyncApi, World, paths, seconds};
+use freehold_tests::{Part, Shown, SyncApi, World, paths, seconds};
+use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -108,4 +109,57 @@ async fn whatever_a_driver_writes_is_delivered_and_reads_the_same_on_both_sides(
             );
         }
     }
+}
+
+/// Until it has its log back it cannot tell who is enrolled, and says so: no device believes that it is over.
+#[tokio::test]
+async fn an_owner_that_has_lost_its_file_costs_no_device_its_enrolment() {
+    let mut world = World::builder().with_drivers(1).start().await;
+    let (office, driver) = (world.office(), world.drivers[0].id.clone());
+    let user = world.users().register("Ada", "ada@example.org").await;
+    let order = office.place(user.expect_status(201).id(), 1250).await;
+    let (order, version) = (order.id().to_owned(), Some(order.version()));
+    let assigned = office.assign(&order, version, &driver).await;
+    assigned.expect_status(200);
+    let code = office.code(&driver).await.expect_status(201).body["code"].clone();
+    let (code, id) = (code.as_str().expect("a code"), Uuid::now_v7().to_string());
+    let second = SyncApi::of(&world.orders_service).enrol(code, &id).await;
+    let second = second.expect("enrolled");
+    let device = world.drivers[0].api();
+    let is_there = |shown: &Shown| shown.can(&order, "pick_up");
+    device
+        .wait_until("it is there", seconds(20), is_there)
+        .await;
+
+    world.check().await; // its stream has everything
+    world.orders_service.stop().await.expect("it stops");
+    world.orders_service.delete_database().expect("deleted");
+    world.broker.kill();
+    world.orders_service.start().await.expect("it starts");
+    let code = json!({"code": code, "device_id": id});
+    for refused in [
+        second.feed("").await,
+        second.upload(&id, &[]).await,
+        second.send(Method::POST, "/devices", &code).await,
+    ] {
+        let refused = refused.expect_status(503);
+        assert_eq!(refused.problem(), Some("not_ready"));
+        assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    }
+    device.pick_up(&order).await.expect_status(202);
+    let told = |shown: &Shown| {
+        shown.0["sync"]["waiting_because"]
+            .to_string()
+            .contains("503")
+    };
+    let shown = device
+        .wait_until("it is told to wait", seconds(30), told)
+        .await;
+    assert_eq!(shown.enrolment(), "valid");
+    assert_eq!(shown.status_of(&order), Some("picked_up"));
+
+    world.broker.start().await.expect("it starts");
+    device.until_quiet(0).await;
+    assert_eq!(office.order(&order).await.body["status"], "picked_up");
+    second.feed("").await.expect_status(200);
 }
