@@ -303,6 +303,26 @@ async fn a_request_with_a_key_is_done_once_under_that_id() {
 }
 
 #[tokio::test]
+async fn a_note_is_the_same_note_under_its_key_however_it_was_written() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let (path, key) = (
+        format!("/api/deliveries/{order}/report_problem"),
+        IntentId::new().to_string(),
+    );
+    for written in ["second\u{b}floor", " second\u{0}floor\n", "second floor"] {
+        let report = json!({"problem": "other", "note": written});
+        let answer = keyed(&world, &key, &path, report).await;
+        assert_eq!(answer.status, 202, "{written:?}: {answer:?}");
+    }
+    world.sync().await;
+    let sent = world.owner.truth().uploads[0].intents.clone();
+    assert_eq!(
+        (sent.len(), &sent[0].arguments["note"]),
+        (1, &json!("second floor"))
+    );
+}
+
+#[tokio::test]
 async fn the_oldest_is_the_one_with_the_earliest_time() {
     let (world, [order]) = World::with_deliveries().await;
     let report = json!({"problem": "other"});

@@ -93,6 +93,27 @@ async fn a_driver_who_has_seen_the_offices_change_and_goes_on_is_rejected() {
     );
 }
 
+/// A device of an earlier version has queued what its driver pasted.
+#[tokio::test]
+async fn a_note_is_cleaned_and_its_delivery_happens() {
+    let world = world().await;
+    let (mia, mut device) = world.mia().await;
+    let order = world.assigned(&mia).await;
+    let note = json!({"note": format!("left\u{b}at\u{1d}the door\r\n{}", "x".repeat(500))});
+    let sent = [
+        device.intent("pick_up", &order, json!({})),
+        device.intent("deliver", &order, note),
+    ];
+    let words: Vec<_> = device.verdicts(&sent).await.iter().map(said).collect();
+    assert_eq!(words, ["applied", "applied"]);
+    let kept = format!("left at the door\n{}", "x".repeat(483));
+    let shown = world.show(&format!("/orders/{order}")).await;
+    assert_eq!(
+        (&shown["status"], &shown["note"]),
+        (&json!("delivered"), &json!(kept))
+    );
+}
+
 #[tokio::test]
 async fn an_intent_that_is_sent_again_gets_its_first_verdict_and_has_no_second_effect() {
     let world = world().await;
