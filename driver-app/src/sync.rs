@@ -174,6 +174,8 @@ mod tests {
         }
         let longest = backoff.next();
         assert!(longest >= LONGEST_WAIT && longest <= LONGEST_WAIT.mul_f64(1.25));
+        let longest = backoff.next_up_to(LONGEST_WAIT_UNKNOWN);
+        assert!(longest >= LONGEST_WAIT_UNKNOWN);
         backoff.reset();
         assert!(backoff.next() < Duration::from_secs(1));
     }

@@ -55,10 +55,10 @@ pub(crate) fn check_up_to_date(db: &Database) -> Result<(), Problem> {
     }
 }
 
-/// Says nothing about the device: it is to ask again.
+/// Says nothing about the device: it is to ask again. Every token that no operator and no service has may be a device's.
 fn not_yet(why: &str) -> Problem {
     let detail = format!(
-        "this service cannot tell yet which devices are enrolled, since its database has not met its stream: {why}; try again"
+        "whether a device has this token cannot be told before this service's database agrees with its stream: {why}; try again. Tokens of operators and services are known as ever"
     );
     Problem::new(codes::NOT_READY, detail).retry_later()
 }

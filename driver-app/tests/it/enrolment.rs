@@ -136,7 +136,7 @@ async fn a_new_code_replaces_a_token_that_is_not_accepted() {
     assert_eq!(world.state().await["sync"]["enrolment"], "valid");
 }
 
-/// The loops themselves: nobody taps anything.
+/// The loops themselves, without a tap.
 #[tokio::test]
 async fn a_device_goes_on_by_itself_after_its_owner_did_not_know_it_for_a_while() {
     let (world, [order]) = World::with_deliveries().await;

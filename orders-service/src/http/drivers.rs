@@ -272,8 +272,8 @@ pub(super) async fn revoke_device(
 /// The token is shown this once. A device whose answer got lost sends the same code again and gets another token.
 ///
 /// A device that was enrolled before also sends a token that it has or had, as `Authorization: Bearer`, whether that is still
-/// good or not. Without one it needs a code that was drawn for it (`device_id` of `POST /drivers/{id}/codes`): otherwise
-/// whoever has a code could take any device over. A refusal does not use the code up.
+/// good or not. Without one it needs a code that was drawn for it (`device_id` of `POST /drivers/{id}/codes`), so
+/// that no other device takes its place. A refusal does not use the code up.
 #[utoipa::path(
     post, path = "/devices", tag = "devices", request_body = Enrolment,
     responses((status = 201, description = "Enrolled", body = Enrolled)),

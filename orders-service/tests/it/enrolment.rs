@@ -279,7 +279,7 @@ async fn without_a_broker_the_file_of_before_goes_on_serving_its_devices() {
 }
 
 #[tokio::test]
-async fn nobody_takes_a_device_over_with_a_code_alone() {
+async fn a_code_alone_takes_no_device_over() {
     let world = world().await;
     let (mia, noor) = (world.driver("Mia").await, world.driver("Noor").await);
     let (mias, noors) = (world.device(&mia).await, world.device(&noor).await);
@@ -290,7 +290,7 @@ async fn nobody_takes_a_device_over_with_a_code_alone() {
             world.enrol(&code, mias.id).await,
             world.enrol_again(&code, mias.id, &noors.token).await,
             world
-                .enrol_again(&code, mias.id, "fhd_a-token-that-nobody-has")
+                .enrol_again(&code, mias.id, "fhd_a-token-that-was-never-drawn")
                 .await,
         ] {
             assert_eq!(refused.problem(), "409 device_enrolled");
