@@ -90,13 +90,14 @@ pub(super) struct UserWithOrders {
 
 /// Read an order
 ///
-/// The tag is the order's version: what can be changed here. The user beside it has its own.
+/// The order alone has its version as its tag. Beside a user, which changes by itself, it has none: `If-Match` takes the
+/// order's `version`, in quotes.
 #[utoipa::path(
     get, path = "/orders/{id}", tag = "orders", security(("operator" = []), ("service" = [])),
     params(("id" = OrderId, Path, description = "The order's id"), ReadQuery),
     responses((
         status = 200, description = "The order, with its user if that was wanted", body = Composed<ComposedOrder>,
-        headers(("ETag" = String, description = "The order's version, in quotes")),
+        headers(("ETag" = String, description = "The order's version, in quotes; not beside a user")),
     )),
     extensions(("x-problems" = json!([codes::ORDER_NOT_FOUND.name()])))
 )]
@@ -114,7 +115,7 @@ pub(super) async fn read(
     });
     let (order, local) = read.await?;
     let users = complete(&app, local).await;
-    let tag = ETag(order.version.get());
+    let tag = users.is_none().then(|| ETag(order.version.get()));
     let body = ComposedOrder::new(order, users.as_ref());
     Ok((tag, Json(Composed::new(body, users))))
 }

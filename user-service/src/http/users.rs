@@ -2,14 +2,15 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::{ETAG, VARY};
 use axum::response::IntoResponse;
 use event_schema::UserId;
 use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query, Reader,
-    Reply, present,
+    Caller, Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query,
+    Reader, Reply, present,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -26,8 +27,10 @@ pub(super) struct UserView {
     id: UserId,
     #[schema(example = "Ada Lovelace")]
     name: String,
-    #[schema(format = Email, example = "ada@example.org")]
-    email: String,
+    /// For operators only: no other service is shown it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = Email, example = "ada@example.org")]
+    email: Option<String>,
     /// Counts the user's changes, from 1. It is the `ETag` too.
     #[schema(minimum = 1, example = 1)]
     version: u64,
@@ -115,17 +118,23 @@ pub(super) async fn register(
     params(("id" = String, Path, format = Uuid, description = "The user's id")),
     responses((
         status = 200, description = "The user", body = UserView,
-        headers(("ETag" = String, description = "Its version, in quotes")),
+        headers(("ETag" = String, description = "Its version, in quotes; `.shared` follows it for another service")),
     )),
     extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Reader,
+    Reader(caller): Reader,
     State(db): State<Database>,
     Path(id): Path<UserId>,
 ) -> Result<impl IntoResponse, Problem> {
-    let read = db.read(move |rows| known(rows, id));
-    Ok(shown(read.await?))
+    let user = db.read(move |rows| known(rows, id)).await?;
+    let view = UserView::of(user, &caller);
+    // Not the same tag for another view.
+    let tag = match view.email {
+        Some(_) => format!("\"{}\"", view.version),
+        None => format!("\"{}.shared\"", view.version),
+    };
+    Ok(([(ETAG, tag)], for_this_caller(view)))
 }
 
 /// Change a user's name, e-mail address or both
@@ -155,7 +164,7 @@ pub(super) async fn change(
 ) -> Result<impl IntoResponse, Problem> {
     let change = changed.parse()?;
     let write = db.write(move |tx| {
-        for event in current(tx, id, if_match)?.change(change) {
+        for event in current(tx, id, &if_match)?.change(change) {
             make(tx, &event)?;
         }
         known(tx, id)
@@ -180,7 +189,7 @@ pub(super) async fn delete(
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     let write = db.write(move |tx| {
-        let deleted = current(tx, id, if_match)?.delete();
+        let deleted = current(tx, id, &if_match)?.delete();
         make(tx, &deleted)
     });
     write.await?;
@@ -196,12 +205,15 @@ pub(super) async fn delete(
     responses((status = 200, description = "One page, or those that `ids` names", body = Listed))
 )]
 pub(super) async fn list(
-    _: Reader,
+    Reader(caller): Reader,
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
-) -> Result<Json<Listed>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     match (ids, cursor, limit) {
-        (Some(ids), None, None) => Ok(Json(Listed::Named(batch::read(&db, ids).await?))),
+        (Some(ids), None, None) => {
+            let named = batch::read(&db, ids).await?;
+            Ok(for_this_caller(Listed::Named(named)))
+        }
         (Some(_), ..) => {
             let detail = "`ids` names the users to show; it goes without `cursor` and `limit`, which page through all";
             Err(Problem::field(
@@ -212,7 +224,8 @@ pub(super) async fn list(
         }
         (None, cursor, limit) => {
             let page = page(&db, cursor, limit.unwrap_or_default()).await?;
-            Ok(Json(Listed::Page(page)))
+            let page = page.map(|user| UserView::of(user, &caller));
+            Ok(for_this_caller(Listed::Page(page)))
         }
     }
 }
@@ -223,15 +236,14 @@ async fn page(
     db: &Database,
     cursor: Option<Cursor<UserId>>,
     limit: Limit,
-) -> Result<Page<UserView>, Problem> {
+) -> Result<Page<User>, Problem> {
     let after = cursor.map(|Cursor(id)| id);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
-    let page = Page::new(users, limit, |user| user.id);
-    Ok(page.map(UserView::from))
+    Ok(Page::new(users, limit, |user| user.id))
 }
 
 /// The user that is about to change, if it is the one the client has read.
-fn current(tx: &Tx<'_>, id: UserId, if_match: IfMatch) -> Result<User, Problem> {
+fn current(tx: &Tx<'_>, id: UserId, if_match: &IfMatch) -> Result<User, Problem> {
     let user = known(tx, id)?;
     if_match.check(user.version.get())?;
     Ok(user)
@@ -248,6 +260,11 @@ fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
         let detail = format!("there is no user {id}");
         Problem::new(codes::USER_NOT_FOUND, detail)
     })
+}
+
+/// Another caller may be shown less of it.
+fn for_this_caller<T: Serialize>(view: T) -> impl IntoResponse {
+    ([(VARY, "authorization")], Json(view))
 }
 
 fn shown(user: User) -> impl IntoResponse {
@@ -272,8 +289,18 @@ impl From<User> for UserView {
         Self {
             id: user.id,
             name: user.name.as_ref().to_owned(),
-            email: user.email.as_ref().to_owned(),
+            email: Some(user.email.as_ref().to_owned()),
             version: user.version.get(),
         }
+    }
+}
+
+impl UserView {
+    fn of(user: User, caller: &Caller) -> Self {
+        let mut view = Self::from(user);
+        if !matches!(caller, Caller::Operator(_)) {
+            view.email = None;
+        }
+        view
     }
 }
