@@ -5,6 +5,7 @@ mod ids;
 mod order;
 mod schema;
 pub mod sync;
+pub mod text;
 mod user;
 
 pub use driver::{

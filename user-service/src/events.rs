@@ -42,7 +42,7 @@ fn seal(email: &Email) -> Vec<u8> {
 /// What is wrong with it is told without a word of it.
 fn open(sealed: &[u8]) -> Result<Email, ApplyError> {
     let opened = serde_json::from_slice::<Sealed>(sealed).ok();
-    let email = opened.and_then(|Sealed { email }| email.parse().ok());
+    let email = opened.map(|Sealed { email }| Email::kept(email));
     email.ok_or_else(|| {
         ApplyError::Fatal(
             "its sealed part holds no e-mail address that this program can read: start the newer version of it".to_owned(),

@@ -40,10 +40,10 @@ pub(super) struct UserView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
-    /// What people call them: 1 to 200 characters, of any script.
+    /// What people call them: 1 to 200 characters on one line, of any script, none of them invisible.
     #[schema(example = "Ada Lovelace")]
     name: String,
-    /// It belongs to one user at a time, and no other service learns it.
+    /// It belongs to one user at a time, in all forms that lead to its mailbox, and no other service learns it.
     #[schema(format = Email, example = "ada@example.org")]
     email: String,
 }
@@ -251,6 +251,7 @@ fn current(tx: &Tx<'_>, id: UserId, if_match: &IfMatch) -> Result<User, Problem>
 
 /// Makes the change that the event tells of, and tells of it.
 fn make(tx: &Tx<'_>, event: &OwnEvent) -> Result<(), Problem> {
+    store::check_mailbox(tx, event)?;
     store::apply(tx, event)?;
     Ok(events::emit(tx, event)?)
 }

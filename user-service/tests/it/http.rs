@@ -257,6 +257,95 @@ async fn an_address_belongs_to_one_user_whatever_its_case() {
 }
 
 #[tokio::test]
+async fn a_mailbox_belongs_to_one_user_whatever_its_spelling() {
+    let world = World::start().await;
+    let eve = world.registered("Eve", "eve@example.org").await;
+    let (ada, bea) = ("ada@example.org", "bea@münchen.example");
+    for (n, (first, second)) in [
+        (bea, "bea@MÜNCHEN.example"),
+        (bea, "Bea@xn--mnchen-3ya.example"),
+        (ada, "ａｄａ@example.org"),
+        (ada, "ada@ｅxample.org"),
+        (ada, "\"ada\"@example.org"),
+        ("jürgen@example.org", "JÜRGEN@example.org"),
+        ("bea@straße.example", "bea@STRAẞE.example"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = world.registered(&format!("Ada {n}"), first).await;
+        let before = world.state().await;
+        let again = world.register("Another", second).await;
+        assert_eq!(again.problem(), "409 email_taken", "{second}");
+        assert!(!again.text.contains(first), "{again:?}");
+        let moved = json!({"email": second});
+        let moved = world.api.json("PATCH", &eve, &moved).await;
+        assert_eq!(moved.problem(), "409 email_taken", "{second}");
+        assert_eq!(world.state().await, before);
+
+        let own = json!({"email": second});
+        assert_eq!(
+            world.api.json("PATCH", &path, &own).await.json()["email"],
+            second
+        );
+        let taken = world.register("Another", first).await;
+        assert_eq!(taken.problem(), "409 email_taken", "{first}");
+        assert_eq!(world.api.json("DELETE", &path, "").await.status, 204);
+        let free = world.registered("Another", first).await;
+        world.api.json("DELETE", &free, "").await;
+    }
+    for (n, other) in [
+        "bea@strasse.example",
+        "strasse@example.org",
+        "straße@example.org",
+        "ada+1@example.org",
+    ]
+    .iter()
+    .enumerate()
+    {
+        world.registered(&format!("Bea {n}"), other).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_can_be_seen_and_turns_no_text_around() {
+    let world = World::start().await;
+    let ada = world.registered("Ada", "ada@example.org").await;
+    let before = world.state().await;
+    for hidden in [
+        "\u{202e}adA",
+        "\u{2066}Ada",
+        "A\u{200b}da",
+        "\u{e0041}\u{e0042}",
+        "\u{fe0f}",
+        "\u{ffa0}",
+        "\u{61c}",
+        "\u{200f}",
+        "\u{200d}",
+    ] {
+        let refused = world.register(hidden, "eve@example.org").await;
+        assert_eq!(refused.problem(), "422 invalid_name", "{hidden:?}");
+        let name = json!({"name": hidden});
+        let refused = world.api.json("PATCH", &ada, name).await;
+        assert_eq!(refused.problem(), "422 invalid_name", "{hidden:?}");
+    }
+    for hidden in ["e\u{200b}ve@example.org", "eve@exa\u{202e}mple.org"] {
+        let refused = world.register("Eve", hidden).await;
+        assert_eq!(refused.problem(), "422 invalid_email", "{hidden:?}");
+    }
+    assert_eq!(world.state().await, before);
+    for seen in [
+        "می\u{200c}خواهم",
+        "👩\u{200d}🚀",
+        "❤\u{fe0f}",
+        "葛\u{e0100}城",
+    ] {
+        let renamed = world.api.json("PATCH", &ada, json!({"name": seen})).await;
+        assert_eq!(renamed.json()["name"], seen);
+    }
+}
+
+#[tokio::test]
 async fn names_in_every_script_come_back_byte_for_byte() {
     let world = World::start().await;
     for (n, name) in [
