@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -186,12 +186,12 @@ pub(crate) async fn show_if_changed(request: Request, next: Next) -> Result<Resp
     }
 }
 
-/// The same headers, but for those of the body.
+/// The same headers, but for the body's. A 304 names the length of the 200 or none, and axum would name that of no body.
 fn not_modified(mut response: Response) -> Response {
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    *response.body_mut() = Body::empty();
+    let of_no_known_length = futures::stream::empty::<Result<Bytes, Infallible>>();
+    *response.body_mut() = Body::from_stream(of_no_known_length);
     response.headers_mut().remove(CONTENT_TYPE);
-    response.headers_mut().remove(CONTENT_LENGTH);
     response
 }
 

@@ -129,6 +129,7 @@ async fn a_version_is_known_again_behind_a_proxy_in_a_list_and_over_several_line
 async fn who_has_the_version_already_is_not_shown_it_again() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
+    let whole = world.api.get(&path).await;
     for method in ["GET", "HEAD"] {
         for same in ["\"1\"", "W/\"1\"", "\"9\", \"1-gzip\"", "*"] {
             let answer = conditional(&world, method, &path, "if-none-match", &[same]).await;
@@ -137,6 +138,11 @@ async fn who_has_the_version_already_is_not_shown_it_again() {
             assert_eq!(
                 (answer.header("content-type"), answer.header("vary")),
                 ("", "authorization")
+            );
+            let length = answer.header("content-length");
+            assert!(
+                ["", whole.header("content-length")].contains(&length),
+                "{answer:?}"
             );
         }
         for other in ["\"2\"", "W/\"01\"", "\"x\""] {
