@@ -115,7 +115,7 @@ pub(super) fn report_problem(
     .execute((event.order_id.to_string(), event.version.get(), event.at_ms))
 }
 
-/// Something was said about the order that changes nothing else.
+/// In older logs, a refusal or a decision was a change of the order.
 pub(super) fn touch(
     rows: &Connection,
     order_id: &str,

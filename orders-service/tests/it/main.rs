@@ -23,6 +23,7 @@ mod owner;
 mod process;
 mod promises;
 mod reactions;
+mod refusals;
 mod restore;
 mod store;
 mod users;
