@@ -37,12 +37,12 @@ pub fn apply(
     history::add(rows, &event.aggregate(), event.version(), seq)?;
     intents::answer(rows, event, seq)?;
     let changed = match event {
-        OrderEvent::Placed(placed) => orders::insert(rows, placed, emitted_at_ms)?,
-        OrderEvent::DriverEnrolled(enrolled) => drivers::insert(rows, enrolled)?,
+        OrderEvent::Placed(placed) => orders::insert(rows, placed, emitted_at_ms, seq)?,
+        OrderEvent::DriverEnrolled(enrolled) => drivers::insert(rows, enrolled, seq)?,
         OrderEvent::DriverRevoked(revoked) => drivers::revoke(rows, revoked)?,
         OrderEvent::DeviceEnrolled(enrolled) => {
             let token_hash = token_hash.as_ref().ok_or(StoreError::NoToken)?;
-            drivers::put_device(rows, enrolled, token_hash)?;
+            drivers::put_device(rows, enrolled, token_hash, seq)?;
             drivers::touch(rows, enrolled.driver_id, enrolled.version)?
         }
         OrderEvent::DeviceRevoked(revoked) => {

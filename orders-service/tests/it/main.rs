@@ -17,6 +17,7 @@ mod fold;
 mod history;
 mod http;
 mod intents;
+mod lists;
 mod lives;
 mod office;
 mod owner;

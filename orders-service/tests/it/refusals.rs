@@ -203,7 +203,7 @@ async fn what_is_kept_of_a_refused_intent_is_short() {
         "schema_version",
         u32::MAX,
     );
-    let told = device.verdicts(&[sent.clone()]).await;
+    let told = device.verdicts(std::slice::from_ref(&sent)).await;
     assert_eq!(said(&told[0]), "rejected unknown_kind");
     let event = &world.events().await[usize::try_from(head).unwrap()].1;
     assert!(event.to_string().len() < 1_200, "{event}");
@@ -229,7 +229,7 @@ async fn what_is_kept_of_a_refused_intent_is_short() {
     world.cancel(&order).await;
     let note = json!({"note": "👩".repeat(500)});
     let sent = device.intent("deliver", &order, note.clone());
-    let told = device.verdicts(&[sent.clone()]).await;
+    let told = device.verdicts(std::slice::from_ref(&sent)).await;
     assert_eq!(said(&told[0]), "conflict order_cancelled");
     let id = sent["intent_id"].as_str().unwrap();
     assert_eq!(
