@@ -18,4 +18,5 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_orders.sql"),
     service_kit::IDEMPOTENCY_MIGRATION, // 0002
     include_str!("../migrations/0003_deliveries.sql"),
+    include_str!("../migrations/0005_sequences_and_budgets.sql"),
 ];

@@ -13,16 +13,15 @@ struct Sealed {
     email: String,
 }
 
-/// Appends the event to the outbox, in the transaction that changes the user.
-pub fn emit(tx: &Tx<'_>, OwnEvent { event, email }: &OwnEvent) -> Result<(), EmitError> {
+/// Appends the event to the outbox, in the transaction that changes the user; answers its sequence.
+pub fn emit(tx: &Tx<'_>, OwnEvent { event, email }: &OwnEvent) -> Result<u64, EmitError> {
     tx.emit(NewEvent {
         event_type: event.event_type(),
         aggregate: event.aggregate().to_string(),
         data: event,
         sealed: email.as_ref().map(seal),
         decode: UserEvent::decode,
-    })?;
-    Ok(())
+    })
 }
 
 /// How the users follow from their events, for the day on which the log comes home.
@@ -30,7 +29,8 @@ pub fn fold() -> Fold {
     Fold::new(&["users"], UserEvent::decode, |rows, received| {
         let email = received.sealed.as_deref().map(open).transpose()?;
         let event = received.event.clone();
-        Ok(store::apply(rows, &OwnEvent { event, email })?)
+        let own = OwnEvent { event, email };
+        Ok(store::apply(rows, &own, received.seq)?)
     })
 }
 

@@ -76,12 +76,16 @@ fn shared_mailboxes(rows: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
-/// Makes the change that the event tells of: when it is emitted, and again when the log comes home. Nothing else writes
-/// users, so both make the same rows.
-pub fn apply(rows: &Connection, OwnEvent { event, email }: &OwnEvent) -> Result<(), StoreError> {
+/// Makes the change that the event at `seq` tells of: when it is emitted, and again when the log comes home. Nothing else
+/// writes users, so both make the same rows.
+pub fn apply(
+    rows: &Connection,
+    OwnEvent { event, email }: &OwnEvent,
+    seq: u64,
+) -> Result<(), StoreError> {
     let email = || email.as_ref().ok_or(StoreError::NoEmail);
     let changed = match event {
-        UserEvent::Created(event) => insert(rows, event, email()?),
+        UserEvent::Created(event) => insert(rows, event, email()?, seq),
         UserEvent::Renamed(event) => rename(rows, event),
         UserEvent::EmailChanged(event) => change_email(rows, event, email()?),
         UserEvent::Deleted(event) => delete(rows, event),
@@ -98,13 +102,19 @@ pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
         .optional()
 }
 
-/// Users after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
-pub fn list(rows: &Connection, after: Option<UserId>, limit: Limit) -> rusqlite::Result<Vec<User>> {
-    let after = after.map_or_else(String::new, |id| id.to_string()); // every id is greater than no text
+/// Users with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
+/// when there are more.
+pub fn list(
+    rows: &Connection,
+    after: Option<i64>,
+    limit: Limit,
+) -> rusqlite::Result<Vec<(i64, User)>> {
     rows.prepare_cached(
-        "select id, name, email, version from users where id > ?1 order by id limit ?2",
+        "select id, name, email, version, seq from users where seq > ?1 order by seq limit ?2",
     )?
-    .query_map((after, limit.and_one_more()), user)?
+    .query_map((after.unwrap_or(i64::MIN), limit.and_one_more()), |row| {
+        Ok((row.get("seq")?, user(row)?))
+    })?
     .collect()
 }
 
@@ -130,14 +140,19 @@ pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn insert(rows: &Connection, event: &UserCreated, email: &Email) -> rusqlite::Result<usize> {
+fn insert(
+    rows: &Connection,
+    event: &UserCreated,
+    email: &Email,
+    seq: u64,
+) -> rusqlite::Result<usize> {
     let UserCreated {
         user_id,
         name,
         version,
     } = event;
     rows.prepare_cached(
-        "insert into users (id, name, email, mailbox, version) values (?1, ?2, ?3, ?4, ?5)",
+        "insert into users (id, name, email, mailbox, version, seq) values (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute((
         user_id.to_string(),
@@ -145,6 +160,7 @@ fn insert(rows: &Connection, event: &UserCreated, email: &Email) -> rusqlite::Re
         email.as_ref(),
         email.mailbox(),
         version.get(),
+        seq,
     ))
 }
 

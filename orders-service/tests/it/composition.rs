@@ -242,10 +242,9 @@ async fn somebody_without_orders_and_without_an_owners_word_is_nobody() {
     assert_eq!(page["user"], missing);
     assert_eq!(page["orders"]["items"].as_array().unwrap().len(), 1);
     // Past the last page there are none, and the user still is one who has ordered.
-    let last = page["orders"]["items"][0]["id"].as_str().unwrap();
     let past = world
         .api
-        .get(&format!("{}?cursor=c1.{last}", orders(gone)))
+        .get(&format!("{}?cursor=c1.{}", orders(gone), world.head()))
         .await;
     assert_eq!(past.status, 200);
 

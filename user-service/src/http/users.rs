@@ -68,8 +68,8 @@ pub(super) struct ListQuery {
     #[param(value_type = Option<String>)]
     ids: Option<Ids>,
     /// Where the page begins: the `next_cursor` of the one before.
-    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
-    cursor: Option<Cursor<UserId>>,
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<i64>>,
     /// How many items, at most.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit>,
@@ -198,8 +198,7 @@ pub(super) async fn delete(
 
 /// List users, or show those that `ids` names
 ///
-/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
+/// In the order of registration, which is that of the log. A user who registers while a client pages comes last.
 #[utoipa::path(
     get, path = "/users", tag = "users", security(("operator" = []), ("service" = [])), params(ListQuery),
     responses((status = 200, description = "One page, or those that `ids` names", body = Listed))
@@ -230,16 +229,16 @@ pub(super) async fn list(
     }
 }
 
-/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
+/// In the order of registration, which is that of the log. A user who registers while a client pages comes last.
 async fn page(
     db: &Database,
-    cursor: Option<Cursor<UserId>>,
+    cursor: Option<Cursor<i64>>,
     limit: Limit,
 ) -> Result<Page<User>, Problem> {
-    let after = cursor.map(|Cursor(id)| id);
+    let after = cursor.map(|Cursor(seq)| seq);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
-    Ok(Page::new(users, limit, |user| user.id))
+    let page = Page::new(users, limit, |(seq, _)| *seq);
+    Ok(page.map(|(_, user)| user))
 }
 
 /// The user that is about to change, if it is the one the client has read.
@@ -252,8 +251,8 @@ fn current(tx: &Tx<'_>, id: UserId, if_match: &IfMatch) -> Result<User, Problem>
 /// Makes the change that the event tells of, and tells of it.
 fn make(tx: &Tx<'_>, event: &OwnEvent) -> Result<(), Problem> {
     store::check_mailbox(tx, event)?;
-    store::apply(tx, event)?;
-    Ok(events::emit(tx, event)?)
+    let seq = events::emit(tx, event)?;
+    Ok(store::apply(tx, event, seq)?)
 }
 
 fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {

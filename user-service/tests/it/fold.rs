@@ -89,8 +89,9 @@ async fn a_log_with_two_users_of_one_mailbox_comes_home() {
                 Name::kept("\u{200b}".to_owned()),
                 Email::kept(email.to_owned()),
             );
-            store::apply(tx, &created).unwrap();
-            events::emit(tx, &created)
+            let seq = events::emit(tx, &created)?;
+            store::apply(tx, &created, seq).unwrap();
+            Ok::<_, relay::EmitError>(())
         });
         write.await.unwrap();
     }
