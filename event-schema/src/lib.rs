@@ -6,10 +6,12 @@ mod note;
 mod order;
 mod schema;
 pub mod sync;
+pub mod text;
 mod user;
 
 pub use driver::{
-    DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected, IntentStamp,
+    DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected,
+    IntentRefusedV2, IntentStamp,
 };
 pub use ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, UserId, Version};
 pub use note::Note;

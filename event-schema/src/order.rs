@@ -1,16 +1,17 @@
 //! The events of stream ORDERS: what orders-service tells the others about its orders and their delivery.
 //!
-//! An order's events are numbered by its version, 1, 2, 3 … without a gap; so are a driver's.
+//! The events of an order, of a driver and of a refused intent are each numbered by their version: 1, 2, 3 … without a gap.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::driver::{
     DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected,
+    IntentRefusedV2,
 };
 use crate::{DriverId, IntentId, IntentStamp, OrderId, UserId, Version};
 
-/// A change of one order or of one driver. As JSON it is its data alone: the type travels in the envelope.
+/// A change of one order, of one driver or of one refused intent. As JSON it is its data alone: the type travels in the envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum OrderEvent {
@@ -21,6 +22,9 @@ pub enum OrderEvent {
     Delivered(OrderDelivered),
     Cancelled(OrderCancelled),
     ProblemReported(OrderProblemReported),
+    IntentRefusedV2(IntentRefusedV2),
+    ConflictDecidedV2(ConflictDecided),
+    /// Only in older logs, as the next two: it was a change of the order.
     IntentRefused(IntentRefused),
     ConflictDecided(ConflictDecided),
     IntentMisdirected(IntentMisdirected),
@@ -138,7 +142,7 @@ pub struct OrderProblemReported {
     pub intent: IntentStamp,
 }
 
-/// A device's intent about this order had no effect. What it wanted is kept whole, beside what the order was then.
+/// A device's intent about this order had no effect. Written until `orders.intent_refused.v2`, which changes no order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IntentRefused {
     pub order_id: OrderId,
@@ -164,13 +168,13 @@ pub struct Wanted {
     pub kind: String,
     /// Of the arguments.
     pub schema_version: u32,
-    /// A JSON object.
+    /// A JSON object; null where they were too long to be kept.
     pub arguments: serde_json::Value,
     /// The order's version that the driver had seen.
     pub base_version: Version,
 }
 
-/// Somebody has decided what becomes of an intent that was in conflict.
+/// A driver or an operator has decided what becomes of an intent that was in conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictDecided {
     pub order_id: OrderId,
@@ -178,7 +182,7 @@ pub struct ConflictDecided {
     pub intent_id: IntentId,
     pub decision: Decision,
     pub by: DecidedBy,
-    /// Of the order, after this change.
+    /// Of the intent in conflict, after this change. In version 1 of this type: of the order.
     pub version: Version,
     /// When, by the owner's clock, as Unix time in milliseconds.
     pub at_ms: i64,
@@ -317,23 +321,20 @@ impl OrderSnapshot {
 
 /// Says once of each type what is the same for all.
 macro_rules! types {
-    ($($name:ident $constant:ident = $subject:literal, $aggregate:ident;)+) => {
+    ($($name:ident $constant:ident = $event_type:literal, $($aggregate:ident).+;)+) => {
         impl OrderEvent {
-            $(pub const $constant: &str = concat!($subject, ".v1");)+
-
-            /// The NATS subjects of the stream: each type without its version.
-            pub const SUBJECTS: [&str; 14] = [$($subject),+];
+            $(pub const $constant: &str = $event_type;)+
 
             pub fn event_type(&self) -> &'static str {
                 match self { $(Self::$name(_) => Self::$constant,)+ }
             }
 
-            /// The order or the driver it is about: events of one of them are applied, or parked, in order.
+            /// The order, the driver or the intent it is about: events of one of them are applied, or parked, in order.
             pub fn aggregate(&self) -> String {
-                match self { $(Self::$name(event) => event.$aggregate.to_string(),)+ }
+                match self { $(Self::$name(event) => event.$($aggregate).+.to_string(),)+ }
             }
 
-            /// Of the order or the driver, after this change.
+            /// Of the order, the driver or the intent, after this change.
             pub fn version(&self) -> Version {
                 match self { $(Self::$name(event) => event.version,)+ }
             }
@@ -350,20 +351,22 @@ macro_rules! types {
 }
 
 types! {
-    Placed PLACED = "orders.placed", order_id;
-    Assigned ASSIGNED = "orders.assigned", order_id;
-    Released RELEASED = "orders.released", order_id;
-    PickedUp PICKED_UP = "orders.picked_up", order_id;
-    Delivered DELIVERED = "orders.delivered", order_id;
-    Cancelled CANCELLED = "orders.cancelled", order_id;
-    ProblemReported PROBLEM_REPORTED = "orders.problem_reported", order_id;
-    IntentRefused INTENT_REFUSED = "orders.intent_refused", order_id;
-    ConflictDecided CONFLICT_DECIDED = "orders.conflict_decided", order_id;
-    IntentMisdirected INTENT_MISDIRECTED = "orders.intent_misdirected", driver_id;
-    DriverEnrolled DRIVER_ENROLLED = "orders.driver_enrolled", driver_id;
-    DriverRevoked DRIVER_REVOKED = "orders.driver_revoked", driver_id;
-    DeviceEnrolled DEVICE_ENROLLED = "orders.device_enrolled", driver_id;
-    DeviceRevoked DEVICE_REVOKED = "orders.device_revoked", driver_id;
+    Placed PLACED = "orders.placed.v1", order_id;
+    Assigned ASSIGNED = "orders.assigned.v1", order_id;
+    Released RELEASED = "orders.released.v1", order_id;
+    PickedUp PICKED_UP = "orders.picked_up.v1", order_id;
+    Delivered DELIVERED = "orders.delivered.v1", order_id;
+    Cancelled CANCELLED = "orders.cancelled.v1", order_id;
+    ProblemReported PROBLEM_REPORTED = "orders.problem_reported.v1", order_id;
+    IntentRefusedV2 INTENT_REFUSED_V2 = "orders.intent_refused.v2", intent.intent_id;
+    ConflictDecidedV2 CONFLICT_DECIDED_V2 = "orders.conflict_decided.v2", intent_id;
+    IntentRefused INTENT_REFUSED = "orders.intent_refused.v1", order_id;
+    ConflictDecided CONFLICT_DECIDED = "orders.conflict_decided.v1", order_id;
+    IntentMisdirected INTENT_MISDIRECTED = "orders.intent_misdirected.v1", driver_id;
+    DriverEnrolled DRIVER_ENROLLED = "orders.driver_enrolled.v1", driver_id;
+    DriverRevoked DRIVER_REVOKED = "orders.driver_revoked.v1", driver_id;
+    DeviceEnrolled DEVICE_ENROLLED = "orders.device_enrolled.v1", driver_id;
+    DeviceRevoked DEVICE_REVOKED = "orders.device_revoked.v1", driver_id;
 }
 
 impl OrderEvent {
@@ -380,8 +383,9 @@ impl OrderEvent {
             Self::Delivered(event) => Some(event.at_ms),
             Self::Cancelled(event) => Some(event.at_ms),
             Self::ProblemReported(event) => Some(event.at_ms),
+            Self::IntentRefusedV2(event) => Some(event.at_ms),
+            Self::ConflictDecidedV2(event) | Self::ConflictDecided(event) => Some(event.at_ms),
             Self::IntentRefused(event) => Some(event.at_ms),
-            Self::ConflictDecided(event) => Some(event.at_ms),
             Self::IntentMisdirected(event) => Some(event.at_ms),
             Self::DriverEnrolled(event) => Some(event.at_ms),
             Self::DriverRevoked(event) => Some(event.at_ms),

@@ -6,9 +6,10 @@ use schemars::{JsonSchema, Schema};
 
 use crate::{
     ConflictDecided, DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked,
-    IntentMisdirected, IntentRefused, OrderAssigned, OrderCancelled, OrderDelivered, OrderEvent,
-    OrderPickedUp, OrderPlaced, OrderProblemReported, OrderReleased, OrderSnapshot, UserCreated,
-    UserDeleted, UserEmailChanged, UserEvent, UserRenamed, UserSnapshot,
+    IntentMisdirected, IntentRefused, IntentRefusedV2, OrderAssigned, OrderCancelled,
+    OrderDelivered, OrderEvent, OrderPickedUp, OrderPlaced, OrderProblemReported, OrderReleased,
+    OrderSnapshot, UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed,
+    UserSnapshot,
 };
 
 /// Every event type with the schema of its `data`. The files in `schemas/` are exactly these.
@@ -25,6 +26,8 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         schema::<OrderDelivered>(OrderEvent::DELIVERED),
         schema::<OrderCancelled>(OrderEvent::CANCELLED),
         schema::<OrderProblemReported>(OrderEvent::PROBLEM_REPORTED),
+        schema::<IntentRefusedV2>(OrderEvent::INTENT_REFUSED_V2),
+        schema::<ConflictDecided>(OrderEvent::CONFLICT_DECIDED_V2),
         schema::<IntentRefused>(OrderEvent::INTENT_REFUSED),
         schema::<ConflictDecided>(OrderEvent::CONFLICT_DECIDED),
         schema::<IntentMisdirected>(OrderEvent::INTENT_MISDIRECTED),

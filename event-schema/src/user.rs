@@ -77,14 +77,6 @@ impl UserEvent {
     pub const EMAIL_CHANGED: &str = "users.email_changed.v1";
     pub const DELETED: &str = "users.deleted.v1";
 
-    /// The NATS subjects of the stream: each type without its version.
-    pub const SUBJECTS: [&str; 4] = [
-        "users.created",
-        "users.renamed",
-        "users.email_changed",
-        "users.deleted",
-    ];
-
     pub fn event_type(&self) -> &'static str {
         match self {
             Self::Created(_) => Self::CREATED,

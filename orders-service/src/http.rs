@@ -140,9 +140,10 @@ impl From<Refusal> for Problem {
             Refusal::Cancelled => codes::ORDER_CANCELLED,
             Refusal::AlreadyAssigned => codes::ALREADY_ASSIGNED,
             Refusal::NotAssigned => codes::NOT_ASSIGNED,
-            Refusal::AnotherDriver | Refusal::AlreadyPickedUp | Refusal::NotPickedUp => {
-                codes::NOT_POSSIBLE
-            }
+            Refusal::AnotherDriver
+            | Refusal::AlreadyPickedUp
+            | Refusal::NotPickedUp
+            | Refusal::TooManyProblems => codes::NOT_POSSIBLE,
         };
         Self::new(code, refusal.to_string())
     }

@@ -19,4 +19,5 @@ pub const MIGRATIONS: &[&str] = &[
     service_kit::IDEMPOTENCY_MIGRATION, // 0002
     include_str!("../migrations/0003_deliveries.sql"),
     include_str!("../migrations/0004_device_tokens.sql"),
+    include_str!("../migrations/0005_sequences_and_budgets.sql"),
 ];

@@ -35,13 +35,14 @@ pub fn apply(
     emitted_at_ms: i64,
 ) -> Result<(), StoreError> {
     history::add(rows, &event.aggregate(), event.version(), seq)?;
+    intents::answer(rows, event, seq)?;
     let changed = match event {
-        OrderEvent::Placed(placed) => orders::insert(rows, placed, emitted_at_ms)?,
-        OrderEvent::DriverEnrolled(enrolled) => drivers::insert(rows, enrolled)?,
+        OrderEvent::Placed(placed) => orders::insert(rows, placed, emitted_at_ms, seq)?,
+        OrderEvent::DriverEnrolled(enrolled) => drivers::insert(rows, enrolled, seq)?,
         OrderEvent::DriverRevoked(revoked) => drivers::revoke(rows, revoked)?,
         OrderEvent::DeviceEnrolled(enrolled) => {
             let token_hash = token_hash.as_ref().ok_or(StoreError::NoToken)?;
-            drivers::put_device(rows, enrolled, token_hash)?;
+            drivers::put_device(rows, enrolled, token_hash, seq)?;
             drivers::touch(rows, enrolled.driver_id, enrolled.version)?
         }
         OrderEvent::DeviceRevoked(revoked) => {
@@ -49,9 +50,9 @@ pub fn apply(
             drivers::touch(rows, revoked.driver_id, revoked.version)?
         }
         OrderEvent::IntentMisdirected(misdirected) => {
-            intents::misdirected(rows, misdirected, seq)?;
             drivers::touch(rows, misdirected.driver_id, misdirected.version)?
         }
+        OrderEvent::IntentRefusedV2(_) | OrderEvent::ConflictDecidedV2(_) => 1, // the intent's row alone
         of_an_order => change_order(rows, of_an_order, seq)?,
     };
     match changed {
@@ -60,7 +61,7 @@ pub fn apply(
     }
 }
 
-/// An order's row, what its drivers may see of it, and the intent that is answered.
+/// An order's row, and what its drivers may see of it.
 fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> Result<usize, StoreError> {
     let order_id = event.aggregate();
     let before = orders::driver_of(rows, &order_id)?;
@@ -80,6 +81,5 @@ fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> Result<usize
         users::remember_deleted_of_order(rows, cancelled.order_id)?; // a log that comes home brings the answer, not the question
     }
     scopes::follow(rows, &order_id, before, seq)?;
-    intents::answer(rows, event, seq)?;
     Ok(changed)
 }

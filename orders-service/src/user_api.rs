@@ -85,12 +85,18 @@ pub enum Why {
     Shut,
     #[error("user-service answered {0}, and nothing that says who the user is")]
     Unclear(StatusCode),
+    #[error(
+        "something else than user-service answered {0}: check FREEHOLD_USERS_URL, and the proxies on the way"
+    )]
+    Foreign(StatusCode),
     #[error("there was no time left to ask user-service")]
     OutOfTime,
     #[error("user-service has failed too often in a row; it is left alone for a while")]
     LeftAlone,
 }
 
+/// The only code that says so, whatever else may be answered 404.
+const NO_SUCH_USER: &str = "user_not_found";
 /// How many users one call asks for. user-service takes no more.
 const CHUNK: usize = 100;
 /// No answer of ours is as long: a hundred names of the greatest length are a tenth of it.
@@ -215,15 +221,13 @@ impl UserApi {
         };
         let response = request.timeout(at_most).send().await.map_err(silent)?;
         let status = response.status();
-        match status {
-            StatusCode::OK | StatusCode::NOT_FOUND => receive(response).await,
-            status if retry::is_passing(status) => Err(Why::NotNow {
+        if retry::is_passing(status) {
+            return Err(Why::NotNow {
                 status,
                 retry_after: self.retry_after(&response),
-            }),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Why::Shut),
-            other => Err(Why::Unclear(other)),
+            });
         }
+        receive(response).await?.judged()
     }
 
     fn retry_after(&self, response: &Response) -> Option<Duration> {
@@ -324,6 +328,28 @@ struct Item {
     id: UserId,
     #[serde(flatten)]
     user: KnownUser,
+}
+
+impl Answer {
+    /// A refusal is judged by its code: its status alone may be a proxy's, or that of a path below which nobody answers.
+    fn judged(self) -> Result<Self, Why> {
+        #[derive(Deserialize)]
+        struct Problem {
+            code: String,
+        }
+        if self.status == StatusCode::OK {
+            return Ok(self);
+        }
+        let problem = serde_json::from_slice(&self.body).ok();
+        let code = problem.map(|Problem { code }| code);
+        match (self.status, code.as_deref()) {
+            (StatusCode::NOT_FOUND, Some(NO_SUCH_USER)) => Ok(self),
+            (StatusCode::UNAUTHORIZED, Some("unauthorized"))
+            | (StatusCode::FORBIDDEN, Some("forbidden")) => Err(Why::Shut),
+            (status, Some(_)) => Err(Why::Unclear(status)),
+            (status, None) => Err(Why::Foreign(status)),
+        }
+    }
 }
 
 impl Batch {

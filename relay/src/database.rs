@@ -62,6 +62,8 @@ pub struct Options {
     /// How the service's own tables follow from its own events. Without it a file that lacks some of its stream cannot
     /// import them, and halts instead.
     pub fold: Option<Fold>,
+    /// Fills in, after the migrations of each opening, what SQL alone cannot.
+    pub fill: Option<fn(&Connection) -> rusqlite::Result<()>>,
     /// What the sealed parts of its events are sealed with.
     pub keys: Option<Keys>,
     /// Writes are taken although the file may be an older copy of itself: a person has decided so. Audited.
@@ -87,6 +89,7 @@ impl Options {
             max_wait: Duration::from_secs(5),
             readers: 4,
             fold: None,
+            fill: None,
             keys: None,
             open_without_stream: false,
             on_disk_failure: OnDiskFailure::default(),
@@ -97,6 +100,12 @@ impl Options {
     #[must_use]
     pub fn fold(mut self, fold: Fold) -> Self {
         self.fold = Some(fold);
+        self
+    }
+
+    #[must_use]
+    pub fn fill(mut self, fill: fn(&Connection) -> rusqlite::Result<()>) -> Self {
+        self.fill = Some(fill);
         self
     }
 

@@ -16,7 +16,7 @@ use crate::idempotency::Replies;
 use crate::monitor::{Monitor, Seen};
 use crate::problem::Code;
 use crate::routes::Routes;
-use crate::{Problem, causal, codes, docs, health, host, trace};
+use crate::{Problem, causal, codes, docs, health, host, trace, version};
 
 /// The largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -41,6 +41,7 @@ pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Acc
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(Extension(Replies::new(monitor.db())))
+        .layer(from_fn(version::show_if_changed))
         .layer(from_fn_with_state(listed, only_listed))
         .layer(from_fn_with_state(monitor.clone(), causal::keep_order))
         .layer(from_fn_with_state(Gate::new(access, guards), check))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Response, Url, redirect};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
 /// `http://HOST:PORT`, with or without a path below which the service answers.
@@ -28,13 +28,21 @@ pub fn http_client() -> ClientBuilder {
         .no_proxy()
 }
 
-/// What a service said instead of what was asked for: its status, and its problem's words if it is one.
-pub(crate) async fn refusal(mut response: Response) -> String {
-    #[derive(Deserialize)]
-    struct Problem {
-        title: String,
-        detail: String,
-    }
+/// What a service said instead of what was asked for. Without a problem it was not the service: a proxy, a login page, or
+/// another program at this address.
+pub(crate) struct Refusal {
+    status: StatusCode,
+    problem: Option<Problem>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    title: String,
+    detail: String,
+}
+
+pub(crate) async fn refusal(mut response: Response) -> Refusal {
     let (status, mut body) = (response.status(), Vec::new());
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
@@ -42,9 +50,25 @@ pub(crate) async fn refusal(mut response: Response) -> String {
             break;
         }
     }
-    match serde_json::from_slice(&body) {
-        Ok(Problem { title, detail }) => format!("{} {title}: {detail}", status.as_u16()),
-        Err(_) => format!("{status}, without a word that is understood here"),
+    let problem = serde_json::from_slice(&body).ok();
+    Refusal { status, problem }
+}
+
+impl Refusal {
+    /// What a program goes by. The status may be a proxy's.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.problem.as_ref().map(|problem| problem.code.as_str())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problem {
+            Some(Problem { title, detail, .. }) => {
+                write!(f, "{} {title}: {detail}", self.status.as_u16())
+            }
+            None => write!(f, "{}, without a word that is understood here", self.status),
+        }
     }
 }
 

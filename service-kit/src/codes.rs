@@ -16,6 +16,7 @@ crate::problem_codes! {
     INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid_idempotency_key", "The Idempotency-Key header is not valid";
     INVALID_WAIT_FOR = BAD_REQUEST, "invalid_wait_for", "What the request wants to wait for is not valid";
     INVALID_IF_MATCH = BAD_REQUEST, "invalid_if_match", "The If-Match header is not valid";
+    INVALID_IF_NONE_MATCH = BAD_REQUEST, "invalid_if_none_match", "The If-None-Match header is not valid";
     UNKNOWN_ROUTE = NOT_FOUND, "unknown_route", "There is nothing at this path";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method";
     FOREIGN_HOST = FORBIDDEN, "foreign_host", "The request is meant for another host";
@@ -31,6 +32,7 @@ crate::problem_codes! {
     IDEMPOTENCY_KEY_REUSED = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key belongs to another request";
     PRECONDITION_REQUIRED = PRECONDITION_REQUIRED, "precondition_required", "The version to change must be named";
     VERSION_MISMATCH = PRECONDITION_FAILED, "version_mismatch", "It has changed since it was read";
+    VERSION_MATCHES = PRECONDITION_FAILED, "version_matches", "It is at a version that If-None-Match names";
 
     // The service cannot answer now.
     BUSY = SERVICE_UNAVAILABLE, "busy", "The service is busy";

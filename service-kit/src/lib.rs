@@ -70,7 +70,7 @@ pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_T
 pub use service::Service;
 pub use signals::stop_on_signal;
 pub use utoipa_axum::routes;
-pub use version::{ETag, IfMatch, MustMatch, VersionMismatch};
+pub use version::{ETag, IfMatch, MustMatch};
 
 /// For [`problem_codes!`], whose users need not know axum.
 #[doc(hidden)]

@@ -33,7 +33,7 @@ const COMMON_GROUPS: [&str; 3] = ["other services", "health", "about"];
 
 /// What a reader of the document must know before the first call.
 const RULES: &str = "Send `Authorization: Bearer TOKEN`; `token new operator NAME` of the service's program makes a token. \
-Refusals are `application/problem+json`; programs compare `code`. Versions travel as `ETag` and `If-Match`. Lists come in \
+Refusals are `application/problem+json`; programs compare `code`. Versions travel as `ETag`, `If-Match` and `If-None-Match`. Lists come in \
 pages: send `next_cursor` back as `cursor`.";
 
 impl Document {
@@ -60,6 +60,7 @@ impl Document {
                     open == schemes.is_empty(),
                     "{method} {path}: `security` or `open`, one of them"
                 );
+                add_conditions(operation, &method);
                 add_problems(operation, &method, &schemes, &routes.codes);
                 (method, schemes)
             });
@@ -100,6 +101,40 @@ fn schemes(operation: &Map<String, Value>) -> Vec<String> {
     let named = operation.get("security").and_then(Value::as_array);
     let named = named.into_iter().flatten().filter_map(Value::as_object);
     named.flat_map(|named| named.keys().cloned()).collect()
+}
+
+/// What has a tag is shown, and what names `If-Match` is changed, on the conditions that `version` reads.
+fn add_conditions(operation: &mut Map<String, Value>, method: &Method) {
+    let tag = operation["responses"]["200"]["headers"]["ETag"].clone();
+    let shown = *method == Method::GET && tag.is_object();
+    if shown {
+        operation["responses"]["304"] = json!({
+            "description": "It is still at a version that `If-None-Match` names",
+            "headers": {"ETag": tag},
+        });
+    }
+    let parameters = operation.get_mut("parameters");
+    if let Some(parameters) = parameters.and_then(Value::as_array_mut) {
+        let changed = parameters.iter().any(|of| of["name"] == "If-Match");
+        if shown {
+            parameters.push(condition(
+                "If-Match",
+                "Show it only at one of these versions",
+            ));
+        }
+        if shown || changed {
+            let description = "Only at a version that is none of these; `*` is every version";
+            parameters.push(condition("If-None-Match", description));
+        }
+    }
+}
+
+fn condition(name: &str, description: &str) -> Value {
+    let schema = json!({"type": "string"});
+    json!({
+        "name": name, "in": "header", "required": false, "description": description, "schema": schema,
+        "example": "\"1\"",
+    })
 }
 
 fn add_problems(
@@ -160,6 +195,14 @@ fn of_its_shape(operation: &Map<String, Value>, method: &Method, schemes: &[Stri
         (
             has("header", Some("If-Match")),
             &[codes::INVALID_IF_MATCH, codes::VERSION_MISMATCH],
+        ),
+        (
+            has("header", Some("If-None-Match")),
+            &[codes::INVALID_IF_NONE_MATCH],
+        ),
+        (
+            has("header", Some("If-None-Match")) && *method != Method::GET,
+            &[codes::VERSION_MATCHES],
         ),
         (must_match, &[codes::PRECONDITION_REQUIRED]),
         (operation.contains_key("requestBody"), &codes::OF_BODIES),

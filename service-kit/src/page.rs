@@ -1,4 +1,4 @@
-//! Lists in pages: after a cursor, up to a limit, in the order of the ids.
+//! Lists in pages: after a cursor, up to a limit, in the order of registration, which is that of the log.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub struct Page<T> {
     pub items: Vec<T>,
     /// To be sent back as `cursor`; null on the last page.
-    #[schema(required = true, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
+    #[schema(required = true, example = "c1.1042")]
     pub next_cursor: Option<String>,
 }
 
@@ -20,22 +20,26 @@ pub struct Page<T> {
 #[serde(try_from = "String")]
 pub struct Limit(u32);
 
-/// Where a page begins: after this id. Opaque to clients: they send back what they were given.
+/// Where a page begins: after the item with this number. Opaque to clients: they send back what they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String", bound = "Id: FromStr")]
-pub struct Cursor<Id>(pub Id);
+#[serde(try_from = "String", bound = "Number: FromStr")]
+pub struct Cursor<Number>(pub Number);
 
 /// Marks a cursor, and tells this kind of cursor from a later one.
 const CURSOR_PREFIX: &str = "c1.";
 
 impl<T> Page<T> {
     /// From rows read with [`Limit::and_one_more`].
-    pub fn new<Id: Display>(mut rows: Vec<T>, limit: Limit, id: impl Fn(&T) -> Id) -> Self {
+    pub fn new<Number: Display>(
+        mut rows: Vec<T>,
+        limit: Limit,
+        number: impl Fn(&T) -> Number,
+    ) -> Self {
         let more = rows.len() > limit.0 as usize;
         rows.truncate(limit.0 as usize);
         let last = rows.last().filter(|_| more);
         Self {
-            next_cursor: last.map(|row| Cursor(id(row)).to_string()),
+            next_cursor: last.map(|row| Cursor(number(row)).to_string()),
             items: rows,
         }
     }
@@ -92,20 +96,21 @@ impl TryFrom<String> for Limit {
     }
 }
 
-impl<Id: Display> Display for Cursor<Id> {
+impl<Number: Display> Display for Cursor<Number> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{CURSOR_PREFIX}{}", self.0)
     }
 }
 
-impl<Id: FromStr> TryFrom<String> for Cursor<Id> {
+impl<Number: FromStr> TryFrom<String> for Cursor<Number> {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        let id = text
+        let number = text
             .strip_prefix(CURSOR_PREFIX)
-            .and_then(|id| id.parse().ok());
-        id.map(Self)
+            .and_then(|number| number.parse().ok());
+        number
+            .map(Self)
             .ok_or("a cursor is the `next_cursor` of an earlier page")
     }
 }

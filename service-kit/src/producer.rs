@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::answers::Held;
-use crate::base_url::{BaseUrl, http_client, refusal};
+use crate::base_url::{BaseUrl, Refusal, http_client, refusal};
 use crate::bearer::Token;
-use crate::trace;
+use crate::{Code, codes, trace};
 
 /// A producer that answers over HTTP.
 pub struct HttpProducer {
@@ -77,18 +77,25 @@ impl HttpProducer {
         })?;
         match response.status() {
             StatusCode::OK => Ok(response),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let (said, token_env) = (refusal(response).await, self.token_env);
-                Err(LogError::Misconfigured(format!(
-                    "the producer at {url} does not let this service in ({said}): give both the same {token_env}"
-                )))
-            }
-            _ => {
-                let said = refusal(response).await;
-                let what = format!("the producer at {url} answered {said}");
-                Err(LogError::Lost(what, None))
-            }
+            _ => Err(self.refused(&refusal(response).await)),
         }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> LogError {
+        let (url, token_env) = (&self.url, self.token_env);
+        let shut = [codes::UNAUTHORIZED, codes::FORBIDDEN].map(Code::name);
+        let what = match refusal.code() {
+            Some(code) if shut.contains(&code) => {
+                return LogError::Misconfigured(format!(
+                    "the producer at {url} does not let this service in ({refusal}): give both the same {token_env}"
+                ));
+            }
+            Some(_) => format!("the producer at {url} answered {refusal}"),
+            None => format!(
+                "something else than the producer seems to answer at {url} ({refusal}): check the address and the proxies on the way, and give both the same {token_env}"
+            ),
+        };
+        LogError::Lost(what, None)
     }
 }
 

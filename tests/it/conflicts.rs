@@ -403,7 +403,8 @@ async fn again(part: &mut impl Part) {
 fn in_words(event: &Value) -> String {
     let kind = text(&event["type"])
         .replace("orders.", "")
-        .replace(".v1", "");
+        .replace(".v1", "")
+        .replace(".v2", "");
     let data = &event["data"];
     let more = data["verdict"].as_str().or(data["decision"].as_str());
     let upheld = (data["upheld"] == true).then_some("upheld");

@@ -118,12 +118,13 @@ impl Ledger {
         assert_eq!(data["version"], *version, "{}", whole());
         let version = *version;
         let kind = text(&envelope["type"]);
-        let kind = kind
-            .strip_prefix("orders.")
-            .and_then(|kind| kind.strip_suffix(".v1"));
-        match kind.unwrap_or_default() {
+        let kind = kind.strip_prefix("orders.").unwrap_or_default();
+        match kind.strip_suffix(".v1").unwrap_or(kind) {
             "driver_enrolled" | "driver_revoked" | "device_enrolled" | "device_revoked" => {}
-            "intent_misdirected" => self.answer(event.seq, data, text(&data["lane"]), &whole),
+            "intent_misdirected" | "intent_refused.v2" => {
+                self.answer(event.seq, data, text(&data["lane"]), &whole);
+            }
+            "conflict_decided.v2" => self.decide(event.seq, data, &whole),
             of_an_order => {
                 let before = self.orders.get(&aggregate).cloned();
                 self.change(of_an_order, event.seq, &aggregate, version, data, &whole);

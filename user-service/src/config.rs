@@ -56,5 +56,6 @@ impl Program for Config {
 
 /// What the database is for, without its keys.
 pub fn database() -> Options {
-    Options::new(ABOUT.name, ABOUT.stream, MIGRATIONS).fold(events::fold())
+    let options = Options::new(ABOUT.name, ABOUT.stream, MIGRATIONS);
+    options.fold(events::fold()).fill(store::fill_mailboxes)
 }

@@ -13,16 +13,15 @@ struct Sealed {
     email: String,
 }
 
-/// Appends the event to the outbox, in the transaction that changes the user.
-pub fn emit(tx: &Tx<'_>, OwnEvent { event, email }: &OwnEvent) -> Result<(), EmitError> {
+/// Appends the event to the outbox, in the transaction that changes the user; answers its sequence.
+pub fn emit(tx: &Tx<'_>, OwnEvent { event, email }: &OwnEvent) -> Result<u64, EmitError> {
     tx.emit(NewEvent {
         event_type: event.event_type(),
         aggregate: event.aggregate().to_string(),
         data: event,
         sealed: email.as_ref().map(seal),
         decode: UserEvent::decode,
-    })?;
-    Ok(())
+    })
 }
 
 /// How the users follow from their events, for the day on which the log comes home.
@@ -30,7 +29,8 @@ pub fn fold() -> Fold {
     Fold::new(&["users"], UserEvent::decode, |rows, received| {
         let email = received.sealed.as_deref().map(open).transpose()?;
         let event = received.event.clone();
-        Ok(store::apply(rows, &OwnEvent { event, email })?)
+        let own = OwnEvent { event, email };
+        Ok(store::apply(rows, &own, received.seq)?)
     })
 }
 
@@ -42,7 +42,7 @@ fn seal(email: &Email) -> Vec<u8> {
 /// What is wrong with it is told without a word of it.
 fn open(sealed: &[u8]) -> Result<Email, ApplyError> {
     let opened = serde_json::from_slice::<Sealed>(sealed).ok();
-    let email = opened.and_then(|Sealed { email }| email.parse().ok());
+    let email = opened.map(|Sealed { email }| Email::kept(email));
     email.ok_or_else(|| {
         ApplyError::Fatal(
             "its sealed part holds no e-mail address that this program can read: start the newer version of it".to_owned(),

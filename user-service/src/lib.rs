@@ -10,4 +10,6 @@ pub mod store;
 pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_users.sql"),
     service_kit::IDEMPOTENCY_MIGRATION, // 0002
+    include_str!("../migrations/0003_sequences.sql"),
+    include_str!("../migrations/0004_mailboxes.sql"),
 ];

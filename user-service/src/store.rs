@@ -10,12 +10,12 @@ use relay::rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
 
-use crate::domain::{Email, OwnEvent, User};
+use crate::domain::{Email, Name, OwnEvent, User};
 
 /// Why the database did not take a user.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("another user has this e-mail address")]
+    #[error("another user has this e-mail address, or another form of it")]
     EmailTaken,
     /// From the log only: an event that is made here has its address beside it.
     #[error(
@@ -31,12 +31,61 @@ pub enum StoreError {
     Database(#[source] rusqlite::Error),
 }
 
-/// Makes the change that the event tells of: when it is emitted, and again when the log comes home. Nothing else writes
-/// users, so both make the same rows.
-pub fn apply(rows: &Connection, OwnEvent { event, email }: &OwnEvent) -> Result<(), StoreError> {
+/// Refuses the address of a mailbox that another user has. Asked before an event is made, never when a log comes home: what
+/// a log holds has happened, also two users of one mailbox, from before addresses had a canonical form.
+pub fn check_mailbox(
+    rows: &Connection,
+    OwnEvent { event, email }: &OwnEvent,
+) -> Result<(), StoreError> {
+    let Some(email) = email else { return Ok(()) };
+    let mut taken = rows.prepare_cached("select 1 from users where mailbox = ?1 and id <> ?2")?;
+    match taken.exists((email.mailbox(), event.aggregate().to_string()))? {
+        true => Err(StoreError::EmailTaken),
+        false => Ok(()),
+    }
+}
+
+/// Gives the users of an older file their mailboxes, and tells the operator of those who share one. At every opening, before
+/// anything is read.
+pub fn fill_mailboxes(rows: &Connection) -> rusqlite::Result<()> {
+    let tx = rows.unchecked_transaction()?;
+    for (id, email) in without_mailbox(&tx)? {
+        tx.prepare_cached("update users set mailbox = ?2 where id = ?1")?
+            .execute((id, Email::kept(email).mailbox()))?;
+    }
+    tx.commit()?;
+    for users in shared_mailboxes(rows)? {
+        tracing::warn!(
+            users,
+            "these users have forms of one e-mail address, which new users may not; give all but one of them another address"
+        );
+    }
+    Ok(())
+}
+
+fn without_mailbox(rows: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    rows.prepare("select id, email from users where mailbox is null")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// The ids of the users of each mailbox that has several.
+fn shared_mailboxes(rows: &Connection) -> rusqlite::Result<Vec<String>> {
+    rows.prepare("select group_concat(id, ', ') from users group by mailbox having count(*) > 1")?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// Makes the change that the event at `seq` tells of: when it is emitted, and again when the log comes home. Nothing else
+/// writes users, so both make the same rows.
+pub fn apply(
+    rows: &Connection,
+    OwnEvent { event, email }: &OwnEvent,
+    seq: u64,
+) -> Result<(), StoreError> {
     let email = || email.as_ref().ok_or(StoreError::NoEmail);
     let changed = match event {
-        UserEvent::Created(event) => insert(rows, event, email()?),
+        UserEvent::Created(event) => insert(rows, event, email()?, seq),
         UserEvent::Renamed(event) => rename(rows, event),
         UserEvent::EmailChanged(event) => change_email(rows, event, email()?),
         UserEvent::Deleted(event) => delete(rows, event),
@@ -53,13 +102,19 @@ pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
         .optional()
 }
 
-/// Users after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
-pub fn list(rows: &Connection, after: Option<UserId>, limit: Limit) -> rusqlite::Result<Vec<User>> {
-    let after = after.map_or_else(String::new, |id| id.to_string()); // every id is greater than no text
+/// Users with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
+/// when there are more.
+pub fn list(
+    rows: &Connection,
+    after: Option<i64>,
+    limit: Limit,
+) -> rusqlite::Result<Vec<(i64, User)>> {
     rows.prepare_cached(
-        "select id, name, email, version from users where id > ?1 order by id limit ?2",
+        "select id, name, email, version, seq from users where seq > ?1 order by seq limit ?2",
     )?
-    .query_map((after, limit.and_one_more()), user)?
+    .query_map((after.unwrap_or(i64::MIN), limit.and_one_more()), |row| {
+        Ok((row.get("seq")?, user(row)?))
+    })?
     .collect()
 }
 
@@ -85,14 +140,28 @@ pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn insert(rows: &Connection, event: &UserCreated, email: &Email) -> rusqlite::Result<usize> {
+fn insert(
+    rows: &Connection,
+    event: &UserCreated,
+    email: &Email,
+    seq: u64,
+) -> rusqlite::Result<usize> {
     let UserCreated {
         user_id,
         name,
         version,
     } = event;
-    rows.prepare_cached("insert into users (id, name, email, version) values (?1, ?2, ?3, ?4)")?
-        .execute((user_id.to_string(), name, email.as_ref(), version.get()))
+    rows.prepare_cached(
+        "insert into users (id, name, email, mailbox, version, seq) values (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((
+        user_id.to_string(),
+        name,
+        email.as_ref(),
+        email.mailbox(),
+        version.get(),
+        seq,
+    ))
 }
 
 fn rename(rows: &Connection, event: &UserRenamed) -> rusqlite::Result<usize> {
@@ -114,9 +183,14 @@ fn change_email(
 ) -> rusqlite::Result<usize> {
     let UserEmailChanged { user_id, version } = event;
     rows.prepare_cached(
-        "update users set email = ?2, version = ?3 where id = ?1 and version = ?3 - 1",
+        "update users set email = ?2, mailbox = ?4, version = ?3 where id = ?1 and version = ?3 - 1",
     )?
-    .execute((user_id.to_string(), email.as_ref(), version.get()))
+    .execute((
+        user_id.to_string(),
+        email.as_ref(),
+        version.get(),
+        email.mailbox(),
+    ))
 }
 
 fn delete(rows: &Connection, event: &UserDeleted) -> rusqlite::Result<usize> {
@@ -136,13 +210,13 @@ fn shared(row: &Row<'_>) -> rusqlite::Result<UserSnapshot> {
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
         id: parsed(row, 0)?,
-        name: parsed(row, 1)?,
-        email: parsed(row, 2)?,
+        name: Name::kept(row.get(1)?),
+        email: Email::kept(row.get(2)?),
         version: row.get::<_, NonZeroU64>(3)?.into(),
     })
 }
 
-/// The schema keeps addresses unique; its refusal is the answer, so no second query has to ask first.
+/// Of addresses that differ in ASCII case the schema keeps one, whatever has been asked before.
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match &error {

@@ -3,7 +3,9 @@
 mod bench;
 mod console;
 mod data_dir;
+mod deny;
 mod reset;
+mod sbom;
 mod test;
 mod up;
 
@@ -35,6 +37,10 @@ enum Task {
     Test,
     /// Measure, with optimisations
     Bench(bench::Bench),
+    /// Check licences, duplicates, sources and advisories of all dependencies with cargo-deny
+    Deny(deny::Deny),
+    /// Write what everything is made of as CycloneDX
+    Sbom(sbom::Sbom),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +59,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Reset(reset) => reset.run(),
         Task::Test => test::run(),
         Task::Bench(bench) => bench.run(),
+        Task::Deny(deny) => deny.run(),
+        Task::Sbom(sbom) => sbom.run(),
     }
 }
 

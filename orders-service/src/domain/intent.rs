@@ -70,7 +70,12 @@ pub struct Conflict {
     pub order_id: OrderId,
     pub driver_id: DriverId,
     pub decision: Option<Decision>,
+    /// Of the next event about it.
+    pub next_version: Version,
 }
+
+/// Of arguments as JSON. What any kind can mean is shorter, whatever the script of its note.
+const MAX_ARGUMENTS_BYTES: usize = 4096;
 
 impl Wish {
     /// Understands what any device has ever sent: older arguments are brought up to date, step by step.
@@ -140,22 +145,20 @@ impl Conflict {
         matches!(self.decision, None | Some(Decision::Insisted))
     }
 
-    /// The decision as an event of the order.
+    /// The decision as an event of the intent: the order stays as it is.
     pub fn decide(
         &self,
-        order: &Order,
         decision: Decision,
         by: DecidedBy,
         intent: Option<IntentStamp>,
-        version: Version,
         at_ms: i64,
     ) -> OrderEvent {
-        OrderEvent::ConflictDecided(ConflictDecided {
-            order_id: order.id,
+        OrderEvent::ConflictDecidedV2(ConflictDecided {
+            order_id: self.order_id,
             intent_id: self.intent_id,
             decision,
             by,
-            version,
+            version: self.next_version,
             intent,
             at_ms,
         })
@@ -199,14 +202,13 @@ fn decide(
     if !conflict.is_open() || conflict.decision.as_ref() == Some(&decision) {
         return refused(RefusedVerdict::Superseded, "already_decided");
     }
-    let (by, version) = (DecidedBy::Driver, order.version.next());
-    let decided = conflict.decide(order, decision, by, Some(intent), version, at_ms);
+    let decided = conflict.decide(decision, DecidedBy::Driver, Some(intent), at_ms);
     Judgement::Applied(Box::new(decided))
 }
 
 /// A code in words for the driver.
 pub fn explain(code: &str) -> &'static str {
-    const REFUSALS: [Refusal; 7] = [
+    const REFUSALS: [Refusal; 8] = [
         Refusal::Delivered,
         Refusal::Cancelled,
         Refusal::AlreadyAssigned,
@@ -214,6 +216,7 @@ pub fn explain(code: &str) -> &'static str {
         Refusal::AnotherDriver,
         Refusal::AlreadyPickedUp,
         Refusal::NotPickedUp,
+        Refusal::TooManyProblems,
     ];
     match REFUSALS.into_iter().find(|refusal| refusal.code() == code) {
         Some(Refusal::Delivered) => "the order has been delivered already",
@@ -223,6 +226,9 @@ pub fn explain(code: &str) -> &'static str {
         Some(Refusal::AnotherDriver) => "the office has given the order to another driver",
         Some(Refusal::AlreadyPickedUp) => "the order has been picked up already",
         Some(Refusal::NotPickedUp) => "the order has not been picked up",
+        Some(Refusal::TooManyProblems) => {
+            "the office knows of many problems with this order already"
+        }
         None => match code {
             "order_not_found" => "there is no such order, or it was never this driver's",
             "unknown_kind" => "the office does not know this kind of intent",
@@ -253,8 +259,8 @@ fn read<T: DeserializeOwned>(
             spoken,
         });
     }
-    if !arguments.is_object() {
-        let expected = "they are a JSON object".to_owned();
+    if !arguments.is_object() || arguments.to_string().len() > MAX_ARGUMENTS_BYTES {
+        let expected = format!("they are a JSON object of {MAX_ARGUMENTS_BYTES} bytes at most");
         return Err(Unclear::InvalidArguments(expected));
     }
     let done = spoken
@@ -390,6 +396,7 @@ mod tests {
             order_id: cancelled.id,
             driver_id: mia,
             decision: None,
+            next_version: Version::FIRST.next(),
         };
         let decide = |conflict: &Conflict, driver, decision| {
             let intent_id = conflict.intent_id;
@@ -407,7 +414,7 @@ mod tests {
             decide(&conflict, DriverId::new(), Decision::Accepted),
             "conflict_not_found"
         );
-        let done = OrderEvent::CONFLICT_DECIDED;
+        let done = OrderEvent::CONFLICT_DECIDED_V2;
         assert_eq!(decide(&conflict, mia, Decision::Insisted), done);
         conflict.decision = Some(Decision::Insisted);
         assert_eq!(

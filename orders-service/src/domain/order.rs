@@ -63,7 +63,13 @@ pub enum Refusal {
     AlreadyPickedUp,
     #[error("the order has not been picked up")]
     NotPickedUp,
+    #[error("{MAX_PROBLEMS} problems of the order were reported already")]
+    TooManyProblems,
 }
+
+/// Each report is a change of the order, which its readers see. A device that repeats itself must not keep an operator from
+/// changing it.
+const MAX_PROBLEMS: u32 = 20;
 
 impl Order {
     /// Whether the user exists is the caller's to know: it takes a look at the cache, or a call.
@@ -184,6 +190,9 @@ impl Order {
         at_ms: i64,
     ) -> Result<OrderEvent, Refusal> {
         self.with(driver_id)?;
+        if self.problems >= MAX_PROBLEMS {
+            return Err(Refusal::TooManyProblems);
+        }
         Ok(OrderEvent::ProblemReported(OrderProblemReported {
             order_id: self.id,
             driver_id,
@@ -244,6 +253,7 @@ impl Refusal {
             Self::AnotherDriver => "another_driver",
             Self::AlreadyPickedUp => "already_picked_up",
             Self::NotPickedUp => "not_picked_up",
+            Self::TooManyProblems => "too_many_problems",
         }
     }
 }

@@ -4,14 +4,15 @@ use std::str::FromStr;
 
 use event_schema::Note;
 use event_schema::sync::MAX_NOTE_CHARACTERS;
+use event_schema::text::check_name;
 
-/// 1 to 200 characters, one of them at least to be seen, and none that breaks the line.
+/// 1 to 200 characters on one line, all of them to be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverName(String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a driver's name has 1 to {} characters on one line",
+    "a driver's name has 1 to {} characters on one line, none of which is invisible or changes the direction of a text",
     DriverName::MAX_CHARACTERS
 )]
 pub struct InvalidDriverName;
@@ -31,8 +32,7 @@ impl FromStr for DriverName {
 
     fn from_str(text: &str) -> Result<Self, InvalidDriverName> {
         let fits = text.chars().count() <= Self::MAX_CHARACTERS;
-        let one_line = !text.chars().any(char::is_control);
-        match fits && one_line && !text.trim().is_empty() {
+        match fits && check_name(text).is_ok() {
             true => Ok(Self(text.to_owned())),
             false => Err(InvalidDriverName),
         }
@@ -64,7 +64,15 @@ mod tests {
         for good in ["Mia", "Nguyễn Văn An", "محمد", &"語".repeat(200)] {
             assert!(good.parse::<DriverName>().is_ok(), "{good}");
         }
-        for bad in ["", " ", "a\nb", "a\0", &"語".repeat(201)] {
+        for bad in [
+            "",
+            " ",
+            "a\nb",
+            "a\0",
+            "\u{202e}aiM",
+            "\u{3164}",
+            &"語".repeat(201),
+        ] {
             assert!(bad.parse::<DriverName>().is_err(), "{bad:?}");
         }
     }

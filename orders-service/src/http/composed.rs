@@ -39,8 +39,8 @@ pub(super) struct ListQuery {
     #[param(example = "placed")]
     status: Option<String>,
     /// Where the page begins: the `next_cursor` of the one before.
-    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000001")]
-    cursor: Option<Cursor<OrderId>>,
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<i64>>,
     /// How many items, at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
@@ -56,8 +56,8 @@ pub(super) struct ListQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
     /// Where the page begins: the `next_cursor` of the one before.
-    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000001")]
-    cursor: Option<Cursor<OrderId>>,
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<i64>>,
     /// How many items, at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
@@ -90,13 +90,14 @@ pub(super) struct UserWithOrders {
 
 /// Read an order
 ///
-/// The tag is the order's version: what can be changed here. The user beside it has its own.
+/// The order alone has its version as its tag. Beside a user, which changes by itself, it has none: `If-Match` takes the
+/// order's `version`, in quotes.
 #[utoipa::path(
     get, path = "/orders/{id}", tag = "orders", security(("operator" = []), ("service" = [])),
     params(("id" = OrderId, Path, description = "The order's id"), ReadQuery),
     responses((
         status = 200, description = "The order, with its user if that was wanted", body = Composed<ComposedOrder>,
-        headers(("ETag" = String, description = "The order's version, in quotes")),
+        headers(("ETag" = String, description = "The order's version, in quotes; not beside a user")),
     )),
     extensions(("x-problems" = json!([codes::ORDER_NOT_FOUND.name()])))
 )]
@@ -114,15 +115,14 @@ pub(super) async fn read(
     });
     let (order, local) = read.await?;
     let users = complete(&app, local).await;
-    let tag = ETag(order.version.get());
+    let tag = users.is_none().then(|| ETag(order.version.get()));
     let body = ComposedOrder::new(order, users.as_ref());
     Ok((tag, Json(Composed::new(body, users))))
 }
 
 /// List orders
 ///
-/// In the order of placing. An order that is placed while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
+/// In the order of placing, which is that of the log. An order that is placed while a client pages comes last.
 #[utoipa::path(
     get, path = "/orders", tag = "orders", security(("operator" = []), ("service" = [])), params(ListQuery),
     responses((status = 200, description = "A page of orders, with their users if that was wanted", body = Composed<Page<ComposedOrder>>))
@@ -181,16 +181,16 @@ pub(super) async fn of_user(
 fn page_of_user(
     rows: &Connection,
     id: UserId,
-    cursor: Option<Cursor<OrderId>>,
+    cursor: Option<Cursor<i64>>,
     limit: Limit,
 ) -> rusqlite::Result<Page<Order>> {
-    let after = cursor.map(|Cursor(id)| id);
+    let after = cursor.map(|Cursor(seq)| seq);
     let filter = Filter {
         user_id: Some(id),
         ..Filter::default()
     };
     let orders = orders::list(rows, filter, after, limit)?;
-    Ok(Page::new(orders, limit, |order| order.id))
+    Ok(Page::new(orders, limit, |(seq, _)| *seq).map(|(_, order)| order))
 }
 
 /// What the database says of the users, if they are wanted.
@@ -215,9 +215,9 @@ impl ListQuery {
             driver_id: self.driver_id,
             status: self.status.as_deref().map(str::parse).transpose()?,
         };
-        let after = self.cursor.map(|Cursor(id)| id);
+        let after = self.cursor.map(|Cursor(seq)| seq);
         let orders = orders::list(rows, filter, after, self.limit)?;
-        Ok(Page::new(orders, self.limit, |order| order.id))
+        Ok(Page::new(orders, self.limit, |(seq, _)| *seq).map(|(_, order)| order))
     }
 }
 

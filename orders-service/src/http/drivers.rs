@@ -88,8 +88,8 @@ pub(super) struct EnrolmentCode {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// Where the page begins: the `next_cursor` of the one before.
-    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
-    cursor: Option<Cursor<DriverId>>,
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<i64>>,
     /// How many items, at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
@@ -138,10 +138,10 @@ pub(super) async fn list(
     State(app): State<App>,
     Query(ListQuery { cursor, limit }): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let after = cursor.map(|Cursor(id)| id);
+    let after = cursor.map(|Cursor(seq)| seq);
     let read = app.db.read(move |rows| drivers::list(rows, after, limit));
-    let page = Page::new(read.await?, limit, |driver| driver.id);
-    Ok(Json(page.map(DriverView::from)))
+    let page = Page::new(read.await?, limit, |(seq, _)| *seq);
+    Ok(Json(page.map(|(_, driver)| DriverView::from(driver))))
 }
 
 /// Read a driver, with their devices

@@ -122,8 +122,8 @@ pub(super) async fn list(
     get, path = "/intents/{id}", tag = "intents", security(("operator" = [])),
     params(("id" = IntentId, Path, description = "The intent's id")),
     responses((
-        status = 200, description = "The intent. The tag is the order's version: a decision is about the order", body = IntentView,
-        headers(("ETag" = String, description = "The order's version, in quotes")),
+        status = 200, description = "The intent. Its tag moves with the order and with each decision: both are what an operator decides on", body = IntentView,
+        headers(("ETag" = String, description = "The order's version while nothing was decided, in quotes")),
     )),
     extensions(("x-problems" = json!([codes::INTENT_NOT_FOUND.name()])))
 )]
@@ -139,16 +139,16 @@ pub(super) async fn read(
 
 /// Decide what becomes of an intent in conflict
 ///
-/// Both versions are kept, and the decision is an event of the order. A driver decides in their own way: with an intent.
+/// Both versions are kept. An upheld delivery changes the order, a dismissed one does not. A driver decides with an intent.
 #[utoipa::path(
     post, path = "/intents/{id}/decision", tag = "intents", security(("operator" = [])), request_body = NewDecision,
     params(
         ("id" = IntentId, Path, description = "The intent's id"),
-        ("If-Match" = String, Header, description = "The order's version you have read, or `*`", example = "\"4\""),
+        ("If-Match" = String, Header, description = "The tag of the intent as you have read it, or `*`", example = "\"4\""),
     ),
     responses((
         status = 200, description = "The intent as it is now", body = IntentView,
-        headers(("ETag" = String, description = "The order's version, in quotes")),
+        headers(("ETag" = String, description = "Its tag now, in quotes")),
     )),
     extensions(("x-problems" = json!([
         codes::INTENT_NOT_FOUND.name(), codes::NO_CONFLICT.name(), codes::ALREADY_DECIDED.name(),
@@ -166,18 +166,16 @@ pub(super) async fn decide(
         let judged = known(tx, id)?;
         let conflict = open_conflict(tx, id)?;
         let order = known_order(tx, conflict.order_id)?;
-        must_match.check(order.version.get())?;
-        match decision {
-            OperatorsDecision::Upheld => uphold(tx, &order, &conflict, &judged, now_ms)?,
-            OperatorsDecision::Dismissed => {
-                let (dismissed, by) = (Decision::Dismissed, DecidedBy::Operator);
-                let version = order.version.next();
-                make(
-                    tx,
-                    conflict.decide(&order, dismissed, by, None, version, now_ms),
-                )?;
+        must_match.check(tag(Some(&order), &judged).0)?;
+        let decision = match decision {
+            OperatorsDecision::Upheld => {
+                uphold(tx, &order, &conflict, &judged, now_ms)?;
+                Decision::Upheld
             }
-        }
+            OperatorsDecision::Dismissed => Decision::Dismissed,
+        };
+        let by = DecidedBy::Operator;
+        make(tx, conflict.decide(decision, by, None, now_ms))?;
         let (tag, view) = shown(tx, id)?;
         Ok(Reply::ok(tag, &view))
     });
@@ -199,7 +197,6 @@ fn known_verdict(text: String) -> Result<String, Problem> {
     }
 }
 
-/// Two events: the delivery, and that it was decided.
 fn uphold(
     tx: &Tx<'_>,
     order: &Order,
@@ -215,13 +212,6 @@ fn uphold(
     make(
         tx,
         order.uphold(conflict.driver_id, note, judged.stamp(), now_ms)?,
-    )?;
-    let order = known_order(tx, order.id)?;
-    let (upheld, by) = (Decision::Upheld, DecidedBy::Operator);
-    let version = order.version.next();
-    make(
-        tx,
-        conflict.decide(&order, upheld, by, None, version, now_ms),
     )?;
     Ok(())
 }
@@ -240,7 +230,6 @@ fn open_conflict(rows: &Connection, id: IntentId) -> Result<Conflict, Problem> {
     }
 }
 
-/// The tag is the order's version. An intent about no order has none that could change.
 fn shown(rows: &Connection, id: IntentId) -> Result<(ETag, IntentView), Problem> {
     let judged = known(rows, id)?;
     let order_id: Option<OrderId> = judged.lane.parse().ok();
@@ -248,12 +237,18 @@ fn shown(rows: &Connection, id: IntentId) -> Result<(ETag, IntentView), Problem>
         Some(order_id) => crate::store::orders::find(rows, order_id)?,
         None => None,
     };
-    let tag = ETag(order.as_ref().map_or(1, |order| order.version.get()));
+    let tag = tag(order.as_ref(), &judged);
     let view = IntentView {
         order: order.map(OrderView::from),
         ..IntentView::from(judged)
     };
     Ok((tag, view))
+}
+
+/// What a decision is made on. An intent about no order has nothing that could change.
+fn tag(order: Option<&Order>, judged: &Judged) -> ETag {
+    let version = order.map_or(1, |order| order.version.get());
+    ETag(version + judged.words())
 }
 
 fn known(rows: &Connection, id: IntentId) -> Result<Judged, Problem> {

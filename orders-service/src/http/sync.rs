@@ -43,7 +43,8 @@ pub(super) const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
 /// Send what the driver wants
 ///
 /// Each intent gets a verdict, in the same order. All are written down in one transaction, each in a savepoint of its own:
-/// one that is refused keeps no other back.
+/// one that is refused keeps no other back. What moves no order has a budget: 500 intents in 24 hours for a device, 1,000
+/// for its driver. Beyond it the verdict is `retry_later` with the code `budget_spent`, and nothing is written.
 #[utoipa::path(
     post, path = "/sync/intents", tag = "devices", security(("device" = [])), request_body = Upload,
     responses((status = 200, description = "The verdicts", body = Verdicts)),

@@ -16,15 +16,20 @@ pub struct Code {
     pub is_of_device: bool,
 }
 
-pub(super) fn insert(rows: &Connection, event: &DriverEnrolled) -> rusqlite::Result<usize> {
+pub(super) fn insert(
+    rows: &Connection,
+    event: &DriverEnrolled,
+    seq: u64,
+) -> rusqlite::Result<usize> {
     rows.prepare_cached(
-        "insert into drivers (id, name, version, enrolled_at_ms) values (?1, ?2, ?3, ?4)",
+        "insert into drivers (id, name, version, enrolled_at_ms, seq) values (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute((
         event.driver_id.to_string(),
         &event.name,
         event.version.get(),
         event.at_ms,
+        seq,
     ))
 }
 
@@ -48,15 +53,16 @@ pub(super) fn touch(
         .execute((driver_id.to_string(), version.get()))
 }
 
-/// A device that enrols again is the same device with another token.
+/// A device that enrols again is the same device with another token, at its old place in lists.
 pub(super) fn put_device(
     rows: &Connection,
     event: &DeviceEnrolled,
     token_hash: &str,
+    seq: u64,
 ) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "insert into devices (id, driver_id, token_hash, revoked, enrolled_at_ms, expires_at_ms)
-         values (?1, ?2, ?3, 0, ?4, ?5)
+        "insert into devices (id, driver_id, token_hash, revoked, enrolled_at_ms, expires_at_ms, seq)
+         values (?1, ?2, ?3, 0, ?4, ?5, ?6)
          on conflict (id) do update set driver_id = excluded.driver_id, token_hash = excluded.token_hash, revoked = 0,
            enrolled_at_ms = excluded.enrolled_at_ms, expires_at_ms = excluded.expires_at_ms",
     )?
@@ -66,6 +72,7 @@ pub(super) fn put_device(
         token_hash,
         event.at_ms,
         event.expires_at_ms,
+        seq,
     ))?;
     rows.prepare_cached(
         "insert into device_tokens (token_hash, device_id) values (?1, ?2) on conflict do nothing",
@@ -88,17 +95,19 @@ pub fn find(rows: &Connection, id: DriverId) -> rusqlite::Result<Option<Driver>>
     .optional()
 }
 
-/// Drivers after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
+/// Drivers with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
+/// when there are more.
 pub fn list(
     rows: &Connection,
-    after: Option<DriverId>,
+    after: Option<i64>,
     limit: Limit,
-) -> rusqlite::Result<Vec<Driver>> {
-    let after = after.map_or_else(String::new, |id| id.to_string()); // every id is greater than no text
+) -> rusqlite::Result<Vec<(i64, Driver)>> {
     rows.prepare_cached(
-        "select id, name, revoked_at_ms, version, enrolled_at_ms from drivers where id > ?1 order by id limit ?2",
+        "select id, name, revoked_at_ms, version, enrolled_at_ms, seq from drivers where seq > ?1 order by seq limit ?2",
     )?
-    .query_map((after, limit.and_one_more()), driver)?
+    .query_map((after.unwrap_or(i64::MIN), limit.and_one_more()), |row| {
+        Ok((row.get("seq")?, driver(row)?))
+    })?
     .collect()
 }
 
@@ -135,10 +144,10 @@ pub fn may_sync(rows: &Connection, id: DeviceId, driver_id: DriverId) -> rusqlit
     .exists((id.to_string(), driver_id.to_string()))
 }
 
-/// A driver has a few.
+/// A driver has a few, in the order of enrolment.
 pub fn devices_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Device>> {
     rows.prepare_cached(
-        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where driver_id = ?1 order by id",
+        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where driver_id = ?1 order by seq",
     )?
     .query_map([driver_id.to_string()], device)?
     .collect()

@@ -1,4 +1,6 @@
-//! Where in the log the changes of an order or a driver lie.
+//! Where in the log the changes of an order, a driver or a refused intent lie.
+
+use std::num::NonZeroU64;
 
 use event_schema::Version;
 use relay::outbox;
@@ -21,6 +23,14 @@ pub(super) fn add(
     rows.prepare_cached("insert into history (aggregate, version, seq) values (?1, ?2, ?3)")?
         .execute((aggregate, version.get(), seq))?;
     Ok(())
+}
+
+/// Of the aggregate's next event.
+pub(super) fn next_version(rows: &Connection, aggregate: &str) -> rusqlite::Result<Version> {
+    let next: NonZeroU64 = rows
+        .prepare_cached("select coalesce(max(version), 0) + 1 from history where aggregate = ?1")?
+        .query_row([aggregate], |row| row.get(0))?;
+    Ok(next.into())
 }
 
 /// The changes after version `after`; one more than the limit when there are more.

@@ -1,12 +1,13 @@
 //! Intents that were judged: each once, with its verdict, and what was decided about it since.
 
 use event_schema::{
-    ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentMisdirected,
+    ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentRefusedV2,
     IntentStamp, OrderEvent, OrderId, Wanted,
 };
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
 
+use super::history;
 use crate::domain::{Conflict, Note, Wish};
 
 /// An intent and what became of it.
@@ -45,6 +46,15 @@ impl Judged {
         match Wish::read(&wanted.kind, wanted.schema_version, &wanted.arguments) {
             Ok(Wish::Deliver { note }) => note.map(Note::into),
             _ => None,
+        }
+    }
+
+    /// Grows with each word about it: one of the driver's, and the last one.
+    pub fn words(&self) -> u64 {
+        match self.decision.as_deref() {
+            None => 0,
+            Some("insisted") => 1,
+            Some(_) => 2,
         }
     }
 
@@ -87,14 +97,16 @@ const COLUMNS: &str =
     "id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
     device_time_ms, judged_at_ms, decision, decided_by, decided_seq, decided_at_ms";
 
+/// What moves no order: all but an order that was picked up or delivered. Two indexes say it in the same words.
+const MOVES_NO_ORDER: &str = "(verdict <> 'applied' or kind not in ('pick_up', 'deliver'))";
+
 /// The event at `seq` answers an intent, or decides about one, or neither.
 pub(super) fn answer(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Result<()> {
-    let lane = event.aggregate();
-    let applied = |stamp, driver_id, kind: &'static str, at_ms| {
+    let applied = |stamp, driver_id, order_id: OrderId, kind, at_ms| {
         let answer = Answer {
             stamp,
             driver_id,
-            lane: &lane,
+            lane: &order_id.to_string(),
             kind,
             wanted: None,
             verdict: "applied",
@@ -105,59 +117,61 @@ pub(super) fn answer(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlit
         insert(rows, &answer, seq)
     };
     match event {
-        OrderEvent::PickedUp(of) => applied(&of.intent, of.driver_id, "pick_up", of.at_ms),
+        OrderEvent::PickedUp(of) => {
+            let kind = "pick_up";
+            applied(&of.intent, of.driver_id, of.order_id, kind, of.at_ms)
+        }
         // The intent was answered when it came; what is upheld is the same one.
         OrderEvent::Delivered(of) if of.upheld => Ok(()),
-        OrderEvent::Delivered(of) => applied(&of.intent, of.driver_id, "deliver", of.at_ms),
+        OrderEvent::Delivered(of) => {
+            let kind = "deliver";
+            applied(&of.intent, of.driver_id, of.order_id, kind, of.at_ms)
+        }
         OrderEvent::ProblemReported(of) => {
             let kind = "report_problem";
-            applied(&of.intent, of.driver_id, kind, of.at_ms)
+            applied(&of.intent, of.driver_id, of.order_id, kind, of.at_ms)
         }
-        OrderEvent::IntentRefused(of) => {
-            let answer = Answer {
-                stamp: &of.intent,
-                driver_id: of.driver_id,
-                lane: &lane,
-                kind: &of.wanted.kind,
-                wanted: Some(&of.wanted),
-                verdict: of.verdict.as_str(),
-                code: Some(&of.code),
-                status: Some(&of.status),
-                at_ms: of.at_ms,
-            };
-            insert(rows, &answer, seq)
-        }
-        OrderEvent::ConflictDecided(of) => {
+        OrderEvent::ConflictDecidedV2(of) | OrderEvent::ConflictDecided(of) => {
             let driver_id = decide(rows, of, seq)?;
             match (&of.intent, driver_id) {
                 (Some(stamp), Some(driver_id)) => {
                     let kind = "decide_conflict";
-                    applied(stamp, driver_id, kind, of.at_ms)
+                    applied(stamp, driver_id, of.order_id, kind, of.at_ms)
                 }
                 _ => Ok(()),
             }
         }
-        _ => Ok(()),
+        refused => match refused_as_now(refused) {
+            Some(of) => insert(rows, &Answer::refused(&of), seq),
+            None => Ok(()),
+        },
     }
 }
 
-pub(super) fn misdirected(
-    rows: &Connection,
-    event: &IntentMisdirected,
-    seq: u64,
-) -> rusqlite::Result<()> {
-    let answer = Answer {
-        stamp: &event.intent,
-        driver_id: event.driver_id,
-        lane: &event.lane,
-        kind: &event.wanted.kind,
-        wanted: Some(&event.wanted),
-        verdict: event.verdict.as_str(),
-        code: Some(&event.code),
-        status: None,
-        at_ms: event.at_ms,
-    };
-    insert(rows, &answer, seq)
+/// A refusal of any version.
+fn refused_as_now(event: &OrderEvent) -> Option<IntentRefusedV2> {
+    match event.clone() {
+        OrderEvent::IntentRefusedV2(of) => Some(of),
+        OrderEvent::IntentRefused(of) => Some(of.into()),
+        OrderEvent::IntentMisdirected(of) => Some(of.into()),
+        _ => None,
+    }
+}
+
+impl<'a> Answer<'a> {
+    fn refused(of: &'a IntentRefusedV2) -> Self {
+        Self {
+            stamp: &of.intent,
+            driver_id: of.driver_id,
+            lane: &of.lane,
+            kind: &of.wanted.kind,
+            wanted: Some(&of.wanted),
+            verdict: of.verdict.as_str(),
+            code: Some(&of.code),
+            status: of.status.as_deref(),
+            at_ms: of.at_ms,
+        }
+    }
 }
 
 fn insert(rows: &Connection, answer: &Answer<'_>, seq: u64) -> rusqlite::Result<()> {
@@ -245,14 +259,37 @@ pub fn at(
 
 pub fn conflict(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Conflict>> {
     let found = find(rows, id)?.filter(|judged| judged.verdict == "conflict");
+    let next_version = history::next_version(rows, &id.to_string())?;
     Ok(found.and_then(|judged| {
         Some(Conflict {
             intent_id: judged.id,
             order_id: judged.lane.parse().ok()?,
             driver_id: judged.driver_id,
             decision: judged.decision.as_deref().map(Decision::of),
+            next_version,
         })
     }))
+}
+
+/// How many intents of this driver or device (`by` is the column) moved no order after the one moment and up to the other,
+/// at most `most`; and when the first of these was judged.
+pub fn spent(
+    rows: &Connection,
+    by: &'static str,
+    id: &str,
+    (after_ms, until_ms): (i64, i64),
+    most: u32,
+) -> rusqlite::Result<(u32, i64)> {
+    let sql = format!(
+        "select count(*), coalesce(min(judged_at_ms), ?3) from (
+           select judged_at_ms from intents
+           where {by} = ?1 and judged_at_ms > ?2 and judged_at_ms <= ?3 and {MOVES_NO_ORDER}
+           order by judged_at_ms desc limit ?4)"
+    );
+    rows.prepare_cached(&sql)?
+        .query_row((id, after_ms, until_ms, most), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
 }
 
 /// In the order of judging, after the place `after`; one more than the limit when there are more.

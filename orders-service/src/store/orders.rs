@@ -29,10 +29,11 @@ pub(super) fn insert(
     rows: &Connection,
     event: &OrderPlaced,
     emitted_at_ms: i64,
+    seq: u64,
 ) -> rusqlite::Result<usize> {
     rows.prepare_cached(
-        "insert into orders (id, user_id, amount_minor, currency, status, version, created_at_ms, changed_at_ms)
-         values (?1, ?2, ?3, ?4, 'placed', ?5, ?6, ?6)",
+        "insert into orders (id, user_id, amount_minor, currency, status, version, created_at_ms, changed_at_ms, seq)
+         values (?1, ?2, ?3, ?4, 'placed', ?5, ?6, ?6, ?7)",
     )?
     .execute((
         event.order_id.to_string(),
@@ -41,6 +42,7 @@ pub(super) fn insert(
         &event.currency,
         event.version.get(),
         event.created_at_ms.unwrap_or(emitted_at_ms),
+        seq,
     ))
 }
 
@@ -115,7 +117,7 @@ pub(super) fn report_problem(
     .execute((event.order_id.to_string(), event.version.get(), event.at_ms))
 }
 
-/// Something was said about the order that changes nothing else.
+/// In older logs, a refusal or a decision was a change of the order.
 pub(super) fn touch(
     rows: &Connection,
     order_id: &str,
@@ -142,30 +144,30 @@ pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
         .optional()
 }
 
-/// Orders after `after`, or from the first, in the order of their ids; one more than the limit when there are more.
+/// Orders with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
+/// when there are more.
 pub fn list(
     rows: &Connection,
     filter: Filter,
-    after: Option<OrderId>,
+    after: Option<i64>,
     limit: Limit,
-) -> rusqlite::Result<Vec<Order>> {
-    let after = after.map_or_else(String::new, |id| id.to_string()); // every id is greater than no text
+) -> rusqlite::Result<Vec<(i64, Order)>> {
     let (by, of) = filter.narrowest();
     let sql = format!(
-        "select {COLUMNS} from orders
-         where {by} = ?1 and id > ?2 and (?3 is null or status = ?3) and (?4 is null or driver_id = ?4)
-         order by id limit ?5"
+        "select {COLUMNS}, seq from orders
+         where {by} = ?1 and seq > ?2 and (?3 is null or status = ?3) and (?4 is null or driver_id = ?4)
+         order by seq limit ?5"
     );
     rows.prepare_cached(&sql)?
         .query_map(
             (
                 of,
-                after,
+                after.unwrap_or(i64::MIN),
                 filter.status.map(Status::as_str),
                 filter.driver_id.map(|id| id.to_string()),
                 limit.and_one_more(),
             ),
-            order,
+            |row| Ok((row.get("seq")?, order(row)?)),
         )?
         .collect()
 }
@@ -181,7 +183,7 @@ pub fn open_of(rows: &Connection, filter: Filter) -> rusqlite::Result<Vec<Order>
     let (by, of) = filter.narrowest();
     let sql = format!(
         "select {COLUMNS} from orders
-         where {by} = ?1 and status in ('placed', 'assigned', 'picked_up') order by id"
+         where {by} = ?1 and status in ('placed', 'assigned', 'picked_up') order by seq"
     );
     rows.prepare_cached(&sql)?.query_map([of], order)?.collect()
 }

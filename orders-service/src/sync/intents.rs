@@ -1,19 +1,24 @@
-//! The way up: each intent is judged once, in a savepoint of its own, and its verdict is an event beside its effect.
+//! The way up: each intent is judged once, and its verdict is an event beside its effect, in a savepoint of its own.
 //!
 //! An upload is one transaction. An intent that fails is undone alone and asked for again; only its lane waits.
+//!
+//! What moves no order has a budget: a device can neither fill the log nor the disk with it, and within its budget each
+//! intent costs little, whatever it says.
 
 use std::collections::HashSet;
 
 use event_schema::sync::{Intent, Outcome, Upload, Verdict, Verdicts};
 use event_schema::{
-    DeviceId, DriverId, IncarnationId, IntentMisdirected, IntentRefused, IntentStamp, OrderEvent,
-    OrderId, RefusedVerdict, Wanted,
+    DeviceId, DriverId, IncarnationId, IntentRefusedV2, IntentStamp, OrderEvent, OrderId,
+    RefusedVerdict, Version, Wanted,
 };
+use jiff::Timestamp;
 use relay::rusqlite;
 use relay::{Tx, chain, outbox};
+use serde_json::Value;
 
 use super::{FeedToken, delivery};
-use crate::domain::{Driver, Judgement, Order, Ruling, Unclear, Wish, explain, judge};
+use crate::domain::{Judgement, Order, Ruling, Unclear, Wish, explain, judge};
 use crate::events::{MakeError, make};
 use crate::store::{drivers, intents, orders, scopes};
 
@@ -43,14 +48,27 @@ struct Bench<'a> {
     incarnation: IncarnationId,
     /// The places of this upload that were answered for good. A duplicate was written down at the place it first had.
     answered: HashSet<u64>,
+    /// Counted once it is needed.
+    budget: Option<Budget>,
     now_ms: i64,
+}
+
+/// What the device may still say that moves no order.
+struct Budget {
+    left: u32,
+    /// When there is more.
+    more_at_ms: i64,
 }
 
 /// Why an intent has no verdict yet.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {
     #[error("{detail}")]
-    Wait { code: &'static str, detail: String },
+    Wait {
+        code: &'static str,
+        detail: String,
+        after_ms: u64,
+    },
     #[error("it could not be written down")]
     Failed(#[from] MakeError),
     #[error("the orders cannot be read")]
@@ -59,6 +77,18 @@ enum NotYet {
 
 /// When a device should ask again.
 const RETRY_AFTER_MS: u64 = 2_000;
+/// Intents of one device that moved no order, in a day. A driver who works meets a few.
+const DEVICE_BUDGET: u32 = 500;
+/// Those of a driver, with all their devices.
+const DRIVER_BUDGET: u32 = 1_000;
+/// The last 24 hours by this service's clock. What it judged while it ran ahead does not count until it is there again.
+const BUDGET_MS: i64 = 86_400_000;
+/// How long a device without a budget is asked to wait: each of its questions costs something, too.
+const BUDGET_RETRY_MS: (i64, i64) = (60_000, 900_000);
+/// Of a lane or a kind that means nothing here, so many characters are kept.
+const KEPT_CHARACTERS: usize = 64;
+/// Arguments that are not understood are kept up to so many bytes.
+const KEPT_BYTES: usize = 512;
 
 pub fn receive(
     tx: &Tx<'_>,
@@ -77,6 +107,7 @@ pub fn receive(
         driver_id,
         incarnation,
         answered: HashSet::new(),
+        budget: None,
         now_ms,
     };
     bench.admit(&intents)?;
@@ -84,7 +115,11 @@ pub fn receive(
     for intent in intents {
         let (intent_id, place, lane) = (intent.intent_id, intent.seq, intent.order_id.clone());
         let outcome = match held.contains(&lane) {
-            true => later("lane_waits", "an earlier intent about this order waits"),
+            true => later(
+                "lane_waits",
+                "an earlier intent about this order waits",
+                RETRY_AFTER_MS,
+            ),
             false => bench.answer(intent)?,
         };
         match outcome.is_final() {
@@ -130,44 +165,38 @@ impl Bench<'_> {
     }
 
     /// A full disk ends the whole transaction, and with it the upload; any other failure is this intent's alone.
-    fn answer(&self, intent: Intent) -> Result<Outcome, UploadError> {
-        let answered = self.tx.savepoint(|| self.judge(intent));
-        match answered {
+    fn answer(&mut self, intent: Intent) -> Result<Outcome, UploadError> {
+        match self.judge(intent) {
             Ok(outcome) => Ok(outcome),
-            Err(NotYet::Wait { code, detail }) => Ok(later(code, detail)),
+            Err(NotYet::Wait {
+                code,
+                detail,
+                after_ms,
+            }) => Ok(later(code, detail, after_ms)),
             Err(NotYet::Database(error)) if self.tx.is_autocommit() => Err(error.into()),
             Err(failed) => {
                 tracing::error!(error = %chain(&failed), "an intent could not be judged");
-                Ok(later("failed", "the office could not write it down"))
+                let detail = "the office could not write it down";
+                Ok(later("failed", detail, RETRY_AFTER_MS))
             }
         }
     }
 
-    fn judge(&self, intent: Intent) -> Result<Outcome, NotYet> {
+    fn judge(&mut self, intent: Intent) -> Result<Outcome, NotYet> {
         if let Some(known) = intents::find(self.tx, intent.intent_id)? {
             return self.known(known);
         }
         self.has_seen_enough(&intent)?;
-        let wish = match Wish::read(&intent.kind, intent.schema_version, &intent.arguments) {
-            Ok(wish) => Ok(wish),
-            Err(newer @ Unclear::NewerVersion { .. }) => {
-                let (code, detail) = (newer.code(), newer.to_string());
-                return Err(NotYet::Wait { code, detail });
+        let order = self.order_in_scope(&intent)?;
+        let wish = Wish::read(&intent.kind, intent.schema_version, &intent.arguments);
+        match (wish, order) {
+            (Ok(wish), Some(order)) => self.rule(&order, wish, intent),
+            (Ok(_), None) => self.refuse(None, intent, rejected("order_not_found")),
+            (Err(newer @ Unclear::NewerVersion { .. }), _) => {
+                Err(wait(newer.code(), newer.to_string()))
             }
-            Err(unclear) => Err(unclear.code()),
-        };
-        let Some(order) = self.order_in_scope(&intent)? else {
-            let code = match wish {
-                Ok(_) => "order_not_found",
-                Err(code) => code,
-            };
-            return self.misdirected(intent, code);
-        };
-        match wish {
-            Ok(wish) => self.rule(&order, wish, intent),
-            Err(code) => {
-                let verdict = RefusedVerdict::Rejected;
-                self.refuse(&order, intent, Ruling { verdict, code })
+            (Err(unclear), order) => {
+                self.refuse(order.as_ref(), shortened(intent), rejected(unclear.code()))
             }
         }
     }
@@ -216,27 +245,23 @@ impl Bench<'_> {
 
     /// The driver decided on what they saw; whoever judges must have seen as much.
     fn has_seen_enough(&self, intent: &Intent) -> Result<(), NotYet> {
-        let wait = |code, detail| Err(NotYet::Wait { code, detail });
         if let Some(place) = intent.after_seq
             && !self.answered.contains(&place)
             && intents::at(self.tx, self.device_id, self.incarnation, place)?.is_none()
         {
-            return wait(
-                "out_of_order",
-                format!("intent {place} comes before it and has not arrived"),
-            );
+            let detail = format!("intent {place} comes before it and has not arrived");
+            return Err(wait("out_of_order", detail));
         }
         let seen = intent.seen.as_deref().map(str::parse::<FeedToken>);
         let (head, _) = outbox::head(self.tx)?;
         match seen {
             // Another driver's place, or no place at all, holds nothing up.
-            Some(Ok(seen)) if seen.driver_id == self.driver_id && seen.seq > head => wait(
-                "not_caught_up",
-                format!(
-                    "the driver has seen event {} and the office is at {head}",
-                    seen.seq
-                ),
-            ),
+            Some(Ok(seen)) if seen.driver_id == self.driver_id && seen.seq > head => {
+                let seen = seen.seq;
+                let detail =
+                    format!("the driver has seen event {seen} and the office is at {head}");
+                Err(wait("not_caught_up", detail))
+            }
             _ => Ok(()),
         }
     }
@@ -252,7 +277,7 @@ impl Bench<'_> {
         }
     }
 
-    fn rule(&self, order: &Order, wish: Wish, intent: Intent) -> Result<Outcome, NotYet> {
+    fn rule(&mut self, order: &Order, wish: Wish, intent: Intent) -> Result<Outcome, NotYet> {
         let conflict = match &wish {
             Wish::DecideConflict { intent_id, .. } => intents::conflict(self.tx, *intent_id)?,
             _ => None,
@@ -268,56 +293,91 @@ impl Bench<'_> {
         );
         match judgement {
             Judgement::Applied(event) => {
-                let at = make(self.tx, *event)?;
+                let at = self.write(*event)?;
                 Ok(Outcome::Applied { at })
             }
-            Judgement::Refused(ruling) => self.refuse(order, intent, ruling),
+            Judgement::Refused(ruling) => self.refuse(Some(order), intent, ruling),
         }
     }
 
-    fn refuse(&self, order: &Order, intent: Intent, ruling: Ruling) -> Result<Outcome, NotYet> {
-        let refused = IntentRefused {
-            order_id: order.id,
+    /// `order`: the one it is about, if that is or was the driver's.
+    fn refuse(
+        &mut self,
+        order: Option<&Order>,
+        intent: Intent,
+        ruling: Ruling,
+    ) -> Result<Outcome, NotYet> {
+        let lane = order.map(|order| order.id.to_string());
+        let intent_id = intent.intent_id;
+        let refused = IntentRefusedV2 {
             driver_id: self.driver_id,
             intent: self.stamp(&intent),
+            lane: lane.unwrap_or_else(|| beginning(&intent.order_id)),
             verdict: ruling.verdict,
             code: ruling.code.to_owned(),
-            status: order.status.to_string(),
-            version: order.version.next(),
+            status: order.map(|order| order.status.to_string()),
+            version: Version::FIRST,
             at_ms: self.now_ms,
             wanted: wanted(intent),
         };
-        let intent_id = refused.intent.intent_id;
-        make(self.tx, OrderEvent::IntentRefused(refused))?;
+        self.write(OrderEvent::IntentRefusedV2(refused))?;
         self.read_back(intent_id)
     }
 
-    /// It belongs to no order, so it is told as the driver's.
-    fn misdirected(&self, intent: Intent, code: &'static str) -> Result<Outcome, NotYet> {
-        let stamp = self.stamp(&intent);
-        let intent_id = stamp.intent_id;
-        let misdirected = IntentMisdirected {
-            driver_id: self.driver_id,
-            intent: stamp,
-            lane: intent.order_id.clone(),
-            wanted: wanted(intent),
-            verdict: RefusedVerdict::Rejected,
-            code: code.to_owned(),
-            version: self.driver()?.version.next(),
-            at_ms: self.now_ms,
+    /// The event that answers an intent. What moves no order is counted first.
+    fn write(&mut self, event: OrderEvent) -> Result<u64, NotYet> {
+        if !matches!(event, OrderEvent::PickedUp(_) | OrderEvent::Delivered(_)) {
+            self.spend()?;
+        }
+        let tx = self.tx;
+        tx.savepoint(|| Ok(make(tx, event)?))
+    }
+
+    fn spend(&mut self) -> Result<(), NotYet> {
+        let Budget { left, more_at_ms } = match self.budget.take() {
+            Some(budget) => budget,
+            None => self.count()?,
         };
-        make(self.tx, OrderEvent::IntentMisdirected(misdirected))?;
-        self.read_back(intent_id)
+        let rest = left.checked_sub(1);
+        let left = rest.unwrap_or_default();
+        self.budget = Some(Budget { left, more_at_ms });
+        rest.map(drop).ok_or_else(|| self.spent(more_at_ms))
+    }
+
+    /// From the judged intents, so that neither a restart nor a restore begins it again.
+    fn count(&self) -> rusqlite::Result<Budget> {
+        let last_day = (self.now_ms - BUDGET_MS, self.now_ms);
+        let of = |by, id: String, most| {
+            let (spent, since_ms) = intents::spent(self.tx, by, &id, last_day, most)?;
+            let (left, more_at_ms) = (most - spent, since_ms + BUDGET_MS);
+            Ok::<_, rusqlite::Error>(Budget { left, more_at_ms })
+        };
+        let device = of("device_id", self.device_id.to_string(), DEVICE_BUDGET)?;
+        let driver = of("driver_id", self.driver_id.to_string(), DRIVER_BUDGET)?;
+        Ok(Budget {
+            left: device.left.min(driver.left),
+            more_at_ms: match driver.left {
+                0 => driver.more_at_ms,
+                _ => device.more_at_ms,
+            },
+        })
+    }
+
+    fn spent(&self, more_at_ms: i64) -> NotYet {
+        let (least, most) = BUDGET_RETRY_MS;
+        let more_at = Timestamp::from_millisecond(more_at_ms).unwrap_or(Timestamp::MAX);
+        NotYet::Wait {
+            code: "budget_spent",
+            detail: format!(
+                "this device or its driver has sent too much that moves no order; more is taken from {more_at} on"
+            ),
+            after_ms: (more_at_ms - self.now_ms).clamp(least, most).unsigned_abs(),
+        }
     }
 
     fn read_back(&self, intent_id: event_schema::IntentId) -> Result<Outcome, NotYet> {
         let judged = intents::find(self.tx, intent_id)?;
         self.outcome(&judged.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
-    }
-
-    fn driver(&self) -> Result<Driver, NotYet> {
-        let driver = drivers::find(self.tx, self.driver_id)?;
-        Ok(driver.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }
 
     fn stamp(&self, intent: &Intent) -> IntentStamp {
@@ -336,6 +396,29 @@ fn has_a_place(intent: &Intent) -> bool {
     intent.seq > 0
 }
 
+fn rejected(code: &'static str) -> Ruling {
+    let verdict = RefusedVerdict::Rejected;
+    Ruling { verdict, code }
+}
+
+/// What is kept of an intent that is not understood.
+fn shortened(intent: Intent) -> Intent {
+    let is_short = intent.arguments.to_string().len() <= KEPT_BYTES;
+    Intent {
+        kind: beginning(&intent.kind),
+        arguments: if is_short {
+            intent.arguments
+        } else {
+            Value::Null
+        },
+        ..intent
+    }
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(KEPT_CHARACTERS).collect()
+}
+
 fn wanted(intent: Intent) -> Wanted {
     Wanted {
         kind: intent.kind,
@@ -345,10 +428,19 @@ fn wanted(intent: Intent) -> Wanted {
     }
 }
 
-fn later(code: &str, detail: impl Into<String>) -> Outcome {
+fn wait(code: &'static str, detail: String) -> NotYet {
+    let after_ms = RETRY_AFTER_MS;
+    NotYet::Wait {
+        code,
+        detail,
+        after_ms,
+    }
+}
+
+fn later(code: &str, detail: impl Into<String>, after_ms: u64) -> Outcome {
     Outcome::RetryLater {
         code: code.to_owned(),
         detail: detail.into(),
-        after_ms: RETRY_AFTER_MS,
+        after_ms,
     }
 }

@@ -60,10 +60,11 @@ impl Why {
         matches!(self, Self::Silent(_) | Self::NotNow { .. })
     }
 
-    /// Whether it is the owner who is not well. One who says no to this very question is well.
+    /// Whether it is the owner who is not well. One that says no to this very question is well; what something else says
+    /// in its place does not show that it is.
     pub(super) fn is_illness(&self) -> bool {
         match self {
-            Self::Silent(_) | Self::NotNow { .. } => true,
+            Self::Silent(_) | Self::NotNow { .. } | Self::Foreign(_) => true,
             Self::Unclear(status) => status.is_server_error(),
             Self::Shut | Self::OutOfTime | Self::LeftAlone => false,
         }

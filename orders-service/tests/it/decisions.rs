@@ -26,7 +26,7 @@ impl Scene {
         let note = json!({"note": "handed over"});
         let conflict = device.want("deliver", &order, note).await;
         assert_eq!(said(&conflict), "conflict order_cancelled");
-        assert_eq!(world.stands(&order).await, "cancelled 5");
+        assert_eq!(world.stands(&order).await, "cancelled 4");
         let intent = conflict["intent_id"].as_str().unwrap().to_owned();
         Self {
             world,
@@ -66,7 +66,7 @@ async fn a_conflict_shows_what_the_driver_wanted_beside_the_order_as_it_is() {
         .api
         .get(&format!("/intents/{}", scene.intent))
         .await;
-    assert_eq!(answer.header("etag"), "\"5\"");
+    assert_eq!(answer.header("etag"), "\"4\"");
     let shown = answer.json();
     for (field, value) in [
         ("kind", json!("deliver")),
@@ -94,9 +94,9 @@ async fn a_conflict_shows_what_the_driver_wanted_beside_the_order_as_it_is() {
 async fn upheld_the_delivery_counts_after_all() {
     let scene = Scene::begin().await;
     let head = scene.world.head();
-    let upheld = scene.decide("upheld", "\"5\"").await;
+    let upheld = scene.decide("upheld", "\"4\"").await;
     assert_eq!((upheld.status, upheld.header("etag")), (200, "\"7\""));
-    let told = [OrderEvent::DELIVERED, OrderEvent::CONFLICT_DECIDED];
+    let told = [OrderEvent::DELIVERED, OrderEvent::CONFLICT_DECIDED_V2];
     assert_eq!(scene.world.told_after(head).await, told);
     let order = &upheld.json()["order"];
     assert_eq!(
@@ -159,13 +159,13 @@ async fn an_upheld_delivery_brings_the_order_back_from_another_driver() {
 async fn dismissed_the_order_stays_as_it_is() {
     let mut scene = Scene::begin().await;
     let head = scene.world.head();
-    let dismissed = scene.decide("dismissed", "\"5\"").await;
+    let dismissed = scene.decide("dismissed", "\"4\"").await;
     assert_eq!((dismissed.status, dismissed.header("etag")), (200, "\"6\""));
     assert_eq!(
         scene.world.told_after(head).await,
-        [OrderEvent::CONFLICT_DECIDED]
+        [OrderEvent::CONFLICT_DECIDED_V2]
     );
-    assert_eq!(scene.world.stands(&scene.order).await, "cancelled 6");
+    assert_eq!(scene.world.stands(&scene.order).await, "cancelled 4");
     assert_eq!(scene.open().await, 0);
     for word in ["insisted", "accepted"] {
         assert_eq!(scene.drivers_word(word).await, "superseded already_decided");
@@ -187,10 +187,10 @@ async fn a_decision_names_the_order_as_it_was_read_and_is_made_once() {
         .post(&path, &json!({"decision": "upheld"}))
         .await;
     assert_eq!(without.problem(), "428 precondition_required");
-    let stale = scene.decide("upheld", "\"4\"").await;
+    let stale = scene.decide("upheld", "\"3\"").await;
     assert_eq!(
         (stale.problem(), stale.header("etag")),
-        ("412 version_mismatch".to_owned(), "\"5\"")
+        ("412 version_mismatch".to_owned(), "\"4\"")
     );
     for other in ["accepted", "insisted", "", "maybe"] {
         assert_eq!(
@@ -206,7 +206,7 @@ async fn a_decision_names_the_order_as_it_was_read_and_is_made_once() {
         .await;
     assert_eq!(unknown.problem(), "404 intent_not_found");
     assert_eq!(scene.world.head(), head);
-    assert_eq!(scene.decide("upheld", "\"5\"").await.status, 200);
+    assert_eq!(scene.decide("upheld", "\"4\"").await.status, 200);
     let again = scene.decide("upheld", "\"7\"").await;
     assert_eq!(again.problem(), "409 already_decided");
     assert_eq!(scene.world.head(), head + 2);
@@ -310,7 +310,7 @@ async fn a_driver_who_insists_keeps_it_open_and_one_who_accepts_closes_it() {
 async fn an_operator_can_still_uphold_what_a_driver_insists_on() {
     let mut scene = Scene::begin().await;
     scene.drivers_word("insisted").await;
-    assert_eq!(scene.decide("upheld", "\"6\"").await.status, 200);
+    assert_eq!(scene.decide("upheld", "\"5\"").await.status, 200);
     assert!(
         scene
             .world

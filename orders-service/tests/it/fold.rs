@@ -5,8 +5,9 @@ use std::path::Path;
 
 use event_schema::sync::{Intent, Upload};
 use event_schema::{
-    CancelReason, DecidedBy, Decision, DeviceId, DriverId, IncarnationId, IntentId, OrderEvent,
-    OrderId, ReleaseReason, UserId, Version,
+    CancelReason, ConflictDecided, DecidedBy, Decision, DeviceId, DriverId, IncarnationId,
+    IntentId, IntentMisdirected, IntentRefused, IntentStamp, OrderEvent, OrderId, RefusedVerdict,
+    ReleaseReason, UserId, Version, Wanted,
 };
 use orders_service::config;
 use orders_service::domain::{Amount, Driver, Note, Order, Refusal};
@@ -163,10 +164,8 @@ impl Life {
             let Some(conflict) = intents::conflict(tx, intent_id).unwrap() else {
                 return Ok(0);
             };
-            let order = orders::find(tx, conflict.order_id).unwrap().unwrap();
-            let (by, version) = (DecidedBy::Operator, order.version.next());
-            let event = conflict.decide(&order, Decision::Dismissed, by, None, version, now);
-            make(tx, event)
+            let by = DecidedBy::Operator;
+            make(tx, conflict.decide(Decision::Dismissed, by, None, now))
         })
         .await;
     }
@@ -239,4 +238,157 @@ async fn append(db: &Database, fixture: &str) {
         bytes: bytes.trim_ascii().to_vec().into(),
     };
     outbox.append_after(&head, &[record]).await.unwrap();
+}
+
+/// A day, and a moment of one.
+const DAY_MS: i64 = 86_400_000;
+const NOON_MS: i64 = 1_759_655_712_345;
+
+#[tokio::test]
+async fn a_budget_outlives_the_file_and_no_leap_of_the_clock_spends_it_for_good() {
+    let (office, folder) = empty().await;
+    let mut life = Life::begin(&office).await;
+    let far = NOON_MS + 400 * DAY_MS;
+    // A clock that has leapt ahead, and is back now: that day does not count yet.
+    assert_eq!(life.refusals(&office, far).await, 500);
+    assert_eq!(life.refusals(&office, NOON_MS).await, 500);
+    assert_eq!(life.refusals(&office, NOON_MS + 1).await, 0);
+    assert_eq!(life.refusals(&office, NOON_MS + DAY_MS - 1).await, 0);
+
+    let (home, _folder) = empty_with_keys_of(&folder).await;
+    come_home(&office, &home).await.unwrap();
+    for db in [&office, &home] {
+        assert_eq!(life.refusals(db, NOON_MS + 1).await, 0);
+        assert_eq!(
+            life.refusals(db, NOON_MS - 1).await,
+            500,
+            "and one that leaps back"
+        );
+    }
+    assert_eq!(life.refusals(&office, NOON_MS + 2 * DAY_MS).await, 500);
+    assert_eq!(
+        life.refusals(&office, far + 1).await,
+        0,
+        "the day itself has come"
+    );
+}
+
+impl Life {
+    /// How many of a thousand intents about nothing the first driver's device gets a verdict for.
+    async fn refusals(&mut self, office: &Database, now: i64) -> usize {
+        let ((driver, device), mut refused) = (self.drivers[0], 0);
+        for _ in 0..10 {
+            let mut upload = self.upload(OrderId::new(), &mut SmallRng::seed_from_u64(0));
+            let first = upload.intents.remove(0);
+            let lost = |at: u64| Intent {
+                intent_id: IntentId::new(),
+                seq: first.seq * 1_000 + at,
+                order_id: OrderId::new().to_string(),
+                ..first.clone()
+            };
+            upload.intents = (0..100).map(lost).collect();
+            let write = office.write(move |tx| receive(tx, device, driver, upload, now));
+            let verdicts = write
+                .await
+                .map_err(|error| error.to_string())
+                .unwrap()
+                .verdicts;
+            refused += verdicts.iter().filter(|of| of.outcome.is_final()).count();
+        }
+        refused
+    }
+}
+
+#[tokio::test]
+async fn refusals_and_decisions_of_an_older_log_change_their_orders_and_drivers_as_they_did() {
+    let (office, folder) = empty().await;
+    let mut life = Life::begin(&office).await;
+    life.place(&office, 10).await;
+    let (order, (driver, device)) = (life.orders[0], life.drivers[0]);
+    change(&office, order, move |order| order.assign(driver, 11)).await;
+    let stamp = move |seq| IntentStamp {
+        intent_id: IntentId::new(),
+        device_id: device,
+        incarnation: IncarnationId::new(),
+        seq,
+        device_time_ms: 7,
+    };
+    let wanted = || Wanted {
+        kind: "pick_up".to_owned(),
+        schema_version: 1,
+        arguments: json!({}),
+        base_version: Version::FIRST,
+    };
+    let (intent, lost) = (stamp(1), stamp(2));
+    let intent_id = intent.intent_id;
+    let third = Version::FIRST.next().next();
+    let refused = OrderEvent::IntentRefused(IntentRefused {
+        order_id: order,
+        driver_id: driver,
+        intent,
+        wanted: wanted(),
+        verdict: RefusedVerdict::Conflict,
+        code: "order_cancelled".to_owned(),
+        status: "cancelled".to_owned(),
+        version: third,
+        at_ms: 12,
+    });
+    let misdirected = OrderEvent::IntentMisdirected(IntentMisdirected {
+        driver_id: driver,
+        intent: lost,
+        lane: "nowhere".to_owned(),
+        wanted: wanted(),
+        verdict: RefusedVerdict::Rejected,
+        code: "order_not_found".to_owned(),
+        version: third,
+        at_ms: 13,
+    });
+    let insisted = OrderEvent::ConflictDecided(ConflictDecided {
+        order_id: order,
+        intent_id,
+        decision: Decision::Insisted,
+        by: DecidedBy::Driver,
+        version: third.next(),
+        at_ms: 14,
+        intent: Some(stamp(3)),
+    });
+    for event in [refused, misdirected, insisted] {
+        write(&office, move |tx| make(tx, event)).await;
+    }
+    let dismissed = move |tx: &Tx<'_>| {
+        let conflict = intents::conflict(tx, intent_id).unwrap().unwrap();
+        make(
+            tx,
+            conflict.decide(Decision::Dismissed, DecidedBy::Operator, None, 15),
+        )
+    };
+    write(&office, dismissed).await;
+
+    let (home, _folder) = empty_with_keys_of(&folder).await;
+    come_home(&office, &home).await.unwrap();
+    for db in [&office, &home] {
+        let versions = rows(db, "select (select version from orders), (select max(version) from drivers), seq from scopes").await;
+        assert_eq!(versions, [[4.into(), 3.into(), 11.into()]]);
+        let kept = rows(
+            db,
+            "select verdict, decision, status from intents order by place",
+        )
+        .await;
+        let text = |text: &str| Value::from(text.to_owned());
+        let expected = [
+            [text("conflict"), text("dismissed"), text("cancelled")],
+            [text("rejected"), Value::Null, Value::Null],
+            [text("applied"), Value::Null, Value::Null],
+        ];
+        assert_eq!(kept, expected);
+        let decided = rows(db, "select version from history order by seq desc limit 1").await;
+        assert_eq!(decided, [[1.into()]], "the intent's first event of its own");
+    }
+    for table in TABLES {
+        assert_eq!(
+            rows(&home, table).await,
+            rows(&office, table).await,
+            "{table}"
+        );
+    }
 }

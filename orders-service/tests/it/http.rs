@@ -59,7 +59,7 @@ async fn a_user_whom_only_the_owner_knows_can_order_at_once() {
 
 #[tokio::test]
 async fn a_user_whom_nobody_knows_cannot_order() {
-    let world = World::start(FakeUsers::Answer(404)).await;
+    let world = World::start(FakeUsers::Know).await;
     let refused = world.place(UserId::new(), 1, "EUR").await;
     assert_eq!(refused.problem(), "422 unknown_user");
     assert_eq!((world.asked(), world.state().await), (1, (0, 0)));
@@ -78,6 +78,16 @@ async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
         FakeUsers::Answer(301),
         FakeUsers::Answer(401),
         FakeUsers::Answer(403),
+        FakeUsers::Answer(404),
+        FakeUsers::Refuse(404, r#"{"error": "not found"}"#),
+        FakeUsers::Refuse(
+            404,
+            r#"{"status": 404, "code": "unknown_route", "detail": "no route matches"}"#,
+        ),
+        FakeUsers::Refuse(
+            410,
+            r#"{"status": 410, "code": "user_not_found", "detail": "of another API"}"#,
+        ),
         FakeUsers::Gone,
     ] {
         let world = World::start(trouble).await;
@@ -146,6 +156,29 @@ async fn an_owner_that_fails_again_and_again_is_left_alone_until_it_is_well() {
     assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
     assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
     assert_eq!(world.asked(), 6);
+}
+
+#[tokio::test]
+async fn an_answer_of_something_else_at_the_address_does_not_make_the_owner_well() {
+    let strict = Limits {
+        failures: 1,
+        ..PATIENT
+    };
+    let world = World::with(FakeUsers::NotNow(503, "0"), strict).await;
+    let ada = world.owner.knows("Ada");
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 503);
+    for foreign in [401, 403, 404] {
+        world.clock.tick(5);
+        world.owner.usually(FakeUsers::Answer(foreign));
+        let asked = world.asked();
+        assert_eq!(world.place(ada, 1, "EUR").await.status, 503);
+        assert_eq!(world.place(ada, 1, "EUR").await.status, 503);
+        let why = "one call went out to try, and was answered by something else";
+        assert_eq!(world.asked(), asked + 1, "{why}: {foreign}");
+    }
+    world.clock.tick(5);
+    world.owner.usually(FakeUsers::Know);
+    assert_eq!(world.place(ada, 1, "EUR").await.status, 201);
 }
 
 #[tokio::test]
@@ -220,7 +253,7 @@ async fn the_list_shows_every_order_once_and_a_users_own_when_asked() {
 
 #[tokio::test]
 async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
-    let world = World::start(FakeUsers::Answer(404)).await;
+    let world = World::start(FakeUsers::Know).await;
     let user = world.cached_user("Ada").await;
     let order = |amount: Value, currency: Value| json!({"user_id": user, "amount_minor": amount, "currency": currency});
 

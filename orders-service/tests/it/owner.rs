@@ -22,6 +22,8 @@ pub enum FakeUsers {
     Answer(u16),
     /// 200, with this body.
     Show(&'static str),
+    /// This status, with this body.
+    Refuse(u16, &'static str),
     /// This status, with this `Retry-After`.
     NotNow(u16, &'static str),
     /// Takes the question and says nothing.
@@ -148,7 +150,10 @@ async fn one(State(owner): State<Owner>, Path(id): Path<UserId>, headers: Header
     let does = owner.hear(None, &headers);
     match (does, owner.view(id)) {
         (FakeUsers::Know, Some(user)) => Json(user).into_response(),
-        (FakeUsers::Know, None) => StatusCode::NOT_FOUND.into_response(),
+        (FakeUsers::Know, None) => {
+            let problem = r#"{"status": 404, "code": "user_not_found", "detail": "there is none"}"#;
+            FakeUsers::Refuse(404, problem).answer(&owner.1).await
+        }
         (other, _) => other.answer(&owner.1).await,
     }
 }
@@ -178,6 +183,9 @@ impl FakeUsers {
         match self {
             Self::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
             Self::Show(body) => body.into_response(),
+            Self::Refuse(status, body) => {
+                (StatusCode::from_u16(status).unwrap(), body).into_response()
+            }
             Self::NotNow(status, when) => {
                 let when = [(RETRY_AFTER, HeaderValue::from_static(when))];
                 (StatusCode::from_u16(status).unwrap(), when).into_response()

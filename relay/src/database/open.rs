@@ -194,6 +194,10 @@ fn prepare(
         .map_err(failed)?;
     install(&mut rows, options, ownership.knows_any()).map_err(failed)?;
     migrate(&mut rows, options).map_err(|error| unusable(path, error))?;
+    options
+        .fill
+        .map_or(Ok(()), |fill| fill(&rows))
+        .map_err(failed)?;
     check_keys(&rows, path, options)?;
     identity::recognise(&rows, path, ownership, options).map_err(|error| unusable(path, error))?;
     let gate = identity::gate(&rows).map_err(failed)?;

@@ -315,6 +315,27 @@ async fn a_producer_that_falls_silent_or_is_not_there_is_lost() {
     assert!(error.to_string().contains("does not answer"), "{error}");
 }
 
+#[tokio::test]
+async fn only_a_producers_own_no_says_that_the_token_is_wrong() {
+    let asked = async |status: u16, body: &str| {
+        let head = format!("HTTP/1.1 {status} No\r\ncontent-length: {}", body.len());
+        let producer = answering(format!("{head}\r\n\r\n{body}")).await;
+        producer.report("reader", None).await.unwrap_err()
+    };
+    for status in [401, 403, 404] {
+        for foreign in [
+            "<html>log in",
+            r#"{"code": "login_required", "detail": "of a proxy"}"#,
+        ] {
+            let error = asked(status, foreign).await;
+            assert!(matches!(error, LogError::Lost(..)), "{status} {error}");
+        }
+    }
+    let own = r#"{"code": "unauthorized", "title": "no", "detail": "this token is not known"}"#;
+    let error = asked(401, own).await;
+    assert!(matches!(error, LogError::Misconfigured(_)), "{error}");
+}
+
 /// A service that publishes and shares.
 struct World {
     running: Running,

@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use email_address::{EmailAddress, Options};
+use event_schema::text::is_invisible;
+use icu_normalizer::ComposingNormalizerBorrowed;
 
-/// An address that a mail server would take, as given.
+/// An address that a mail server would take, as given. Which others lead to the same mailbox, [`mailbox`](Self::mailbox) says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
@@ -20,6 +22,54 @@ pub enum InvalidEmail {
 impl Email {
     /// What fits between the brackets of an SMTP path (RFC 5321, 4.5.3.1.3: 256 with them).
     pub const MAX_BYTES: usize = 254;
+
+    /// As this service keeps it. It was judged by the rules of the day on which it was taken, and it is what it is.
+    pub fn kept(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The form that the addresses of one mailbox share, for comparing alone: mail goes to the address as given. The local
+    /// part loses its quotes, its case and its compatibility forms (NFKC); the domain is what the DNS is asked for (UTS 46).
+    /// `+tags` and dots stay: what they mean is the mail server's business. When a newer Unicode folds more, a migration
+    /// that empties the column has it filled anew.
+    pub fn mailbox(&self) -> String {
+        let (local, domain) = self.parts();
+        let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| folded(domain));
+        let domain = domain.strip_suffix('.').unwrap_or(&domain);
+        format!("{}@{domain}", folded(&unquoted(local)))
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.rsplit_once('@').unwrap_or((&self.0, ""))
+    }
+
+    /// Nothing hides in it, and its domain can be asked for.
+    fn can_be_seen(&self) -> bool {
+        let (local, domain) = self.parts();
+        let blank = |sign: char| sign.is_control() || sign.is_whitespace() || is_invisible(sign);
+        !local.contains(blank) && idna::domain_to_ascii(domain).is_ok()
+    }
+}
+
+/// `"a\da"` is `ada` (RFC 5321, 4.1.2).
+fn unquoted(local: &str) -> String {
+    let quoted = local.strip_prefix('"').and_then(|of| of.strip_suffix('"'));
+    let Some(quoted) = quoted else {
+        return local.to_owned();
+    };
+    let mut signs = quoted.chars();
+    let next = || match signs.next() {
+        Some('\\') => signs.next(),
+        sign => sign,
+    };
+    std::iter::from_fn(next).collect()
+}
+
+/// Without case and compatibility forms. A final sigma is a sigma.
+fn folded(text: &str) -> String {
+    let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+    let lower = nfkc.normalize(text).to_lowercase().replace('ς', "σ");
+    nfkc.normalize(&lower).into_owned()
 }
 
 impl FromStr for Email {
@@ -34,10 +84,9 @@ impl FromStr for Email {
             .with_required_tld()
             .without_display_text()
             .without_domain_literal();
+        let email = Self(text.to_owned());
         match EmailAddress::parse_with_options(text, options) {
-            Ok(_) if !text.contains(|c: char| c.is_control() || c.is_whitespace()) => {
-                Ok(Self(text.to_owned()))
-            }
+            Ok(_) if email.can_be_seen() => Ok(email),
             _ => Err(InvalidEmail::NotAnAddress),
         }
     }
@@ -57,6 +106,8 @@ impl fmt::Debug for Email {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -67,6 +118,94 @@ mod tests {
             "δοκιμή@παράδειγμα.gr",
         ] {
             assert_eq!(address.parse::<Email>().unwrap().as_ref(), address);
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_one_mailbox_have_one_form() {
+        for same in [
+            ["bea@münchen.example", "bea@MÜNCHEN.example"].as_slice(),
+            &[
+                "bea@münchen.example",
+                "BEA@xn--mnchen-3ya.example",
+                "bea@XN--MNCHEN-3YA.EXAMPLE",
+                "bea@mu\u{308}nchen.example",
+            ],
+            &[
+                "ada@example.org",
+                "Ada@Example.ORG",
+                "ada@ｅxample.org",
+                "ａｄａ@example.org",
+                "\"ada\"@example.org",
+                "\"a\\da\"@example.org",
+            ],
+            &[
+                "jürgen@example.org",
+                "JÜRGEN@example.org",
+                "ju\u{308}rgen@example.org",
+            ],
+            &["δοκιμής@example.org", "ΔΟΚΙΜΉΣ@example.org"],
+            &[
+                "bea@straße.example",
+                "bea@STRAẞE.example",
+                "bea@xn--strae-oqa.example",
+            ],
+            &["o\u{212a}@example.org", "ok@example.org"],
+            &["a@faß.example", "a@fa\u{ad}ß.example"],
+        ] {
+            let form = |of: &&str| Email::kept((*of).to_owned()).mailbox();
+            let forms: Vec<String> = same.iter().map(form).collect();
+            assert!(forms.iter().all(|form| *form == forms[0]), "{forms:?}");
+        }
+        assert_eq!(
+            Email::kept("ada@example.org.".to_owned()).mailbox(),
+            "ada@example.org"
+        );
+        assert_eq!(
+            Email::kept("Ada@xn--\u{301}".to_owned()).mailbox(),
+            "ada@xn--\u{301}"
+        );
+        assert_eq!(Email::kept("ADA".to_owned()).mailbox(), "ada@");
+    }
+
+    #[test]
+    fn other_mailboxes_have_other_forms() {
+        let others = [
+            "ada@example.org",
+            "ada+orders@example.org",
+            "a.da@example.org",
+            "ada@mail.example.org",
+            "ada@example.com",
+            "straße@example.org",
+            "strasse@example.org",
+            "bea@straße.example",
+            "bea@strasse.example",
+            "ılk@example.org",
+            "ilk@example.org",
+            "аda@example.org",
+        ];
+        let forms: HashSet<String> = others
+            .iter()
+            .map(|of| of.parse::<Email>().unwrap().mailbox())
+            .collect();
+        assert_eq!(forms.len(), others.len(), "{forms:?}");
+    }
+
+    #[test]
+    fn nothing_hides_in_an_address() {
+        for text in [
+            "a\u{200b}da@example.org",
+            "ada\u{202e}@example.org",
+            "ada@exa\u{202e}mple.org",
+            "\u{feff}ada@example.org",
+            "ada@xn--\u{fffd}.org",
+            "ada@xn--a.org",
+        ] {
+            assert_eq!(
+                text.parse::<Email>(),
+                Err(InvalidEmail::NotAnAddress),
+                "{text:?}"
+            );
         }
     }
 

@@ -2,14 +2,15 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::{ETAG, VARY};
 use axum::response::IntoResponse;
 use event_schema::UserId;
 use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query, Reader,
-    Reply, present,
+    Caller, Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query,
+    Reader, Reply, present,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -26,8 +27,10 @@ pub(super) struct UserView {
     id: UserId,
     #[schema(example = "Ada Lovelace")]
     name: String,
-    #[schema(format = Email, example = "ada@example.org")]
-    email: String,
+    /// For operators only: no other service is shown it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = Email, example = "ada@example.org")]
+    email: Option<String>,
     /// Counts the user's changes, from 1. It is the `ETag` too.
     #[schema(minimum = 1, example = 1)]
     version: u64,
@@ -37,10 +40,10 @@ pub(super) struct UserView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
-    /// What people call them: 1 to 200 characters, of any script.
+    /// What people call them: 1 to 200 characters on one line, of any script, none of them invisible.
     #[schema(example = "Ada Lovelace")]
     name: String,
-    /// It belongs to one user at a time, and no other service learns it.
+    /// It belongs to one user at a time, in all forms that lead to its mailbox, and no other service learns it.
     #[schema(format = Email, example = "ada@example.org")]
     email: String,
 }
@@ -65,8 +68,8 @@ pub(super) struct ListQuery {
     #[param(value_type = Option<String>)]
     ids: Option<Ids>,
     /// Where the page begins: the `next_cursor` of the one before.
-    #[param(value_type = Option<String>, example = "c1.0191d1a0-0000-7000-8000-000000000000")]
-    cursor: Option<Cursor<UserId>>,
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<i64>>,
     /// How many items, at most.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit>,
@@ -115,17 +118,23 @@ pub(super) async fn register(
     params(("id" = String, Path, format = Uuid, description = "The user's id")),
     responses((
         status = 200, description = "The user", body = UserView,
-        headers(("ETag" = String, description = "Its version, in quotes")),
+        headers(("ETag" = String, description = "Its version, in quotes; `.shared` follows it for another service")),
     )),
     extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Reader,
+    Reader(caller): Reader,
     State(db): State<Database>,
     Path(id): Path<UserId>,
 ) -> Result<impl IntoResponse, Problem> {
-    let read = db.read(move |rows| known(rows, id));
-    Ok(shown(read.await?))
+    let user = db.read(move |rows| known(rows, id)).await?;
+    let view = UserView::of(user, &caller);
+    // Not the same tag for another view.
+    let tag = match view.email {
+        Some(_) => format!("\"{}\"", view.version),
+        None => format!("\"{}.shared\"", view.version),
+    };
+    Ok(([(ETAG, tag)], for_this_caller(view)))
 }
 
 /// Change a user's name, e-mail address or both
@@ -155,7 +164,7 @@ pub(super) async fn change(
 ) -> Result<impl IntoResponse, Problem> {
     let change = changed.parse()?;
     let write = db.write(move |tx| {
-        for event in current(tx, id, if_match)?.change(change) {
+        for event in current(tx, id, &if_match)?.change(change) {
             make(tx, &event)?;
         }
         known(tx, id)
@@ -180,7 +189,7 @@ pub(super) async fn delete(
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     let write = db.write(move |tx| {
-        let deleted = current(tx, id, if_match)?.delete();
+        let deleted = current(tx, id, &if_match)?.delete();
         make(tx, &deleted)
     });
     write.await?;
@@ -189,19 +198,21 @@ pub(super) async fn delete(
 
 /// List users, or show those that `ids` names
 ///
-/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
+/// In the order of registration, which is that of the log. A user who registers while a client pages comes last.
 #[utoipa::path(
     get, path = "/users", tag = "users", security(("operator" = []), ("service" = [])), params(ListQuery),
     responses((status = 200, description = "One page, or those that `ids` names", body = Listed))
 )]
 pub(super) async fn list(
-    _: Reader,
+    Reader(caller): Reader,
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
-) -> Result<Json<Listed>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     match (ids, cursor, limit) {
-        (Some(ids), None, None) => Ok(Json(Listed::Named(batch::read(&db, ids).await?))),
+        (Some(ids), None, None) => {
+            let named = batch::read(&db, ids).await?;
+            Ok(for_this_caller(Listed::Named(named)))
+        }
         (Some(_), ..) => {
             let detail = "`ids` names the users to show; it goes without `cursor` and `limit`, which page through all";
             Err(Problem::field(
@@ -212,26 +223,26 @@ pub(super) async fn list(
         }
         (None, cursor, limit) => {
             let page = page(&db, cursor, limit.unwrap_or_default()).await?;
-            Ok(Json(Listed::Page(page)))
+            let page = page.map(|user| UserView::of(user, &caller));
+            Ok(for_this_caller(Listed::Page(page)))
         }
     }
 }
 
-/// In the order of registration. A user who registers while one pages may be missed: ids are drawn just before the
-/// commit, and two commits can swap.
+/// In the order of registration, which is that of the log. A user who registers while a client pages comes last.
 async fn page(
     db: &Database,
-    cursor: Option<Cursor<UserId>>,
+    cursor: Option<Cursor<i64>>,
     limit: Limit,
-) -> Result<Page<UserView>, Problem> {
-    let after = cursor.map(|Cursor(id)| id);
+) -> Result<Page<User>, Problem> {
+    let after = cursor.map(|Cursor(seq)| seq);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
-    let page = Page::new(users, limit, |user| user.id);
-    Ok(page.map(UserView::from))
+    let page = Page::new(users, limit, |(seq, _)| *seq);
+    Ok(page.map(|(_, user)| user))
 }
 
 /// The user that is about to change, if it is the one the client has read.
-fn current(tx: &Tx<'_>, id: UserId, if_match: IfMatch) -> Result<User, Problem> {
+fn current(tx: &Tx<'_>, id: UserId, if_match: &IfMatch) -> Result<User, Problem> {
     let user = known(tx, id)?;
     if_match.check(user.version.get())?;
     Ok(user)
@@ -239,8 +250,9 @@ fn current(tx: &Tx<'_>, id: UserId, if_match: IfMatch) -> Result<User, Problem> 
 
 /// Makes the change that the event tells of, and tells of it.
 fn make(tx: &Tx<'_>, event: &OwnEvent) -> Result<(), Problem> {
-    store::apply(tx, event)?;
-    Ok(events::emit(tx, event)?)
+    store::check_mailbox(tx, event)?;
+    let seq = events::emit(tx, event)?;
+    Ok(store::apply(tx, event, seq)?)
 }
 
 fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
@@ -248,6 +260,11 @@ fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
         let detail = format!("there is no user {id}");
         Problem::new(codes::USER_NOT_FOUND, detail)
     })
+}
+
+/// Another caller may be shown less of it.
+fn for_this_caller<T: Serialize>(view: T) -> impl IntoResponse {
+    ([(VARY, "authorization")], Json(view))
 }
 
 fn shown(user: User) -> impl IntoResponse {
@@ -272,8 +289,18 @@ impl From<User> for UserView {
         Self {
             id: user.id,
             name: user.name.as_ref().to_owned(),
-            email: user.email.as_ref().to_owned(),
+            email: Some(user.email.as_ref().to_owned()),
             version: user.version.get(),
         }
+    }
+}
+
+impl UserView {
+    fn of(user: User, caller: &Caller) -> Self {
+        let mut view = Self::from(user);
+        if !matches!(caller, Caller::Operator(_)) {
+            view.email = None;
+        }
+        view
     }
 }

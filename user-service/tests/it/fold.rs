@@ -4,12 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use event_schema::UserId;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use relay::{AppendLog, Database, Log, LogError, Record};
 use serde_json::{Value, json};
 use service_kit::testing::{come_home, rows};
+
+use user_service::domain::{Email, Name, User};
+use user_service::{events, store};
 
 use crate::world::{World, database};
 
@@ -72,6 +76,32 @@ fn wish(random: &mut SmallRng) -> Value {
         1 => json!({"email": email}),
         _ => json!({"name": name, "email": email}),
     }
+}
+
+/// From before addresses had a canonical form, or from a fork.
+#[tokio::test]
+async fn a_log_with_two_users_of_one_mailbox_comes_home() {
+    let world = World::start().await;
+    for email in ["bea@münchen.example", "bea@MÜNCHEN.example"] {
+        let write = world.db.write(move |tx| {
+            let created = User::register(
+                UserId::new(),
+                Name::kept("\u{200b}".to_owned()),
+                Email::kept(email.to_owned()),
+            );
+            let seq = events::emit(tx, &created)?;
+            store::apply(tx, &created, seq).unwrap();
+            Ok::<_, relay::EmitError>(())
+        });
+        write.await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let keys = "users.db.keys";
+    fs::copy(world.folder.path().join(keys), folder.path().join(keys)).unwrap();
+    let home = database(folder.path()).await;
+    come_home(&world.db, &home).await.unwrap();
+    let lived = rows(&world.db, USERS).await;
+    assert_eq!((lived.len(), rows(&home, USERS).await), (2, lived));
 }
 
 /// A sealed part is a contract, too: with its key it opens for ever.

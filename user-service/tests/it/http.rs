@@ -3,7 +3,7 @@
 use axum::body::Body;
 use event_schema::UserId;
 use serde_json::json;
-use service_kit::testing::{DEVICE, OPERATOR, SERVICE, assert_documented, request};
+use service_kit::testing::{Answer, DEVICE, OPERATOR, SERVICE, assert_documented, request};
 
 use crate::world::World;
 
@@ -96,6 +96,140 @@ async fn only_the_version_that_was_read_is_changed() {
 }
 
 #[tokio::test]
+async fn a_version_is_known_again_behind_a_proxy_in_a_list_and_over_several_lines() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    for (version, tags) in [
+        (1, ["W/\"1\""].as_slice()),
+        (2, &["\"7\", W/\"2\""]),
+        (3, &["\"7\"", "\"3\""]),
+        (4, &["\"4-gzip\""]),
+        (5, &["W/\"5;gzip\""]),
+        (6, &["*"]),
+    ] {
+        let stale = conditional(&world, "PATCH", &path, "if-match", &["W/\"9\", \"8\""]).await;
+        assert_eq!(stale.problem(), "412 version_mismatch", "{version}");
+        let changed = conditional(&world, "PATCH", &path, "if-match", tags).await;
+        let expected = format!("\"{}\"", version + 1);
+        assert_eq!(
+            (changed.status, changed.header("etag")),
+            (200, &*expected),
+            "{tags:?}"
+        );
+    }
+    for bad in ["1", "\"1", "\"1\" \"2\"", "*, \"1\"", ""] {
+        let refused = conditional(&world, "DELETE", &path, "if-match", &[bad]).await;
+        assert_eq!(refused.problem(), "400 invalid_if_match", "{bad}");
+        let refused = conditional(&world, "GET", &path, "if-none-match", &[bad]).await;
+        assert_eq!(refused.problem(), "400 invalid_if_none_match", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_version_already_is_not_shown_it_again() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    let whole = world.api.get(&path).await;
+    for method in ["GET", "HEAD"] {
+        for same in ["\"1\"", "W/\"1\"", "\"9\", \"1-gzip\"", "*"] {
+            let answer = conditional(&world, method, &path, "if-none-match", &[same]).await;
+            let seen = (answer.status, answer.header("etag"), answer.text.as_str());
+            assert_eq!(seen, (304, "\"1\"", ""), "{method} {same}");
+            assert_eq!(
+                (answer.header("content-type"), answer.header("vary")),
+                ("", "authorization")
+            );
+            let length = answer.header("content-length");
+            assert!(
+                ["", whole.header("content-length")].contains(&length),
+                "{answer:?}"
+            );
+        }
+        for other in ["\"2\"", "W/\"01\"", "\"x\""] {
+            let answer = conditional(&world, method, &path, "if-none-match", &[other]).await;
+            assert_eq!(answer.status, 200, "{method} {other}");
+        }
+        let stale = conditional(&world, method, &path, "if-match", &["\"2\""]).await;
+        assert_eq!((stale.status, stale.header("etag")), (412, "\"1\""));
+        let fresh = conditional(&world, method, &path, "if-match", &["\"1\""]).await;
+        assert_eq!(fresh.status, 200);
+    }
+    let listed = conditional(&world, "GET", "/users", "if-none-match", &["*"]).await;
+    assert_eq!(listed.status, 200, "a list has no tag");
+    let nobody = format!("/users/{}", UserId::new());
+    let nobody = conditional(&world, "GET", &nobody, "if-none-match", &["*"]).await;
+    assert_eq!(nobody.problem(), "404 user_not_found");
+}
+
+#[tokio::test]
+async fn a_change_that_must_not_meet_a_version_is_refused_at_it() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    for method in ["PATCH", "DELETE"] {
+        for met in ["*", "\"1\"", "\"7\", W/\"1\""] {
+            let refused = conditional(&world, method, &path, "if-none-match", &[met]).await;
+            assert_eq!(refused.problem(), "412 version_matches", "{method} {met}");
+            assert_eq!(refused.header("etag"), "\"1\"");
+        }
+    }
+    assert_eq!(world.events().await.len(), 1);
+    let other = conditional(&world, "PATCH", &path, "if-none-match", &["\"2\""]).await;
+    assert_eq!(other.status, 200);
+}
+
+/// A request with these lines of one header; a change gives a name that is new each time.
+async fn conditional(world: &World, method: &str, path: &str, name: &str, tags: &[&str]) -> Answer {
+    let mut request = request(method, path).header("content-type", "application/json");
+    for tag in tags {
+        request = request.header(name, *tag);
+    }
+    let body = match method {
+        "PATCH" => json!({"name": format!("Ada {}", UserId::new())}).to_string(),
+        _ => String::new(),
+    };
+    world.api.send(request.body(Body::from(body))).await
+}
+
+#[tokio::test]
+async fn other_services_learn_no_address() {
+    let world = World::start().await;
+    let path = world.registered("Ada", "ada@example.org").await;
+    let service = world.api.sending(SERVICE);
+    let read = service.get(&path).await;
+    let id = path.strip_prefix("/users/").unwrap();
+    assert_eq!(read.json(), json!({"id": id, "name": "Ada", "version": 1}));
+    let listed = service.get("/users").await;
+    assert_eq!(listed.json()["items"], json!([read.json()]));
+    let named = service.get(&format!("/users?ids={id}")).await;
+    for answer in [&read, &listed, &named] {
+        assert!(!answer.text.contains("ada@"), "{answer:?}");
+    }
+
+    let shown = world.api.get(&path).await;
+    assert_eq!(shown.json()["email"], "ada@example.org");
+    assert_eq!(
+        [read.header("vary"), shown.header("vary")],
+        ["authorization"; 2]
+    );
+    let tag = read.header("etag");
+    let other_view = conditional(&world, "GET", &path, "if-none-match", &[tag]).await;
+    assert_eq!(
+        other_view.status, 200,
+        "what a service was shown is not what an operator is shown"
+    );
+    let same_view = request("GET", &path).header("if-none-match", tag);
+    let same_view = service.send(same_view.body(Body::empty())).await;
+    assert_eq!((same_view.status, same_view.header("etag")), (304, tag));
+
+    let document = world.api.get("/openapi.json").await.json();
+    let user = &document["components"]["schemas"]["User"];
+    let always = user["required"].as_array().unwrap();
+    assert!(!always.contains(&json!("email")), "{user}");
+    let shown = &document["paths"]["/users/{id}"]["get"];
+    assert!(shown["responses"]["304"].is_object(), "{shown}");
+}
+
+#[tokio::test]
 async fn an_address_belongs_to_one_user_whatever_its_case() {
     let world = World::start().await;
     let ada = world.registered("Ada", "ada@example.org").await;
@@ -126,6 +260,95 @@ async fn an_address_belongs_to_one_user_whatever_its_case() {
         world.register("Another", "ada@example.org").await.status,
         201
     );
+}
+
+#[tokio::test]
+async fn a_mailbox_belongs_to_one_user_whatever_its_spelling() {
+    let world = World::start().await;
+    let eve = world.registered("Eve", "eve@example.org").await;
+    let (ada, bea) = ("ada@example.org", "bea@münchen.example");
+    for (n, (first, second)) in [
+        (bea, "bea@MÜNCHEN.example"),
+        (bea, "Bea@xn--mnchen-3ya.example"),
+        (ada, "ａｄａ@example.org"),
+        (ada, "ada@ｅxample.org"),
+        (ada, "\"ada\"@example.org"),
+        ("jürgen@example.org", "JÜRGEN@example.org"),
+        ("bea@straße.example", "bea@STRAẞE.example"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = world.registered(&format!("Ada {n}"), first).await;
+        let before = world.state().await;
+        let again = world.register("Another", second).await;
+        assert_eq!(again.problem(), "409 email_taken", "{second}");
+        assert!(!again.text.contains(first), "{again:?}");
+        let moved = json!({"email": second});
+        let moved = world.api.json("PATCH", &eve, &moved).await;
+        assert_eq!(moved.problem(), "409 email_taken", "{second}");
+        assert_eq!(world.state().await, before);
+
+        let own = json!({"email": second});
+        assert_eq!(
+            world.api.json("PATCH", &path, &own).await.json()["email"],
+            second
+        );
+        let taken = world.register("Another", first).await;
+        assert_eq!(taken.problem(), "409 email_taken", "{first}");
+        assert_eq!(world.api.json("DELETE", &path, "").await.status, 204);
+        let free = world.registered("Another", first).await;
+        world.api.json("DELETE", &free, "").await;
+    }
+    for (n, other) in [
+        "bea@strasse.example",
+        "strasse@example.org",
+        "straße@example.org",
+        "ada+1@example.org",
+    ]
+    .iter()
+    .enumerate()
+    {
+        world.registered(&format!("Bea {n}"), other).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_can_be_seen_and_turns_no_text_around() {
+    let world = World::start().await;
+    let ada = world.registered("Ada", "ada@example.org").await;
+    let before = world.state().await;
+    for hidden in [
+        "\u{202e}adA",
+        "\u{2066}Ada",
+        "A\u{200b}da",
+        "\u{e0041}\u{e0042}",
+        "\u{fe0f}",
+        "\u{ffa0}",
+        "\u{61c}",
+        "\u{200f}",
+        "\u{200d}",
+    ] {
+        let refused = world.register(hidden, "eve@example.org").await;
+        assert_eq!(refused.problem(), "422 invalid_name", "{hidden:?}");
+        let name = json!({"name": hidden});
+        let refused = world.api.json("PATCH", &ada, name).await;
+        assert_eq!(refused.problem(), "422 invalid_name", "{hidden:?}");
+    }
+    for hidden in ["e\u{200b}ve@example.org", "eve@exa\u{202e}mple.org"] {
+        let refused = world.register("Eve", hidden).await;
+        assert_eq!(refused.problem(), "422 invalid_email", "{hidden:?}");
+    }
+    assert_eq!(world.state().await, before);
+    for seen in [
+        "می\u{200c}خواهم",
+        "👩\u{200d}🚀",
+        "❤\u{fe0f}",
+        "葛\u{e0100}城",
+    ] {
+        let renamed = world.api.json("PATCH", &ada, json!({"name": seen})).await;
+        assert_eq!(renamed.json()["name"], seen);
+    }
 }
 
 #[tokio::test]
@@ -437,7 +660,7 @@ async fn a_question_about_many_users_is_not_a_page_and_has_an_end() {
             "`ids` names the users to show; it goes without",
         ),
         (
-            format!("ids={id}&cursor=c1.{id}"),
+            format!("ids={id}&cursor=c1.1"),
             "`ids` names the users to show; it goes without",
         ),
         (format!("ids={too_many}"), "too many ids, expected 1 to 100"),

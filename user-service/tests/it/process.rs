@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use relay::Gate;
-use serde_json::Value;
+use relay::{Database, Gate, Keys, Options};
+use serde_json::{Value, json};
 use service_kit::testing::{Ended, assert_private, rows, run, start, start_and_kill};
 
-use crate::world::database;
+use crate::world::{World, database};
+use user_service::MIGRATIONS;
 
 #[test]
 fn its_files_are_its_users_own_and_its_log_knows_no_build_machine() {
@@ -106,6 +107,62 @@ fn the_log_line_of_a_request_names_it() {
     let line = answered.next().unwrap();
     assert_eq!(line["span"]["request_id"], "r-1", "{line}");
     assert_eq!(line["span"]["trace_id"], trace_id, "{line}");
+}
+
+/// As the version before left it: its addresses differ in more than ASCII case, and a name has a character that hides.
+#[tokio::test]
+async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_its_operator_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.db");
+    let keys = Keys::open_or_create(&folder.path().join("users.db.keys")).unwrap();
+    let older = Options::new("user-service", "USERS", &MIGRATIONS[..2]).keys(keys);
+    let older = Database::open(&path, older).await.unwrap();
+    let users = "insert into users (id, name, email, version) values
+        ('0191d1a0-0000-7000-8000-000000000001', 'Be\u{200b}a', 'bea@münchen.example', 1),
+        ('0191d1a0-0000-7000-8000-000000000002', 'Bea', 'bea@MÜNCHEN.example', 1),
+        ('0191d1a0-0000-7000-8000-000000000003', 'Ada', 'ada@example.org', 1)";
+    let write = older.write(move |tx| tx.execute(users, []));
+    write.await.unwrap();
+    older.close().await;
+
+    for _ in 0..2 {
+        let log = start_and_kill(&mut program(&path)).log;
+        let told: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("one e-mail address"))
+            .collect();
+        let [told] = told[..] else { panic!("{log}") };
+        assert!(
+            told.contains("8000-000000000001") && told.contains("8000-000000000002"),
+            "{told}"
+        );
+        assert!(
+            !told.contains("8000-000000000003") && !log.contains("bea@"),
+            "{log}"
+        );
+    }
+    let world = World::of(folder).await;
+    let refused = world.register("Bea", "bea@xn--mnchen-3ya.example").await;
+    assert_eq!(refused.problem(), "409 email_taken");
+    let [first, second] = [1, 2].map(|n| format!("/users/0191d1a0-0000-7000-8000-00000000000{n}"));
+    assert_eq!(world.api.get(&first).await.json()["name"], "Be\u{200b}a");
+    let renamed = world
+        .api
+        .json("PATCH", &second, json!({"name": "Beatrix"}))
+        .await;
+    assert_eq!(renamed.status, 200, "{renamed:?}");
+    let moved = world
+        .api
+        .json(
+            "PATCH",
+            &second,
+            json!({"email": "beatrix@münchen.example"}),
+        )
+        .await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    world.db.close().await;
+    let log = start_and_kill(&mut program(&world.folder.path().join("users.db"))).log;
+    assert!(!log.contains("one e-mail address"), "{log}");
 }
 
 fn program(database: &Path) -> Command {

@@ -2,10 +2,14 @@
 
 use event_schema::{UserEvent, UserId};
 use relay::WriteError;
+use relay::rusqlite::types::Value;
+use relay::{Database, Keys, Options, rusqlite};
+use service_kit::testing::rows;
 use user_service::domain::{Change, OwnEvent, User};
 use user_service::store::{self, StoreError};
+use user_service::{MIGRATIONS, config, events};
 
-use crate::world::World;
+use crate::world::{World, database};
 
 #[tokio::test]
 async fn a_user_is_found_as_the_events_made_it() {
@@ -97,9 +101,85 @@ async fn an_address_that_is_missing_is_not_made_up() {
     assert_eq!(world.rows().await, 0);
 }
 
+/// An id as it is drawn at that hour: they sort by it.
+fn at(hour: u8) -> UserId {
+    let id = format!("0191d1a0-{hour:04}-7000-8000-000000000000");
+    id.parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_list_is_in_the_order_of_the_log_under_a_clock_that_goes_back() {
+    let world = World::start().await;
+    for hour in [5, 9, 2, 7] {
+        let email = format!("{hour}@example.org");
+        world.apply(created(at(hour), &email)).await.unwrap();
+    }
+    let (mut listed, mut page) = (Vec::new(), String::new());
+    loop {
+        let shown = world.api.get(&format!("/users?limit=2{page}")).await.json();
+        let items = shown["items"].as_array().unwrap();
+        listed.extend(
+            items
+                .iter()
+                .map(|user| user["id"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = shown["next_cursor"].as_str() else {
+            break;
+        };
+        if page.is_empty() {
+            // Meanwhile one registers at an earlier hour, and the last one of the page goes.
+            world.apply(created(at(1), "1@example.org")).await.unwrap();
+            let gone = world.user(at(9)).await.unwrap();
+            world.apply(gone.delete()).await.unwrap();
+        }
+        page = format!("&cursor={cursor}");
+    }
+    assert_eq!(listed, [5, 9, 2, 7, 1].map(|hour| at(hour).to_string()));
+    let older = format!("/users?cursor=c1.{}", at(5));
+    assert_eq!(world.api.get(&older).await.problem(), "400 invalid_query");
+}
+
+/// The tables before users had their place in the log.
+static OLDER: [&str; 2] = [MIGRATIONS[0], MIGRATIONS[1]];
+
+#[tokio::test]
+async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_whose_events_are_gone()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let keys = Keys::open_or_create(&folder.path().join("users.db.keys")).unwrap();
+    let options = Options::new(config::ABOUT.name, config::ABOUT.stream, &OLDER).keys(keys);
+    let old = Database::open(folder.path().join("users.db"), options)
+        .await
+        .unwrap();
+    let write = old.write(|tx| {
+        for hour in [8, 5, 9, 2, 3] {
+            let email = format!("{hour}@example.org");
+            tx.execute(
+                "insert into users (id, name, email, version) values (?1, 'Ada', ?2, 1)",
+                (at(hour).to_string(), &email),
+            )?;
+            events::emit(tx, &created(at(hour), &email)).expect("it is emitted");
+        }
+        tx.execute("delete from relay_outbox where seq in (1, 5)", [])
+    });
+    let written: Result<usize, relay::WriteError<rusqlite::Error>> = write.await;
+    written.unwrap();
+    old.close().await;
+    let now = database(folder.path()).await;
+    let kept = rows(&now, "select id, seq from users order by seq").await;
+    let row = |hour, seq: i64| vec![Value::from(at(hour).to_string()), seq.into()];
+    assert_eq!(
+        kept,
+        [row(3, -1), row(8, 0), row(5, 2), row(9, 3), row(2, 4)]
+    );
+}
+
 impl World {
     async fn apply(&self, event: OwnEvent) -> Result<(), StoreError> {
-        let write = self.db.write(move |tx| store::apply(tx, &event));
+        let write = self.db.write(move |tx| {
+            let seq = events::emit(tx, &event).expect("it is emitted");
+            store::apply(tx, &event, seq)
+        });
         write.await.map_err(|error| match error {
             WriteError::Work(refused) => refused,
             other => panic!("{other}"),

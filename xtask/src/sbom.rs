@@ -1,0 +1,177 @@
+//! `cargo xtask sbom`: everything the workspace is built and tested with, as a CycloneDX document. Ours, because it says what
+//! `Cargo.lock` says as one document, byte for byte the same each time; cargo-cyclonedx writes one for each crate, beside it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use freehold_tests::cargo::cargo;
+use freehold_tests::paths::workspace;
+use serde_json::{Value, json};
+
+use crate::console::Console;
+
+#[derive(Debug, Args)]
+pub(crate) struct Sbom {
+    /// Where to write it [default: target/freehold.cdx.json]
+    #[arg(value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+impl Sbom {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let document = document()?;
+        let to = self.to;
+        let to = to.unwrap_or_else(|| workspace().join("target/freehold.cdx.json"));
+        let text = format!("{document:#}\n");
+        fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
+        let count = document["components"].as_array().map_or(0, Vec::len);
+        Console::on_stdout().line(&format!("{count} components in {}", to.display()));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn document() -> Result<Value> {
+    let metadata = metadata()?;
+    let lock = fs::read_to_string(workspace().join("Cargo.lock"))?;
+    let checksums = checksums(&lock);
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let components: BTreeMap<String, Value> = packages
+        .map(|package| (purl(package), component(package, &checksums)))
+        .collect();
+    Ok(json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": {
+            "type": "application", "name": "freehold", "version": env!("CARGO_PKG_VERSION"),
+        }},
+        "components": components.into_values().collect::<Vec<_>>(),
+        "dependencies": dependencies(&metadata),
+    }))
+}
+
+fn metadata() -> Result<Value> {
+    let asked = [
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--all-features",
+    ];
+    let output = cargo().args(asked).output().context("cannot run cargo")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo metadata failed: {said}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn component(package: &Value, checksums: &BTreeMap<String, String>) -> Value {
+    let (name, version) = (&package["name"], &package["version"]);
+    let mut component = json!({
+        "type": "library", "bom-ref": purl(package), "name": name, "version": version, "purl": purl(package),
+    });
+    if let Some(license) = package["license"].as_str() {
+        // The slash is how crates said `OR` before SPDX.
+        let words: Vec<&str> = license.split('/').map(str::trim).collect();
+        component["licenses"] = json!([{"expression": words.join(" OR ")}]);
+    }
+    if let Some(checksum) = checksums.get(&purl(package)) {
+        component["hashes"] = json!([{"alg": "SHA-256", "content": checksum}]);
+    }
+    component
+}
+
+/// Who stands on whom.
+fn dependencies(metadata: &Value) -> Vec<Value> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let purls: BTreeMap<&str, String> = packages
+        .filter_map(|package| Some((package["id"].as_str()?, purl(package))))
+        .collect();
+    let known = |id: &Value| purls.get(id.as_str()?).cloned();
+    let nodes = metadata["resolve"]["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let edges: BTreeMap<String, Vec<String>> = nodes
+        .filter_map(|node| {
+            let on = node["dependencies"].as_array()?.iter().filter_map(known);
+            let mut on: Vec<String> = on.collect();
+            on.sort();
+            Some((known(&node["id"])?, on))
+        })
+        .collect();
+    let edge = |(of, on)| json!({"ref": of, "dependsOn": on});
+    edges.into_iter().map(edge).collect()
+}
+
+/// `pkg:cargo/serde@1.0.229`
+fn purl(package: &Value) -> String {
+    let text = |field: &str| package[field].as_str().unwrap_or_default();
+    format!("pkg:cargo/{}@{}", text("name"), text("version"))
+}
+
+/// Of each package of the lock file that came from a registry.
+fn checksums(lock: &str) -> BTreeMap<String, String> {
+    let field = |package: &str, name: &str| {
+        let mut lines = package.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(" = \""));
+        Some(line?.strip_suffix('"')?.to_owned())
+    };
+    let packages = lock.split("[[package]]").skip(1);
+    packages
+        .filter_map(|package| {
+            let (name, version) = (field(package, "name")?, field(package, "version")?);
+            Some((
+                format!("pkg:cargo/{name}@{version}"),
+                field(package, "checksum")?,
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn it_names_every_package_of_the_lock_file_with_its_licence_and_its_checksum() {
+        let document = document().unwrap();
+        let components = document["components"].as_array().unwrap();
+        let lock = fs::read_to_string(workspace().join("Cargo.lock")).unwrap();
+        let locked = lock.matches("[[package]]").count();
+        assert_eq!(components.len(), locked);
+        let hashed = components
+            .iter()
+            .filter(|of| of["hashes"][0]["content"].is_string());
+        assert_eq!(hashed.count(), lock.matches("\nchecksum = ").count());
+        let refs: BTreeSet<&str> = components
+            .iter()
+            .filter_map(|of| of["bom-ref"].as_str())
+            .collect();
+        assert_eq!(refs.len(), locked);
+        for component in components {
+            let license = component["licenses"][0]["expression"].as_str();
+            assert!(
+                license.is_some_and(|license| !license.contains('/')),
+                "{component}"
+            );
+        }
+        for edge in document["dependencies"].as_array().unwrap() {
+            let on = edge["dependsOn"].as_array().unwrap();
+            let mut ends = on.iter().chain([&edge["ref"]]);
+            assert!(ends.all(|of| refs.contains(of.as_str().unwrap())), "{edge}");
+        }
+    }
+
+    #[test]
+    fn it_is_the_same_each_time() {
+        assert_eq!(
+            document().unwrap().to_string(),
+            document().unwrap().to_string()
+        );
+    }
+}
