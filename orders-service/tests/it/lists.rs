@@ -56,7 +56,7 @@ async fn lists_are_in_the_order_of_the_log_under_a_clock_that_goes_back() {
     let world = World::start(FakeUsers::Know).await;
     let user = world.cached_user("Ada").await;
     let mia = world.driver("Mia").await;
-    let hours = [5, 9, 2, 7, 1];
+    let (hours, mut tokens) = ([5, 9, 2, 7, 1], Vec::new());
     for hour in hours {
         world.happens(placed(hour, user)).await;
         world.assign(&at::<OrderId>(hour).to_string(), &mia).await;
@@ -65,8 +65,11 @@ async fn lists_are_in_the_order_of_the_log_under_a_clock_that_goes_back() {
             .await;
         let enrolled = world.enrol(&world.code(&mia).await, at(hour)).await;
         assert_eq!(enrolled.status, 201, "{enrolled:?}");
+        tokens.push(enrolled.json()["token"].as_str().unwrap().to_owned());
     }
-    let again = world.enrol(&world.code(&mia).await, at(9)).await;
+    let again = world
+        .enrol_again(&world.code(&mia).await, at(9), &tokens[1])
+        .await;
     assert_eq!(again.status, 201, "it keeps its place");
     let ids = |hours: &[u8]| -> Vec<_> {
         hours
