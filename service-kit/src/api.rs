@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::Method;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures::FutureExt;
@@ -48,6 +49,7 @@ pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Acc
         .layer(from_fn(contain_panic))
         .layer(from_fn(limit_time))
         .layer(from_fn(host::refuse_foreign))
+        .layer(map_response(for_nobody_else))
         .layer(from_fn_with_state(monitor, observe))
         .layer(from_fn(trace::accompany))
 }
@@ -77,6 +79,16 @@ async fn contain_panic(request: Request, next: Next) -> Response {
         let detail = "this service failed; what went wrong is in its log";
         Problem::new(codes::INTERNAL, detail).into_response()
     })
+}
+
+/// Answers hold personal data and secrets, so no cache keeps one unless its handler says so; and no browser takes one for
+/// another kind of file than it is labelled as.
+async fn for_nobody_else(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let kept = headers.entry(CACHE_CONTROL);
+    kept.or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {

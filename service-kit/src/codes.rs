@@ -20,6 +20,7 @@ crate::problem_codes! {
     UNKNOWN_ROUTE = NOT_FOUND, "unknown_route", "There is nothing at this path";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method";
     FOREIGN_HOST = FORBIDDEN, "foreign_host", "The request is meant for another host";
+    FOREIGN_ORIGIN = FORBIDDEN, "foreign_origin", "The request comes from a page of another origin";
     UNAUTHORIZED = UNAUTHORIZED, "unauthorized", "The request carries no valid token";
     FORBIDDEN = FORBIDDEN, "forbidden", "This is for other callers";
     RATE_LIMITED = TOO_MANY_REQUESTS, "rate_limited", "This caller sends too many requests";

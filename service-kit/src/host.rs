@@ -1,26 +1,47 @@
 //! Whom a request believes to talk to. Services listen on loopback, and a browser on the same machine can be led there by
 //! a page whose own name resolves to 127.0.0.1 (DNS rebinding). It still sends that page's name as the host, so a name that
-//! is not this machine's is refused.
+//! is not this machine's is refused. So is what a page of another origin sends: it may not even use up a caller's limit.
 
 use std::net::IpAddr;
 
 use axum::extract::Request;
-use axum::http::header::HOST;
+use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, Version};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::{Problem, codes};
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// A proxy in front of a service must name the address it calls, not the one it was called by.
 pub(crate) async fn refuse_foreign(request: Request, next: Next) -> Response {
-    if is_local(&request) {
-        return next.run(request).await;
+    if !is_local(&request) {
+        let detail =
+            "the Host header must be one loopback address or localhost, with or without a port";
+        return Problem::new(codes::FOREIGN_HOST, detail).into_response();
     }
-    let detail =
-        "the Host header must be one loopback address or localhost, with or without a port";
-    Problem::new(codes::FOREIGN_HOST, detail).into_response()
+    if is_of_foreign_page(request.headers()) {
+        let detail = "a page of another origin may not call this service; to open a page of its own, type the address";
+        return Problem::new(codes::FOREIGN_ORIGIN, detail).into_response();
+    }
+    next.run(request).await
+}
+
+/// A browser says which page a request comes from. Other clients send neither header, and a page cannot change either.
+fn is_of_foreign_page(headers: &HeaderMap) -> bool {
+    let own = headers.get(HOST).map(HeaderValue::as_bytes);
+    let is_own = |origin: &HeaderValue| {
+        let host = origin.as_bytes().strip_prefix(b"http://");
+        host.zip(own)
+            .is_some_and(|(host, own)| host.eq_ignore_ascii_case(own))
+    };
+    // `none`: a person typed the address, or opened a bookmark.
+    let is_own_site = |site: &HeaderValue| site == "same-origin" || site == "none";
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    !(origins.all(is_own) && sites.all(is_own_site))
 }
 
 /// Old clients may send no host at all; a browser always does.
@@ -79,6 +100,43 @@ mod tests {
             "[::2]",
         ] {
             assert!(!local(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_very_origin_and_clients_without_pages_may_call() {
+        let foreign = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            headers.append(HOST, HeaderValue::from_static("localhost:7103"));
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            is_of_foreign_page(&headers)
+        };
+        let own = ("origin", "http://localhost:7103");
+        for lines in [
+            &[][..],
+            &[own],
+            &[("sec-fetch-site", "none")],
+            &[own, ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(!foreign(lines), "{lines:?}");
+        }
+        for lines in [
+            &[("origin", "null")][..],
+            &[("origin", "")],
+            &[("origin", "https://evil.example")],
+            &[("origin", "https://localhost:7103")],
+            &[("origin", "http://localhost:7102")],
+            &[("origin", "http://127.0.0.1:7103")],
+            &[("origin", "http://localhost:7103.evil.example")],
+            &[own, ("origin", "http://evil.example")],
+            &[own, ("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "")],
+        ] {
+            assert!(foreign(lines), "{lines:?}");
         }
     }
 }

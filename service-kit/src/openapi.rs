@@ -179,6 +179,7 @@ fn of_its_shape(operation: &Map<String, Value>, method: &Method, schemes: &[Stri
         .any(|of| of["name"] == "If-Match" && of["required"] == true);
     let mut all = vec![
         codes::FOREIGN_HOST,
+        codes::FOREIGN_ORIGIN,
         codes::RATE_LIMITED,
         codes::TIMED_OUT,
         codes::SHUTTING_DOWN,

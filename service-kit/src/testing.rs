@@ -180,7 +180,8 @@ impl Answer {
 }
 
 /// Panics unless `/openapi.json` is whole: what it refers to is there, each operation says what it is for, what it answers
-/// and with which codes it refuses; and it lets in whom it names and nobody else.
+/// and with which codes it refuses; it lets in whom it names and nobody else; and each answer says that no cache may
+/// keep it and no browser may take it for another kind of file.
 pub async fn assert_documented(api: &TestApi) {
     let document = api.sending(None).get("/openapi.json").await.json();
     assert!(
@@ -251,6 +252,9 @@ async fn assert_guarded(api: &TestApi, method: &str, path: &str, operation: &Val
             .sending(token)
             .send(request(method, &place).body(Body::empty()))
             .await;
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        let kept = answer.header("cache-control");
+        assert!(["no-store", "no-cache"].contains(&kept), "{answer:?}");
         let let_in = ![401, 403].contains(&answer.status);
         assert_eq!(let_in, may, "{method} {path} for {who}: {answer:?}");
     }

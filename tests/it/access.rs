@@ -209,11 +209,14 @@ async fn foreign_pages(stage: &Stage, row: &Row) -> usize {
     let refused = Reply::of(renamed).await;
     let got = (refused.status, refused.problem());
     assert_eq!(got, (403, Some("foreign_host")), "{}", row.route);
-    let Some(body) = body else { return 1 };
+    let framed = request(stage.api("driver-app")).header("Origin", "http://page.example");
+    let refused = Reply::of(framed).await;
+    assert_eq!(refused.problem(), Some("foreign_origin"), "{}", row.route);
+    let Some(body) = body else { return 2 };
     let form = request(stage.api("driver-app")).header("Content-Type", "text/plain");
     let refused = Reply::of(form.body(body)).await;
     assert_eq!(refused.status, 415, "{}: {}", row.route, refused.body);
-    2
+    3
 }
 
 /// What keeps this caller out of this route, if anything does.

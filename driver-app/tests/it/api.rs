@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use event_schema::{IntentId, OrderId};
 use serde_json::json;
-use service_kit::testing::{Answer, request};
+use service_kit::testing::{Answer, assert_documented, request};
 
 use crate::world::World;
 
@@ -133,6 +133,20 @@ async fn a_foreign_page_can_do_nothing() {
         world.api().send(rebound).await.problem(),
         "403 foreign_host"
     );
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let foreign = request("GET", "/api/state").header(name, value);
+        let answer = world.api().send(foreign.body("".into())).await;
+        assert_eq!(answer.problem(), "403 foreign_origin", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_whole_and_every_answer_is_for_this_browser_alone() {
+    let (world, []) = World::with_deliveries().await;
+    assert_documented(&world.api()).await;
 }
 
 #[tokio::test]

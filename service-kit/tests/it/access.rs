@@ -185,31 +185,43 @@ async fn who_comes_too_often_waits_and_the_others_do_not_notice() {
 }
 
 #[tokio::test]
-async fn other_origins_are_told_nothing() {
-    let (api, _folder) = api(Limits::default()).await;
-    let asked = |method: &str, path: &str| {
-        request(method, path)
-            .header("origin", "https://evil.example")
-            .header("access-control-request-method", "PUT")
-            .header("access-control-request-headers", "authorization")
-            .body(Body::empty())
-    };
-    for (api, path) in [(&api, "/things/7"), (&api.sending(None), "/greet")] {
-        let plain = api.get(path).await;
-        for method in ["GET", "OPTIONS"] {
-            let answer = api.send(asked(method, path)).await;
-            let names = answer.headers.keys().map(|name| name.as_str());
-            let cors = names.filter(|name| name.starts_with("access-control-"));
-            assert_eq!(cors.count(), 0, "{answer:?}");
-            if method == "GET" {
-                assert_eq!(
-                    (answer.status, answer.text),
-                    (plain.status, plain.text.clone())
-                );
-            } else {
-                assert_eq!(answer.problem(), "405 method_not_allowed");
-            }
+async fn pages_of_other_origins_are_refused_and_use_up_nobodys_limit() {
+    let (api, _folder) = api(Limits::two()).await;
+    let nobody = api.sending(None);
+    let foreign = [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ];
+    let paths = [
+        "/things/7",
+        "/greet",
+        "/livez",
+        "/metrics",
+        "/docs",
+        "/nothing",
+    ];
+    for ((name, value), path) in foreign.iter().flat_map(|of| paths.map(|path| (*of, path))) {
+        for (api, method) in [(&api, "GET"), (&nobody, "GET"), (&nobody, "OPTIONS")] {
+            let asked = request(method, path)
+                .header(name, value)
+                .header("access-control-request-method", "PUT");
+            let answer = api.send(asked.body(Body::empty())).await;
+            assert_eq!(
+                answer.problem(),
+                "403 foreign_origin",
+                "{name}: {value} {path}"
+            );
+            let mut names = answer.headers.keys().map(|name| name.as_str());
+            assert!(!names.any(|name| name.starts_with("access-control-")));
         }
+    }
+    for api in [&api, &nobody] {
+        let own = request("GET", "/greet")
+            .header("origin", "http://localhost")
+            .header("sec-fetch-site", "same-origin");
+        assert_eq!(api.send(own.body(Body::empty())).await.status, 200);
     }
 }
 
