@@ -18,7 +18,7 @@ use crate::{Problem, codes};
 
 pub use callers::{Device, Operator, OtherService, Reader};
 pub(crate) use file::{Entry, Kind, Name, change, look};
-pub(crate) use gate::{Gate, Guards, Peer, check};
+pub(crate) use gate::{Gate, Guards, check};
 pub use token::{InvalidHash, NewToken, TokenHash};
 
 /// Who a request comes from. A handler that takes this instead of one of the extractors decides for itself.

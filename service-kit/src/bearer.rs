@@ -14,6 +14,7 @@ use relay::{Environment, System};
 use reqwest::RequestBuilder;
 use subtle::ConstantTimeEq;
 
+use crate::connections::Connection;
 use crate::{Problem, codes};
 
 /// A secret that whoever asks must know. It is compared in constant time and stays out of logs.
@@ -121,6 +122,7 @@ async fn check(
     next: Next,
 ) -> Result<Response, Problem> {
     if token.is_sent(request.headers()) {
+        Connection::of(&request).inspect(|connection| connection.is_of_known_caller());
         return Ok(next.run(request).await);
     }
     let detail = "send `Authorization: Bearer` with the token of this service's door";

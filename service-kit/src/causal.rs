@@ -13,6 +13,8 @@ use relay::{ConsumerStatus, Outbox};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::access::Caller;
+use crate::server::Stopping;
 use crate::{Monitor, Problem, codes};
 
 /// On the answer to a write: where the log was right after it.
@@ -45,8 +47,13 @@ pub(crate) async fn keep_order(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = wait(&monitor, request.headers()).await {
-        return problem.into_response();
+    // Health and the operator's commands have no caller: they are answered as things are.
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        let may_wait = *caller != Caller::Anonymous;
+        let stopping = request.extensions().get().cloned().unwrap_or_default();
+        if let Err(problem) = wait(&monitor, request.headers(), may_wait, stopping).await {
+            return problem.into_response();
+        }
     }
     let mut response = next.run(request).await;
     let headers = response.headers();
@@ -59,21 +66,29 @@ pub(crate) async fn keep_order(
     response
 }
 
-async fn wait(monitor: &Monitor, headers: &HeaderMap) -> Result<(), Problem> {
+/// A stranger's request is not kept: it is answered by what there is.
+async fn wait(
+    monitor: &Monitor,
+    headers: &HeaderMap,
+    may_wait: bool,
+    Stopping(stop): Stopping,
+) -> Result<(), Problem> {
     let places = places(headers)?;
     if places.is_empty() {
         return Ok(());
     }
-    let deadline = Instant::now() + max_wait(headers)?;
+    let longest = max_wait(headers)?;
+    let deadline = Instant::now() + if may_wait { longest } else { Duration::ZERO };
     let mut awaited = Vec::new();
     for place in places {
         awaited.extend(sources(monitor, &place)?);
     }
     for source in &mut awaited {
-        match timeout_at(deadline, source.reached()).await {
-            Ok(true) => {}
-            Ok(false) => return Err(gone()),
-            Err(_) => return Err(not_caught_up(&awaited)),
+        let reached = timeout_at(deadline, source.reached());
+        match stop.run_until_cancelled(reached).await {
+            Some(Ok(true)) => {}
+            Some(Err(_)) => return Err(not_caught_up(&awaited)),
+            Some(Ok(false)) | None => return Err(gone()),
         }
     }
     Ok(())

@@ -1,28 +1,62 @@
-//! A socket with an end to its patience: who asks for an answer and does not take it in is cut off. Without this a stalled
-//! client would keep its connection, and a snapshot its read transaction, for ever.
+//! A socket with an end to its patience: a client that asks for an answer and takes it in too slowly, or not at all, is cut
+//! off. Without this it would keep its connection, and a snapshot its read transaction, for ever.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-/// How long a client may take in nothing of what is sent to it.
-pub const MAX_STALL_TIME: Duration = Duration::from_secs(30);
+/// How long a client may keep us waiting for it to take in [`MIN_TAKEN_BYTES`] of its answers.
+pub const MAX_STALL_TIME: Duration = Duration::from_secs(20);
+/// About 3 KB/s, a very slow phone. A client at its limit may take in a little more: the system tells of progress in steps.
+pub const MIN_TAKEN_BYTES: usize = 64 * 1024;
+/// What lies between us and a client. The system makes it megabytes if it is let, and then tells of progress in steps
+/// that a slow client needs minutes for.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Patient {
     socket: TcpStream,
+    pace: Pace,
     /// Runs while nothing goes out.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stalled: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+/// What a client has taken in since the last look at it, and for how long it has kept us waiting meanwhile. Time in which
+/// there is nothing to send does not count.
+#[derive(Default)]
+struct Pace {
+    bytes: usize,
+    waited: Duration,
+}
+
+impl Pace {
+    /// How much longer it may keep us waiting.
+    fn left(&self) -> Duration {
+        MAX_STALL_TIME.saturating_sub(self.waited)
+    }
+
+    fn took(&mut self, bytes: usize, after: Duration) {
+        self.waited += after;
+        self.bytes += bytes;
+        if self.bytes >= MIN_TAKEN_BYTES {
+            *self = Self::default();
+        }
+    }
 }
 
 impl Patient {
     pub(crate) fn new(socket: TcpStream) -> Self {
-        let stalled = None;
-        Self { socket, stalled }
+        let _ = set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES); // a larger one is only less exact
+        Self {
+            socket,
+            pace: Pace::default(),
+            stalled: None,
+        }
     }
 
     fn watch(
@@ -30,14 +64,17 @@ impl Patient {
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+        if let Poll::Ready(written) = written {
+            let waited = self.stalled.take();
+            let waited = waited.map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            self.pace.took(*written.as_ref().unwrap_or(&0), waited);
+            return Poll::Ready(written);
         }
-        let limit = || Box::pin(tokio::time::sleep(MAX_STALL_TIME));
-        let stalled = self.stalled.get_or_insert_with(limit);
+        let left = self.pace.left();
+        let limit = || (Instant::now(), Box::pin(tokio::time::sleep(left)));
+        let (_, stalled) = self.stalled.get_or_insert_with(limit);
         stalled.as_mut().poll(context).map(|()| {
-            let why = "the client takes nothing in";
+            let why = "the client takes too little in";
             Err(io::Error::new(ErrorKind::TimedOut, why))
         })
     }
@@ -82,5 +119,26 @@ impl AsyncRead for Patient {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(context, into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_be_slow_for_ever_but_not_too_slow() {
+        let s = Duration::from_secs;
+        let least_left = |bytes_a_second: usize| {
+            let mut pace = Pace::default();
+            let seconds = (0..100).map(|_| {
+                pace.took(bytes_a_second, s(1));
+                pace.left()
+            });
+            seconds.min().unwrap()
+        };
+        assert!(least_left(MIN_TAKEN_BYTES / 10) >= s(9));
+        assert_eq!(least_left(MIN_TAKEN_BYTES / 40), s(0));
+        assert_eq!(least_left(0), s(0));
     }
 }

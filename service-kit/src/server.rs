@@ -1,25 +1,27 @@
 //! The accept loop. Our own, because `axum::serve` keeps a connection whose headers never come open for ever.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Extensions;
-use hyper::Request;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use relay::Stop;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use crate::access::Peer;
+use crate::connections::{Connections, Place, Sending};
 use crate::patient::Patient;
 
-/// Connections at a time; more wait in the system's queue until one closes.
+/// Connections at a time. One more takes the place of one that is of no use.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send its headers. An idle connection is closed after as long.
 pub const MAX_HEADER_TIME: Duration = Duration::from_secs(10);
@@ -31,24 +33,31 @@ pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(12);
 
 /// After a failed accept, mostly for want of file descriptors, trying again at once would spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// How long an answer that is made may take to be sent once the service stops and its connection looks idle.
+const MAX_LAST_WORD_TIME: Duration = Duration::from_millis(500);
+
+/// Whether the service stops. A handler that waits for news takes this, and answers at once with what there is.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(pub Stop);
+
+impl<S: Send + Sync> FromRequestParts<S> for Stopping {
+    type Rejection = Infallible;
+
+    /// Without a server nothing stops.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
 
 /// Serves until stopped, finishes the requests under way, and closes every connection.
 pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::up_to(MAX_CONNECTIONS);
     let graceful = GracefulShutdown::new();
-    let cut = Stop::new();
-    while let Some((socket, place)) = accept(&listener, &places, &stop).await {
-        let peer = socket.peer_addr().ok().map(|peer| Peer(peer.ip()));
-        let service = TowerToHyperService::new(api.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().extend(carrying(peer));
-            service.call(request)
-        });
+    while let Some((socket, place)) = accept(&listener, &connections, &stop).await {
+        let (cut, service) = (place.connection.cut(), carrying(&place, &api, &stop));
         let socket = TokioIo::new(Patient::new(socket));
         let connection = http().serve_connection(socket, service);
-        let connection = cut
-            .clone()
-            .run_until_cancelled_owned(graceful.watch(connection));
+        let connection = cut.run_until_cancelled_owned(graceful.watch(connection));
         tokio::spawn(async move {
             // Clients break off, send nonsense, or time out: theirs, and of interest only to who looks for it.
             if let Some(Err(error)) = connection.await {
@@ -58,39 +67,62 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
         });
     }
     drop(listener); // from here on the port refuses, so that clients turn to another instance
-    if tokio::time::timeout(MAX_DRAIN_TIME, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    drain(graceful, &connections).await;
+}
+
+/// Requests under way are answered; who has sent but part of a head is not waited for.
+async fn drain(graceful: GracefulShutdown, connections: &Connections) {
+    let mut drained = pin!(graceful.shutdown());
+    if timeout(MAX_LAST_WORD_TIME, &mut drained).await.is_ok() {
+        return;
+    }
+    connections.cut_idle();
+    if timeout(MAX_DRAIN_TIME, drained).await.is_err() {
         tracing::warn!("requests under way did not end in time; cutting their connections");
-        cut.cancel();
+        connections.cut_all();
     }
 }
 
-/// What a request brings along of its connection.
-fn carrying(peer: Option<Peer>) -> Extensions {
-    let mut extensions = Extensions::new();
-    peer.map(|peer| extensions.insert(peer));
-    extensions
+/// The API as one connection reaches it: each request brings along where it comes from and whether the service stops.
+fn carrying(
+    place: &Place,
+    api: &Router,
+    stop: &Stop,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Sending>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + use<> {
+    let (connection, stop) = (place.connection.clone(), Stopping(stop.clone()));
+    let api = TowerToHyperService::new(api.clone());
+    service_fn(move |mut request: Request<Incoming>| {
+        let busy = connection.begin();
+        request.extensions_mut().insert(connection.clone());
+        request.extensions_mut().insert(stop.clone());
+        let answer = api.call(request);
+        async move {
+            let answer = answer.await?;
+            Ok(answer.map(|body| busy.until_sent(body)))
+        }
+    })
 }
 
 /// The next connection, once there is a place for it. `None`: stopped.
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    connections: &Connections,
     stop: &Stop,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Place)> {
     let next = async {
-        let place = places.clone().acquire_owned().await;
-        (
-            incoming(listener).await,
-            place.expect("the semaphore is never closed"),
-        )
+        let socket = incoming(listener, connections).await;
+        let peer = socket.peer_addr().ok().map(|peer| peer.ip());
+        (socket, connections.admit(peer).await)
     };
     stop.run_until_cancelled(next).await
 }
 
-async fn incoming(listener: &TcpListener) -> TcpStream {
+async fn incoming(listener: &TcpListener, connections: &Connections) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
@@ -99,6 +131,7 @@ async fn incoming(listener: &TcpListener) -> TcpStream {
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                connections.cut_one();
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }

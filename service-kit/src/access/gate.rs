@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::{Access, Caller, forbidden, unauthorized};
+use crate::connections::Connection;
 use crate::limits::Key;
 use crate::{Problem, codes};
 
@@ -33,10 +34,6 @@ pub(crate) struct Guards {
     pub(crate) everybody: bool,
 }
 
-/// Where a connection comes from; its requests carry it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
-
 /// Machines ask these every few seconds, whoever else is in a hurry.
 const HEALTH: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// Behind the door's own token.
@@ -50,8 +47,12 @@ pub(crate) async fn check(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("", MatchedPath::as_str);
     if !(HEALTH.contains(&route) || route.starts_with(DOOR)) {
-        let peer = request.extensions().get().map(|Peer(address)| *address);
+        let connection = Connection::of(&request);
+        let peer = connection.as_ref().and_then(|connection| connection.peer);
         let caller = gate.caller(route, request.headers(), peer).await?;
+        if let (Some(connection), Some(_)) = (connection, caller.scheme()) {
+            connection.is_of_known_caller();
+        }
         gate.admit(&caller, route, request.method())?;
         request.extensions_mut().insert(caller);
     }

@@ -205,3 +205,37 @@ async fn a_request_that_does_not_say_for_how_long_waits_five_seconds() {
     let took = began.elapsed();
     assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&took));
 }
+
+#[tokio::test]
+async fn only_a_known_callers_request_is_kept_waiting() {
+    let (db, _folder) = database().await;
+    let api = TestApi::of(routes().open("/things/{id}"), Monitor::new(&db));
+    let after = |path: &str| {
+        let request = request("GET", path).header("freehold-max-wait-ms", "8000");
+        let request = request.header("freehold-wait-for", "kit@1");
+        request.body(Body::empty())
+    };
+    let nobody = api.sending(None);
+    for (api, path, status) in [
+        (&api, "/livez", 200),
+        (&api, "/readyz", 200),
+        (&api, "/metrics", 200),
+        (&nobody, "/livez", 200),
+        (&nobody, "/docs", 504),
+        (&nobody, "/openapi.json", 504),
+        (&nobody, "/problems", 504),
+        (&nobody, "/things/7", 504),
+        (&nobody, "/echo", 401),
+        (&nobody, "/nothing", 401),
+        (&nobody, "/operator/nothing", 401),
+        (&api.sending("fho_unknown"), "/echo", 401),
+    ] {
+        let answer = tokio::time::timeout(Duration::from_secs(4), api.send(after(path)));
+        let answer = answer.await.unwrap_or_else(|_| panic!("{path} waits"));
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+    }
+    let mut waits = pin!(api.send(after("/things/7")));
+    assert!(poll!(&mut waits).is_pending());
+    emit(&db).await;
+    assert_eq!(waits.await.status, 200);
+}

@@ -8,7 +8,8 @@ use axum::Router;
 use axum::routing::get;
 use relay::{Connect, Database, Fatal, LogError, NatsStream, Stop};
 
-use service_kit::{MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service};
+use service_kit::testing::{self, DEVICE, OPERATOR};
+use service_kit::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -83,6 +84,90 @@ async fn idle_connections_do_not_delay_the_stop() {
         .expect("idle connections do not hold up the stop");
     assert_eq!(read_to_end(&mut fresh).await, "");
     assert_eq!(read_to_end(&mut kept).await, "");
+}
+
+#[tokio::test]
+async fn strangers_that_hold_every_place_keep_nobody_out_and_cost_no_request_under_way() {
+    let (db, _folder) = database().await;
+    let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let service = Service::new(&db).access(testing::access());
+    let running = Running::start(service, waiting(&entered, &leave)).await;
+    let mut known = running.connect().await;
+    let asks =
+        format!("GET /wait HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {DEVICE}\r\n\r\n");
+    known.write_all(asks.as_bytes()).await.unwrap();
+    entered.notified().await;
+    let mut strangers = Vec::new();
+    for at in 0..2 * MAX_CONNECTIONS {
+        let mut stranger = running.connect().await;
+        // Nothing, a part of a head, and a body that does not come.
+        let says: &[u8] = match at % 3 {
+            0 => b"",
+            1 => b"GET /livez HTTP/1.1\r\nhost:",
+            _ => b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
+        };
+        let _ = stranger.write_all(says).await;
+        strangers.push(stranger);
+    }
+    let newcomer = async {
+        let mut newcomer = running.connect().await;
+        let asks = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        newcomer.write_all(asks).await.unwrap();
+        read_to_end(&mut newcomer).await
+    };
+    let answer = tokio::time::timeout(MAX_HEADER_TIME / 2, newcomer).await;
+    let answer = answer.expect("a place is made before the strangers' time is over");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    leave.notify_one();
+    let mut first = [0; 15];
+    within_a_minute(known.read_exact(&mut first)).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    running.stop.cancel();
+    running.ended().await;
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_does_not_delay_the_stop() {
+    let (db, _folder) = database().await;
+    let running = serve(&db, routes()).await;
+    let mut fresh = running.connect().await;
+    fresh.write_all(b"GET /livez HTTP/1.1\r\nho").await.unwrap();
+    let mut kept = running.connect().await;
+    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(kept.read(&mut [0; 512]).await.unwrap() > 0);
+    kept.write_all(b"GET /livez HTTP/1.1\r\nho").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await; // so that both have arrived; if not, it is easier
+
+    running.stop.cancel();
+    let ended = tokio::time::timeout(MAX_HEADER_TIME / 2, running.ended());
+    ended
+        .await
+        .expect("it does not wait for the rest of a head");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_is_answered_when_the_service_stops() {
+    let (db, _folder) = database().await;
+    let service = Service::new(&db).access(testing::access());
+    let running = Running::start(service, routes()).await;
+    let mut client = running.connect().await;
+    let asks = format!(
+        "GET /things/7 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {OPERATOR}\r\nfreehold-wait-for: kit@9\r\nfreehold-max-wait-ms: 8000\r\n\r\n"
+    );
+    client.write_all(asks.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await; // so that it waits; if it does not, it is refused a connection
+    running.stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(4), running.ended());
+    ended
+        .await
+        .expect("it does not wait until the request's time is over");
+    let answer = read_to_end(&mut client).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting_down"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

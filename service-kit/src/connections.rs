@@ -1,0 +1,233 @@
+//! The connections that are open. When all places are taken, a new connection takes the place of one that is of no use: first
+//! of one whose caller is not known, last of a known caller's that is idle. So connections that say nothing keep out nobody.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use hyper::body::{Frame, SizeHint};
+use relay::Stop;
+use tokio::sync::Notify;
+
+/// All that are open, up to a limit. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    open: Arc<Mutex<HashMap<u64, Arc<Connection>>>>,
+    limit: usize,
+    next: Arc<AtomicU64>,
+    freed: Arc<Notify>,
+    /// Cuts them all.
+    cut: Stop,
+}
+
+/// One of them. Each of its requests carries it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: Option<IpAddr>,
+    state: Mutex<State>,
+    cut: Stop,
+}
+
+/// Least worth keeping first; of two that are alike, the one that has been like this for longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct State {
+    /// It has carried a valid token.
+    known: bool,
+    /// From a request's last header to the end of its answer.
+    busy: bool,
+    since: Instant,
+}
+
+/// Held while the connection is open.
+pub(crate) struct Place {
+    connections: Connections,
+    number: u64,
+    pub(crate) connection: Arc<Connection>,
+}
+
+/// Held while a request is under way.
+pub(crate) struct Busy(Arc<Connection>);
+
+/// An answer whose connection is busy until it is sent.
+pub(crate) struct Sending {
+    body: Body,
+    _busy: Busy,
+}
+
+/// A connection that is cut takes a moment to end. If none can be cut yet, another one may be soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Connections {
+    pub(crate) fn up_to(limit: usize) -> Self {
+        Self {
+            open: Arc::default(),
+            limit,
+            next: Arc::default(),
+            freed: Arc::default(),
+            cut: Stop::new(),
+        }
+    }
+
+    /// A place for a connection, if need be another one's.
+    pub(crate) async fn admit(&self, peer: Option<IpAddr>) -> Place {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(place) = self.place(peer) {
+                return place;
+            }
+            self.cut_one();
+            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+        }
+    }
+
+    fn place(&self, peer: Option<IpAddr>) -> Option<Place> {
+        let mut open = self.open();
+        if open.len() >= self.limit {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(peer, self.cut.child_token()));
+        open.insert(number, connection.clone());
+        Some(Place {
+            connections: self.clone(),
+            number,
+            connection,
+        })
+    }
+
+    /// The one that is least worth keeping. Not a known caller's while its request is under way.
+    pub(crate) fn cut_one(&self) {
+        let open = self.open();
+        let of_no_use = open.values().filter(|one| !one.cut.is_cancelled());
+        let of_no_use = of_no_use.map(|one| (*one.state(), one));
+        let may_go = of_no_use.filter(|(state, _)| !(state.known && state.busy));
+        if let Some((_, one)) = may_go.min_by_key(|(state, _)| *state) {
+            one.cut.cancel();
+        }
+    }
+
+    /// Those that wait for a request, or for the rest of its head.
+    pub(crate) fn cut_idle(&self) {
+        let open = self.open();
+        let idle = open.values().filter(|one| !one.state().busy);
+        idle.for_each(|one| one.cut.cancel());
+    }
+
+    pub(crate) fn cut_all(&self) {
+        self.cut.cancel();
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    fn new(peer: Option<IpAddr>, cut: Stop) -> Self {
+        let state = State {
+            known: false,
+            busy: false,
+            since: Instant::now(),
+        };
+        let state = Mutex::new(state);
+        Self { peer, state, cut }
+    }
+
+    /// The one that carries this request. There is none in a test without sockets.
+    pub(crate) fn of(request: &Request) -> Option<Arc<Self>> {
+        request.extensions().get::<Arc<Self>>().cloned()
+    }
+
+    /// From now on its place is not a stranger's.
+    pub(crate) fn is_of_known_caller(&self) {
+        self.state().known = true;
+    }
+
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.turn(true);
+        Busy(self.clone())
+    }
+
+    pub(crate) fn cut(&self) -> Stop {
+        self.cut.clone()
+    }
+
+    fn turn(&self, busy: bool) {
+        let mut state = self.state();
+        (state.busy, state.since) = (busy, Instant::now());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open().remove(&self.number);
+        self.connections.freed.notify_one();
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.turn(false);
+    }
+}
+
+impl Busy {
+    pub(crate) fn until_sent(self, body: Body) -> Sending {
+        Sending { body, _busy: self }
+    }
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_goes_first_then_who_is_idle_and_never_a_known_callers_request() {
+        let connections = Connections::up_to(4);
+        let places: Vec<Place> = (0..4).filter_map(|_| connections.place(None)).collect();
+        let [idle, asks, known, known_asks] = [0, 1, 2, 3].map(|at| places[at].connection.clone());
+        let _under_way = [asks.begin(), known_asks.begin()];
+        known.is_of_known_caller();
+        known_asks.is_of_known_caller();
+        assert!(connections.place(None).is_none(), "all places are taken");
+        for next in [&idle, &asks, &known] {
+            assert!(!next.cut.is_cancelled());
+            connections.cut_one();
+            assert!(next.cut.is_cancelled());
+        }
+        connections.cut_one();
+        assert!(!known_asks.cut.is_cancelled());
+        drop(places);
+        assert!(connections.place(None).is_some());
+    }
+}
