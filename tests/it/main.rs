@@ -46,6 +46,7 @@ mod rotten_files;
 mod snapshots;
 mod starts;
 mod states;
+mod stops;
 mod stores;
 mod story;
 mod stream_size;

@@ -9,7 +9,7 @@ use event_schema::{DeviceId, DriverId};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use service_kit::{Device, Json, Limit, MAX_CONNECTIONS, Problem, Query, codes as kit};
+use service_kit::{Device, Json, Limit, MAX_CONNECTIONS, Problem, Query, Stopping, codes as kit};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
@@ -81,6 +81,7 @@ pub(super) async fn intents(
 pub(super) async fn feed(
     device: Device,
     State(app): State<App>,
+    Stopping(stop): Stopping,
     Query(query): Query<FeedQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let (device_id, driver_id) = whose(&device)?;
@@ -96,7 +97,8 @@ pub(super) async fn feed(
         let page = query
             .page(&app, device_id, driver_id, after.clone())
             .await?;
-        if says_something(&page) || !waits_past(&app, page.at, deadline).await {
+        let news = stop.run_until_cancelled(waits_past(&app, page.at, deadline));
+        if says_something(&page) || news.await != Some(true) {
             return Ok(Json(page));
         }
     }
