@@ -12,25 +12,36 @@ use service_kit::{Caller, Enrolled, Problem, TokenHash, codes};
 use tokio::time::Instant;
 
 use crate::domain::Device;
+use crate::hashes::Hashes;
 use crate::http::revoked;
 use crate::store::drivers;
 
 /// The devices that are enrolled.
-pub struct Devices(Database);
+pub struct Devices {
+    db: Database,
+    tokens: Hashes,
+}
 
 impl Devices {
     pub fn of(db: &Database) -> Arc<dyn Enrolled> {
-        Arc::new(Self(db.clone()))
+        let tokens = Hashes::of(db, drivers::token_hashes);
+        Arc::new(Self {
+            db: db.clone(),
+            tokens,
+        })
     }
 }
 
 impl Enrolled for Devices {
     fn find(&self, token_hash: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
-        let db = self.0.clone();
+        let (db, tokens) = (self.db.clone(), self.tokens.clone());
         async move {
             check_up_to_date(&db)?;
             let hash = token_hash.to_string();
-            let read = db.read(move |rows| known(rows, &hash)).await?;
+            let read = match tokens.hold(&hash).await? {
+                true => db.read(move |rows| known(rows, &hash)).await?,
+                false => None,
+            };
             match read {
                 Some((device, false)) if !has_expired(&device) => Ok(Some(caller(&device))),
                 Some((_, true)) => Err(revoked()),

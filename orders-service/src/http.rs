@@ -25,6 +25,8 @@ use crate::domain::{
     Gone, InvalidAmount, InvalidCurrency, InvalidDriverName, InvalidNote, Refusal, UnknownStatus,
 };
 use crate::events::MakeError;
+use crate::hashes::Hashes;
+use crate::store;
 use crate::sync::Turns;
 use crate::user_api::{Unavailable, UserApi};
 
@@ -39,6 +41,8 @@ struct App {
     turns: Turns,
     /// Places for devices that wait for news.
     waiting: Arc<Semaphore>,
+    /// Codes that were drawn and not burnt.
+    codes: Hashes,
 }
 
 /// A body without a word: `{}`. Every POST has one, so that no page of a foreign site can send it.
@@ -90,10 +94,11 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
         .routes(routes!(intents::read))
         .routes(routes!(intents::decide))
         .routes(routes!(drivers::enrol_device))
-        .open("/devices")
+        .entrance("/devices")
         .routes(routes!(sync::intents))
         .routes(routes!(sync::feed))
         .with_state(App {
+            codes: Hashes::of(&db, store::drivers::code_hashes),
             db,
             user_api,
             composer,

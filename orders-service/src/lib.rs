@@ -7,6 +7,7 @@ pub mod composition;
 pub mod config;
 pub mod domain;
 pub mod events;
+mod hashes;
 pub mod http;
 pub mod reactions;
 pub mod store;

@@ -38,7 +38,8 @@ pub enum Caller {
 }
 
 /// Tokens that live in a service's database, beside those of the access file. It is asked about every token that the file
-/// does not know, also about nonsense, so one indexed read is all it may cost. A token that has expired is answered
+/// does not know, also about nonsense and before anything is counted: a token that it does not know must cost it next to
+/// nothing, and one that it knows an indexed read. A token that has expired is answered
 /// `None`; one that was revoked may be refused with a code of its own.
 pub trait Enrolled: Send + Sync {
     fn find(&self, token_hash: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>>;

@@ -56,7 +56,7 @@ pub use idempotency::{
     IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS,
     Once, REPLIES_KEPT_FOR, Settled,
 };
-pub use limits::Limits;
+pub use limits::{Limits, MAX_UNDER_WAY_OF_DEVICE};
 pub use logs::start_logs;
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};

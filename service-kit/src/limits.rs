@@ -3,16 +3,24 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::access::Caller;
+use crate::server::MAX_CONNECTIONS;
 
 /// A bucket for each caller. Clones share them.
 #[derive(Clone)]
 pub struct Limits {
     rates: Rates,
     buckets: Arc<Mutex<Buckets>>,
+    under_way: Arc<Mutex<HashMap<Caller, usize>>>,
+}
+
+/// Held while a known caller's request is under way.
+pub(crate) struct UnderWay {
+    all: Arc<Mutex<HashMap<Caller, usize>>>,
+    caller: Caller,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +44,8 @@ pub(crate) enum Key {
     Known(Caller),
     /// Whoever has no token, by address.
     Address(Option<IpAddr>),
+    /// The same, where strangers become known.
+    Newcomer(Option<IpAddr>),
     /// All for whom there was no room.
     Rest,
 }
@@ -46,6 +56,9 @@ struct Buckets {
     room: usize,
 }
 
+/// Requests of one device that may be under way: it follows one feed, and sends a few intents meanwhile. Those that wait are
+/// the ones that count; an operator or a service may use half of all connections.
+pub const MAX_UNDER_WAY_OF_DEVICE: usize = 16;
 /// Callers that may be on their way back to a full bucket at a time.
 const ROOM: usize = 16_384;
 
@@ -79,18 +92,58 @@ impl Limits {
     fn with(rates: Rates, room: usize) -> Self {
         let full_at = HashMap::new();
         let buckets = Arc::new(Mutex::new(Buckets { full_at, room }));
-        Self { rates, buckets }
+        let under_way = Arc::default();
+        Self {
+            rates,
+            buckets,
+            under_way,
+        }
+    }
+
+    /// A place for one more request of this caller. Strangers need none: their connections make room for others.
+    pub(crate) fn begin(&self, caller: &Caller) -> Option<UnderWay> {
+        let most = match caller {
+            Caller::Device { .. } => MAX_UNDER_WAY_OF_DEVICE,
+            _ => MAX_CONNECTIONS / 2,
+        };
+        let mut all = locked(&self.under_way);
+        let of_caller = all.entry(caller.clone()).or_default();
+        if *of_caller >= most {
+            return None;
+        }
+        *of_caller += 1;
+        Some(UnderWay {
+            all: self.under_way.clone(),
+            caller: caller.clone(),
+        })
     }
 
     /// Takes one, or says how long to wait for the next.
     pub(crate) fn take(&self, key: Key, now: Instant) -> Result<(), Duration> {
         let rate = match &key {
-            Key::Known(Caller::Operator(_) | Caller::Service(_)) => self.rates.trusted,
+            Key::Known(Caller::Operator(_) | Caller::Service(_)) | Key::Newcomer(_) => {
+                self.rates.trusted
+            }
             Key::Known(Caller::Device { .. }) | Key::Rest => self.rates.device,
             Key::Known(Caller::Anonymous) | Key::Address(_) => self.rates.anonymous,
         };
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.take(key, rate, now)
+        locked(&self.buckets).take(key, rate, now)
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut all = locked(&self.all);
+        if let Some(of_caller) = all.get_mut(&self.caller) {
+            *of_caller -= 1;
+            if *of_caller == 0 {
+                all.remove(&self.caller);
+            }
+        }
     }
 }
 

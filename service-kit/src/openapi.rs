@@ -48,6 +48,7 @@ impl Document {
         });
         let mut guards = Guards {
             open: routes.open.iter().map(|path| (*path).to_owned()).collect(),
+            entrances: routes.entrances.clone(),
             everybody: routes.everybody,
             ..Guards::default()
         };

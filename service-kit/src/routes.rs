@@ -15,6 +15,7 @@ pub struct Routes<S = ()> {
     pub(crate) name: &'static str,
     pub(crate) purpose: &'static str,
     pub(crate) open: Vec<&'static str>,
+    pub(crate) entrances: Vec<&'static str>,
     pub(crate) everybody: bool,
     pub(crate) codes: Vec<Code>,
 }
@@ -27,6 +28,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             name,
             purpose,
             open: Vec::new(),
+            entrances: Vec::new(),
             everybody: false,
             codes: Vec::new(),
         }
@@ -51,6 +53,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// An open path where strangers become known callers. Their requests to it have a limit of their own, so that those who
+    /// ask for anything else without a token keep no newcomer out.
+    #[must_use]
+    pub fn entrance(mut self, path: &'static str) -> Self {
+        self.entrances.push(path);
+        self.open(path)
+    }
+
     /// Whoever reaches the program may do everything, as on a device that has one user. Then no handler has `security`.
     #[must_use]
     pub fn for_everybody(mut self) -> Self {
@@ -71,6 +81,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             name: self.name,
             purpose: self.purpose,
             open: self.open,
+            entrances: self.entrances,
             everybody: self.everybody,
             codes: self.codes,
         }
@@ -81,6 +92,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.open.extend(other.open);
+        self.entrances.extend(other.entrances);
         self.codes.extend(other.codes);
         self
     }

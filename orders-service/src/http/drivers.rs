@@ -233,6 +233,7 @@ pub(super) async fn draw_code(
         Ok::<_, Problem>(drivers::put_code(tx, &hash, id, device_id, times)?)
     });
     write.await?;
+    app.codes.changed();
     let expires_at = rfc3339(expires_at_ms);
     Ok((
         StatusCode::CREATED,
@@ -287,6 +288,9 @@ pub(super) async fn enrol_device(
     check_up_to_date(&app.db)?;
     let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd_"));
     let code_hash = enrolment::hash(&code);
+    if !app.codes.hold(&code_hash).await? {
+        return Err(wrong_code());
+    }
     let write = app.db.write(move |tx| {
         let driver_id = redeem(tx, &code_hash, device_id, TokenHash::sent(&headers), now_ms)?;
         hand_over(tx, driver_id, device_id, &hash, now_ms)
@@ -310,11 +314,7 @@ fn redeem(
     shown: Option<TokenHash>,
     now_ms: i64,
 ) -> Result<DriverId, Problem> {
-    let code = drivers::find_code(tx, code_hash, device_id, now_ms)?.ok_or_else(|| {
-        let detail =
-            "this code is wrong, was used by another device, or has expired; ask for another one";
-        Problem::field(codes::INVALID_CODE, "code", detail)
-    })?;
+    let code = drivers::find_code(tx, code_hash, device_id, now_ms)?.ok_or_else(wrong_code)?;
     let proves = |token: TokenHash| drivers::had_token(tx, device_id, &token.to_string());
     let is_new = drivers::find_device(tx, device_id)?.is_none();
     if !is_new && !code.is_of_device && !shown.map(proves).transpose()?.unwrap_or(false) {
@@ -344,6 +344,12 @@ fn hand_over(
     let token_hash = Some(token.to_string());
     make(tx, OwnEvent { event, token_hash })?;
     Ok((driver, expires_at_ms))
+}
+
+fn wrong_code() -> Problem {
+    let detail =
+        "this code is wrong, was used by another device, or has expired; ask for another one";
+    Problem::field(codes::INVALID_CODE, "code", detail)
 }
 
 fn release_all(tx: &Tx<'_>, driver_id: DriverId, now_ms: i64) -> Result<(), Problem> {

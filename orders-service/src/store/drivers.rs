@@ -1,5 +1,6 @@
 //! Drivers, their devices, and the codes with which a device becomes theirs.
 
+use std::collections::HashSet;
 use std::num::NonZeroU64;
 
 use event_schema::{DeviceEnrolled, DeviceId, DriverEnrolled, DriverId, DriverRevoked, Version};
@@ -124,6 +125,18 @@ pub fn device_of_token(rows: &Connection, token_hash: &str) -> rusqlite::Result<
 pub fn had_token(rows: &Connection, id: DeviceId, token_hash: &str) -> rusqlite::Result<bool> {
     rows.prepare_cached("select 1 from device_tokens where token_hash = ?1 and device_id = ?2")?
         .exists((token_hash, id.to_string()))
+}
+
+/// Of all devices, also of those that were revoked.
+pub fn token_hashes(rows: &Connection) -> rusqlite::Result<HashSet<String>> {
+    let mut hashes = rows.prepare_cached("select token_hash from devices")?;
+    hashes.query_map((), |row| row.get(0))?.collect()
+}
+
+/// Of all codes that were not burnt.
+pub fn code_hashes(rows: &Connection) -> rusqlite::Result<HashSet<String>> {
+    let mut hashes = rows.prepare_cached("select code_hash from enrolment_codes")?;
+    hashes.query_map((), |row| row.get(0))?.collect()
 }
 
 pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<Device>> {

@@ -1,5 +1,7 @@
 //! How a device becomes a driver's: a code for one device, and a token that is shown once.
 
+use std::sync::{Arc, RwLock};
+
 use event_schema::{DeviceId, OrderEvent};
 use orders_service::domain::Driver;
 use orders_service::events::{MakeError, OwnEvent, make};
@@ -369,4 +371,57 @@ async fn tokens_of_the_version_before_prove_their_devices() {
         .read(move |rows| drivers::had_token(rows, id, &hash))
         .await;
     assert!(proves.unwrap());
+}
+
+#[tokio::test]
+async fn guesses_cost_the_database_nothing_and_keep_no_newcomer_out() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let guess = async |n: usize| {
+        let token = format!("fhd_{n}-is-no-token");
+        let by_token = world.api.sending(&*token).get("/sync/feed").await;
+        let by_code = world
+            .enrol(&format!("AAAA-AAAA-{n:04}"), DeviceId::new())
+            .await;
+        assert_eq!(by_token.problem(), "401 unauthorized");
+        assert_eq!(by_code.problem(), "422 invalid_code");
+    };
+    guess(0).await;
+    let busy = Arc::new(RwLock::new(()));
+    let held = busy.write().unwrap();
+    let readers: Vec<_> = (0..64)
+        .map(|_| {
+            let (db, busy) = (world.db.clone(), busy.clone());
+            tokio::spawn(async move {
+                db.read(move |_| {
+                    drop(busy.read());
+                    Ok::<_, relay::rusqlite::Error>(())
+                })
+                .await
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    tokio::time::pause(); // a look at the database is good for a second, and the readers are all busy
+    for n in 1..300 {
+        guess(n).await;
+    }
+    tokio::time::resume();
+    drop(held);
+    for reader in readers {
+        reader.await.unwrap().unwrap();
+    }
+    let code = world.code(&mia).await;
+    let ((), enrolled) = tokio::join!(
+        async {
+            for n in 300..400 {
+                guess(n).await;
+            }
+        },
+        async {
+            let id = DeviceId::new();
+            Device::with(&world, id, &world.enrol(&code, id).await)
+        }
+    );
+    assert_eq!(enrolled.feed("").await.status, 200);
 }

@@ -14,7 +14,7 @@ use axum::response::Response;
 
 use super::{Access, Caller, forbidden, unauthorized};
 use crate::connections::Connection;
-use crate::limits::Key;
+use crate::limits::{Key, UnderWay};
 use crate::{Problem, codes};
 
 /// What the gate goes by. Clones share it.
@@ -30,6 +30,8 @@ pub(crate) struct Guards {
     pub(crate) routes: HashMap<String, Vec<(Method, Vec<String>)>>,
     /// For everybody, with or without a token.
     pub(crate) open: Vec<String>,
+    /// Those of the open ones where strangers become known.
+    pub(crate) entrances: Vec<&'static str>,
     /// Every route is, and a path that leads nowhere is no secret.
     pub(crate) everybody: bool,
 }
@@ -46,16 +48,21 @@ pub(crate) async fn check(
 ) -> Result<Response, Problem> {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("", MatchedPath::as_str);
-    if !(HEALTH.contains(&route) || route.starts_with(DOOR)) {
-        let connection = Connection::of(&request);
-        let peer = connection.as_ref().and_then(|connection| connection.peer);
-        let caller = gate.caller(route, request.headers(), peer).await?;
-        if let (Some(connection), Some(_)) = (connection, caller.scheme()) {
-            connection.is_of_known_caller();
-        }
-        gate.admit(&caller, route, request.method())?;
-        request.extensions_mut().insert(caller);
+    if HEALTH.contains(&route) || route.starts_with(DOOR) {
+        return Ok(next.run(request).await);
     }
+    let connection = Connection::of(&request);
+    let peer = connection.as_ref().and_then(|connection| connection.peer);
+    let caller = gate.caller(route, request.headers(), peer).await?;
+    gate.admit(&caller, route, request.method())?;
+    let _under_way = match caller {
+        Caller::Anonymous => None,
+        _ => {
+            connection.inspect(|connection| connection.is_of_known_caller());
+            Some(gate.begin(&caller)?)
+        }
+    };
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
@@ -73,7 +80,7 @@ impl Gate {
         peer: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
         let caller = self.access.caller(headers).await;
-        self.count(caller.as_ref().ok(), peer)?;
+        self.count(caller.as_ref().ok(), route, peer)?;
         match caller {
             Err(_) if self.is_open(route) => Ok(Caller::Anonymous),
             Err(problem) if problem.code() == codes::UNAUTHORIZED => {
@@ -83,18 +90,27 @@ impl Gate {
         }
     }
 
-    fn count(&self, caller: Option<&Caller>, peer: Option<IpAddr>) -> Result<(), Problem> {
+    fn count(
+        &self,
+        caller: Option<&Caller>,
+        route: &str,
+        peer: Option<IpAddr>,
+    ) -> Result<(), Problem> {
         let key = match caller {
+            None | Some(Caller::Anonymous) if self.guards.entrances.contains(&route) => {
+                Key::Newcomer(peer)
+            }
             None | Some(Caller::Anonymous) => Key::Address(peer),
             Some(known) => Key::Known(known.clone()),
         };
-        let wait = match self.access.limits.take(key, Instant::now()) {
-            Ok(()) => return Ok(()),
-            Err(wait) => wait.as_secs() + 1, // the header has whole seconds, and too early is refused again
-        };
-        let detail = format!("too many requests from this caller; come back in {wait} s");
-        let problem = Problem::new(codes::RATE_LIMITED, detail);
-        Err(problem.with_header(RETRY_AFTER, HeaderValue::from(wait)))
+        let taken = self.access.limits.take(key, Instant::now());
+        // The header has whole seconds, and too early is refused again.
+        taken.map_err(|wait| too_many("too many requests from this caller", wait.as_secs() + 1))
+    }
+
+    fn begin(&self, caller: &Caller) -> Result<UnderWay, Problem> {
+        let begun = self.access.limits.begin(caller);
+        begun.ok_or_else(|| too_many("too many requests of this caller are under way", 1))
     }
 
     fn admit(&self, caller: &Caller, route: &str, method: &Method) -> Result<(), Problem> {
@@ -126,6 +142,12 @@ impl Gate {
             _ => problem,
         }
     }
+}
+
+fn too_many(why: &str, wait: u64) -> Problem {
+    let detail = format!("{why}; come back in {wait} s");
+    let problem = Problem::new(codes::RATE_LIMITED, detail);
+    problem.with_header(RETRY_AFTER, HeaderValue::from(wait))
 }
 
 impl Guards {

@@ -3,10 +3,12 @@
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use futures::poll;
 use serde_json::json;
 use service_kit::testing::{self, DEVICE, SERVICE, TestApi, assert_documented, request};
 use service_kit::{
-    Caller, Json, Limits, Monitor, NewToken, Operator, Path, Problem, Reader, Routes, Token, routes,
+    Caller, Json, Limits, MAX_UNDER_WAY_OF_DEVICE, Monitor, NewToken, Operator, Path, Problem,
+    Reader, Routes, Token, routes,
 };
 
 use crate::{database, kit};
@@ -18,6 +20,8 @@ fn guarded() -> Routes {
         .routes(routes!(careless))
         .routes(routes!(greet))
         .open("/greet")
+        .routes(routes!(enter))
+        .entrance("/enter")
 }
 
 /// Show a thing
@@ -60,6 +64,15 @@ async fn careless() -> &'static str {
 )]
 async fn greet(caller: Caller) -> String {
     format!("{caller:?}")
+}
+
+/// Become known
+#[utoipa::path(
+    post, path = "/enter", tag = "things",
+    responses((status = 200, description = "Come in", body = String))
+)]
+async fn enter() -> &'static str {
+    "come in"
 }
 
 async fn api(limits: Limits) -> (TestApi, tempfile::TempDir) {
@@ -182,6 +195,42 @@ async fn who_comes_too_often_waits_and_the_others_do_not_notice() {
     assert_eq!(api.get("/livez").await.status, 200, "health is free");
     let metrics = api.get("/metrics").await.text;
     assert!(metrics.contains("status=\"429\"") && !metrics.contains("tester"));
+}
+
+#[tokio::test]
+async fn strangers_keep_no_newcomer_out() {
+    let (api, _folder) = api(Limits::two()).await;
+    let nobody = api.sending(None);
+    for _ in 0..10 {
+        nobody.get("/careless").await;
+        api.sending("fho_a-guess").get("/greet").await;
+    }
+    assert_eq!(nobody.get("/greet").await.problem(), "429 rate_limited");
+    for _ in 0..2 {
+        assert_eq!(nobody.post("/enter", &json!({})).await.text, "come in");
+    }
+    let too_many = nobody.post("/enter", &json!({})).await;
+    assert_eq!(too_many.problem(), "429 rate_limited");
+}
+
+#[tokio::test]
+async fn a_device_holds_no_more_than_its_share_of_places() {
+    let (db, _folder) = database().await;
+    let api = TestApi::of(crate::routes().open("/forever"), Monitor::new(&db));
+    let device = api.sending(DEVICE);
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_UNDER_WAY_OF_DEVICE {
+        let device = device.clone();
+        let mut waits = Box::pin(async move { device.get("/forever").await });
+        assert!(poll!(&mut waits).is_pending());
+        waiting.push(waits);
+    }
+    let one_more = device.get("/forever").await;
+    assert_eq!(one_more.problem(), "429 rate_limited");
+    assert_eq!(one_more.header("retry-after"), "1");
+    assert_eq!(api.get("/things/7").await.text, "7", "others do not notice");
+    drop(waiting);
+    assert!(poll!(std::pin::pin!(device.get("/forever"))).is_pending());
 }
 
 #[tokio::test]
