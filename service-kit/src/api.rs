@@ -103,7 +103,7 @@ async fn limit_time(request: Request, next: Next) -> Response {
     })
 }
 
-/// One log line and one count per request. The route is logged, never the path: paths hold ids, queries more.
+/// One count per request, and a log line unless there are too many. The route is logged, never the path: paths hold ids, queries more.
 async fn observe(State(monitor): State<Monitor>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = known(request.method());
@@ -115,8 +115,7 @@ async fn observe(State(monitor): State<Monitor>, request: Request, next: Next) -
         status: response.status(),
         took: began.elapsed(),
     };
-    monitor.count(&seen);
-    seen.log();
+    monitor.saw(&seen);
     response
 }
 

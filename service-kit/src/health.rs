@@ -1,19 +1,14 @@
 //! The routes machines ask: is it alive, may it get traffic, how does it fare.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use relay::{Gate, Log};
+use relay::Gate;
 use serde_json::{Value, json};
 use utoipa_axum::routes;
 
 use crate::routes::Routes;
 use crate::{Json, Monitor, Problem, codes};
-
-/// A read that takes longer than this is no sign of health.
-const MAX_READ_TIME: Duration = Duration::from_secs(2);
 
 pub(crate) fn routes(monitor: Monitor) -> Routes {
     Routes::part()
@@ -59,14 +54,9 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
         let full = "the disk is full: writes fail until there is room again";
         return Err(not_ready(full.to_owned()).retry_later());
     }
-    let mut outbox = monitor.db().outbox();
-    match tokio::time::timeout(MAX_READ_TIME, outbox.head()).await {
-        Ok(Ok(_)) => Ok(Json(json!({"status": "ready"}))),
-        Ok(Err(error)) => Err(not_ready(relay::chain(&error))),
-        Err(_) => Err(not_ready(format!(
-            "the database did not answer in {MAX_READ_TIME:?}"
-        ))),
-    }
+    let readable = monitor.readable().await;
+    readable.map_err(not_ready)?;
+    Ok(Json(json!({"status": "ready"})))
 }
 
 fn not_ready(reason: String) -> Problem {

@@ -31,6 +31,7 @@ mod program;
 mod reply;
 mod routes;
 mod row;
+mod sampled;
 mod server;
 mod service;
 mod signals;

@@ -6,8 +6,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, DiskHealth, RelayState, RelayStatus, ReportedReader, Stop};
-use tokio::sync::watch;
+use relay::{
+    ConsumerStatus, Database, DiskHealth, Log, RelayState, RelayStatus, ReportedReader, Stop,
+};
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use crate::sampled::Sampled;
 
 /// Sees the database, the relay and the consumers of one service. Clones share it.
 #[derive(Clone)]
@@ -17,6 +22,21 @@ pub struct Monitor {
     consumers: Vec<Watched>,
     /// Not the process's global one: two services in one test must not share their counts.
     recorder: Arc<PrometheusRecorder>,
+    lines: Arc<Sampled>,
+    figures: Arc<Recent<Figures>>,
+    readable: Arc<Recent<Result<(), String>>>,
+}
+
+/// What a look at the database has found. Whoever asks may be a stranger, so there is one look at a time, and what it finds
+/// is good for a second.
+struct Recent<T>(Mutex<Option<(Instant, T)>>);
+
+/// The figures that only the database has.
+#[derive(Clone)]
+struct Figures {
+    set_aside: Option<u64>,
+    readers: Option<Arc<[ReportedReader]>>,
+    oldest_s: f64,
 }
 
 /// A consumer's name, the stream that reads may wait for it to have seen, and how it fares.
@@ -39,6 +59,13 @@ pub(crate) struct Seen<'a> {
 const BUCKETS_S: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
+/// Log lines a minute of the answers of one route with one status, and of all refusals with one status.
+const MAX_ANSWERS_LOGGED: u32 = 300;
+const MAX_REFUSALS_LOGGED: u32 = 20;
+/// How old what the database said may be before it is asked again.
+const MAX_LOOK_AGE: Duration = Duration::from_secs(1);
+/// A read that takes longer than this is no sign of health.
+const MAX_READ_TIME: Duration = Duration::from_secs(2);
 /// How often measured durations are sorted into their buckets; until then each takes memory.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -133,6 +160,9 @@ impl Monitor {
             relay: None,
             consumers: Vec::new(),
             recorder: Arc::new(recorder),
+            lines: Arc::default(),
+            figures: Arc::new(Recent(Mutex::default())),
+            readable: Arc::new(Recent(Mutex::default())),
         }
     }
 
@@ -167,7 +197,19 @@ impl Monitor {
         &self.db
     }
 
-    pub(crate) fn count(&self, seen: &Seen<'_>) {
+    /// Every request is counted; of many that are alike, some are logged.
+    pub(crate) fn saw(&self, seen: &Seen<'_>) {
+        self.count(seen);
+        if seen.is_unremarkable() {
+            return;
+        }
+        let (kind, most) = seen.kind();
+        if let Some(withheld) = self.lines.next(kind, most, Instant::now().into_std()) {
+            seen.log((withheld > 0).then_some(withheld));
+        }
+    }
+
+    fn count(&self, seen: &Seen<'_>) {
         let route = seen.route.to_owned();
         let status = seen.status.as_u16().to_string();
         metrics::with_local_recorder(&*self.recorder, || {
@@ -178,27 +220,47 @@ impl Monitor {
         });
     }
 
-    /// Everything as it is now, in Prometheus' text format.
+    /// Everything as it is now, in Prometheus' text format; what only the database knows may be a second old.
     pub(crate) async fn scrape(&self) -> String {
         let relay = self.relay();
-        let set_aside = self.db.count_set_aside().await;
-        let readers = self.db.readers().await.ok();
         let published = relay.as_ref().and_then(|relay| relay.stream_head);
-        let oldest_s = match published {
-            Some(place) => self.oldest_unpublished_s(place).await,
-            None => f64::NAN,
-        };
+        let figures = self.figures.get(self.look(published)).await;
         metrics::with_local_recorder(&*self.recorder, || {
             measure_disk(&self.db.disk());
-            self.measure_log(relay.as_ref(), oldest_s);
-            self.measure_readers(readers.as_deref());
-            gauge!("freehold_set_aside").set(set_aside.map_or(f64::NAN, figure));
+            self.measure_log(relay.as_ref(), figures.oldest_s);
+            self.measure_readers(figures.readers.as_deref());
+            gauge!("freehold_set_aside").set(figures.set_aside.map_or(f64::NAN, figure));
             let now_ms = self.db.environment().now_ms();
             for (name, _, status) in &self.consumers {
                 measure_consumer(name, &status.borrow(), now_ms);
             }
         });
         self.recorder.handle().render()
+    }
+
+    async fn look(&self, published: Option<u64>) -> Figures {
+        Figures {
+            set_aside: self.db.count_set_aside().await.ok(),
+            readers: self.db.readers().await.ok().map(Into::into),
+            oldest_s: match published {
+                Some(place) => self.oldest_unpublished_s(place).await,
+                None => f64::NAN,
+            },
+        }
+    }
+
+    /// Why the database cannot be read, if so.
+    pub(crate) async fn readable(&self) -> Result<(), String> {
+        let mut outbox = self.db.outbox();
+        let look = tokio::time::timeout(MAX_READ_TIME, outbox.head());
+        let look = async {
+            match look.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(relay::chain(&error)),
+                Err(_) => Err(format!("the database did not answer in {MAX_READ_TIME:?}")),
+            }
+        };
+        self.readable.get(look).await
     }
 
     pub(crate) async fn upkeep(self, stop: Stop) {
@@ -250,16 +312,46 @@ impl Monitor {
 }
 
 impl Seen<'_> {
-    pub(crate) fn log(&self) {
+    fn log(&self, not_logged: Option<u64>) {
         let (method, route, status) = (self.method, self.route, self.status.as_u16());
         let ms = self.took.as_secs_f64() * 1000.0;
-        match route {
-            // Asked every few seconds by machines: silence is the better log.
-            "/livez" | "/readyz" | "/metrics" => {
-                tracing::debug!(method, route, status, ms, "answered")
-            }
-            _ => tracing::info!(method, route, status, ms, "answered"),
+        tracing::info!(method, route, status, ms, not_logged, "answered");
+    }
+
+    /// What machines ask every few seconds, and texts for everybody: silence is the better log.
+    fn is_unremarkable(&self) -> bool {
+        let routes = [
+            "/livez",
+            "/readyz",
+            "/metrics",
+            "/docs",
+            "/openapi.json",
+            "/problems",
+        ];
+        routes.contains(&self.route) && !self.status.is_client_error()
+    }
+
+    /// Strangers cause refusals, on any route.
+    fn kind(&self) -> ((String, u16), u32) {
+        let status = self.status.as_u16();
+        match self.status.is_client_error() {
+            true => ((String::new(), status), MAX_REFUSALS_LOGGED),
+            false => ((self.route.to_owned(), status), MAX_ANSWERS_LOGGED),
         }
+    }
+}
+
+impl<T: Clone> Recent<T> {
+    async fn get(&self, look: impl Future<Output = T>) -> T {
+        let mut last = self.0.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < MAX_LOOK_AGE
+        {
+            return found.clone();
+        }
+        let found = look.await;
+        *last = Some((Instant::now(), found.clone()));
+        found
     }
 }
 

@@ -15,13 +15,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use relay::Stop;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::connections::{Connections, Place, Sending};
 use crate::patient::Patient;
 
-/// Connections at a time. One more takes the place of one that is of no use.
+/// Connections at a time, or half of the process's file descriptors. One more takes the place of one that is of no use.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send its headers. An idle connection is closed after as long.
 pub const MAX_HEADER_TIME: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(12);
 
 /// After a failed accept, mostly for want of file descriptors, trying again at once would spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// One log line in this many failures without a connection between them.
+const FAILURES_A_LINE: u64 = 100;
 /// How long an answer that is made may take to be sent once the service stops and its connection looks idle.
 const MAX_LAST_WORD_TIME: Duration = Duration::from_millis(500);
 
@@ -51,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Stopping {
 
 /// Serves until stopped, finishes the requests under way, and closes every connection.
 pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
-    let connections = Connections::up_to(MAX_CONNECTIONS);
+    let connections = Connections::up_to(places());
     let graceful = GracefulShutdown::new();
     while let Some((socket, place)) = accept(&listener, &connections, &stop).await {
         let (cut, service) = (place.connection.cut(), carrying(&place, &api, &stop));
@@ -68,6 +71,15 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     }
     drop(listener); // from here on the port refuses, so that clients turn to another instance
     drain(graceful, &connections).await;
+}
+
+/// Files and the broker need descriptors, too: strangers must not take them all.
+fn places() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let half = descriptors.map_or(MAX_CONNECTIONS, |all| {
+        usize::try_from(all / 2).unwrap_or(MAX_CONNECTIONS)
+    });
+    half.clamp(1, MAX_CONNECTIONS)
 }
 
 /// Requests under way are answered; who has sent but part of a head is not waited for.
@@ -123,6 +135,7 @@ async fn accept(
 }
 
 async fn incoming(listener: &TcpListener, connections: &Connections) -> TcpStream {
+    let mut failures: u64 = 0;
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
@@ -130,7 +143,10 @@ async fn incoming(listener: &TcpListener, connections: &Connections) -> TcpStrea
                 return socket;
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if failures.is_multiple_of(FAILURES_A_LINE) {
+                    tracing::warn!(%error, failures, "a connection could not be accepted");
+                }
+                failures += 1;
                 connections.cut_one();
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }

@@ -49,6 +49,7 @@ mod states;
 mod stops;
 mod stores;
 mod story;
+mod strangers;
 mod stream_size;
 mod upgrades;
 mod verifies;

@@ -1,6 +1,8 @@
 //! Refusals, limits and metrics, without a socket.
 
 use std::convert::Infallible;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Version};
@@ -9,6 +11,7 @@ use service_kit::testing::{TestApi, request};
 use service_kit::{MAX_BODY_BYTES, Monitor};
 use tokio::sync::watch;
 
+use crate::serve::within_a_minute;
 use crate::{database, older_copy, routes};
 
 #[tokio::test]
@@ -130,8 +133,47 @@ async fn a_closed_database_is_not_ready_but_alive() {
     let api = TestApi::of(routes(), Monitor::new(&db));
     assert_eq!(api.get("/readyz").await.status, 200);
     db.close().await;
+    let noticed = async {
+        while api.get("/readyz").await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await; // a look is good for a second
+        }
+    };
+    within_a_minute(noticed).await;
     assert_eq!(api.get("/readyz").await.problem(), "503 not_ready");
     assert_eq!(api.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_health_does_not_make_the_database_work() {
+    let (db, _folder) = database().await;
+    let api = TestApi::of(routes(), Monitor::new(&db));
+    for path in ["/readyz", "/metrics"] {
+        assert_eq!(api.get(path).await.status, 200);
+    }
+    let busy = Arc::new(RwLock::new(()));
+    let held = busy.write().unwrap();
+    let reads: Vec<_> = (0..64)
+        .map(|_| {
+            let (db, busy) = (db.clone(), busy.clone());
+            let wait = move |_: &_| {
+                drop(busy.read());
+                Ok::<_, relay::rusqlite::Error>(())
+            };
+            tokio::spawn(async move { db.read(wait).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    tokio::time::pause(); // what was found is good for a second, and every reader is busy
+    for _ in 0..100 {
+        for path in ["/readyz", "/metrics"] {
+            assert_eq!(api.get(path).await.status, 200, "{path}");
+        }
+    }
+    tokio::time::resume();
+    drop(held);
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
