@@ -44,6 +44,11 @@ fn is_of_foreign_page(headers: &HeaderMap) -> bool {
     !(origins.all(is_own) && sites.all(is_own_site))
 }
 
+/// A browser sends it for the program's own page, other pages being refused.
+pub(crate) fn is_of_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(SEC_FETCH_SITE)
+}
+
 /// Old clients may send no host at all; a browser always does.
 fn is_local(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();

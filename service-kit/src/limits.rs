@@ -46,6 +46,8 @@ pub(crate) enum Key {
     Address(Option<IpAddr>),
     /// The same, where strangers become known.
     Newcomer(Option<IpAddr>),
+    /// The same, from the page of a program that is for everybody: what else calls it must not stop the page.
+    Page(Option<IpAddr>),
     /// All for whom there was no room.
     Rest,
 }
@@ -121,9 +123,9 @@ impl Limits {
     /// Takes one, or says how long to wait for the next.
     pub(crate) fn take(&self, key: Key, now: Instant) -> Result<(), Duration> {
         let rate = match &key {
-            Key::Known(Caller::Operator(_) | Caller::Service(_)) | Key::Newcomer(_) => {
-                self.rates.trusted
-            }
+            Key::Known(Caller::Operator(_) | Caller::Service(_))
+            | Key::Newcomer(_)
+            | Key::Page(_) => self.rates.trusted,
             Key::Known(Caller::Device { .. }) | Key::Rest => self.rates.device,
             Key::Known(Caller::Anonymous) | Key::Address(_) => self.rates.anonymous,
         };

@@ -15,7 +15,7 @@ use axum::response::Response;
 use super::{Access, Caller, forbidden, unauthorized};
 use crate::connections::Connection;
 use crate::limits::{Key, UnderWay};
-use crate::{Problem, codes};
+use crate::{Problem, codes, host};
 
 /// What the gate goes by. Clones share it.
 #[derive(Clone)]
@@ -80,7 +80,13 @@ impl Gate {
         peer: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
         let caller = self.access.caller(headers).await;
-        self.count(caller.as_ref().ok(), route, peer)?;
+        let known = caller.as_ref().ok();
+        let known = known.filter(|caller| **caller != Caller::Anonymous);
+        let key = match known {
+            Some(known) => Key::Known(known.clone()),
+            None => self.strangers_key(route, headers, peer),
+        };
+        self.count(key)?;
         match caller {
             Err(_) if self.is_open(route) => Ok(Caller::Anonymous),
             Err(problem) if problem.code() == codes::UNAUTHORIZED => {
@@ -90,19 +96,15 @@ impl Gate {
         }
     }
 
-    fn count(
-        &self,
-        caller: Option<&Caller>,
-        route: &str,
-        peer: Option<IpAddr>,
-    ) -> Result<(), Problem> {
-        let key = match caller {
-            None | Some(Caller::Anonymous) if self.guards.entrances.contains(&route) => {
-                Key::Newcomer(peer)
-            }
-            None | Some(Caller::Anonymous) => Key::Address(peer),
-            Some(known) => Key::Known(known.clone()),
-        };
+    fn strangers_key(&self, route: &str, headers: &HeaderMap, peer: Option<IpAddr>) -> Key {
+        match self.guards.everybody {
+            true if host::is_of_page(headers) => Key::Page(peer),
+            _ if self.guards.entrances.contains(&route) => Key::Newcomer(peer),
+            _ => Key::Address(peer),
+        }
+    }
+
+    fn count(&self, key: Key) -> Result<(), Problem> {
         let taken = self.access.limits.take(key, Instant::now());
         // The header has whole seconds, and too early is refused again.
         taken.map_err(|wait| too_many("too many requests from this caller", wait.as_secs() + 1))

@@ -214,6 +214,22 @@ async fn strangers_keep_no_newcomer_out() {
 }
 
 #[tokio::test]
+async fn whatever_else_calls_a_program_for_everybody_does_not_stop_its_page() {
+    let (db, _folder) = database().await;
+    let routes = Routes::new("kit", "Has a page.").routes(routes!(enter));
+    let access = testing::access().limits(Limits::two());
+    let api = service_kit::api(routes.for_everybody(), Monitor::new(&db), access);
+    let api = TestApi::new(api).sending(None);
+    for _ in 0..10 {
+        api.post("/enter", &json!({})).await;
+    }
+    let limited = api.post("/enter", &json!({})).await;
+    assert_eq!(limited.problem(), "429 rate_limited");
+    let page = request("POST", "/enter").header("sec-fetch-site", "same-origin");
+    assert_eq!(api.send(page.body(Body::empty())).await.text, "come in");
+}
+
+#[tokio::test]
 async fn a_device_holds_no_more_than_its_share_of_places() {
     let (db, _folder) = database().await;
     let api = TestApi::of(crate::routes().open("/forever"), Monitor::new(&db));
