@@ -124,7 +124,51 @@ impl AsyncRead for Patient {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// For how long a client that takes in so much every second is sent to: at most ten minutes.
+    async fn is_sent_to(bytes_a_second: usize) -> Duration {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let mut socket = Patient::new(listener.accept().await.unwrap().0);
+        tokio::time::pause(); // the clock jumps whenever nothing else is left to do
+        let began = Instant::now();
+        let sends = async {
+            let error = loop {
+                if let Err(error) = socket.write_all(&[0; 8192]).await {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        };
+        let takes = async {
+            let mut bytes = vec![0; bytes_a_second];
+            for _ in 0..600 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                client.read_exact(&mut bytes).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = sends => {}
+            () = takes => {}
+        }
+        let lasted = began.elapsed();
+        tokio::time::resume();
+        lasted
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_is_sent_to_and_one_that_hardly_reads_is_not() {
+        assert!(is_sent_to(8 * 1024).await >= Duration::from_secs(600));
+        for too_few in [2 * 1024, 100] {
+            assert!(is_sent_to(too_few).await <= 3 * MAX_STALL_TIME, "{too_few}");
+        }
+    }
 
     #[test]
     fn a_client_may_be_slow_for_ever_but_not_too_slow() {
