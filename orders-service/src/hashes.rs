@@ -72,7 +72,7 @@ impl Hashes {
             tokio::time::sleep_until(last + MIN_PAUSE).await;
         }
         let (version, read) = (self.version(), self.0.read);
-        let hashes = self.0.db.read(move |rows| read(rows)).await?;
+        let hashes = self.0.db.read(read).await?;
         let at = Some(Instant::now());
         *self.seen() = Seen {
             hashes,

@@ -34,13 +34,13 @@ pub(crate) struct Connection {
     cut: Stop,
 }
 
-/// Least worth keeping first; of two that are alike, the one that has been like this for longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 struct State {
     /// It has carried a valid token.
     known: bool,
     /// From a request's last header to the end of its answer.
     busy: bool,
+    /// When it became busy or idle.
     since: Instant,
 }
 
@@ -101,13 +101,14 @@ impl Connections {
         })
     }
 
-    /// The one that is least worth keeping. Not a known caller's while its request is under way.
+    /// The one that is least worth keeping: a stranger's, or else a known caller's that has no request under way.
     pub(crate) fn cut_one(&self) {
         let open = self.open();
-        let of_no_use = open.values().filter(|one| !one.cut.is_cancelled());
-        let of_no_use = of_no_use.map(|one| (*one.state(), one));
-        let may_go = of_no_use.filter(|(state, _)| !(state.known && state.busy));
-        if let Some((_, one)) = may_go.min_by_key(|(state, _)| *state) {
+        let stay = open.values().filter(|one| !one.cut.is_cancelled());
+        let stay = stay.map(|one| (*one.state(), one));
+        let may_go = stay.filter(|(state, _)| !(state.known && state.busy));
+        // By age also among strangers: one that has just come is about to ask, and those that ask slowly are no better.
+        if let Some((_, one)) = may_go.min_by_key(|(state, _)| (state.known, state.since)) {
             one.cut.cancel();
         }
     }
@@ -215,7 +216,7 @@ mod tests {
     fn a_stranger_goes_first_then_who_is_idle_and_never_a_known_callers_request() {
         let connections = Connections::up_to(4);
         let places: Vec<Place> = (0..4).filter_map(|_| connections.place(None)).collect();
-        let [idle, asks, known, known_asks] = [0, 1, 2, 3].map(|at| places[at].connection.clone());
+        let [asks, idle, known, known_asks] = [0, 1, 2, 3].map(|at| places[at].connection.clone());
         let _under_way = [asks.begin(), known_asks.begin()];
         known.is_of_known_caller();
         known_asks.is_of_known_caller();

@@ -1,6 +1,6 @@
 //! How a device becomes a driver's: a code for one device, and a token that is shown once.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, mpsc};
 
 use event_schema::{DeviceId, OrderEvent};
 use orders_service::domain::Driver;
@@ -387,14 +387,14 @@ async fn guesses_cost_the_database_nothing_and_keep_no_newcomer_out() {
         assert_eq!(by_code.problem(), "422 invalid_code");
     };
     guess(0).await;
-    let busy = Arc::new(RwLock::new(()));
-    let held = busy.write().unwrap();
+    let (held, busy) = mpsc::channel::<()>();
+    let busy = Arc::new(Mutex::new(busy));
     let readers: Vec<_> = (0..64)
         .map(|_| {
             let (db, busy) = (world.db.clone(), busy.clone());
             tokio::spawn(async move {
                 db.read(move |_| {
-                    drop(busy.read());
+                    let _released = busy.lock().unwrap().recv();
                     Ok::<_, relay::rusqlite::Error>(())
                 })
                 .await

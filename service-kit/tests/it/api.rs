@@ -1,7 +1,7 @@
 //! Refusals, limits and metrics, without a socket.
 
 use std::convert::Infallible;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -150,13 +150,13 @@ async fn whoever_asks_for_health_does_not_make_the_database_work() {
     for path in ["/readyz", "/metrics"] {
         assert_eq!(api.get(path).await.status, 200);
     }
-    let busy = Arc::new(RwLock::new(()));
-    let held = busy.write().unwrap();
+    let (held, busy) = mpsc::channel::<()>();
+    let busy = Arc::new(Mutex::new(busy));
     let reads: Vec<_> = (0..64)
         .map(|_| {
             let (db, busy) = (db.clone(), busy.clone());
             let wait = move |_: &_| {
-                drop(busy.read());
+                let _released = busy.lock().unwrap().recv();
                 Ok::<_, relay::rusqlite::Error>(())
             };
             tokio::spawn(async move { db.read(wait).await })
