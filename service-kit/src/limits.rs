@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::access::Caller;
-use crate::server::MAX_CONNECTIONS;
 
 /// A bucket for each caller. Clones share them.
 #[derive(Clone)]
@@ -17,7 +16,7 @@ pub struct Limits {
     under_way: Arc<Mutex<HashMap<Caller, usize>>>,
 }
 
-/// Held while a known caller's request is under way.
+/// Held while a device's request is under way.
 pub(crate) struct UnderWay {
     all: Arc<Mutex<HashMap<Caller, usize>>>,
     caller: Caller,
@@ -58,8 +57,8 @@ struct Buckets {
     room: usize,
 }
 
-/// Requests of one device that may be under way: it follows one feed, and sends a few intents meanwhile. Those that wait are
-/// the ones that count; an operator or a service may use half of all connections.
+/// Requests of one device that may be under way: it follows one feed, and sends a few intents meanwhile. Strangers need no such
+/// limit, since their connections make room for others; operators and services are trusted.
 pub const MAX_UNDER_WAY_OF_DEVICE: usize = 16;
 /// Callers that may be on their way back to a full bucket at a time.
 const ROOM: usize = 16_384;
@@ -102,15 +101,11 @@ impl Limits {
         }
     }
 
-    /// A place for one more request of this caller. Strangers need none: their connections make room for others.
+    /// A place for one more request of this device.
     pub(crate) fn begin(&self, caller: &Caller) -> Option<UnderWay> {
-        let most = match caller {
-            Caller::Device { .. } => MAX_UNDER_WAY_OF_DEVICE,
-            _ => MAX_CONNECTIONS / 2,
-        };
         let mut all = locked(&self.under_way);
         let of_caller = all.entry(caller.clone()).or_default();
-        if *of_caller >= most {
+        if *of_caller >= MAX_UNDER_WAY_OF_DEVICE {
             return None;
         }
         *of_caller += 1;

@@ -59,9 +59,9 @@ pub(crate) struct Seen<'a> {
 const BUCKETS_S: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
-/// Log lines a minute of the answers of one route with one status, and of all refusals with one status.
-const MAX_ANSWERS_LOGGED: u32 = 300;
-const MAX_REFUSALS_LOGGED: u32 = 20;
+/// Log lines a minute of answers that are alike, and of those that strangers can cause.
+const MAX_LOGGED: u32 = 300;
+const MAX_OF_STRANGERS_LOGGED: u32 = 20;
 /// How old what the database said may be before it is asked again.
 const MAX_LOOK_AGE: Duration = Duration::from_secs(1);
 /// A read that takes longer than this is no sign of health.
@@ -200,7 +200,7 @@ impl Monitor {
     /// Every request is counted; of many that are alike, some are logged.
     pub(crate) fn saw(&self, seen: &Seen<'_>) {
         self.count(seen);
-        if seen.is_unremarkable() {
+        if seen.is_health() {
             return;
         }
         let (kind, most) = seen.kind();
@@ -318,25 +318,20 @@ impl Seen<'_> {
         tracing::info!(method, route, status, ms, not_logged, "answered");
     }
 
-    /// What machines ask every few seconds, and texts for everybody: silence is the better log.
-    fn is_unremarkable(&self) -> bool {
-        let routes = [
-            "/livez",
-            "/readyz",
-            "/metrics",
-            "/docs",
-            "/openapi.json",
-            "/problems",
-        ];
-        routes.contains(&self.route) && !self.status.is_client_error()
+    /// What machines ask every few seconds: silence is the better log.
+    fn is_health(&self) -> bool {
+        ["/livez", "/readyz", "/metrics"].contains(&self.route)
     }
 
-    /// Strangers cause refusals, on any route.
+    /// Which lines it counts among, and how many of them a minute has. Strangers cause refusals, on any route, and read the
+    /// public pages.
     fn kind(&self) -> ((String, u16), u32) {
         let status = self.status.as_u16();
-        match self.status.is_client_error() {
-            true => ((String::new(), status), MAX_REFUSALS_LOGGED),
-            false => ((self.route.to_owned(), status), MAX_ANSWERS_LOGGED),
+        let public = ["/docs", "/openapi.json", "/problems"].contains(&self.route);
+        match (self.status.is_client_error(), public) {
+            (true, _) => ((String::new(), status), MAX_OF_STRANGERS_LOGGED),
+            (false, true) => ((self.route.to_owned(), status), MAX_OF_STRANGERS_LOGGED),
+            (false, false) => ((self.route.to_owned(), status), MAX_LOGGED),
         }
     }
 }

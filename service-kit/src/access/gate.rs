@@ -55,12 +55,12 @@ pub(crate) async fn check(
     let peer = connection.as_ref().and_then(|connection| connection.peer);
     let caller = gate.caller(route, request.headers(), peer).await?;
     gate.admit(&caller, route, request.method())?;
+    if let (Some(connection), Some(_)) = (connection, caller.scheme()) {
+        connection.is_of_known_caller();
+    }
     let _under_way = match caller {
-        Caller::Anonymous => None,
-        _ => {
-            connection.inspect(|connection| connection.is_of_known_caller());
-            Some(gate.begin(&caller)?)
-        }
+        Caller::Device { .. } => Some(gate.begin(&caller)?),
+        _ => None,
     };
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
@@ -112,7 +112,7 @@ impl Gate {
 
     fn begin(&self, caller: &Caller) -> Result<UnderWay, Problem> {
         let begun = self.access.limits.begin(caller);
-        begun.ok_or_else(|| too_many("too many requests of this caller are under way", 1))
+        begun.ok_or_else(|| too_many("too many requests of this device are under way", 1))
     }
 
     fn admit(&self, caller: &Caller, route: &str, method: &Method) -> Result<(), Problem> {
