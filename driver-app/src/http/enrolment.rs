@@ -8,7 +8,7 @@ use event_schema::sync::{Enrolled, Enrolment};
 use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use service_kit::{Json, Problem};
+use service_kit::{Json, Problem, Stopping, codes as kit};
 use utoipa::ToSchema;
 
 use super::{App, Nothing, codes};
@@ -38,13 +38,18 @@ const MAX_CODE_CHARACTERS: usize = 64;
 )]
 pub(super) async fn enrol(
     State(app): State<App>,
+    Stopping(stop): Stopping,
     Json(Code { code }): Json<Code>,
 ) -> Result<impl IntoResponse, Problem> {
     if code.trim().is_empty() || code.chars().count() > MAX_CODE_CHARACTERS {
         return Err(invalid("a code looks like ABCD-EFGH-JKMN"));
     }
     // A task of its own: a page that is closed meanwhile must not cost the code, which counts once.
-    let exchanged = tokio::spawn(exchange(app, code)).await;
+    let exchanged = tokio::spawn(exchange(app, code));
+    let Some(exchanged) = stop.run_until_cancelled(exchanged).await else {
+        let detail = "this program stops before the office has answered; send the code again";
+        return Err(Problem::new(kit::SHUTTING_DOWN, detail).retry_later());
+    };
     exchanged
         .unwrap_or_else(|panic| Err(Problem::internal(&panic)))
         .map(Json)

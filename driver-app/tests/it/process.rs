@@ -1,7 +1,10 @@
 //! The program itself: what only a whole process shows.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use driver_app::sync::Step;
 use serde_json::json;
@@ -28,6 +31,33 @@ fn it_stops_in_order_although_nobody_answers_it() {
     let started = start(&mut program(&database, "http://127.0.0.1:1"));
     assert_eq!(started.stop(), Some(0));
     assert!(!folder.path().join("device.db-wal").exists());
+}
+
+#[test]
+fn it_stops_although_the_office_keeps_an_enrolment_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let started = start(&mut program(&folder.path().join("device.db"), &url));
+    let address = started.ready.trim().strip_prefix("listening on http://");
+    let mut page = TcpStream::connect(address.unwrap()).unwrap();
+    let body = r#"{"code":"ABCD-EFGH-JKMN"}"#;
+    let ask = format!(
+        "POST /api/enrol HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    page.write_all(ask.as_bytes()).unwrap();
+    let (_asked, _) = silent.accept().unwrap();
+    let began = Instant::now();
+    assert_eq!(started.stop(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("shutting_down"), "{answer}");
 }
 
 #[test]
