@@ -193,6 +193,7 @@ impl Database {
         let writer = writer::Opened {
             connection: opened.writer,
             readers: readers.clone(),
+            index: opened.index,
             ownership,
             thread: writer::Thread {
                 context: context.clone(),

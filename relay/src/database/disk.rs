@@ -1,12 +1,15 @@
 //! What the disk does to the open file, as the writer notices it: full, not taking the WAL back, or another file at the path.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, fs};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::Gate;
@@ -20,8 +23,10 @@ const EXIT_STORAGE: i32 = 74;
 const CHECKPOINTED_BYTES: u64 = 1000 * 4096;
 /// A WAL that is larger than this is cut to nothing as soon as no read needs it.
 const MAX_WAL_BYTES: u64 = 64 << 20;
-/// A disk that was full has room again when this much can be written.
+/// A disk that was full has room again when this much can be written. A closed file keeps as much for its next start.
 const ROOM_BYTES: usize = 1 << 20;
+/// The index of a WAL of 256 MiB.
+const INDEX_BYTES: u64 = 512 << 10;
 
 /// How the disk fares; see [`Database::disk`](crate::Database::disk).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,20 +98,24 @@ pub(super) struct Disk {
     ownership: Arc<Ownership>,
     wal: PathBuf,
     /// Written and removed, to find out whether there is room.
-    trial: PathBuf,
+    room: PathBuf,
     gate: watch::Sender<Gate>,
     health: watch::Sender<DiskHealth>,
 }
 
 impl Disk {
     pub(super) fn new(ownership: Arc<Ownership>, gate: watch::Sender<Gate>) -> Self {
-        Self {
+        let disk = Self {
             wal: beside(ownership.path(), "-wal"),
-            trial: beside(ownership.path(), ".room"),
+            room: room(ownership.path()),
             ownership,
             gate,
             health: watch::Sender::default(),
+        };
+        if disk.has_room() == Some(false) {
+            disk.note_full();
         }
+        disk
     }
 
     pub(super) fn health(&self) -> watch::Receiver<DiskHealth> {
@@ -133,10 +142,14 @@ impl Disk {
             _ => false,
         };
         if full && !self.health.borrow().full {
-            tracing::error!("the disk is full: writes fail until there is room again");
-            self.health.send_modify(|health| health.full = true);
+            self.note_full();
         }
         full
+    }
+
+    fn note_full(&self) {
+        tracing::error!("the disk is full: writes fail until there is room again");
+        self.health.send_modify(|health| health.full = true);
     }
 
     /// What is to be looked at now and then, on the connection that writes.
@@ -165,8 +178,8 @@ impl Disk {
     /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
     /// little: the next one may be larger. `None`: that cannot be tried here.
     fn has_room(&self) -> Option<bool> {
-        let tried = fs::write(&self.trial, vec![0; ROOM_BYTES]);
-        let _none = fs::remove_file(&self.trial);
+        let tried = fs::write(&self.room, vec![0; ROOM_BYTES]);
+        let _none = fs::remove_file(&self.room);
         match tried.map_err(|error| error.kind()) {
             Ok(()) => Some(true),
             Err(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some(false),
@@ -213,6 +226,62 @@ impl Disk {
     fn wal_bytes(&self) -> u64 {
         fs::metadata(&self.wal).map_or(0, |wal| wal.len())
     }
+}
+
+/// The file that keeps room on the disk.
+fn room(of: &Path) -> PathBuf {
+    beside(of, ".room")
+}
+
+/// SQLite needs an index of the WAL even to read, so a start on a full disk could not read either. To be called when the last
+/// connection has closed, and has given the index back. Where there is less room, what there is will do.
+pub(super) fn keep_room(path: &Path) {
+    if let Err(error) = fs::write(room(path), vec![0; ROOM_BYTES]) {
+        tracing::warn!(%error, "no room is kept on the disk for the next start");
+    }
+}
+
+/// To be called before the first connection opens.
+pub(super) fn free_room(path: &Path) {
+    let _none = fs::remove_file(room(path));
+}
+
+/// Takes room on the disk for the index of the WAL, so that none lacks when the disk is full. SQLite makes only one byte of
+/// each 4 KiB of it real: with smaller blocks, the rest would end the process (SIGBUS) on a full disk.
+///
+/// The handle must outlive every connection: closing it drops the locks that SQLite holds on the index in this process.
+pub(super) fn reserve_index(path: &Path) -> io::Result<File> {
+    let index = File::options()
+        .read(true)
+        .write(true)
+        .open(beside(path, "-shm"))?;
+    let reserve = |bytes| fallocate(&index, FallocateFlags::empty(), 0, bytes);
+    let reserved = match reserve(INDEX_BYTES) {
+        Err(Errno::NOSPC | Errno::DQUOT) => reserve(index.metadata()?.len()),
+        reserved => reserved,
+    };
+    match reserved {
+        Err(Errno::NOSPC | Errno::DQUOT) => Err(ErrorKind::StorageFull.into()),
+        _ => Ok(index), // some file systems cannot reserve
+    }
+}
+
+/// Whether this, or what caused it, is want of room.
+pub(super) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_sqlite = |error: &rusqlite::Error| {
+        let index = error.sqlite_error().map(|error| error.extended_code);
+        error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            || index == Some(ffi::SQLITE_IOERR_SHMSIZE)
+    };
+    let of_system = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        )
+    };
+    error.downcast_ref().is_some_and(of_sqlite)
+        || error.downcast_ref().is_some_and(of_system)
+        || error.source().is_some_and(is_full)
 }
 
 /// Moves the WAL's pages into the file, as far as no read holds them, without waiting for any. If all could be moved, a large

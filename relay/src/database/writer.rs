@@ -2,6 +2,7 @@
 //! then answers everybody. One disk flush pays for many writes.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::lock::Ownership;
 use super::readers::Readers;
 use super::{Context, Gate, OnDiskFailure, Options, Tx};
@@ -40,6 +41,7 @@ impl Writer {
             Loop {
                 connection: of.connection,
                 readers: of.readers,
+                index: of.index,
                 ownership: of.ownership,
                 thread: Arc::new(of.thread),
                 waiting,
@@ -85,6 +87,8 @@ impl Writer {
 pub(super) struct Opened {
     pub(super) connection: tokio_rusqlite::Connection,
     pub(super) readers: Arc<Readers>,
+    /// See [`disk::reserve_index`].
+    pub(super) index: File,
     pub(super) ownership: Arc<Ownership>,
     pub(super) thread: Thread,
 }
@@ -94,6 +98,8 @@ struct Loop {
     connection: tokio_rusqlite::Connection,
     /// Closed before the connection: the last one to close takes the WAL in and deletes it.
     readers: Arc<Readers>,
+    /// Closed after the connection.
+    index: File,
     /// Given back only when nothing can be read or written any more.
     ownership: Arc<Ownership>,
     thread: Arc<Thread>,
@@ -131,10 +137,15 @@ impl Loop {
         while let Some(job) = self.waiting.recv().await {
             job.answer(&Ok(()));
         }
-        self.readers.close().await;
+        let all_closed = self.readers.close().await;
         if let Err(error) = self.connection.close().await {
             tracing::error!(%error, "the database did not close cleanly");
         }
+        match all_closed {
+            true => drop(self.index),
+            false => std::mem::forget(self.index),
+        }
+        disk::keep_room(self.ownership.path());
         self.ownership.release();
     }
 
