@@ -143,6 +143,9 @@ pub enum LogError {
     /// The log's head was not where the caller thought. Nothing of the refused part is stored.
     #[error("the log refused the append: {0}")]
     Refused(String),
+    /// The log takes nothing until its broker is restarted. What an append did is unknown.
+    #[error("{0}")]
+    Stuck(String),
     /// Trying again cannot help: a password, a permission, a version.
     #[error("{0}")]
     Misconfigured(String),

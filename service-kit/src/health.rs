@@ -61,6 +61,10 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
     }
     let mut outbox = monitor.db().outbox();
     match tokio::time::timeout(MAX_READ_TIME, outbox.head()).await {
+        Ok(Ok(_)) if monitor.is_stuck() => Ok(Json(json!({
+            "status": "ready",
+            "trouble": "the broker cannot write this service's stream: events wait in the outbox until its disk has room and nats-server is restarted",
+        }))),
         Ok(Ok(_)) => Ok(Json(json!({"status": "ready"}))),
         Ok(Err(error)) => Err(not_ready(relay::chain(&error))),
         Err(_) => Err(not_ready(format!(

@@ -43,7 +43,7 @@ const BUCKETS_S: [f64; 12] = [
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 20] = [
+const GAUGES: [(&str, &str); 21] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_writes_open",
@@ -76,6 +76,10 @@ const GAUGES: [(&str, &str); 20] = [
     (
         "freehold_relay_publishing",
         "1 while the relay is connected and publishing.",
+    ),
+    (
+        "freehold_broker_restart_needed",
+        "1 while the broker cannot write the stream, and stores nothing there until it is restarted.",
     ),
     (
         "freehold_outbox_oldest_unpublished_seconds",
@@ -163,6 +167,12 @@ impl Monitor {
         self.relay.as_ref().map(|status| status.borrow().clone())
     }
 
+    /// Whether nothing is published until the broker is restarted.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let relay = self.relay();
+        relay.is_some_and(|relay| matches!(relay.state, RelayState::Stuck(_)))
+    }
+
     pub(crate) fn db(&self) -> &Database {
         &self.db
     }
@@ -236,6 +246,7 @@ impl Monitor {
         let Some(relay) = relay else { return };
         let publishing = relay.state == RelayState::Publishing;
         gauge!("freehold_relay_publishing").set(u8::from(publishing));
+        gauge!("freehold_broker_restart_needed").set(u8::from(self.is_stuck()));
         let known = |value: Option<u64>| value.map_or(f64::NAN, figure);
         let lag = relay
             .stream_head

@@ -211,6 +211,7 @@ fn in_words(state: RelayState) -> String {
         RelayState::Publishing => "publishing".to_owned(),
         RelayState::Importing => "taking over events from its stream".to_owned(),
         RelayState::Connecting(why) => format!("not connected: {why}"),
+        RelayState::Stuck(why) => format!("not publishing: {why}"),
         RelayState::Halted(_) => "halted".to_owned(),
     }
 }

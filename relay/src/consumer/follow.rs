@@ -624,7 +624,7 @@ impl From<LogError> for Trouble {
         let line = chain(&error);
         match error {
             LogError::Misconfigured(_) => Self::Misconfigured(line),
-            LogError::Lost(..) | LogError::Refused(_) => Self::Again(line),
+            LogError::Lost(..) | LogError::Refused(_) | LogError::Stuck(_) => Self::Again(line),
         }
     }
 }
