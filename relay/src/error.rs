@@ -64,9 +64,10 @@ pub enum WriteError<E> {
     /// The closure said no; its changes are rolled back, the writes beside it are not.
     #[error("the write was refused")]
     Work(#[source] E),
-    /// The queue stayed full for the longest permitted wait. Try again a little later.
-    #[error("the writer is busy: too many writes are waiting")]
-    Busy,
+    /// The queue stayed full for the longest permitted wait, or another program holds the file's write lock; it says which.
+    /// Try again a little later.
+    #[error("the writer is busy: {0}")]
+    Busy(String),
     /// The relay found that this database may no longer write. A person must decide.
     #[error("writes are halted: {0}")]
     Halted(String),

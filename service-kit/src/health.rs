@@ -55,9 +55,8 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
         }
         Gate::Halted(reason) => return Err(not_ready(format!("writes are halted: {reason}"))),
     }
-    if monitor.db().disk().full {
-        let full = "the disk is full: writes fail until there is room again";
-        return Err(not_ready(full.to_owned()).retry_later());
+    if let Some(why) = monitor.db().disk().refuses_writes() {
+        return Err(not_ready(why).retry_later());
     }
     let mut outbox = monitor.db().outbox();
     match tokio::time::timeout(MAX_READ_TIME, outbox.head()).await {

@@ -91,7 +91,7 @@ const GAUGES: [(&str, &str); 21] = [
     ),
     (
         "freehold_consumer_lag",
-        "Events in the stream that are not yet applied, as far as known.",
+        "Events in the stream that are not yet applied, as far as known; NaN before the stream was looked at.",
     ),
     (
         "freehold_consumer_caught_up_seconds_ago",
@@ -281,9 +281,9 @@ fn measure_disk(disk: &DiskHealth) {
 }
 
 fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
-    let lag = status.stream_head.saturating_sub(status.offset);
+    let lag = status.behind().map_or(f64::NAN, figure);
     gauge!("freehold_consumer_offset", "consumer" => name).set(figure(status.offset));
-    gauge!("freehold_consumer_lag", "consumer" => name).set(figure(lag));
+    gauge!("freehold_consumer_lag", "consumer" => name).set(lag);
     let ago = status.caught_up_at_ms.map(|at| now_ms.saturating_sub(at));
     let ago_s = ago.map_or(f64::NAN, |ms| Duration::from_millis(ms).as_secs_f64());
     gauge!("freehold_consumer_caught_up_seconds_ago", "consumer" => name).set(ago_s);

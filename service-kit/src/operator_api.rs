@@ -44,13 +44,17 @@ pub(crate) struct StreamRoom {
 pub(crate) struct ConsumerState {
     pub(crate) name: String,
     pub(crate) offset: u64,
-    pub(crate) stream_head: u64,
+    /// Null while that is not known.
+    pub(crate) stream_head: Option<u64>,
     /// Why nothing is applied; null while all is well.
     pub(crate) trouble: Option<String>,
     /// While a snapshot comes in: the rows that have come.
     pub(crate) rebuilding: Option<u64>,
     /// Snapshots loaded since the start.
     pub(crate) rebuilt: u64,
+    /// Why the last snapshot was not loaded; null since one is asked for or was loaded.
+    #[serde(default)]
+    pub(crate) not_rebuilt: Option<String>,
 }
 
 /// Asks for a new snapshot: no more than the consumer's name, which is in the path.
@@ -189,6 +193,7 @@ impl ConsumerState {
             trouble: status.trouble,
             rebuilding: status.rebuilding,
             rebuilt: status.rebuilt,
+            not_rebuilt: status.not_rebuilt,
         }
     }
 }

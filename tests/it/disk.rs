@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use freehold_tests::services::Service;
 use freehold_tests::{Part, World, eventually, image, seconds};
+use rusqlite::Connection;
 use tokio::process::{Child, Command};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};
@@ -201,6 +202,34 @@ async fn status_on_the_volume(service: &Service, pid: u32) -> String {
         .expect("nsenter");
     assert_eq!(said.status.code(), Some(3), "{said:?}");
     String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+/// As a person's `sqlite3` does, in a process of its own: this one.
+#[tokio::test]
+async fn a_program_that_holds_the_write_lock_is_named_until_it_lets_go() {
+    let builder = World::builder().without_broker().without_orders_service();
+    let world = builder.start().await;
+    let users = world.users();
+    let other = Connection::open(&world.user_service.database).expect("it opens");
+    other.execute_batch("begin immediate").expect("it is free");
+    let holder = format!("process {} (", std::process::id());
+
+    let refused = users.register("Ada", "ada@example.org").await;
+    assert_eq!(refused.problem(), Some("busy"), "{refused:?}");
+    let detail = refused.body["detail"].to_string();
+    assert!(detail.contains(&holder) && detail.contains("write lock"), "{detail}");
+    let unready = users.is_ready().await.expect_err("it takes no writes");
+    assert!(unready.contains(&holder), "{unready}");
+    let status = world.user_service.command(&["status"]).await;
+    assert_eq!(status.code, Some(3), "{status:?}");
+    assert!(status.stdout.contains(&holder), "{status:?}");
+
+    other.execute_batch("rollback").expect("it lets go");
+    eventually("it is ready", seconds(30), async || users.is_ready().await).await;
+    let taken = users.register("Ada", "ada@example.org").await;
+    taken.expect_status(201);
+    let log = world.user_service.log_tail(10_000);
+    assert_eq!(log.matches("writes fail until it lets go").count(), 1, "{log}");
 }
 
 /// nats-server 2.15.1 keeps the error of a failed write until it is restarted, and says so to no one who publishes. Skipped,

@@ -170,7 +170,11 @@ impl<C: Connect> Follower<C> {
         // Asked for once, tried once: a healthy cache goes on when its producer is silent.
         if self.consumer.rebuild_wanted.swap(false, Ordering::Relaxed) {
             self.session = None;
-            return self.rebuild("a person asked for it").await;
+            let rebuilt = self.rebuild("a person asked for it").await;
+            return rebuilt.map_err(|trouble| match trouble {
+                Trouble::Fatal(why) => Trouble::Again(why), // the person is told, and decides
+                other => other,
+            });
         }
         if self.session.is_none() && self.begins_with_snapshot().await? {
             return self.cure(BEGINS, 0, false).await;
@@ -326,7 +330,10 @@ impl<C: Connect> Follower<C> {
         }
         status.send_modify(|status| status.rebuilding = Some(0));
         let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
-        status.send_modify(|status| status.rebuilding = None);
+        status.send_modify(|status| {
+            status.rebuilding = None;
+            status.not_rebuilt = rebuilt.as_ref().err().map(ToString::to_string);
+        });
         let rebuilt = rebuilt?;
         tracing::warn!(
             consumer = name,
@@ -378,7 +385,7 @@ impl<C: Connect> Follower<C> {
                 status.trouble = None; // otherwise the first event applied says that all is well
             }
             status.offset = offset;
-            status.stream_head = head.seq;
+            status.stream_head = Some(head.seq);
             status.dead_letters = dead_letters;
         });
         let session = Session {
@@ -478,7 +485,7 @@ impl<C: Connect> Follower<C> {
             if !is_waiting {
                 status.trouble = None;
             }
-            status.stream_head = head.seq.max(offset);
+            status.stream_head = Some(head.seq.max(offset));
         });
         session.seen = head;
         session.seen_at_ms = seen_at_ms;
@@ -528,7 +535,7 @@ impl<C: Connect> Follower<C> {
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
                 status.offset = position.seq;
-                status.stream_head = status.stream_head.max(position.seq);
+                status.stream_head = status.stream_head.max(Some(position.seq));
                 status.trouble = None;
             }
             status.skipped += done.skipped;

@@ -10,6 +10,7 @@ use std::{fmt, fs};
 use rusqlite::{Connection, ErrorCode, ffi};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 use tokio::sync::watch;
 
 use super::Gate;
@@ -33,6 +34,8 @@ const INDEX_BYTES: u64 = 512 << 10;
 pub struct DiskHealth {
     /// A commit failed because there was no room for it, and there is none yet.
     pub full: bool,
+    /// Who keeps writes waiting, if another program holds the file's write lock.
+    pub locked: Option<String>,
     /// The size of the WAL, looked at every two seconds.
     pub wal_bytes: u64,
     /// Checkpoints that failed since the start.
@@ -54,9 +57,15 @@ impl DiskHealth {
         });
         let checkpoint = self.checkpoint_failure.as_ref();
         let checkpoint = checkpoint.map(|why| format!("the WAL cannot be checkpointed: {why}"));
-        let full = self.full.then(|| "the disk is full".to_owned());
-        let all: Vec<_> = [full, checkpoint, wal].into_iter().flatten().collect();
+        let refused = self.refuses_writes();
+        let all: Vec<_> = [refused, checkpoint, wal].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Why no write succeeds for now.
+    pub fn refuses_writes(&self) -> Option<String> {
+        let full = || "the disk is full: writes fail until there is room again".to_owned();
+        self.full.then(full).or_else(|| self.locked.clone())
     }
 
     fn has_large_wal(&self) -> bool {
@@ -96,6 +105,8 @@ impl fmt::Debug for OnDiskFailure {
 /// The writer's view of the disk.
 pub(super) struct Disk {
     ownership: Arc<Ownership>,
+    /// See [`reserve_index`].
+    index: Arc<File>,
     wal: PathBuf,
     /// Written and removed, to find out whether there is room.
     room: PathBuf,
@@ -104,11 +115,16 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(ownership: Arc<Ownership>, gate: watch::Sender<Gate>) -> Self {
+    pub(super) fn new(
+        ownership: Arc<Ownership>,
+        index: Arc<File>,
+        gate: watch::Sender<Gate>,
+    ) -> Self {
         let disk = Self {
             wal: beside(ownership.path(), "-wal"),
             room: room(ownership.path()),
             ownership,
+            index,
             gate,
             health: watch::Sender::default(),
         };
@@ -147,6 +163,26 @@ impl Disk {
         full
     }
 
+    /// To be told of each commit that has waited in vain for the file's write lock; answers who holds it.
+    pub(super) fn locked(&self, now: jiff::Timestamp) -> String {
+        if let Some(known) = self.health.borrow().locked.clone() {
+            return known;
+        }
+        let holder = lock_holder(&self.index).unwrap_or_else(|| "another program".to_owned());
+        let held = format!("{holder} holds the write lock of the database file since {now:.0}");
+        tracing::error!("{held}: writes fail until it lets go");
+        self.health
+            .send_modify(|health| health.locked = Some(held.clone()));
+        held
+    }
+
+    fn note_unlocked(&self) {
+        if self.health.borrow().locked.is_some() {
+            tracing::info!("the write lock of the database file is free again");
+            self.health.send_modify(|health| health.locked = None);
+        }
+    }
+
     fn note_full(&self) {
         tracing::error!("the disk is full: writes fail until there is room again");
         self.health.send_modify(|health| health.full = true);
@@ -160,11 +196,15 @@ impl Disk {
         if self.health.borrow().full && self.has_room() == Some(true) {
             self.has_room_again();
         }
+        if lock_holder(&self.index).is_none() {
+            self.note_unlocked();
+        }
         self.tend_wal(rows);
     }
 
     /// To be told of each commit. Where nothing can be tried, it is all there is to go by.
     pub(super) fn committed(&self) {
+        self.note_unlocked();
         if self.health.borrow().full && self.has_room() != Some(false) {
             self.has_room_again();
         }
@@ -264,6 +304,17 @@ pub(super) fn reserve_index(path: &Path) -> io::Result<File> {
         Err(Errno::NOSPC | Errno::DQUOT) => Err(ErrorKind::StorageFull.into()),
         _ => Ok(index), // some file systems cannot reserve
     }
+}
+
+/// The other process that holds the write lock: `process 4711 (sqlite3)`.
+fn lock_holder(index: &File) -> Option<String> {
+    /// Where SQLite takes it, in the index of the WAL.
+    const WRITE_LOCK: u64 = 120;
+    let mut lock = Flock::from(FlockType::WriteLock);
+    (lock.start, lock.length) = (WRITE_LOCK, 1);
+    let pid = fcntl_getlk(index, &lock).ok()??.pid?.as_raw_pid();
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("process {pid} ({})", name.trim()))
 }
 
 /// Whether this, or what caused it, is want of room.

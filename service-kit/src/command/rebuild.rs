@@ -95,6 +95,9 @@ async fn through_the_door(running: &Running, name: &str) -> anyhow::Result<Answe
         if now.rebuilt > rebuilt {
             return Ok(loaded(name, now.offset));
         }
+        if let Some(why) = &now.not_rebuilt {
+            bail!("the cache of {name} is as it was, because its snapshot was not loaded: {why}");
+        }
         let rows = now.rebuilding.unwrap_or(0);
         if rows > most {
             (most, moved) = (rows, Instant::now());
