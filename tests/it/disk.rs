@@ -217,7 +217,10 @@ async fn a_program_that_holds_the_write_lock_is_named_until_it_lets_go() {
     let refused = users.register("Ada", "ada@example.org").await;
     assert_eq!(refused.problem(), Some("busy"), "{refused:?}");
     let detail = refused.body["detail"].to_string();
-    assert!(detail.contains(&holder) && detail.contains("write lock"), "{detail}");
+    assert!(
+        detail.contains(&holder) && detail.contains("write lock"),
+        "{detail}"
+    );
     let unready = users.is_ready().await.expect_err("it takes no writes");
     assert!(unready.contains(&holder), "{unready}");
     let status = world.user_service.command(&["status"]).await;
@@ -229,13 +232,18 @@ async fn a_program_that_holds_the_write_lock_is_named_until_it_lets_go() {
     let taken = users.register("Ada", "ada@example.org").await;
     taken.expect_status(201);
     let log = world.user_service.log_tail(10_000);
-    assert_eq!(log.matches("writes fail until it lets go").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("writes fail until it lets go").count(),
+        1,
+        "{log}"
+    );
 }
 
 /// nats-server 2.15.1 keeps the error of a failed write until it is restarted, and says so to no one who publishes. Skipped,
 /// with a line that says why, where no image can be mounted.
 #[tokio::test]
-async fn a_broker_that_must_be_restarted_after_a_full_disk_is_named_and_then_nothing_is_lost_or_twice() {
+async fn a_broker_that_must_be_restarted_after_a_full_disk_is_named_and_then_nothing_is_lost_or_twice()
+ {
     if let Err(why) = image::available() {
         return eprintln!("skipped: {why}");
     }
@@ -258,7 +266,11 @@ async fn a_broker_that_must_be_restarted_after_a_full_disk_is_named_and_then_not
 
     let status = world.user_service.command(&["status"]).await;
     assert_eq!(status.code, Some(3), "{status:?}");
-    for words in ["cannot write stream USERS", "no space left", "restart nats-server"] {
+    for words in [
+        "cannot write stream USERS",
+        "no space left",
+        "restart nats-server",
+    ] {
         assert!(status.stdout.contains(words), "{words}: {status:?}");
     }
     let ready = users.get("/readyz").await.expect_status(200);
@@ -266,13 +278,19 @@ async fn a_broker_that_must_be_restarted_after_a_full_disk_is_named_and_then_not
     assert!(trouble.contains("nats-server is restarted"), "{ready:?}");
     std::fs::remove_file(ballast).expect("room is made");
     register(&world, count..count + 30).await;
-    assert_eq!(restart_needed().await, Some(1.0), "room alone does not help");
+    assert_eq!(
+        restart_needed().await,
+        Some(1.0),
+        "room alone does not help"
+    );
     let log = world.user_service.log_tail(10_000);
     let alarm = "ALARM: nothing is published until the broker is restarted";
     assert_eq!(log.matches(alarm).count(), 1, "{log}");
 
+    assert!(world.broker.needs_restart(), "as `up` sees it");
     world.broker.stop().await.expect("it stops");
     world.broker.start().await.expect("it starts");
+    assert!(!world.broker.needs_restart());
     everything_arrived_once(&mut world).await;
     assert_eq!(restart_needed().await, Some(0.0));
 }

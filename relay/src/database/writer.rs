@@ -74,7 +74,9 @@ impl Writer {
         match self.queue.send_timeout(job, self.max_wait).await {
             // Without an answer the writer's thread was lost, and what it was doing with it.
             Ok(()) => answer.await.unwrap_or(Err(WriteError::Unknown)),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(WriteError::Busy(self.why_busy())),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                Err(WriteError::Busy(self.why_busy()))
+            }
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(WriteError::Closed),
         }
     }
@@ -228,9 +230,7 @@ impl Thread {
     fn why_not_committed(&self, error: rusqlite::Error) -> CommitError {
         match self.disk.filled(&error) {
             true => CommitError::Full,
-            false => CommitError::of(&error, || {
-                self.disk.locked(self.context.environment.now())
-            }),
+            false => CommitError::of(&error, || self.disk.locked(self.context.environment.now())),
         }
     }
 
@@ -388,7 +388,10 @@ mod tests {
     fn a_failed_flush_is_unknown_and_a_full_disk_is_not() {
         let of = |code| {
             let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            matches!(CommitError::of(&error, String::new), CommitError::Unknown(_))
+            matches!(
+                CommitError::of(&error, String::new),
+                CommitError::Unknown(_)
+            )
         };
         assert!(of(rusqlite::ffi::SQLITE_IOERR_FSYNC));
         assert!(of(rusqlite::ffi::SQLITE_IOERR_WRITE));

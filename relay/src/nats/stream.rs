@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_nats::jetstream::{
     self,
     stream::{
-    Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, Republish, SubjectTransform,
-}};
+        Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, Republish, SubjectTransform,
+    },
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -243,7 +244,11 @@ impl StreamSession {
         let subject = format!("STREAM.PURGE.{stream}");
         let nothing = json!({"filter": format!("{}.never", stream.to_lowercase())});
         let failed = String::new();
-        match self.api.ask::<PurgeResponse>(subject, nothing, failed).await {
+        match self
+            .api
+            .ask::<PurgeResponse>(subject, nothing, failed)
+            .await
+        {
             Err(LogError::Lost(_, Some(reason))) if reason.is::<jetstream::Error>() => {
                 LogError::Stuck(format!(
                     "the broker cannot write stream {stream} ({reason}), and stores nothing there until it is restarted: make room on its disk, then restart nats-server; no event is lost"

@@ -200,7 +200,9 @@ impl Seen {
                 offset,
                 ..
             }) => format!("; {} behind", head.saturating_sub(*offset)),
-            Some(_) => format!("; how far behind is not known: {stream} was not read since the start"),
+            Some(_) => {
+                format!("; how far behind is not known: {stream} was not read since the start")
+            }
             None => String::new(),
         };
         format!("{name} has applied {stream} up to {at}{fares}")
