@@ -2,6 +2,7 @@
 //! gives them up. Behind the door's token; the commands of the same program are the clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract;
@@ -107,7 +108,10 @@ async fn state(extract::State(service): extract::State<Service>) -> Json<State> 
     Json(service.state())
 }
 
-/// Answers how the service fares right before: when `rebuilt` has grown, it is done.
+/// A load that fails for a mistake of the program ends the service: its cause goes out with this answer, or never.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Answers how the service fares right before: when `rebuilt` has grown, it is done. Only `not_rebuilt` is what came since.
 async fn rebuild(
     extract::State(service): extract::State<Service>,
     Path(name): Path<String>,
@@ -118,9 +122,22 @@ async fn rebuild(
         let detail = format!("{name} was not told where to load a snapshot from");
         return Err(Problem::new(codes::NO_PRODUCER, detail));
     }
-    let before = service.state();
+    let mut answer = service.state();
+    let mut status = consumer.status();
+    let rebuilt = status.borrow().rebuilt;
     consumer.rebuild();
-    Ok(Json(before))
+    let ended = status.wait_for(|now| now.rebuilt > rebuilt || now.not_rebuilt.is_some());
+    let _in_time = tokio::time::timeout(SOON, ended).await;
+    for known in answer
+        .consumers
+        .iter_mut()
+        .filter(|known| known.name == name)
+    {
+        known
+            .not_rebuilt
+            .clone_from(&consumer.status().borrow().not_rebuilt);
+    }
+    Ok(Json(answer))
 }
 
 async fn retry(

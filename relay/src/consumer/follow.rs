@@ -170,11 +170,7 @@ impl<C: Connect> Follower<C> {
         // Asked for once, tried once: a healthy cache goes on when its producer is silent.
         if self.consumer.rebuild_wanted.swap(false, Ordering::Relaxed) {
             self.session = None;
-            let rebuilt = self.rebuild("a person asked for it").await;
-            return rebuilt.map_err(|trouble| match trouble {
-                Trouble::Fatal(why) => Trouble::Again(why), // the person is told, and decides
-                other => other,
-            });
+            return self.rebuild("a person asked for it").await;
         }
         if self.session.is_none() && self.begins_with_snapshot().await? {
             return self.cure(BEGINS, 0, false).await;
