@@ -111,7 +111,8 @@ impl AppendLog for StreamSession {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
         let appended = self.publisher.append_after(head, records).await;
         match appended {
-            Err(LogError::Lost(why, cause)) => Err(self.why_not_stored(why, cause).await),
+            // Boxed, because a question takes state that publishing should not carry about.
+            Err(LogError::Lost(why, cause)) => Err(Box::pin(self.why_not_stored(why, cause)).await),
             appended => appended,
         }
     }
