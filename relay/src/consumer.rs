@@ -81,8 +81,8 @@ pub struct ConsumerStatus {
     pub trouble: Option<String>,
     /// The last place applied.
     pub offset: u64,
-    /// The stream's last place, as far as known.
-    pub stream_head: u64,
+    /// The stream's last place, as far as known; `None` before the first look at it since the start.
+    pub stream_head: Option<u64>,
     /// Events of types this program does not know, since the start.
     pub skipped: u64,
     /// Dead and parked events that wait for a person.
@@ -91,9 +91,18 @@ pub struct ConsumerStatus {
     pub rebuilding: Option<u64>,
     /// Snapshots loaded since the start.
     pub rebuilt: u64,
+    /// Why the last snapshot was not loaded; `None` since one is asked for or was loaded.
+    pub not_rebuilt: Option<String>,
     /// When the stream was last seen to hold nothing but what is applied by now, in Unix milliseconds: what is kept here
     /// is at least as new as that. `None` until it is known for the first time since the start.
     pub caught_up_at_ms: Option<u64>,
+}
+
+impl ConsumerStatus {
+    /// Events in the stream that are not applied; `None` while that is not known.
+    pub fn behind(&self) -> Option<u64> {
+        Some(self.stream_head?.saturating_sub(self.offset))
+    }
 }
 
 /// The consumer's function with its event type forgotten.
@@ -200,6 +209,7 @@ impl Consumer {
 
     /// Loads the cache anew from a snapshot, as soon as the consumer's step comes round.
     pub fn rebuild(&self) {
+        self.status.send_modify(|status| status.not_rebuilt = None);
         self.rebuild_wanted.store(true, Ordering::Relaxed);
     }
 

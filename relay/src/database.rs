@@ -188,11 +188,13 @@ impl Database {
         let (ownership, gate) = (Arc::new(opened.ownership), watch::Sender::new(opened.gate));
         let context = Arc::new(options.context(gate.subscribe()));
         let readers = Arc::new(Readers::new(ownership.clone(), opened.readers));
-        let disk = Disk::new(ownership.clone(), gate.clone());
+        let index = Arc::new(opened.index);
+        let disk = Disk::new(ownership.clone(), index.clone(), gate.clone());
         let health = disk.health();
         let writer = writer::Opened {
             connection: opened.writer,
             readers: readers.clone(),
+            index,
             ownership,
             thread: writer::Thread {
                 context: context.clone(),

@@ -48,6 +48,8 @@ pub enum OpenError {
         "{path} holds events sealed with key {key}, which is not in the key file: put the copy of the key file back that has this key; docs/operating.md says what is left without one"
     )]
     KeyLost { path: PathBuf, key: String },
+    #[error("cannot open {path}, because its disk is full: make room and start again")]
+    Full { path: PathBuf },
     #[error("cannot open {path}: it must be a file in a directory that exists and can be written")]
     Unusable {
         path: PathBuf,
@@ -62,9 +64,10 @@ pub enum WriteError<E> {
     /// The closure said no; its changes are rolled back, the writes beside it are not.
     #[error("the write was refused")]
     Work(#[source] E),
-    /// The queue stayed full for the longest permitted wait. Try again a little later.
-    #[error("the writer is busy: too many writes are waiting")]
-    Busy,
+    /// The queue stayed full for the longest permitted wait, or another program holds the file's write lock; it says which.
+    /// Try again a little later.
+    #[error("the writer is busy: {0}")]
+    Busy(String),
     /// The relay found that this database may no longer write. A person must decide.
     #[error("writes are halted: {0}")]
     Halted(String),
@@ -141,6 +144,9 @@ pub enum LogError {
     /// The log's head was not where the caller thought. Nothing of the refused part is stored.
     #[error("the log refused the append: {0}")]
     Refused(String),
+    /// The log takes nothing until its broker is restarted. What an append did is unknown.
+    #[error("{0}")]
+    Stuck(String),
     /// Trying again cannot help: a password, a permission, a version.
     #[error("{0}")]
     Misconfigured(String),

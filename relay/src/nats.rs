@@ -232,7 +232,7 @@ fn api_error(what: String, error: &jetstream::Error) -> LogError {
                 "{what}: JetStream is not enabled for this account; start the broker with the project's nats.conf"
             ))
         }
-        _ => LogError::lost_because(what, std::io::Error::other(error.to_string())),
+        _ => LogError::lost_because(what, error.clone()),
     }
 }
 

@@ -83,6 +83,8 @@ impl RelayStatus {
 pub enum RelayState {
     /// No session with the broker, and why. Writes go on; the outbox grows.
     Connecting(String),
+    /// The broker answers and stores nothing until it is restarted, and why. Writes go on; the outbox grows.
+    Stuck(String),
     /// The stream holds events of this log that this file lacks: they are taken over, and writes wait.
     Importing,
     Publishing,
@@ -442,10 +444,16 @@ where
         if matches!(error, LogError::Misconfigured(_)) && !self.met {
             return Err(Fatal(line));
         }
-        let state = RelayState::Connecting(line.clone());
+        let state = match error {
+            LogError::Stuck(_) => RelayState::Stuck(line.clone()),
+            _ => RelayState::Connecting(line.clone()),
+        };
         let news = self.status.borrow().state != state;
         if news {
             match self.db.gate() {
+                _ if matches!(error, LogError::Stuck(_)) => {
+                    tracing::error!(stream = self.to.stream(), error = %line, "ALARM: nothing is published until the broker is restarted");
+                }
                 Gate::Open | Gate::Held { .. } => {
                     tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
                 }

@@ -262,7 +262,7 @@ mod tests {
             not_stored(LogError::lost_because("the report cannot be stored", error)).code()
         };
         assert_eq!(written(WriteError::Full), codes::DISK_FULL);
-        assert_eq!(written(WriteError::Busy), codes::BUSY);
+        assert_eq!(written(WriteError::Busy("why".to_owned())), codes::BUSY);
         assert_eq!(not_stored(LogError::lost("why")).code(), codes::NOT_OPEN);
     }
 }

@@ -1,7 +1,9 @@
 //! The door: how a command of the operator speaks with the running service. While a service runs, a file beside its
 //! database says where it answers and which token opens `/operator`. Only the service's own user can read that file.
 
+use std::convert::Infallible;
 use std::fs::{self, File};
+use std::future::pending;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,7 +28,11 @@ struct Door {
 }
 
 /// The file, as long as the service runs.
-pub(crate) struct OpenDoor(PathBuf);
+pub(crate) struct OpenDoor {
+    path: PathBuf,
+    door: Door,
+    written: bool,
+}
 
 /// A service that runs, as a command speaks with it.
 pub(crate) struct Running {
@@ -37,30 +43,61 @@ pub(crate) struct Running {
 /// Longer than a service takes over any request.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(15);
 
-/// Writes the file, in place of one that a kill has left; answers who gets in, too.
-pub(crate) fn open(database: &Path, address: SocketAddr) -> io::Result<(OpenDoor, Guard)> {
+/// How soon a file is tried again that could not be written.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+
+/// Writes the file, in place of one that a kill has left; answers who gets in, too. A service that cannot write it serves all
+/// the same.
+pub(crate) fn open(database: &Path, address: SocketAddr) -> (OpenDoor, Guard) {
     let token = Token::draw();
-    let door = Door {
-        url: format!("http://{address}"),
-        token: token.reveal().to_owned(),
+    let mut open = OpenDoor {
+        path: beside(database, "door"),
+        door: Door {
+            url: format!("http://{address}"),
+            token: token.reveal().to_owned(),
+        },
+        written: false,
     };
-    let path = beside(database, "door");
-    let aside = path.with_extension("door.new");
-    let _left_by_a_kill = fs::remove_file(&aside);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&aside)?;
-    file.write_all(&serde_json::to_vec(&door).expect("two texts are JSON"))?;
-    fs::rename(&aside, &path)?;
-    Ok((OpenDoor(path), Guard(token)))
+    if let Err(error) = open.write() {
+        tracing::error!(%error, "the operator's commands do not reach this service until a file for them can be written beside the database");
+    }
+    (open, Guard(token))
+}
+
+impl OpenDoor {
+    fn write(&mut self) -> io::Result<()> {
+        let aside = self.path.with_extension("door.new");
+        let _left_by_a_kill = fs::remove_file(&aside);
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(&serde_json::to_vec(&self.door).expect("two texts are JSON"))?;
+        fs::rename(&aside, &self.path)?;
+        self.written = true;
+        Ok(())
+    }
+
+    /// Until dropped: a disk that was full at the start has room later.
+    pub(crate) async fn keep_trying(&mut self) -> Infallible {
+        while !self.written {
+            tokio::time::sleep(TRY_AGAIN).await;
+            if self.write().is_ok() {
+                tracing::info!("the operator's commands reach this service again");
+            }
+        }
+        pending().await
+    }
 }
 
 impl Drop for OpenDoor {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "the operator's door file cannot be removed");
+        if !self.written {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the operator's door file cannot be removed");
         }
     }
 }
@@ -151,7 +188,7 @@ mod tests {
         let database = folder.path().join("a.db");
         let path = folder.path().join("a.db.door");
         fs::write(&path, "left by a kill").unwrap();
-        let (door, _) = open(&database, "127.0.0.1:7101".parse().unwrap()).unwrap();
+        let (door, _) = open(&database, "127.0.0.1:7101".parse().unwrap());
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let written: Door = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -160,12 +197,23 @@ mod tests {
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_could_not_be_written_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("not yet").join("a.db");
+        let (mut door, _) = open(&database, "127.0.0.1:7101".parse().unwrap());
+        fs::create_dir(database.parent().unwrap()).unwrap();
+        let written = tokio::time::timeout(TRY_AGAIN * 2, door.keep_trying());
+        written.await.expect_err("it goes on waiting");
+        assert!(beside(&database, "door").exists());
+    }
+
     #[tokio::test]
     async fn a_door_that_leads_nowhere_is_a_service_that_does_not_run() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("a.db");
         assert!(find(&database).await.unwrap().is_none());
-        let _door = open(&database, "127.0.0.1:1".parse().unwrap()).unwrap();
+        let _door = open(&database, "127.0.0.1:1".parse().unwrap());
         assert!(find(&database).await.unwrap().is_none());
     }
 }

@@ -50,13 +50,16 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
         }
         Gate::Halted(reason) => return Err(not_ready(format!("writes are halted: {reason}"))),
     }
-    if monitor.db().disk().full {
-        let full = "the disk is full: writes fail until there is room again";
-        return Err(not_ready(full.to_owned()).retry_later());
+    if let Some(why) = monitor.db().disk().refuses_writes() {
+        return Err(not_ready(why).retry_later());
     }
     let readable = monitor.readable().await;
     readable.map_err(not_ready)?;
-    Ok(Json(json!({"status": "ready"})))
+    let mut ready = json!({"status": "ready"});
+    if monitor.is_stuck() {
+        ready["trouble"] = "the broker cannot write this service's stream: events wait in the outbox until its disk has room and nats-server is restarted".into();
+    }
+    Ok(Json(ready))
 }
 
 fn not_ready(reason: String) -> Problem {

@@ -70,7 +70,7 @@ const MAX_READ_TIME: Duration = Duration::from_secs(2);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured when somebody looks, and what each figure says.
-const GAUGES: [(&str, &str); 20] = [
+const GAUGES: [(&str, &str); 21] = [
     ("freehold_outbox_head", "Place of the last committed event."),
     (
         "freehold_writes_open",
@@ -105,6 +105,10 @@ const GAUGES: [(&str, &str); 20] = [
         "1 while the relay is connected and publishing.",
     ),
     (
+        "freehold_broker_restart_needed",
+        "1 while the broker cannot write the stream, and stores nothing there until it is restarted.",
+    ),
+    (
         "freehold_outbox_oldest_unpublished_seconds",
         "Age of the oldest unpublished event; 0 when there is none.",
     ),
@@ -114,7 +118,7 @@ const GAUGES: [(&str, &str); 20] = [
     ),
     (
         "freehold_consumer_lag",
-        "Events in the stream that are not yet applied, as far as known.",
+        "Events in the stream that are not yet applied, as far as known; NaN before the stream was looked at.",
     ),
     (
         "freehold_consumer_caught_up_seconds_ago",
@@ -191,6 +195,12 @@ impl Monitor {
 
     pub(crate) fn relay(&self) -> Option<RelayStatus> {
         self.relay.as_ref().map(|status| status.borrow().clone())
+    }
+
+    /// Whether nothing is published until the broker is restarted.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let relay = self.relay();
+        relay.is_some_and(|relay| matches!(relay.state, RelayState::Stuck(_)))
     }
 
     pub(crate) fn db(&self) -> &Database {
@@ -298,6 +308,7 @@ impl Monitor {
         let Some(relay) = relay else { return };
         let publishing = relay.state == RelayState::Publishing;
         gauge!("freehold_relay_publishing").set(u8::from(publishing));
+        gauge!("freehold_broker_restart_needed").set(u8::from(self.is_stuck()));
         let known = |value: Option<u64>| value.map_or(f64::NAN, figure);
         let lag = relay
             .stream_head
@@ -357,9 +368,9 @@ fn measure_disk(disk: &DiskHealth) {
 }
 
 fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
-    let lag = status.stream_head.saturating_sub(status.offset);
+    let lag = status.behind().map_or(f64::NAN, figure);
     gauge!("freehold_consumer_offset", "consumer" => name).set(figure(status.offset));
-    gauge!("freehold_consumer_lag", "consumer" => name).set(figure(lag));
+    gauge!("freehold_consumer_lag", "consumer" => name).set(lag);
     let ago = status.caught_up_at_ms.map(|at| now_ms.saturating_sub(at));
     let ago_s = ago.map_or(f64::NAN, |ms| Duration::from_millis(ms).as_secs_f64());
     gauge!("freehold_consumer_caught_up_seconds_ago", "consumer" => name).set(ago_s);

@@ -2,6 +2,7 @@
 //! gives them up. Behind the door's token; the commands of the same program are the clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract;
@@ -44,13 +45,17 @@ pub(crate) struct StreamRoom {
 pub(crate) struct ConsumerState {
     pub(crate) name: String,
     pub(crate) offset: u64,
-    pub(crate) stream_head: u64,
+    /// Null while that is not known.
+    pub(crate) stream_head: Option<u64>,
     /// Why nothing is applied; null while all is well.
     pub(crate) trouble: Option<String>,
     /// While a snapshot comes in: the rows that have come.
     pub(crate) rebuilding: Option<u64>,
     /// Snapshots loaded since the start.
     pub(crate) rebuilt: u64,
+    /// Why the last snapshot was not loaded; null since one is asked for or was loaded.
+    #[serde(default)]
+    pub(crate) not_rebuilt: Option<String>,
 }
 
 /// Asks for a new snapshot: no more than the consumer's name, which is in the path.
@@ -103,7 +108,10 @@ async fn state(extract::State(service): extract::State<Service>) -> Json<State> 
     Json(service.state())
 }
 
-/// Answers how the service fares right before: when `rebuilt` has grown, it is done.
+/// A load that fails for a mistake of the program ends the service: its cause goes out with this answer, or never.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Answers how the service fares right before: when `rebuilt` has grown, it is done. Only `not_rebuilt` is what came since.
 async fn rebuild(
     extract::State(service): extract::State<Service>,
     Path(name): Path<String>,
@@ -114,9 +122,22 @@ async fn rebuild(
         let detail = format!("{name} was not told where to load a snapshot from");
         return Err(Problem::new(codes::NO_PRODUCER, detail));
     }
-    let before = service.state();
+    let mut answer = service.state();
+    let mut status = consumer.status();
+    let rebuilt = status.borrow().rebuilt;
     consumer.rebuild();
-    Ok(Json(before))
+    let ended = status.wait_for(|now| now.rebuilt > rebuilt || now.not_rebuilt.is_some());
+    let _in_time = tokio::time::timeout(SOON, ended).await;
+    for known in answer
+        .consumers
+        .iter_mut()
+        .filter(|known| known.name == name)
+    {
+        known
+            .not_rebuilt
+            .clone_from(&consumer.status().borrow().not_rebuilt);
+    }
+    Ok(Json(answer))
 }
 
 async fn retry(
@@ -189,6 +210,7 @@ impl ConsumerState {
             trouble: status.trouble,
             rebuilding: status.rebuilding,
             rebuilt: status.rebuilt,
+            not_rebuilt: status.not_rebuilt,
         }
     }
 }
@@ -211,6 +233,7 @@ fn in_words(state: RelayState) -> String {
         RelayState::Publishing => "publishing".to_owned(),
         RelayState::Importing => "taking over events from its stream".to_owned(),
         RelayState::Connecting(why) => format!("not connected: {why}"),
+        RelayState::Stuck(why) => format!("not publishing: {why}"),
         RelayState::Halted(_) => "halted".to_owned(),
     }
 }

@@ -180,8 +180,8 @@ impl<E: Into<Problem>> From<WriteError<E>> for Problem {
     fn from(error: WriteError<E>) -> Self {
         match error {
             WriteError::Work(refused) => refused.into(),
-            WriteError::Busy => {
-                Self::new(codes::BUSY, "too many writes are waiting; try again").retry_later()
+            WriteError::Busy(why) => {
+                Self::new(codes::BUSY, format!("{why}; try again")).retry_later()
             }
             WriteError::Halted(reason) => Self::new(
                 codes::WRITES_HALTED,
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_failed_write_says_what_the_client_can_do_next() {
         let sorted = [
-            (WriteError::Busy, codes::BUSY, true),
+            (WriteError::Busy("why".to_owned()), codes::BUSY, true),
             (
                 WriteError::Halted("why".to_owned()),
                 codes::WRITES_HALTED,

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use axum::Router;
 use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share, Stop, Stream};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
@@ -11,7 +10,6 @@ use tokio::task::{JoinError, JoinSet};
 use crate::access::Access;
 use crate::api::around;
 use crate::bearer::Token;
-use crate::door::OpenDoor;
 use crate::routes::Routes;
 use crate::{Monitor, answers, door, operator_api, server};
 
@@ -125,7 +123,8 @@ impl Service {
     ) -> anyhow::Result<()> {
         let upkeep = self.monitor.clone().upkeep(stop.clone());
         tokio::spawn(upkeep);
-        let (door, operator) = self.open_door(&listener);
+        let (mut door, guard) = door::open(self.db.path(), listener.local_addr()?);
+        let operator = operator_api::routes(self.monitor.clone(), self.consumers.clone(), guard);
         let routes = match self.answers.take() {
             Some(answers) => routes.merge(answers),
             None => routes,
@@ -141,7 +140,10 @@ impl Service {
                 drop(stops_all);
             }
         });
-        let first = self.until(&stop).await;
+        let first = tokio::select! {
+            first = self.until(&stop) => first,
+            never = door.keep_trying() => match never {},
+        };
         stop.cancel();
         let http = http.await;
         drop(door);
@@ -150,21 +152,6 @@ impl Service {
         tracing::info!("stopped");
         http?;
         Ok(first.and(rest)?)
-    }
-
-    /// The operator's way in. A service that cannot write the file serves all the same.
-    fn open_door(&self, listener: &TcpListener) -> (Option<OpenDoor>, Router) {
-        let address = listener.local_addr();
-        match address.and_then(|address| door::open(self.db.path(), address)) {
-            Ok((door, guard)) => {
-                let (monitor, consumers) = (self.monitor.clone(), self.consumers.clone());
-                (Some(door), operator_api::routes(monitor, consumers, guard))
-            }
-            Err(error) => {
-                tracing::error!(%error, "no file for the operator's commands can be written beside the database");
-                (None, Router::new())
-            }
-        }
     }
 
     /// Waits for the stop. A task that ends before it is a failure, whatever it answers.

@@ -153,6 +153,38 @@ async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_readers_never_m
     all_is_there(world, clients).await;
 }
 
+/// Also where the mistake is the program's or its file's, and ends the service.
+#[tokio::test]
+async fn a_snapshot_that_is_not_loaded_says_why_at_once() {
+    let mut world = World::start().await;
+    world.waive_final_check(); // its cache is gone
+    register(&world, 0..1).await;
+    world.until_applied(1).await;
+    let rows = rusqlite::Connection::open(&world.orders_service.database).expect("it opens");
+    rows.execute_batch("drop table user_cache")
+        .expect("dropped");
+    drop(rows);
+    let said = world.orders_service.command(&["rebuild", CACHE]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("no such table"), "{said:?}");
+    eventually(
+        "the service ends: no event fits its schema",
+        seconds(30),
+        async || {
+            (!world.orders_service.is_running())
+                .then_some(())
+                .ok_or("it runs")
+        },
+    )
+    .await;
+
+    world.orders_service.start().await.expect("it starts");
+    world.user_service.stop().await.expect("it stops");
+    let said = world.orders_service.command(&["rebuild", CACHE]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("was not loaded"), "{said:?}");
+}
+
 /// The stream is whole, so nobody needs a snapshot; the orders come home as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_database_of_the_consumer_is_filled_from_the_streams() {

@@ -66,6 +66,28 @@ async fn a_wrong_broker_password_is_named() {
     assert!(said.contains("password"), "{said}");
 }
 
+/// It takes connections and says nothing, as one that is stopped does.
+#[tokio::test]
+async fn a_reader_that_has_not_read_yet_is_not_said_to_be_up_to_date() {
+    let mut world = World::start().await;
+    world.orders_service.stop().await.expect("it stops");
+    world.broker.pause();
+    world.orders_service.start().await.expect("it starts");
+    let status = world.orders_service.command(&["status"]).await;
+    world.broker.resume();
+    assert!(!status.stdout.contains("; 0 behind"), "{status:?}");
+    assert_ne!(status.code, Some(0), "{status:?}");
+    let reader = status
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("consumer"));
+    let reader = reader.unwrap_or_else(|| panic!("{status:?}"));
+    assert!(
+        reader.contains("not known") || reader.contains("stands still"),
+        "{reader}"
+    );
+}
+
 #[tokio::test]
 async fn an_old_broker_is_named_with_its_version() {
     let world = users_alone().await;

@@ -88,6 +88,11 @@ pub trait Part: fmt::Debug + Send + Sync {
         self.clear();
     }
 
+    /// Whether it runs and only a restart can help it.
+    fn needs_restart(&self) -> bool {
+        false
+    }
+
     /// SIGSTOP: it neither answers nor ends.
     fn pause(&self) {
         self.process().inspect(|process| process.pause());

@@ -37,7 +37,7 @@ pub const MAX_QUIET: Duration = Duration::from_secs(10);
 impl UsersFreshness {
     /// `offset` is where the cache stood when it was read; `status` is what its consumer knew just before that.
     pub fn of(stream: &str, offset: u64, status: &ConsumerStatus, now_ms: u64) -> Self {
-        let behind = status.stream_head.saturating_sub(offset);
+        let behind = status.stream_head.unwrap_or(0).saturating_sub(offset);
         let why = why(stream, behind, status, now_ms);
         let as_of = status.caught_up_at_ms.map(rfc3339);
         Self {
@@ -89,7 +89,7 @@ mod tests {
     fn well() -> ConsumerStatus {
         ConsumerStatus {
             offset: 7,
-            stream_head: 7,
+            stream_head: Some(7),
             caught_up_at_ms: Some(NOW_MS),
             ..ConsumerStatus::default()
         }
@@ -125,7 +125,7 @@ mod tests {
             ..well()
         };
         let behind = ConsumerStatus {
-            stream_head: 9,
+            stream_head: Some(9),
             ..well()
         };
         let set_aside = ConsumerStatus {

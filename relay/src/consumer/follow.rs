@@ -326,7 +326,10 @@ impl<C: Connect> Follower<C> {
         }
         status.send_modify(|status| status.rebuilding = Some(0));
         let rebuilt = rebuild::rebuild(&self.db, &self.consumer, cache, &**producer, why).await;
-        status.send_modify(|status| status.rebuilding = None);
+        status.send_modify(|status| {
+            status.rebuilding = None;
+            status.not_rebuilt = rebuilt.as_ref().err().map(ToString::to_string);
+        });
         let rebuilt = rebuilt?;
         tracing::warn!(
             consumer = name,
@@ -378,7 +381,7 @@ impl<C: Connect> Follower<C> {
                 status.trouble = None; // otherwise the first event applied says that all is well
             }
             status.offset = offset;
-            status.stream_head = head.seq;
+            status.stream_head = Some(head.seq);
             status.dead_letters = dead_letters;
         });
         let session = Session {
@@ -478,7 +481,7 @@ impl<C: Connect> Follower<C> {
             if !is_waiting {
                 status.trouble = None;
             }
-            status.stream_head = head.seq.max(offset);
+            status.stream_head = Some(head.seq.max(offset));
         });
         session.seen = head;
         session.seen_at_ms = seen_at_ms;
@@ -528,7 +531,7 @@ impl<C: Connect> Follower<C> {
         self.consumer.status.send_modify(|status| {
             if let Some(position) = done.position {
                 status.offset = position.seq;
-                status.stream_head = status.stream_head.max(position.seq);
+                status.stream_head = status.stream_head.max(Some(position.seq));
                 status.trouble = None;
             }
             status.skipped += done.skipped;
@@ -624,7 +627,7 @@ impl From<LogError> for Trouble {
         let line = chain(&error);
         match error {
             LogError::Misconfigured(_) => Self::Misconfigured(line),
-            LogError::Lost(..) | LogError::Refused(_) => Self::Again(line),
+            LogError::Lost(..) | LogError::Refused(_) | LogError::Stuck(_) => Self::Again(line),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! What the disk does to the open file, as the writer notices it: full, not taking the WAL back, or another file at the path.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, fs};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 use tokio::sync::watch;
 
 use super::Gate;
@@ -20,14 +24,18 @@ const EXIT_STORAGE: i32 = 74;
 const CHECKPOINTED_BYTES: u64 = 1000 * 4096;
 /// A WAL that is larger than this is cut to nothing as soon as no read needs it.
 const MAX_WAL_BYTES: u64 = 64 << 20;
-/// A disk that was full has room again when this much can be written.
+/// A disk that was full has room again when this much can be written. A closed file keeps as much for its next start.
 const ROOM_BYTES: usize = 1 << 20;
+/// The index of a WAL of 256 MiB.
+const INDEX_BYTES: u64 = 512 << 10;
 
 /// How the disk fares; see [`Database::disk`](crate::Database::disk).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskHealth {
     /// A commit failed because there was no room for it, and there is none yet.
     pub full: bool,
+    /// Who keeps writes waiting, if another program holds the file's write lock.
+    pub locked: Option<String>,
     /// The size of the WAL, looked at every two seconds.
     pub wal_bytes: u64,
     /// Checkpoints that failed since the start.
@@ -49,9 +57,15 @@ impl DiskHealth {
         });
         let checkpoint = self.checkpoint_failure.as_ref();
         let checkpoint = checkpoint.map(|why| format!("the WAL cannot be checkpointed: {why}"));
-        let full = self.full.then(|| "the disk is full".to_owned());
-        let all: Vec<_> = [full, checkpoint, wal].into_iter().flatten().collect();
+        let refused = self.refuses_writes();
+        let all: Vec<_> = [refused, checkpoint, wal].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Why no write succeeds for now.
+    pub fn refuses_writes(&self) -> Option<String> {
+        let full = || "the disk is full: writes fail until there is room again".to_owned();
+        self.full.then(full).or_else(|| self.locked.clone())
     }
 
     fn has_large_wal(&self) -> bool {
@@ -91,22 +105,33 @@ impl fmt::Debug for OnDiskFailure {
 /// The writer's view of the disk.
 pub(super) struct Disk {
     ownership: Arc<Ownership>,
+    /// See [`reserve_index`].
+    index: Arc<File>,
     wal: PathBuf,
     /// Written and removed, to find out whether there is room.
-    trial: PathBuf,
+    room: PathBuf,
     gate: watch::Sender<Gate>,
     health: watch::Sender<DiskHealth>,
 }
 
 impl Disk {
-    pub(super) fn new(ownership: Arc<Ownership>, gate: watch::Sender<Gate>) -> Self {
-        Self {
+    pub(super) fn new(
+        ownership: Arc<Ownership>,
+        index: Arc<File>,
+        gate: watch::Sender<Gate>,
+    ) -> Self {
+        let disk = Self {
             wal: beside(ownership.path(), "-wal"),
-            trial: beside(ownership.path(), ".room"),
+            room: room(ownership.path()),
             ownership,
+            index,
             gate,
             health: watch::Sender::default(),
+        };
+        if disk.has_room() == Some(false) {
+            disk.note_full();
         }
+        disk
     }
 
     pub(super) fn health(&self) -> watch::Receiver<DiskHealth> {
@@ -133,10 +158,34 @@ impl Disk {
             _ => false,
         };
         if full && !self.health.borrow().full {
-            tracing::error!("the disk is full: writes fail until there is room again");
-            self.health.send_modify(|health| health.full = true);
+            self.note_full();
         }
         full
+    }
+
+    /// To be told of each commit that has waited in vain for the file's write lock; answers who holds it.
+    pub(super) fn locked(&self, now: jiff::Timestamp) -> String {
+        if let Some(known) = self.health.borrow().locked.clone() {
+            return known;
+        }
+        let holder = lock_holder(&self.index).unwrap_or_else(|| "another program".to_owned());
+        let held = format!("{holder} holds the write lock of the database file since {now:.0}");
+        tracing::error!("{held}: writes fail until it lets go");
+        self.health
+            .send_modify(|health| health.locked = Some(held.clone()));
+        held
+    }
+
+    fn note_unlocked(&self) {
+        if self.health.borrow().locked.is_some() {
+            tracing::info!("the write lock of the database file is free again");
+            self.health.send_modify(|health| health.locked = None);
+        }
+    }
+
+    fn note_full(&self) {
+        tracing::error!("the disk is full: writes fail until there is room again");
+        self.health.send_modify(|health| health.full = true);
     }
 
     /// What is to be looked at now and then, on the connection that writes.
@@ -147,11 +196,15 @@ impl Disk {
         if self.health.borrow().full && self.has_room() == Some(true) {
             self.has_room_again();
         }
+        if lock_holder(&self.index).is_none() {
+            self.note_unlocked();
+        }
         self.tend_wal(rows);
     }
 
     /// To be told of each commit. Where nothing can be tried, it is all there is to go by.
     pub(super) fn committed(&self) {
+        self.note_unlocked();
         if self.health.borrow().full && self.has_room() != Some(false) {
             self.has_room_again();
         }
@@ -165,8 +218,8 @@ impl Disk {
     /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
     /// little: the next one may be larger. `None`: that cannot be tried here.
     fn has_room(&self) -> Option<bool> {
-        let tried = fs::write(&self.trial, vec![0; ROOM_BYTES]);
-        let _none = fs::remove_file(&self.trial);
+        let tried = fs::write(&self.room, vec![0; ROOM_BYTES]);
+        let _none = fs::remove_file(&self.room);
         match tried.map_err(|error| error.kind()) {
             Ok(()) => Some(true),
             Err(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some(false),
@@ -213,6 +266,73 @@ impl Disk {
     fn wal_bytes(&self) -> u64 {
         fs::metadata(&self.wal).map_or(0, |wal| wal.len())
     }
+}
+
+/// The file that keeps room on the disk.
+fn room(of: &Path) -> PathBuf {
+    beside(of, ".room")
+}
+
+/// SQLite needs an index of the WAL even to read, so a start on a full disk could not read either. To be called when the last
+/// connection has closed, and has given the index back. Where there is less room, what there is will do.
+pub(super) fn keep_room(path: &Path) {
+    if let Err(error) = fs::write(room(path), vec![0; ROOM_BYTES]) {
+        tracing::warn!(%error, "no room is kept on the disk for the next start");
+    }
+}
+
+/// To be called before the first connection opens.
+pub(super) fn free_room(path: &Path) {
+    let _none = fs::remove_file(room(path));
+}
+
+/// Takes room on the disk for the index of the WAL, so that none lacks when the disk is full. SQLite makes only one byte of
+/// each 4 KiB of it real: with smaller blocks, the rest would end the process (SIGBUS) on a full disk.
+///
+/// The handle must outlive every connection: closing it drops the locks that SQLite holds on the index in this process.
+pub(super) fn reserve_index(path: &Path) -> io::Result<File> {
+    let index = File::options()
+        .read(true)
+        .write(true)
+        .open(beside(path, "-shm"))?;
+    let reserve = |bytes| fallocate(&index, FallocateFlags::empty(), 0, bytes);
+    let reserved = match reserve(INDEX_BYTES) {
+        Err(Errno::NOSPC | Errno::DQUOT) => reserve(index.metadata()?.len()),
+        reserved => reserved,
+    };
+    match reserved {
+        Err(Errno::NOSPC | Errno::DQUOT) => Err(ErrorKind::StorageFull.into()),
+        _ => Ok(index), // some file systems cannot reserve
+    }
+}
+
+/// The other process that holds the write lock: `process 4711 (sqlite3)`.
+fn lock_holder(index: &File) -> Option<String> {
+    /// Where SQLite takes it, in the index of the WAL.
+    const WRITE_LOCK: u64 = 120;
+    let mut lock = Flock::from(FlockType::WriteLock);
+    (lock.start, lock.length) = (WRITE_LOCK, 1);
+    let pid = fcntl_getlk(index, &lock).ok()??.pid?.as_raw_pid();
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("process {pid} ({})", name.trim()))
+}
+
+/// Whether this, or what caused it, is want of room.
+pub(super) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_sqlite = |error: &rusqlite::Error| {
+        let index = error.sqlite_error().map(|error| error.extended_code);
+        error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            || index == Some(ffi::SQLITE_IOERR_SHMSIZE)
+    };
+    let of_system = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        )
+    };
+    error.downcast_ref().is_some_and(of_sqlite)
+        || error.downcast_ref().is_some_and(of_system)
+        || error.source().is_some_and(is_full)
 }
 
 /// Moves the WAL's pages into the file, as far as no read holds them, without waiting for any. If all could be moved, a large

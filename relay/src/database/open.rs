@@ -1,5 +1,6 @@
 //! Opening a database: take the lock, look without touching, migrate, start.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
@@ -7,7 +8,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::lock::Ownership;
 use super::path::{Found, RealPath, beside, find, in_a_name};
-use super::{Gate, Options, connect, identity};
+use super::{Gate, Options, connect, disk, identity};
 use crate::envelope::Envelope;
 use crate::error::OpenError;
 
@@ -29,6 +30,7 @@ pub(super) struct Opened {
     pub(super) head: u64,
     pub(super) writer: tokio_rusqlite::Connection,
     pub(super) readers: Vec<tokio_rusqlite::Connection>,
+    pub(super) index: File,
     pub(super) ownership: Ownership,
 }
 
@@ -41,7 +43,7 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     let mut ownership = Ownership::take(&path)?;
     let for_writer = (path.clone(), options.clone());
     // The ownership comes first, and so goes last, after the connections.
-    let (ownership, writer, gate, head) = tokio::task::spawn_blocking(move || {
+    let (ownership, writer, gate, head, index) = tokio::task::spawn_blocking(move || {
         let (path, options) = for_writer;
         ownership
             .put_stale_wal_aside(&in_a_name(options.environment.now()))
@@ -50,8 +52,10 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
             inspect(&path, &options)?;
             check_after_kill(&path)?;
         }
+        disk::free_room(&path);
         let (writer, gate, head) = prepare(&path, &options, &mut ownership)?;
-        Ok((ownership, writer, gate, head))
+        let index = disk::reserve_index(&path).map_err(|error| unusable(&path, error))?;
+        Ok((ownership, writer, gate, head, index))
     })
     .await
     .expect("opening a database does not panic")?;
@@ -66,6 +70,7 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
         head,
         writer: writer.into(),
         readers,
+        index,
         ownership,
     })
 }
@@ -340,9 +345,10 @@ fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
 }
 
 pub(super) fn unusable(path: &Path, cause: impl Into<crate::error::Cause>) -> OpenError {
-    OpenError::Unusable {
-        path: path.to_owned(),
-        cause: cause.into(),
+    let (path, cause) = (path.to_owned(), cause.into());
+    match disk::is_full(&*cause) {
+        true => OpenError::Full { path },
+        false => OpenError::Unusable { path, cause },
     }
 }
 

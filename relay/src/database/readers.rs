@@ -105,8 +105,9 @@ impl Readers {
         }
     }
 
-    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection.
-    pub(super) async fn close(&self) {
+    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection. False: a long
+    /// read goes on.
+    pub(super) async fn close(&self) -> bool {
         self.closing.cancel();
         self.apart.close();
         let ended = tokio::time::timeout(APART, self.apart.wait()).await;
@@ -118,6 +119,7 @@ impl Readers {
             reader.close().await;
         }
         self.shared.close().await;
+        ended.is_ok()
     }
 
     fn lend(&self) -> Option<Arc<Pool>> {

@@ -2,6 +2,7 @@
 //! then answers everybody. One disk flush pays for many writes.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::lock::Ownership;
 use super::readers::Readers;
-use super::{Context, Gate, OnDiskFailure, Options, Tx};
+use super::{Context, DiskHealth, Gate, OnDiskFailure, Options, Tx};
 use crate::error::WriteError;
 use crate::panics::message;
 
@@ -27,6 +28,7 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
     max_wait: Duration,
+    disk: watch::Receiver<DiskHealth>,
     closing: CancellationToken,
     task: TaskTracker,
 }
@@ -36,10 +38,12 @@ impl Writer {
         let (queue, waiting) = mpsc::channel(options.max_queue.max(1));
         let closing = CancellationToken::new();
         let task = TaskTracker::new();
+        let disk = of.thread.disk.health();
         task.spawn(
             Loop {
                 connection: of.connection,
                 readers: of.readers,
+                index: of.index,
                 ownership: of.ownership,
                 thread: Arc::new(of.thread),
                 waiting,
@@ -51,6 +55,7 @@ impl Writer {
         Self {
             queue,
             max_wait: options.max_wait,
+            disk,
             closing,
             task,
         }
@@ -69,9 +74,16 @@ impl Writer {
         match self.queue.send_timeout(job, self.max_wait).await {
             // Without an answer the writer's thread was lost, and what it was doing with it.
             Ok(()) => answer.await.unwrap_or(Err(WriteError::Unknown)),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(WriteError::Busy),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                Err(WriteError::Busy(self.why_busy()))
+            }
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(WriteError::Closed),
         }
+    }
+
+    fn why_busy(&self) -> String {
+        let locked = self.disk.borrow().locked.clone();
+        locked.unwrap_or_else(|| "too many writes are waiting".to_owned())
     }
 
     /// Finishes what waits in the queue and closes every connection.
@@ -85,6 +97,8 @@ impl Writer {
 pub(super) struct Opened {
     pub(super) connection: tokio_rusqlite::Connection,
     pub(super) readers: Arc<Readers>,
+    /// See [`disk::reserve_index`].
+    pub(super) index: Arc<File>,
     pub(super) ownership: Arc<Ownership>,
     pub(super) thread: Thread,
 }
@@ -94,6 +108,8 @@ struct Loop {
     connection: tokio_rusqlite::Connection,
     /// Closed before the connection: the last one to close takes the WAL in and deletes it.
     readers: Arc<Readers>,
+    /// Closed after the connection.
+    index: Arc<File>,
     /// Given back only when nothing can be read or written any more.
     ownership: Arc<Ownership>,
     thread: Arc<Thread>,
@@ -131,10 +147,14 @@ impl Loop {
         while let Some(job) = self.waiting.recv().await {
             job.answer(&Ok(()));
         }
-        self.readers.close().await;
+        let all_closed = self.readers.close().await;
         if let Err(error) = self.connection.close().await {
             tracing::error!(%error, "the database did not close cleanly");
         }
+        if !all_closed {
+            std::mem::forget(self.index); // it stays open for the read that goes on
+        }
+        disk::keep_room(self.ownership.path());
         self.ownership.release();
     }
 
@@ -186,12 +206,8 @@ impl Thread {
     fn commit(&self, rows: &Connection, mut group: Vec<Box<dyn Job>>) -> ControlFlow<()> {
         let ended = match self.disk.displaced() {
             Some(why) => Err(CommitError::Displaced(why)),
-            None => transact(rows, &self.context, &mut group).map_err(|error| {
-                match self.disk.filled(&error) {
-                    true => CommitError::Full,
-                    false => CommitError::from(error),
-                }
-            }),
+            None => transact(rows, &self.context, &mut group)
+                .map_err(|error| self.why_not_committed(error)),
         };
         let went = match &ended {
             Ok(head) => {
@@ -209,6 +225,13 @@ impl Thread {
             job.answer(&ended);
         }
         went
+    }
+
+    fn why_not_committed(&self, error: rusqlite::Error) -> CommitError {
+        match self.disk.filled(&error) {
+            true => CommitError::Full,
+            false => CommitError::of(&error, || self.disk.locked(self.context.environment.now())),
+        }
     }
 
     fn tend(&self, rows: &Connection) -> ControlFlow<()> {
@@ -266,7 +289,7 @@ fn run_in_savepoint(tx: &Tx<'_>, job: &mut dyn Job) -> Result<(), rusqlite::Erro
 /// Why a group was not committed.
 enum CommitError {
     /// Another program holds the file's write lock, longer than SQLite was told to wait.
-    Busy,
+    Busy(String),
     Full,
     /// The file at the path is another one.
     Displaced(String),
@@ -275,10 +298,10 @@ enum CommitError {
     Failed(String),
 }
 
-impl From<rusqlite::Error> for CommitError {
-    fn from(error: rusqlite::Error) -> Self {
+impl CommitError {
+    fn of(error: &rusqlite::Error, locked: impl FnOnce() -> String) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(locked()),
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::SystemIoFailure) => Self::Unknown(error.to_string()),
             _ => Self::Failed(error.to_string()),
@@ -348,7 +371,7 @@ where
 impl<E> From<&CommitError> for WriteError<E> {
     fn from(why: &CommitError) -> Self {
         match why {
-            CommitError::Busy => Self::Busy,
+            CommitError::Busy(why) => Self::Busy(why.clone()),
             CommitError::Full => Self::Full,
             CommitError::Displaced(why) => Self::Halted(why.clone()),
             CommitError::Unknown(_) => Self::Unknown,
@@ -365,7 +388,10 @@ mod tests {
     fn a_failed_flush_is_unknown_and_a_full_disk_is_not() {
         let of = |code| {
             let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            matches!(CommitError::from(error), CommitError::Unknown(_))
+            matches!(
+                CommitError::of(&error, String::new),
+                CommitError::Unknown(_)
+            )
         };
         assert!(of(rusqlite::ffi::SQLITE_IOERR_FSYNC));
         assert!(of(rusqlite::ffi::SQLITE_IOERR_WRITE));

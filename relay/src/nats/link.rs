@@ -3,6 +3,7 @@
 
 use std::future::Future;
 
+use async_nats::connection::State;
 use async_nats::{Client, ServerError};
 use tokio::sync::watch;
 
@@ -39,6 +40,10 @@ impl Link {
             inbox: format!("{inbox}.>"),
             refused,
         }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
     }
 
     /// The answer to a question at this subject (`users.>`: at any of these), or the broker's refusal to take it.

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{
-    Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, Republish, SubjectTransform,
+use async_nats::jetstream::{
+    self,
+    stream::{
+        Config, DeleteStatus, DiscardPolicy, Info, PurgeResponse, Republish, SubjectTransform,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,12 +18,13 @@ use super::{
     Api, CLOSED_BY, DATABASE_ID, EPOCH, INCARNATION, LIVE, MAX_WAITING, Nats, api_error, direct,
     head_of,
 };
-use crate::error::LogError;
+use crate::error::{Cause, LogError};
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
 
 /// What one stream may hold, in bytes, unless told otherwise: the whole room of its account in the account files. When it
 /// is full the broker refuses new events (`discard: new`), and the outbox keeps them.
 pub const DEFAULT_STREAM_BYTES: u64 = 4 << 30;
+const NO_JETSTREAM: &str = "the broker answers without JetStream: it is starting, or it has turned JetStream off, as on a full disk (its log says why); once that is mended, restart nats-server";
 /// The owner asks again this often while it waits for its own stream to grow.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
@@ -56,7 +60,7 @@ impl Connect for NatsStream {
         let link = self.nats.open(MAX_WAITING).await?;
         Ok(StreamSession {
             publisher: Publisher::new(link.clone(), &self.stream).await?,
-            api: Api::new(link, "$JS.API", "JetStream does not answer".to_owned()),
+            api: Api::new(link, "$JS.API", NO_JETSTREAM.to_owned()),
             way: self.clone(),
             info: None,
         })
@@ -105,7 +109,12 @@ impl Log for StreamSession {
 
 impl AppendLog for StreamSession {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
-        self.publisher.append_after(head, records).await
+        let appended = self.publisher.append_after(head, records).await;
+        match appended {
+            // Boxed, because a question takes state that publishing should not carry about.
+            Err(LogError::Lost(why, cause)) => Err(Box::pin(self.why_not_stored(why, cause)).await),
+            appended => appended,
+        }
     }
 }
 
@@ -222,6 +231,32 @@ impl StreamSession {
                     "stream {stream} was made anew meanwhile"
                 )))
             }
+        }
+    }
+
+    /// Once a stream's file could not be written, nats-server takes no message into that stream until it is restarted, also
+    /// after there is room again (2.15.1). A publish is then not answered at all, and a batch as incomplete. A purge of what
+    /// never was is answered with the reason, and without one it changes nothing.
+    async fn why_not_stored(&self, why: String, cause: Option<Cause>) -> LogError {
+        let stream = &self.way.stream;
+        if !self.api.link.is_connected() {
+            return LogError::Lost(why, cause);
+        }
+        let subject = format!("STREAM.PURGE.{stream}");
+        let nothing = json!({"filter": format!("{}.never", stream.to_lowercase())});
+        let failed = String::new();
+        match self
+            .api
+            .ask::<PurgeResponse>(subject, nothing, failed)
+            .await
+        {
+            Err(LogError::Lost(_, Some(reason))) if reason.is::<jetstream::Error>() => {
+                LogError::Stuck(format!(
+                    "the broker cannot write stream {stream} ({reason}), and stores nothing there until it is restarted: make room on its disk, then restart nats-server; no event is lost"
+                ))
+            }
+            Err(_) => LogError::Lost(format!("{why}, and no other question"), cause),
+            Ok(_) => LogError::Lost(why, cause),
         }
     }
 

@@ -249,7 +249,7 @@ async fn a_file_that_another_program_has_locked_is_busy_and_works_again_afterwar
     let other = relay::rusqlite::Connection::open(scratch.path("parcels.db")).unwrap();
     other.execute_batch("begin immediate").unwrap();
     let busy = db.write(|_| Ok::<_, ()>(())).await;
-    assert!(matches!(busy, Err(WriteError::Busy)), "{busy:?}");
+    assert!(matches!(busy, Err(WriteError::Busy(_))), "{busy:?}");
     other.execute_batch("rollback").unwrap();
     weigh(&db, "a", 1, 1).await;
 }
@@ -300,7 +300,7 @@ async fn past_the_bound_of_the_queue_callers_hear_busy() {
     tokio::pin!(waiting);
     assert!(futures::poll!(&mut waiting).is_pending()); // one write is under way, one waits: the queue is full
     let third = db.write(|_| Ok::<_, ()>(())).await;
-    assert!(matches!(third, Err(WriteError::Busy)), "{third:?}");
+    assert!(matches!(third, Err(WriteError::Busy(_))), "{third:?}");
     release.send(()).unwrap();
     slow.await.unwrap().unwrap();
     waiting.await.unwrap();

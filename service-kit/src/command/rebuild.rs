@@ -87,7 +87,9 @@ async fn here(parts: &Parts, consumer: &Consumer) -> anyhow::Result<Answer> {
 async fn through_the_door(running: &Running, name: &str) -> anyhow::Result<Answer> {
     let path = format!("consumers/{name}/rebuild");
     let before: State = running.post(&path, &Rebuild {}).await?;
-    let rebuilt = of(&before, name)?.rebuilt;
+    let before = of(&before, name)?;
+    check_loads(before)?;
+    let rebuilt = before.rebuilt;
     let (progress, mut most, mut moved) = (Progress::new(), 0, Instant::now());
     loop {
         let state = running.state().await?;
@@ -95,6 +97,7 @@ async fn through_the_door(running: &Running, name: &str) -> anyhow::Result<Answe
         if now.rebuilt > rebuilt {
             return Ok(loaded(name, now.offset));
         }
+        check_loads(now)?;
         let rows = now.rebuilding.unwrap_or(0);
         if rows > most {
             (most, moved) = (rows, Instant::now());
@@ -115,6 +118,19 @@ async fn through_the_door(running: &Running, name: &str) -> anyhow::Result<Answe
 fn of<'a>(state: &'a State, name: &str) -> anyhow::Result<&'a ConsumerState> {
     let found = state.consumers.iter().find(|known| known.name == name);
     found.with_context(|| format!("the service that runs has no consumer {name}"))
+}
+
+/// It is asked for once and tried once.
+fn check_loads(consumer: &ConsumerState) -> anyhow::Result<()> {
+    let ConsumerState {
+        name, not_rebuilt, ..
+    } = consumer;
+    match not_rebuilt {
+        Some(why) => {
+            bail!("the cache of {name} is as it was, because its snapshot was not loaded: {why}")
+        }
+        None => Ok(()),
+    }
 }
 
 fn loaded(name: &str, offset: u64) -> Answer {

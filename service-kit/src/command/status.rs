@@ -55,6 +55,13 @@ impl Service {
         state.consumers.iter().find(|known| known.name == name)
     }
 
+    /// Whether each of its consumers has looked at its stream.
+    fn is_known(&self) -> bool {
+        let Self::Runs(state) = self else { return true };
+        let mut consumers = state.consumers.iter();
+        consumers.all(|consumer| consumer.stream_head.is_some())
+    }
+
     fn is_well(&self) -> bool {
         match self {
             Self::Runs(state) => {
@@ -80,6 +87,10 @@ impl Seen {
             && self.stream.is_well()
             && self.report.must_import.is_none()
             && self.report.dead_letters == 0
+    }
+
+    fn is_known(&self) -> bool {
+        self.stream.is_known() && self.service.is_known()
     }
 
     fn answer(&self, parts: &Parts) -> Answer {
@@ -134,7 +145,7 @@ impl Seen {
             );
             answer = answer.line("audit", text);
         }
-        answer.ends(match (self.is_well(), self.stream.is_known()) {
+        answer.ends(match (self.is_well(), self.is_known()) {
             (false, _) => Outcome::Differs,
             (true, false) => Outcome::Unknown,
             (true, true) => Outcome::Done,
@@ -158,7 +169,7 @@ impl Seen {
                 refuses_writes: None,
                 disk: Some(trouble),
                 ..
-            }) => return format!("taken as far as the disk allows: {trouble}"),
+            }) => return format!("in trouble: {trouble}"),
             Service::Runs(state) => state.refuses_writes.as_ref(),
             Service::Silent(_) | Service::Stopped => self.report.must_import.as_ref(),
         };
@@ -184,9 +195,13 @@ impl Seen {
             }) => {
                 format!("; loading a snapshot, {} so far", count(*rows, "row"))
             }
-            Some(state) => {
-                let behind = state.stream_head.saturating_sub(state.offset);
-                format!("; {behind} behind")
+            Some(ConsumerState {
+                stream_head: Some(head),
+                offset,
+                ..
+            }) => format!("; {} behind", head.saturating_sub(*offset)),
+            Some(_) => {
+                format!("; how far behind is not known: {stream} was not read since the start")
             }
             None => String::new(),
         };
@@ -223,7 +238,7 @@ impl Seen {
             Service::Stopped => (json!(false), Value::Null),
         };
         json!({
-            "healthy": self.is_well() && self.stream.is_known(),
+            "healthy": self.is_well() && self.is_known(),
             "service": about.name,
             "file": self.path,
             "database_id": report.origin.database_id.to_string(),

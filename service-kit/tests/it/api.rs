@@ -254,7 +254,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     });
     let consumer = watch::Sender::new(ConsumerStatus {
         offset: 40,
-        stream_head: 42,
+        stream_head: Some(42),
         skipped: 3,
         dead_letters: 1,
         ..ConsumerStatus::default()

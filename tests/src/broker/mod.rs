@@ -197,6 +197,11 @@ impl Part for Broker {
         Err(process.failed(NAME, reason))
     }
 
+    /// A stream whose file could not be written takes nothing more, also after there is room again (2.15.1).
+    fn needs_restart(&self) -> bool {
+        self.log_tail(usize::MAX).contains("critical write error")
+    }
+
     fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }

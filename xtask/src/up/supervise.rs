@@ -24,6 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const HEALTHY: Duration = Duration::from_secs(30);
 /// How soon a death is noticed.
 const LOOK: Duration = Duration::from_millis(50);
+/// How soon it is noticed that a part runs and needs a restart.
+const LOOK_DEEPER: Duration = Duration::from_secs(1);
 
 pub(super) fn supervise<P: Part + 'static>(part: P, console: &Arc<Console>) -> Supervised {
     let (stop, told) = watch::channel(false);
@@ -33,6 +35,7 @@ pub(super) fn supervise<P: Part + 'static>(part: P, console: &Arc<Console>) -> S
         console: Arc::clone(console),
         pause: FIRST_PAUSE,
         since: Instant::now(),
+        looked: Instant::now(),
     };
     Supervised {
         stop,
@@ -66,6 +69,8 @@ struct Watcher<P> {
     console: Arc<Console>,
     pause: Duration,
     since: Instant,
+    /// When it was last asked whether it is of any use.
+    looked: Instant,
 }
 
 impl<P: Part> Watcher<P> {
@@ -80,11 +85,23 @@ impl<P: Part> Watcher<P> {
     /// Until dropped: notice a death, pause, start again.
     async fn keep_alive(&mut self) {
         loop {
-            if self.part.is_running() {
+            if !self.part.is_running() {
+                self.revive().await;
+            } else if self.looked.elapsed() < LOOK_DEEPER {
                 sleep(LOOK).await;
             } else {
-                self.revive().await;
+                self.looked = Instant::now();
+                self.end_if_useless().await;
             }
+        }
+    }
+
+    async fn end_if_useless(&mut self) {
+        if self.part.needs_restart() {
+            self.say(
+                "it could not write to its disk, and stores nothing more until it is started again",
+            );
+            let _killed_otherwise = self.part.stop().await;
         }
     }
 
