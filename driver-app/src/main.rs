@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use driver_app::config::Config;
-use service_kit::{Outcome, exit, keep_files_private, start_logs, stop_on_signal};
+use service_kit::{Outcome, exit, keep_files_private, or_end, start_logs, stop_on_signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     keep_files_private();
-    let config = Config::parse();
+    let config = or_end(Config::try_parse());
     exit(run(config).await.map(|()| Outcome::Done))
 }
 

@@ -22,6 +22,7 @@ mod logs;
 mod monitor;
 mod openapi;
 mod operator_api;
+mod output;
 mod page;
 mod patient;
 mod problem;
@@ -48,7 +49,7 @@ pub use args::{About, CommonArgs, Days, Loopback, Veiled};
 pub use base_url::{BaseUrl, http_client};
 pub use bearer::Token;
 pub use causal::{DEFAULT_WAIT, MAX_WAIT};
-pub use exit::{Outcome, exit};
+pub use exit::{Outcome, exit, on_disk_failure, or_end};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
 pub use files::keep_files_private;
 pub use idempotency::{

@@ -14,7 +14,7 @@ use crate::Service;
 use crate::access::{Access, Enrolled};
 use crate::args::{About, CommonArgs, parse};
 use crate::bearer::Token;
-use crate::exit::{Outcome, exit};
+use crate::exit::{Outcome, exit, on_disk_failure};
 use crate::files::keep_files_private;
 use crate::limits::Limits;
 use crate::logs::{start_logs, start_quiet_logs};
@@ -111,7 +111,10 @@ impl Parts {
         Ok(Self {
             about: P::ABOUT,
             common: program.common().clone(),
-            options: program.options(),
+            options: Options {
+                on_disk_failure: on_disk_failure(),
+                ..program.options()
+            },
             keys: program.keys(),
             consumers: program.consumers()?,
         })

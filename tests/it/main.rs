@@ -33,6 +33,7 @@ mod lost_databases;
 mod old_streams;
 mod older;
 mod operators;
+mod output;
 mod owner;
 mod page;
 mod page_states;
