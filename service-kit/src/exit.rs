@@ -13,7 +13,9 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use relay::OnDiskFailure;
+use tokio::runtime::Runtime;
 
+use crate::machine::raise_descriptors;
 use crate::output::{flush_stderr, note};
 
 /// How something ended that was neither refused nor failed.
@@ -26,8 +28,13 @@ pub enum Outcome {
     Differs,
 }
 
+/// Runs a program's work to its end.
+pub fn run(work: impl Future<Output = anyhow::Result<Outcome>>) -> ExitCode {
+    exit(raise_descriptors().and_then(|()| Runtime::new()?.block_on(work)))
+}
+
 /// The exit code, after one line with all the causes if it is an error.
-pub fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
+fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
     let code = match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Differs) => ExitCode::from(3),

@@ -19,6 +19,7 @@ mod host;
 mod idempotency;
 mod limits;
 mod logs;
+mod machine;
 mod monitor;
 mod openapi;
 mod operator_api;
@@ -49,7 +50,7 @@ pub use args::{About, CommonArgs, Days, Loopback, Veiled};
 pub use base_url::{BaseUrl, http_client};
 pub use bearer::Token;
 pub use causal::{DEFAULT_WAIT, MAX_WAIT};
-pub use exit::{Outcome, exit, on_disk_failure, or_end};
+pub use exit::{Outcome, on_disk_failure, or_end, run};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
 pub use files::keep_files_private;
 pub use idempotency::{
@@ -58,6 +59,7 @@ pub use idempotency::{
 };
 pub use limits::Limits;
 pub use logs::start_logs;
+pub use machine::{check_clock, check_machine};
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::MAX_STALL_TIME;

@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::Peer;
+use crate::machine::max_connections;
 use crate::patient::Patient;
 
-/// Connections at a time; more wait in the system's queue until one closes.
+/// Connections at a time, where the machine gives descriptors for so many; more wait in the system's queue until one closes.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send its headers. An idle connection is closed after as long.
 pub const MAX_HEADER_TIME: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Serves until stopped, finishes the requests under way, and closes every connection.
 pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(max_connections()));
     let graceful = GracefulShutdown::new();
     let cut = Stop::new();
     while let Some((socket, place)) = accept(&listener, &places, &stop).await {

@@ -30,6 +30,7 @@ mod ledger;
 mod logs;
 mod lost_acks;
 mod lost_databases;
+mod machines;
 mod old_streams;
 mod older;
 mod operators;

@@ -15,7 +15,7 @@ use freehold_tests::{Part, Service, World, eventually, seconds};
 const REQUESTS: usize = 1_000;
 
 /// All three programs on files of their own, which do not run.
-async fn stopped() -> World {
+pub(crate) async fn stopped() -> World {
     let world = World::builder().without_broker().with_drivers(1);
     let mut world = world.start().await;
     world.waive_final_check();
@@ -25,7 +25,7 @@ async fn stopped() -> World {
     world
 }
 
-fn programs(world: &World) -> [&Service; 3] {
+pub(crate) fn programs(world: &World) -> [&Service; 3] {
     [
         &world.user_service,
         &world.orders_service,
@@ -33,11 +33,14 @@ fn programs(world: &World) -> [&Service; 3] {
     ]
 }
 
-/// Starts a program with what a shell makes of its output: `2>/dev/full`. Each request makes a line.
-async fn start(service: &Service, redirected: &str) -> Process {
+/// How a shell becomes the program that it was given.
+pub(crate) const PROGRAM: &str = r#"exec "$0" "$@""#;
+
+/// Starts a program from a shell: after a command, and with its output redirected. Each request makes a line.
+pub(crate) async fn start(service: &Service, before: &str, redirected: &str) -> Process {
     let mut launch = service.launch().env("RUST_LOG", "debug");
     let program = std::mem::replace(&mut launch.program, PathBuf::from("/bin/sh"));
-    let script = format!("exec \"$0\" \"$@\" {redirected}");
+    let script = format!("{before}\n{PROGRAM} {redirected}");
     let words = ["-c".into(), script.into(), program.into_os_string()];
     launch.args.splice(0..0, words);
     let process = Process::spawn(launch).expect("a shell");
@@ -105,7 +108,7 @@ async fn a_log_whose_reader_is_gone_costs_lines_which_the_next_reader_is_told_of
     let fifo = world.folder().join("log");
     for service in programs(&world) {
         let first = pipe(&fifo);
-        let mut process = start(service, &format!("2>{}", fifo.display())).await;
+        let mut process = start(service, "", &format!("2>{}", fifo.display())).await;
         drop(first);
         answers_on(service, &mut process).await;
         let mut second = reader(&fifo);
@@ -122,10 +125,10 @@ async fn a_log_that_is_not_read_stalls_nothing_and_goes_on_when_it_is() {
     for service in programs(&world) {
         let mut unread = pipe(&fifo);
         // stdout as well: a shell's `2>&1`.
-        let mut process = start(service, &format!(">{} 2>&1", fifo.display())).await;
+        let mut process = start(service, "", &format!(">{} 2>&1", fifo.display())).await;
         answers_on(service, &mut process).await;
         process.stop().await.expect("it stops in order");
-        let mut again = start(service, &format!(">{} 2>&1", fifo.display())).await;
+        let mut again = start(service, "", &format!(">{} 2>&1", fifo.display())).await;
         answers_on(service, &mut again).await;
         read_until(&mut unread, "listening on").await;
         Api::of(service).get("/metrics").await;
@@ -138,7 +141,7 @@ async fn a_log_that_is_not_read_stalls_nothing_and_goes_on_when_it_is() {
 async fn a_log_on_a_full_disk_costs_lines_which_are_counted() {
     let world = stopped().await;
     for service in programs(&world) {
-        let mut process = start(service, ">/dev/full 2>/dev/full").await;
+        let mut process = start(service, "", ">/dev/full 2>/dev/full").await;
         answers_on(service, &mut process).await;
         let metrics = Api::of(service).metrics().await.expect("metrics");
         let dropped = metrics.get("freehold_log_lines_dropped_total");
@@ -167,7 +170,7 @@ fn shell(service: &Service, words: &[&str], redirected: &str) -> Command {
     let launch = service.launch();
     let mut shell = Command::new("sh");
     shell
-        .args(["-c", &format!("exec \"$0\" \"$@\" {redirected}")])
+        .args(["-c", &format!("{PROGRAM} {redirected}")])
         .arg(launch.program)
         .args(launch.args)
         .args(words)
