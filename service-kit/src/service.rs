@@ -199,6 +199,7 @@ fn announce(listener: &TcpListener) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "started");
     // A stdout that is gone, full or stalled is no reason not to serve, so nothing waits for it.
-    std::thread::spawn(move || print(&format!("listening on http://{address}\n")));
+    let say = move || print(&format!("listening on http://{address}\n"));
+    let _no_thread = std::thread::Builder::new().spawn(say);
     Ok(())
 }
