@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use relay::{Stop, System};
-use service_kit::{Loopback, Service, Veiled};
+use service_kit::{Loopback, Service, Veiled, check_clock, check_machine};
 
 use crate::device::Device;
 use crate::owner_api::{Owner, OwnerApi};
@@ -59,6 +59,11 @@ impl Config {
     /// Serves until stopped. Whatever can be refused is refused before the port is taken and the file is touched.
     pub async fn serve(self, stop: Stop) -> anyhow::Result<()> {
         let owner: Arc<dyn Owner> = Arc::new(OwnerApi::new(self.orders_url.read("--orders-url")?)?);
+        check_machine(&self.database)?;
+        // The owner goes by its own clock, and a driver without a network must go on.
+        if let Err(error) = check_clock() {
+            tracing::warn!(%error, "the device's times will be wrong");
+        }
         let listener = self.listen.bind().await?;
         let device = Device::open(&self.database, Arc::new(System)).await;
         let device = device.context("the device's data cannot be opened")?;

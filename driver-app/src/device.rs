@@ -69,6 +69,7 @@ pub fn database(clock: Arc<dyn Environment>) -> Options {
     Options {
         environment: clock,
         readers: 2,
+        on_disk_failure: service_kit::on_disk_failure(),
         ..Options::new("driver-app", "DEVICE", MIGRATIONS)
     }
 }

@@ -4,16 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use driver_app::config::Config;
-use service_kit::{Outcome, exit, keep_files_private, start_logs, stop_on_signal};
+use service_kit::{Outcome, keep_files_private, or_end, run, start_logs, stop_on_signal};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     keep_files_private();
-    let config = Config::parse();
-    exit(run(config).await.map(|()| Outcome::Done))
-}
-
-async fn run(config: Config) -> anyhow::Result<()> {
-    start_logs()?;
-    Box::pin(config.serve(stop_on_signal())).await
+    let config = or_end(Config::try_parse());
+    run(async {
+        start_logs()?;
+        Box::pin(config.serve(stop_on_signal())).await?;
+        Ok(Outcome::Done)
+    })
 }

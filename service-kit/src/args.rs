@@ -15,6 +15,7 @@ use relay::{DEFAULT_STREAM_BYTES, Database, Nats, OpenError, Options, Retention,
 use tokio::net::TcpListener;
 
 use crate::command::Command;
+use crate::exit::or_end;
 use crate::files::beside;
 use crate::limits::Limits;
 use crate::program::Program;
@@ -180,7 +181,7 @@ pub(crate) fn parse<P: Program>() -> (P, Option<Command>) {
     let command = Command::augment_subcommands(settings)
         .subcommand_required(false)
         .mut_subcommand("rotate-key", |command| command.hide(!about.has_keys));
-    let given = command.get_matches();
+    let given = or_end(command.try_get_matches());
     let read = || -> Result<_, clap::Error> {
         let command = match given.subcommand() {
             Some(_) => Some(Command::from_arg_matches(&given)?),
@@ -188,7 +189,7 @@ pub(crate) fn parse<P: Program>() -> (P, Option<Command>) {
         };
         Ok((P::from_arg_matches(&given)?, command))
     };
-    read().unwrap_or_else(|error| error.exit())
+    or_end(read())
 }
 
 /// What the flags do not show.

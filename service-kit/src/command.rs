@@ -102,7 +102,7 @@ impl Command {
     pub(crate) async fn run(self, parts: &Parts) -> anyhow::Result<Outcome> {
         let Look { json } = self.look();
         let answer = self.answer(parts).await?;
-        answer.print(json);
+        answer.print(json)?;
         Ok(answer.outcome())
     }
 

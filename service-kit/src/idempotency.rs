@@ -4,6 +4,9 @@
 //! is the other; also for a client that went away before the commit. Refusals are not kept: nothing has happened, and the
 //! next attempt is judged anew.
 //!
+//! A reply is kept for a day in which its service runs, whatever the clock says, and belongs to the token that the request
+//! came with: a new token, also one for the same name, has keys of its own.
+//!
 //! A restored file knows the replies it had when it was copied, and no event tells the later ones. So whoever restores an
 //! older copy must expect that a request from after the copy, sent again, is a new one here; its first effect is in the log
 //! that comes home. What an e-mail address or an id of the client's makes unique stays unique.
@@ -23,13 +26,18 @@ use relay::{Database, Tx};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::access::TokenHash;
+use crate::bearer::{Sent, sent};
 use crate::causal::{POSITION, Place};
 use crate::{Caller, Problem, Reply, codes, extract};
 
+use store::Age;
 pub use store::{IDEMPOTENCY_MIGRATION, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, REPLIES_KEPT_FOR};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Between a caller's name and the hash of their token.
+const CREDENTIAL: &str = " sha256:";
 /// The longest key.
 pub const MAX_KEY_CHARACTERS: usize = 255;
 
@@ -74,11 +82,13 @@ pub enum Settled {
 pub(crate) struct Replies {
     db: Database,
     under_way: Arc<Mutex<HashSet<Slot>>>,
+    age: Arc<Age>,
 }
 
 /// What a key means: something else to each caller and on each route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
+    /// `operator ada sha256:9f86…`: the credential as well, since a name is given to another person one day.
     caller: String,
     route: String,
     key: String,
@@ -96,11 +106,23 @@ struct Asked {
     request: [u8; 32],
 }
 
+impl Slot {
+    /// As replies were kept before callers were known by their credential.
+    fn caller_by_name(&self) -> &str {
+        let (name, _) = self
+            .caller
+            .rsplit_once(CREDENTIAL)
+            .unwrap_or((&self.caller, ""));
+        name
+    }
+}
+
 impl Replies {
     pub(crate) fn new(db: &Database) -> Self {
         Self {
             db: db.clone(),
             under_way: Arc::default(),
+            age: Arc::new(Age::new()),
         }
     }
 
@@ -122,14 +144,15 @@ impl Replies {
     }
 
     async fn find(&self, asked: &Asked) -> Result<Option<Reply>, Problem> {
-        let asked = asked.clone();
-        let now_ms = self.db.now_ms();
-        let read = self
-            .db
-            .read(move |rows| match store::find(rows, &asked.slot, now_ms)? {
+        let (asked, age) = (asked.clone(), self.age.clone());
+        let wall_ms = self.db.now_ms();
+        let read = self.db.read(move |rows| {
+            let now_ms = age.now_ms(rows, wall_ms)?;
+            match store::find(rows, &asked.slot, now_ms)? {
                 Some(kept) => kept.replay(&asked).map(Some),
                 None => Ok(None),
-            });
+            }
+        });
         Ok(read.await?)
     }
 }
@@ -145,8 +168,8 @@ impl Once {
         let Some(claim) = claim else {
             return Ok(db.write(work).await?);
         };
-        let (asked, stream) = (claim.asked.clone(), db.stream());
-        let write = db.write(move |tx| asked.once(tx, stream, work));
+        let (asked, age, stream) = (claim.asked.clone(), replies.age.clone(), db.stream());
+        let write = db.write(move |tx| asked.once(tx, &age, stream, work));
         let reply = write.await?;
         drop(claim); // only now; and a client that goes away gives it back earlier, when the write is in the queue
         Ok(reply)
@@ -158,17 +181,19 @@ impl Asked {
     fn once(
         &self,
         tx: &Tx<'_>,
+        age: &Age,
         stream: &str,
         work: impl FnOnce(&Tx<'_>) -> Result<Reply, Problem>,
     ) -> Result<Reply, Problem> {
-        if let Some(kept) = store::find(tx, &self.slot, tx.now_ms())? {
+        let now_ms = age.now_ms(tx, tx.now_ms())?;
+        if let Some(kept) = store::find(tx, &self.slot, now_ms)? {
             return kept.replay(self);
         }
         let reply = work(tx)?;
         let place = Place::new(stream, tx.head()?);
         let reply = reply.with(POSITION, place.header());
-        store::forget_some(tx, tx.now_ms())?;
-        store::keep(tx, self, &reply, tx.now_ms())?;
+        store::forget_some(tx, now_ms)?;
+        store::keep(tx, self, &reply, now_ms)?;
         Ok(reply)
     }
 }
@@ -250,10 +275,18 @@ async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slo
         return Ok(None);
     };
     Ok(Some(Slot {
-        caller: Caller::of(parts).to_string(),
+        caller: caller(parts),
         route: route(parts, state).await,
         key,
     }))
+}
+
+fn caller(parts: &Parts) -> String {
+    match (Caller::of(parts), sent(&parts.headers)) {
+        (Caller::Anonymous, _) => Caller::Anonymous.to_string(),
+        (known, Sent::Token(token)) => format!("{known}{CREDENTIAL}{}", TokenHash::of(token)),
+        (known, _) => known.to_string(),
+    }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

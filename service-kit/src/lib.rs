@@ -20,9 +20,11 @@ mod host;
 mod idempotency;
 mod limits;
 mod logs;
+mod machine;
 mod monitor;
 mod openapi;
 mod operator_api;
+mod output;
 mod page;
 mod patient;
 mod problem;
@@ -50,7 +52,7 @@ pub use args::{About, CommonArgs, Days, Loopback, Veiled};
 pub use base_url::{BaseUrl, http_client};
 pub use bearer::Token;
 pub use causal::{DEFAULT_WAIT, MAX_WAIT};
-pub use exit::{Outcome, exit};
+pub use exit::{Outcome, on_disk_failure, or_end, run};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
 pub use files::keep_files_private;
 pub use idempotency::{
@@ -59,6 +61,7 @@ pub use idempotency::{
 };
 pub use limits::{Limits, MAX_UNDER_WAY_OF_DEVICE};
 pub use logs::start_logs;
+pub use machine::{check_clock, check_machine};
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::{MAX_STALL_TIME, MIN_TAKEN_BYTES};

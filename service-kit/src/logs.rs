@@ -1,9 +1,11 @@
-//! Logs: to stderr, for people on a terminal and as JSON elsewhere.
+//! Logs: to stderr, for people on a terminal and as JSON elsewhere. They are best effort: see `output`.
 
 use std::io::IsTerminal;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
+
+use crate::output::Stderr;
 
 /// async-nats reports each failed attempt to connect; the relay and the consumers say it once, and better.
 /// rusqlite_migration logs where its source lay on the machine that built this.
@@ -14,7 +16,8 @@ pub fn start_logs() -> anyhow::Result<()> {
     let filter = filter(std::env::var("RUST_LOG").ok())?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| Stderr)
+        .log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         logs.init();
     } else {
@@ -30,7 +33,7 @@ pub fn start_logs() -> anyhow::Result<()> {
 pub(crate) fn start_quiet_logs() {
     if let Ok(filter) = EnvFilter::try_from_default_env() {
         let logs = tracing_subscriber::fmt().with_env_filter(filter);
-        logs.with_writer(std::io::stderr).init();
+        logs.with_writer(|| Stderr).init();
     }
 }
 

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::sampled::Sampled;
 
+use crate::output::dropped_lines;
+
 /// Sees the database, the relay and the consumers of one service. Clones share it.
 #[derive(Clone)]
 pub struct Monitor {
@@ -365,6 +367,7 @@ fn measure_disk(disk: &DiskHealth) {
     gauge!("freehold_disk_full").set(u8::from(disk.full));
     gauge!("freehold_wal_bytes").set(figure(disk.wal_bytes));
     counter!("freehold_checkpoint_failures_total").absolute(disk.checkpoint_failures);
+    counter!("freehold_log_lines_dropped_total").absolute(dropped_lines());
 }
 
 fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
@@ -400,6 +403,10 @@ fn describe() {
     describe_counter!(
         "freehold_checkpoint_failures_total",
         "Checkpoints of the write-ahead log that failed since the start."
+    );
+    describe_counter!(
+        "freehold_log_lines_dropped_total",
+        "Log lines since the start that stderr did not take: its reader stalls or is gone, or its disk is full."
     );
     describe_counter!(
         "freehold_consumer_rebuilt_total",

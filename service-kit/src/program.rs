@@ -14,10 +14,11 @@ use crate::Service;
 use crate::access::{Access, Enrolled};
 use crate::args::{About, CommonArgs, parse};
 use crate::bearer::Token;
-use crate::exit::{Outcome, exit};
+use crate::exit::{Outcome, on_disk_failure, run};
 use crate::files::keep_files_private;
 use crate::limits::Limits;
 use crate::logs::{start_logs, start_quiet_logs};
+use crate::machine::{check_clock, check_machine};
 use crate::routes::Routes;
 use crate::signals::stop_on_signal;
 
@@ -50,16 +51,15 @@ pub trait Program: Parser {
 }
 
 /// Serves until told to stop, or does what the command line asks for instead.
-pub async fn main<P: Program>() -> ExitCode {
+pub fn main<P: Program>() -> ExitCode {
     keep_files_private();
     let (program, command) = parse::<P>();
-    exit(match command {
-        None => Box::pin(serve(&program)).await.map(|()| Outcome::Done),
-        Some(command) => {
-            start_quiet_logs();
-            match Parts::of(&program) {
-                Ok(parts) => Box::pin(command.run(&parts)).await,
-                Err(error) => Err(error),
+    run(async {
+        match command {
+            None => Box::pin(serve(&program)).await.map(|()| Outcome::Done),
+            Some(command) => {
+                start_quiet_logs();
+                Box::pin(command.run(&Parts::of(&program)?)).await
             }
         }
     })
@@ -68,6 +68,8 @@ pub async fn main<P: Program>() -> ExitCode {
 /// Whatever can be refused is refused before the port is taken and the file is touched.
 async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     start_logs()?;
+    check_clock()?;
+    check_machine(&program.common().database)?;
     let stop = stop_on_signal();
     let parts = Parts::of(program)?;
     let (nats, retention) = (parts.nats()?, parts.common.retention());
@@ -111,7 +113,10 @@ impl Parts {
         Ok(Self {
             about: P::ABOUT,
             common: program.common().clone(),
-            options: program.options(),
+            options: Options {
+                on_disk_failure: on_disk_failure(),
+                ..program.options()
+            },
             keys: program.keys(),
             consumers: program.consumers()?,
         })

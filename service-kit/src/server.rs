@@ -15,14 +15,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use relay::Stop;
-use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::connections::{Connections, Place, Sending};
+use crate::machine::max_connections;
 use crate::patient::Patient;
 
-/// Connections at a time, or half of the process's file descriptors. One more takes the place of one that is of no use.
+/// Connections at a time, where the machine gives descriptors for so many. One more takes the place of one that is of no use.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send its headers. An idle connection is closed after as long.
 pub const MAX_HEADER_TIME: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Stopping {
 
 /// Serves until stopped, finishes the requests under way, and closes every connection.
 pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
-    let connections = Connections::up_to(places());
+    let connections = Connections::up_to(max_connections());
     let graceful = GracefulShutdown::new();
     while let Some((socket, place)) = accept(&listener, &connections, &stop).await {
         let (cut, service) = (place.connection.cut(), carrying(&place, &api, &stop));
@@ -71,15 +71,6 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     }
     drop(listener); // from here on the port refuses, so that clients turn to another instance
     drain(graceful, &connections).await;
-}
-
-/// Files and the broker need descriptors, too: strangers must not take them all.
-fn places() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current;
-    let half = descriptors.map_or(MAX_CONNECTIONS, |all| {
-        usize::try_from(all / 2).unwrap_or(MAX_CONNECTIONS)
-    });
-    half.clamp(1, MAX_CONNECTIONS)
 }
 
 /// Requests under way are answered; who has sent but part of a head is not waited for.

@@ -1,6 +1,5 @@
 //! A running service: its relay, its consumers and its HTTP, and the order in which they stop.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share, Stop, Stream};
@@ -10,6 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::access::Access;
 use crate::api::around;
 use crate::bearer::Token;
+use crate::output::print;
 use crate::routes::Routes;
 use crate::{Monitor, answers, door, operator_api, server};
 
@@ -185,8 +185,8 @@ fn outcome(ended: Result<Result<(), Fatal>, JoinError>) -> Result<(), Fatal> {
 fn announce(listener: &TcpListener) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "started");
-    let mut stdout = std::io::stdout().lock();
-    // Nobody may be listening to stdout, which is no reason not to serve.
-    let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    // A stdout that is gone, full or stalled is no reason not to serve, so nothing waits for it.
+    let say = move || print(&format!("listening on http://{address}\n"));
+    let _no_thread = std::thread::Builder::new().spawn(say);
     Ok(())
 }

@@ -3,6 +3,8 @@
 use relay::Stop;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::output::flush_stderr;
+
 /// Is cancelled by the first signal, so that the service stops in order. A second one ends the process at once:
 /// whatever was committed stays, whatever was not is rolled back at the next start.
 pub fn stop_on_signal() -> Stop {
@@ -21,6 +23,7 @@ async fn obey(mut interrupt: Signal, mut terminate: Signal, stop: Stop) {
     stop.cancel();
     either(&mut interrupt, &mut terminate).await;
     tracing::warn!("asked twice: ending at once");
+    flush_stderr();
     std::process::exit(1);
 }
 

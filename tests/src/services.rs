@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use crate::cargo::cargo;
 use crate::chance;
 use crate::credentials::{Credentials, Password};
 use crate::eventually::within;
+use crate::http::Api;
 use crate::part::Part;
 use crate::ports::Port;
 use crate::process::{Launch, Process, StartError};
@@ -199,14 +199,18 @@ impl Part for Service {
     }
 
     async fn until_ready(&self, process: &mut Process) -> Result<(), StartError> {
+        let api = Api::of(self);
         let listens = within(READY_DEADLINE, || {
             let ended = process.exit_status().is_some();
-            let listens = process.logs().stdout().contains(READY_LINE);
-            ready(if ended || listens {
-                Ok(listens && !ended)
-            } else {
-                Err("it does not listen yet")
-            })
+            let said = process.logs().stdout().contains(READY_LINE);
+            let live = api.get("/livez");
+            async move {
+                // A full disk has no room for the line.
+                match ended || said || live.await.is_success() {
+                    true => Ok(!ended),
+                    false => Err("it does not listen yet"),
+                }
+            }
         });
         let reason = match listens.await {
             Ok(true) => return Ok(()),

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use user_service::config::Config;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    service_kit::main::<Config>().await
+fn main() -> ExitCode {
+    service_kit::main::<Config>()
 }

@@ -2,21 +2,32 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
+use std::sync::mpsc::{SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::interval;
 
-/// Writes for people. With `--json` that is stderr, so that stdout carries nothing but the one line.
+/// Writes for people. With `--json` that is stderr, so that stdout carries nothing but the one line. A thread writes: a
+/// terminal or a pipe that takes nothing, or is gone, costs lines and must not stop the system.
 pub(crate) struct Console {
     out: Mutex<Out>,
     terminal: bool,
 }
 
 struct Out {
-    stream: Box<dyn Write + Send>,
+    jobs: SyncSender<Job>,
     live: String,
 }
+
+/// For the thread that writes.
+type Job = Box<dyn FnOnce(&mut dyn Write) + Send>;
+
+/// Lines that may wait to be written; more are dropped.
+const MAX_WAITING: usize = 1024;
+/// How long the end of the program waits for the last ones.
+const MAX_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Whoever waits longer than this is told what for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,14 +45,25 @@ impl Console {
         Console::on(Box::new(io::stderr()), io::stderr().is_terminal())
     }
 
-    fn on(stream: Box<dyn Write + Send>, terminal: bool) -> Console {
+    fn on(mut stream: Box<dyn Write + Send>, terminal: bool) -> Console {
+        let (jobs, waiting) = sync_channel::<Job>(MAX_WAITING);
+        thread::spawn(move || waiting.into_iter().for_each(|job| job(&mut stream)));
         Console {
             out: Mutex::new(Out {
-                stream,
+                jobs,
                 live: String::new(),
             }),
             terminal,
         }
+    }
+
+    /// Waits until all is written, but not for long. To be called before the program ends, or another one writes.
+    pub(crate) fn flush(&self) {
+        let (written, all_written) = channel::<()>();
+        let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let _full = out.jobs.try_send(Box::new(move |_| drop(written)));
+        drop(out);
+        let _late = all_written.recv_timeout(MAX_FLUSH_TIME);
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
@@ -100,12 +122,13 @@ fn live_line(text: &str) -> String {
 }
 
 impl Out {
-    /// A reader that went away (`up | head`) must not stop the system.
     fn write(&mut self, text: &str) {
-        let _gone = self
-            .stream
-            .write_all(text.as_bytes())
-            .and_then(|()| self.stream.flush());
+        let text = text.to_owned();
+        let _full = self.jobs.try_send(Box::new(move |stream| {
+            let _gone = stream
+                .write_all(text.as_bytes())
+                .and_then(|()| stream.flush());
+        }));
     }
 }
 
@@ -146,12 +169,40 @@ mod tests {
         console.live("5/s");
         console.line("two");
         console.end_live();
+        console.flush();
         let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
         let live = format!("{ERASE_LINE}{CUT_OFF}5/s{WRAP}");
         assert_eq!(
             text,
             format!("one\n{live}{ERASE_LINE}two\n{live}{ERASE_LINE}{WRAP}")
         );
+    }
+
+    /// Takes nothing until it is let.
+    struct Stalled(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_console_that_takes_nothing_keeps_no_one_waiting() {
+        let ((_stall, stalled), (said, all_said)) = (channel(), channel());
+        thread::spawn(move || {
+            let console = Console::on(Box::new(Stalled(stalled)), false);
+            (0..2 * MAX_WAITING).for_each(|_| console.line("more"));
+            console.flush();
+            said.send(()).unwrap();
+        });
+        let deadline = Duration::from_secs(60);
+        assert_eq!(all_said.recv_timeout(deadline), Ok(()));
     }
 
     #[test]

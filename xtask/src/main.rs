@@ -9,6 +9,7 @@ mod sbom;
 mod test;
 mod up;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().task) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let _gone = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -26,7 +26,9 @@ impl Reset {
                 path.display()
             ),
         };
-        Console::on_stdout().line(&text);
+        let console = Console::on_stdout();
+        console.line(&text);
+        console.flush();
         Ok(ExitCode::SUCCESS)
     }
 }

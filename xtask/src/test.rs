@@ -54,6 +54,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         tests(&console, &extras, &mut counts)
     }));
     summary(&console, &steps, &extras, &counts);
+    console.flush();
     let all_good = steps.iter().all(|step| step.passed);
     Ok(if all_good {
         ExitCode::SUCCESS
@@ -76,6 +77,7 @@ fn step(
     work: impl FnOnce() -> Result<bool>,
 ) -> Step {
     console.line(&format!("── {name}: {what}"));
+    console.flush(); // cargo writes to the same terminal
     let start = Instant::now();
     let passed = work().unwrap_or_else(|error| {
         console.line(&format!("error: {error:#}"));
@@ -217,6 +219,7 @@ fn tests(console: &Console, extras: &Extras, counts: &mut Counts) -> Result<bool
         let line = line.context("cannot read what the tests say")?;
         let line = String::from_utf8_lossy(&line);
         console.line(&line);
+        console.flush();
         counts.add(&line);
     }
     let passed = child.wait().context("cargo is gone")?.success();

@@ -1,7 +1,7 @@
 //! Copies of a database: taken while its service runs, checked, and put back so that nothing is lost silently.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::lock::Ownership;
 use super::open::{inspect, install};
-use super::path::{RealPath, beside, find, in_a_name};
+use super::path::{RealPath, beside, find, in_a_name, keep_private};
 use super::{Options, connect, identity};
 use crate::error::{Cause, OpenError};
 use crate::outbox;
@@ -82,30 +82,67 @@ pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest,
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
     let (database, to) = (&*RealPath::of(database)?, &*RealPath::of(to)?);
+    if fs::symlink_metadata(manifest_path(to)).is_ok() {
+        return Err(BackupError::Exists(manifest_path(to))); // a link that leads nowhere, too
+    }
     find(database)?;
     inspect(database, options)?;
-    let partial = beside(to, ".partial");
-    let _old = fs::remove_file(&partial);
-    let made = copy(database, &partial).and_then(|()| {
-        let now = options.environment.now();
-        mark_copy(
-            &partial,
-            options,
-            &format!("it is a backup, taken at {now}"),
-        )?;
-        let manifest = describe(&partial, now.to_string())?;
-        let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is JSON");
-        fs::write(manifest_path(to), text).map_err(failed("the manifest cannot be written"))?;
-        flush(&manifest_path(to))?;
-        flush(&partial)?;
-        fs::rename(&partial, to).map_err(failed("the backup cannot be named"))?;
-        flush_folder(to)?;
-        Ok(manifest)
-    });
-    if made.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
+    // No other file has this name: nothing is replaced, and no one can lay a link in its way.
+    let partial = beside(
+        to,
+        format_args!(".{}.partial", options.environment.draw_word()),
+    );
+    let made = make_backup(database, options, &partial, to);
+    let _ = fs::remove_file(&partial);
     made
+}
+
+fn make_backup(
+    database: &Path,
+    options: &Options,
+    partial: &Path,
+    to: &Path,
+) -> Result<Manifest, BackupError> {
+    copy(database, partial)?;
+    let now = options.environment.now();
+    let reason = format!("it is a backup, taken at {now}");
+    mark_copy(partial, options, &reason)?;
+    let manifest = describe(partial, now.to_string())?;
+    flush(partial)?;
+    let beside = manifest_path(to);
+    // A new file, never one that is there or that a link leads to.
+    let file = File::create_new(&beside);
+    let file = file.map_err(taken(&beside, "the manifest cannot be made"))?;
+    let done = write_manifest(file, &manifest)
+        .and_then(|()| name(partial, to))
+        .and_then(|()| flush_folder(to));
+    if done.is_err() {
+        let _ = fs::remove_file(beside);
+    }
+    done.map(|()| manifest)
+}
+
+fn write_manifest(mut to: File, manifest: &Manifest) -> Result<(), BackupError> {
+    let text = serde_json::to_vec_pretty(manifest).expect("a manifest is JSON");
+    let written = to.write_all(&text).and_then(|()| to.sync_all());
+    written.map_err(failed("the manifest cannot be written"))
+}
+
+/// Unlike a rename a link never replaces anything. Where a file can have one name only, it is renamed.
+fn name(partial: &Path, to: &Path) -> Result<(), BackupError> {
+    match fs::hard_link(partial, to) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            fs::rename(partial, to).map_err(failed("the backup cannot be named"))
+        }
+        linked => linked.map_err(taken(to, "the backup cannot be named")),
+    }
+}
+
+fn taken(path: &Path, what: &str) -> impl Fn(std::io::Error) -> BackupError {
+    move |error| match error.kind() {
+        ErrorKind::AlreadyExists => BackupError::Exists(path.to_owned()),
+        _ => failed(what)(error),
+    }
 }
 
 /// Reads a backup and its manifest, if it has one, and checks everything that can be checked.
@@ -144,6 +181,7 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
     let manifest = check_backup(backup, options)?;
     let database = &RealPath::of(database)?;
     let ours = Ownership::take_place(database)?;
+    keep_private(database)?;
     let now = options.environment.now();
     let when = in_a_name(now);
     let stale = ours.put_stale_wal_aside(&when);

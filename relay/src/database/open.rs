@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
 
 use super::lock::Ownership;
-use super::path::{Found, RealPath, beside, find, in_a_name};
+use super::path::{Found, RealPath, beside, find, in_a_name, keep_private};
 use super::{Gate, Options, connect, disk, identity};
 use crate::envelope::Envelope;
 use crate::error::OpenError;
@@ -41,6 +41,7 @@ pub(super) async fn open(path: PathBuf, options: &Options) -> Result<Opened, Ope
     let path = RealPath::of(&path)?;
     find(&path)?; // beside what can never be a database no lock file should appear
     let mut ownership = Ownership::take(&path)?;
+    keep_private(&path)?;
     let for_writer = (path.clone(), options.clone());
     // The ownership comes first, and so goes last, after the connections.
     let (ownership, writer, gate, head, index) = tokio::task::spawn_blocking(move || {

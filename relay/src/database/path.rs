@@ -2,6 +2,7 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::ops::Deref;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -54,6 +55,26 @@ pub(super) fn beside(path: &Path, suffix: impl fmt::Display) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix.to_string());
     name.into()
+}
+
+/// Takes from others what they may do with a database and the files beside it. SQLite makes a WAL with its database's mode.
+pub(super) fn keep_private(database: &Path) -> std::result::Result<(), OpenError> {
+    for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
+        let path = beside(database, suffix);
+        let Ok(mode) = fs::metadata(&path).map(|file| file.mode() & 0o7777) else {
+            continue;
+        };
+        if mode & 0o077 == 0 {
+            continue;
+        }
+        let private = fs::Permissions::from_mode(mode & 0o700);
+        fs::set_permissions(&path, private).map_err(|error| {
+            let why = format!("others may open it (mode {mode:04o}): chmod 600 it ({error})");
+            unusable(&path, Error::other(why))
+        })?;
+        tracing::warn!(path = %path.display(), "others could open this file (mode {mode:04o}); now they cannot");
+    }
+    Ok(())
 }
 
 /// What is at the path.

@@ -1,5 +1,7 @@
 //! Backups: taken while the service works, checked before they are trusted, put back without losing what was there.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use relay::memory::MemoryBroker;
@@ -89,7 +91,11 @@ async fn a_backup_says_what_it_holds_and_never_takes_anothers_place() {
     let written: Manifest =
         serde_json::from_slice(&std::fs::read(manifest_of(&to)).unwrap()).unwrap();
     assert_eq!(written, manifest);
-    assert!(!beside(&to, ".partial").exists());
+    let copies = scratch.path(".").read_dir().unwrap().filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("backup.db")
+    });
+    assert_eq!(copies.count(), 2, "the backup and its manifest");
 
     weigh_many(&db, 1).await;
     let refused = backup(db.path(), &options(), &to);
@@ -102,6 +108,55 @@ async fn a_backup_says_what_it_holds_and_never_takes_anothers_place() {
     );
     assert!(matches!(missing, Err(BackupError::NoDatabase(_))));
     assert!(!scratch.path("b.db").exists());
+}
+
+#[tokio::test]
+async fn a_backup_replaces_no_file_and_follows_no_link() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    weigh_many(&db, 3).await;
+    let (to, mine) = (scratch.path("backup.db"), scratch.path("mine"));
+    let (manifest, nothing) = (manifest_of(&to), scratch.path("nothing yet"));
+    std::fs::write(&mine, "mine").unwrap();
+    let refused = |taken: &Path| {
+        let took = backup(db.path(), &options(), &to);
+        assert!(matches!(took, Err(BackupError::Exists(path)) if path == taken));
+        std::fs::remove_file(taken).unwrap();
+    };
+    for (link, target) in [(&to, &mine), (&manifest, &mine), (&manifest, &nothing)] {
+        std::os::unix::fs::symlink(target, link).unwrap();
+        refused(link);
+    }
+    for file in [&to, &manifest] {
+        std::fs::copy(&mine, file).unwrap();
+        refused(file);
+    }
+    assert_eq!(std::fs::read_to_string(&mine).unwrap(), "mine");
+    assert!(!nothing.exists());
+    let partial = beside(&to, ".partial");
+    std::fs::write(&partial, "mine").unwrap();
+    backup(db.path(), &options(), &to).unwrap();
+    assert_eq!(std::fs::read_to_string(&partial).unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_database_that_others_could_open_is_closed_to_them() {
+    let (scratch, db, to, _) = with_backup().await;
+    let path = db.path().to_owned();
+    db.close().await;
+    let open = || std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    open();
+    let db = Database::open(&path, options()).await.unwrap();
+    weigh_many(&db, 1).await;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix}");
+    }
+    db.close().await;
+    open();
+    let restored = restore(&to, &options(), &path).unwrap();
+    assert_eq!(mode(&restored.previous.unwrap()), 0o600);
+    drop(scratch);
 }
 
 #[tokio::test]
@@ -288,8 +343,7 @@ async fn what_a_file_that_is_gone_left_beside_it_does_not_reach_the_restored_one
 async fn what_a_killed_backup_or_restore_left_is_no_hindrance() {
     let (scratch, db, to, _) = with_backup().await;
     let again = scratch.path("again.db");
-    std::fs::write(beside(&again, ".partial"), "half a copy").unwrap();
-    std::fs::write(manifest_of(&again), "half a manifest").unwrap();
+    std::fs::write(beside(&again, ".0123456789abcdef.partial"), "half a copy").unwrap();
     let manifest = backup(db.path(), &options(), &again).unwrap();
     assert_eq!(check_backup(&again, &options()).unwrap(), manifest);
 

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use jiff::Timestamp;
 
@@ -29,9 +29,11 @@ pub(crate) struct Watched {
 
 struct Seen {
     looked: Instant,
-    /// `None`: there was no file.
-    stamp: Option<Stamp>,
+    /// `None`: it could not be read. `Some(None)`: there was no file.
+    stamp: Option<Option<Stamp>>,
     entries: Arc<Entries>,
+    /// What cannot be read, and so lets no one in.
+    damage: Option<String>,
 }
 
 /// Tells one content of the file from another without reading it. Who replaces a file makes a new inode.
@@ -46,6 +48,14 @@ struct Stamp {
 /// The lines that let somebody in.
 #[derive(Debug, Default)]
 pub(crate) struct Entries(Vec<Entry>);
+
+/// What stands in the file, as far as it can be read.
+#[derive(Debug, Default)]
+struct Text {
+    entries: Entries,
+    /// The first line that cannot be.
+    damage: Option<String>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -76,15 +86,15 @@ impl Watched {
     /// A damaged file is refused; a missing one is an empty one, until there is one.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
         let stamp = stamp(&path)?;
-        let entries = Arc::new(read(&path, stamp)?);
+        let entries = Arc::new(read(&path, stamp)?.whole(&path)?);
         if stamp.is_none() {
             warn_of_no_file(&path);
         }
-        let looked = Instant::now();
         let seen = Mutex::new(Seen {
-            looked,
-            stamp,
+            looked: Instant::now(),
+            stamp: Some(stamp),
             entries,
+            damage: None,
         });
         Ok(Self { path, seen })
     }
@@ -97,36 +107,34 @@ impl Watched {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(seen.looked) >= LOOK_EVERY {
             seen.looked = now;
-            if let Err(error) = seen.look(&self.path) {
-                tracing::error!(
-                    error = %relay::chain(error.as_ref()),
-                    "the access file is damaged: who was known before is still let in, and nobody else"
-                );
-            }
+            seen.look(&self.path);
         }
         Arc::clone(&seen.entries)
     }
 }
 
 impl Seen {
-    /// The stamp is taken first: a change in between shows in the next one. What is damaged is told once, not every second;
-    /// what could not be read is read again.
-    fn look(&mut self, path: &Path) -> anyhow::Result<()> {
-        let now = stamp(path)?;
-        if now == self.stamp {
-            return Ok(());
+    /// The stamp is taken first: a change in between shows in the next one. What cannot be read is read again, and told once.
+    fn look(&mut self, path: &Path) {
+        let now = stamp(path);
+        if now.as_ref().is_ok_and(|now| self.stamp == Some(*now)) {
+            return;
         }
-        let entries = read(path, now);
-        let is_io = |error: &anyhow::Error| error.chain().any(|cause| cause.is::<io::Error>());
-        if !entries.as_ref().is_err_and(is_io) {
-            self.stamp = now;
+        let found = now.and_then(|now| Ok((now, read(path, now)?)));
+        let (stamp, entries, damage) = match found {
+            Ok((now, Text { entries, damage })) => (Some(now), entries, damage),
+            Err(error) => (None, Entries::default(), Some(relay::chain(error.as_ref()))),
+        };
+        match &damage {
+            Some(damage) if self.damage.as_ref() == Some(damage) => {}
+            Some(damage) => tracing::error!(
+                %damage,
+                "the access file is damaged: what cannot be read lets no one in"
+            ),
+            None if stamp == Some(None) => warn_of_no_file(path),
+            None => tracing::info!(tokens = entries.0.len(), "the access file was read"),
         }
-        self.entries = Arc::new(entries?);
-        match now {
-            Some(_) => tracing::info!(tokens = self.entries.0.len(), "the access file was read"),
-            None => warn_of_no_file(path),
-        }
-        Ok(())
+        (self.stamp, self.damage, self.entries) = (stamp, damage, Arc::new(entries));
     }
 }
 
@@ -145,9 +153,9 @@ fn stamp(path: &Path) -> anyhow::Result<Option<Stamp>> {
     }
 }
 
-fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<Entries> {
+fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<Text> {
     match stamp {
-        None => Ok(Entries::default()),
+        None => Ok(Text::default()),
         Some(stamp) if stamp.bytes > MAX_BYTES => {
             bail!("{} is no access file: it is too long", path.display())
         }
@@ -155,8 +163,8 @@ fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<Entries> {
             bail!("others may write {0}: chmod 600 {0}", path.display())
         }
         Some(_) => {
-            let text = fs::read_to_string(path).with_context(|| cannot_read(path))?;
-            Entries::parse(&text).with_context(|| format!("{} is damaged", path.display()))
+            let text = fs::read(path).with_context(|| cannot_read(path))?;
+            Ok(Text::parse(&String::from_utf8_lossy(&text)))
         }
     }
 }
@@ -167,7 +175,7 @@ fn cannot_read(path: &Path) -> String {
 
 /// What the file says now, to a command.
 pub(crate) fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
-    Ok(read(path, stamp(path)?)?.0)
+    Ok(read(path, stamp(path)?)?.whole(path)?.0)
 }
 
 /// Changes the file: aside first and renamed, so that a service never reads half of it. Lines that are not changed stay as
@@ -216,28 +224,50 @@ fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
     fs::rename(aside, path)
 }
 
-impl Entries {
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut entries: Vec<Entry> = Vec::new();
+impl Text {
+    /// A line that makes no sense lets no one in, and of two lines for one name neither does: one may be the old one.
+    fn parse(text: &str) -> Self {
+        let (mut entries, mut damage): (Vec<Entry>, _) = (Vec::new(), None);
+        let mut doubled = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
-            let refuse = |why| anyhow!("line {number}: {why}");
-            let Some(entry) = Entry::parse_line(line).map_err(refuse)? else {
-                continue;
+            let why = match Entry::parse_line(line) {
+                Ok(None) => continue,
+                Ok(Some(entry)) => {
+                    let same = |known: &Entry| known.is(entry.kind, &entry.name);
+                    let who = format!("{} {}", entry.kind, entry.name);
+                    let known = entries.iter().any(same);
+                    entries.push(entry.clone());
+                    if !known {
+                        continue;
+                    }
+                    doubled.push(entry);
+                    format!("{who} has a token already; remove one line")
+                }
+                Err(why) => why,
             };
-            if entries
-                .iter()
-                .any(|known| known.is(entry.kind, &entry.name))
-            {
-                let who = format!("{} {}", entry.kind, entry.name);
-                return Err(refuse(format!(
-                    "{who} has a token already; remove one line"
-                )));
-            }
-            entries.push(entry);
+            damage.get_or_insert_with(|| format!("line {number}: {why}"));
         }
-        Ok(Self(entries))
+        let single = |entry: &Entry| {
+            let same = |other: &Entry| other.is(entry.kind, &entry.name);
+            !doubled.iter().any(same)
+        };
+        entries.retain(single);
+        Self {
+            entries: Entries(entries),
+            damage,
+        }
     }
 
+    /// For a command, and for a start, with a person in front of it.
+    fn whole(self, path: &Path) -> anyhow::Result<Entries> {
+        match self.damage {
+            None => Ok(self.entries),
+            Some(damage) => bail!("{} is damaged: {damage}", path.display()),
+        }
+    }
+}
+
+impl Entries {
     /// Every line is compared, so that the time says nothing about which one it was.
     pub(super) fn find(&self, token: &TokenHash, now: Timestamp) -> Option<Caller> {
         let known = self.0.iter().fold(None, |found, entry| {
@@ -383,7 +413,7 @@ mod tests {
             line("operator", "ada", "a"),
             line("service", "orders-service", "b"),
         );
-        let entries = Entries::parse(&text).unwrap();
+        let entries = Text::parse(&text).whole(Path::new("a")).unwrap();
         let (before, after) = (at("2026-12-31T23:59:59Z"), at("2027-01-01T00:00:00Z"));
         let find = |token: &str, now| entries.find(&TokenHash::of(token), now);
         assert_eq!(find("a", after), Some(Caller::Operator("ada".to_owned())));
@@ -414,14 +444,13 @@ mod tests {
             ("operator eve sha256:ab".to_owned(), "64 hexadecimal digits"),
             (line("operator", "ada", "b"), "has a token already"),
         ] {
-            let refusal = Entries::parse(&format!("{good}\n{bad}\n")).unwrap_err();
-            let said = refusal.to_string();
+            let said = Text::parse(&format!("{good}\n{bad}\n")).damage.unwrap();
             assert!(said.starts_with("line 2: ") && said.contains(why), "{said}");
         }
     }
 
     #[test]
-    fn a_running_service_follows_the_file_and_survives_its_damage() {
+    fn a_running_service_follows_the_file_and_what_is_damaged_lets_no_one_in() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.access");
         let watched = Watched::open(path.clone()).unwrap();
@@ -442,8 +471,17 @@ mod tests {
         assert!(knows("a") && !knows("b"));
         put(&line("operator", "ada", "b"));
         assert!(!knows("a") && knows("b"));
-        put("nonsense");
-        assert!(knows("b"), "the last good state");
+        let typo = format!("{}\noperator eve sha256:12\n", line("operator", "ada", "c"));
+        put(&typo);
+        assert!(knows("c") && !knows("b"), "who was removed stays out");
+        put(&format!("{typo}{}", line("operator", "ada", "b")));
+        assert!(!knows("b") && !knows("c"), "which one is the old one?");
+        put(&line("operator", "ada", "b"));
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o666);
+        assert!(!knows("b"), "others may have written it");
+        mode(0o600);
+        assert!(knows("b"));
         fs::remove_file(&path).unwrap();
         assert!(!knows("b"), "who removes the file means everybody");
     }

@@ -3,11 +3,17 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
+use anyhow::Context;
 use jiff::{Timestamp, Unit};
 use relay::{EventId, Position};
 use serde_json::Value;
 
 use crate::exit::Outcome;
+use crate::output::print;
+
+/// What is said of an answer that stdout does not take.
+pub(super) const NOT_PRINTED: &str =
+    "the answer cannot be written to stdout (what the command did is done)";
 
 /// Both at once; whoever asked sees one.
 #[derive(Debug)]
@@ -63,16 +69,16 @@ impl Answer {
         self.outcome
     }
 
-    pub(super) fn print(&self, json: bool) {
+    /// `false`: its reader is gone.
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<bool> {
         if self.printed {
-            return;
+            return Ok(true);
         }
         let text = match json {
             true => format!("{:#}\n", self.json),
             false => self.only.clone().unwrap_or_else(|| self.columns()),
         };
-        // Whoever has read enough closes the pipe.
-        let _closed = std::io::stdout().write_all(text.as_bytes());
+        print(&text).context(NOT_PRINTED)
     }
 
     fn columns(&self) -> String {
@@ -124,7 +130,7 @@ impl Progress {
 
     pub(super) fn show(&self, text: impl Display) {
         if self.shown {
-            eprint!("\r\x1b[K{text}");
+            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
         }
     }
 }

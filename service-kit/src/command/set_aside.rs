@@ -1,39 +1,37 @@
 //! `set-aside`: the events that were in a log once and are in none any more.
 
-use std::io::{Write, stdout};
-
+use anyhow::Context;
 use relay::SetAside;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, moment};
+use super::answer::{Answer, NOT_PRINTED, moment};
+use crate::output::print;
 use crate::program::Parts;
 
 /// Printed as they are read: there may be as many as a stream holds.
 pub(super) async fn list(parts: &Parts, json: bool) -> anyhow::Result<Answer> {
     let file = parts.look().await?;
     let mut lead = "{\n  \"set_aside\": [\n    ";
-    let print = move |event| match json {
-        true => say(&format!(
-            "{}{}",
-            std::mem::replace(&mut lead, ",\n    "),
-            json_of(&event)
-        )),
-        false => say(&line_of(&event)),
+    let mut said = Ok(true);
+    let say = |event| {
+        said = print(&match json {
+            true => format!(
+                "{}{}",
+                std::mem::replace(&mut lead, ",\n    "),
+                json_of(&event)
+            ),
+            false => line_of(&event),
+        });
+        matches!(said, Ok(true))
     };
-    let printed = file.each_set_aside(print).await?;
-    if printed == 0 {
+    if file.each_set_aside(say).await? == 0 {
         let none: [Value; 0] = [];
         return Ok(Answer::new(json!({"set_aside": none})).line("set aside", "nothing"));
     }
-    if json {
-        say("\n  ]\n}\n");
+    if said.context(NOT_PRINTED)? && json {
+        print("\n  ]\n}\n").context(NOT_PRINTED)?;
     }
     Ok(Answer::printed())
-}
-
-/// False: the pipe was closed, its reader has seen enough.
-fn say(text: &str) -> bool {
-    stdout().write_all(text.as_bytes()).is_ok()
 }
 
 fn line_of(event: &SetAside) -> String {

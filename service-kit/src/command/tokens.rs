@@ -1,9 +1,13 @@
 //! `token new`, `token list`, `token revoke`: who may come in. All of it is the access file, so it works whether the
 //! service runs or not, and a running one follows within a second.
 
+use std::fs::{self, File};
+use std::io::stdout;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
@@ -11,6 +15,7 @@ use serde_json::json;
 use super::answer::Answer;
 use super::{Change, Look};
 use crate::access::{Entry, Kind, Name, NewToken, change, look};
+use crate::output::note;
 use crate::program::Parts;
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +79,10 @@ fn make(
     kind: Kind,
     name: Name,
     expires_days: Option<u32>,
-    Change { dry_run, .. }: Change,
+    Change {
+        dry_run,
+        look: as_json,
+    }: Change,
 ) -> anyhow::Result<Answer> {
     let token = NewToken::draw(prefix(kind));
     let expires = expires_days.map(in_days).transpose()?;
@@ -90,15 +98,6 @@ fn make(
         let what = format!("{kind} {} to {}", entry.name, path.display());
         return Ok(Answer::new(json).line("would add", what));
     }
-    change(path, |known, lines| {
-        refuse_second(known, &entry)?;
-        lines.push(entry.to_string());
-        Ok(())
-    })?;
-    eprintln!(
-        "This is the token of {kind} {}, shown this once; it counts within a second.",
-        entry.name
-    );
     let json = json!({
         "done": true,
         "kind": kind.to_string(),
@@ -106,7 +105,38 @@ fn make(
         "expires": expires.map(|at| at.to_string()),
         "token": token.plain.reveal(),
     });
-    Ok(Answer::new(json).only(token.plain.reveal()))
+    let answer = Answer::new(json).only(token.plain.reveal());
+    change(path, |known, lines| {
+        refuse_second(known, &entry)?;
+        lines.push(entry.to_string());
+        show(&answer, as_json.json)
+    })
+    .context("no token was made; one that was printed does not count")?;
+    note(format_args!(
+        "This is the token of {kind} {}, shown this once; it counts within a second.",
+        entry.name
+    ));
+    Ok(Answer::printed())
+}
+
+/// Before it counts: a token that no one has seen would be a way in for no one, and its name would be taken.
+fn show(token: &Answer, json: bool) -> anyhow::Result<()> {
+    if is_null(stdout()).unwrap_or(true) {
+        bail!(
+            "stdout is closed or /dev/null, so the token would be lost: let it go to a terminal, a pipe or a file"
+        );
+    }
+    match token.print(json)? {
+        true => Ok(()),
+        false => bail!("the reader of stdout is gone, so the token would be lost"),
+    }
+}
+
+/// A program whose stdout is closed at its start has `/dev/null` in its place.
+fn is_null(file: impl AsFd) -> std::io::Result<bool> {
+    let null = fs::metadata("/dev/null")?.rdev();
+    let this = File::from(file.as_fd().try_clone_to_owned()?).metadata()?;
+    Ok(this.rdev() == null)
 }
 
 fn refuse_second(known: &[Entry], new: &Entry) -> anyhow::Result<()> {

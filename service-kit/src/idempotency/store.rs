@@ -1,6 +1,7 @@
 //! The statements of `kit_reply`, and its limits.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use relay::rusqlite::types::Type;
@@ -11,7 +12,7 @@ use crate::{Problem, Reply};
 
 /// The kit's table. A service that takes `Idempotency-Key` has it among its migrations.
 pub const IDEMPOTENCY_MIGRATION: &str = include_str!("../../migrations/idempotency.sql");
-/// For how long a reply is kept.
+/// For how long a reply is kept, while its service runs: a clock that leaps ages nothing.
 pub const REPLIES_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many are kept. Beyond it the oldest go before their time: a table that grows without end would fill the disk.
 pub const MAX_KEPT_REPLIES: u64 = 1_000_000;
@@ -19,6 +20,39 @@ pub const MAX_KEPT_REPLIES: u64 = 1_000_000;
 pub const MAX_KEPT_REPLY_BYTES: usize = 64 * 1024;
 /// Replies that one write forgets, at most. It keeps one, so the table shrinks as long as there are old ones.
 const FORGOTTEN_AT_ONCE: u64 = 8;
+
+/// The time by which replies age. It goes on from the newest reply's, as fast as this process runs, so neither a wall clock
+/// that leaps nor a restart under one makes a reply old. While the service is down none ages.
+pub(super) struct Age {
+    started: Instant,
+    /// Where it stood when the process started: the newest reply's, or, without one, the wall clock's.
+    from_ms: OnceLock<u64>,
+}
+
+impl Age {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            from_ms: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn now_ms(&self, rows: &Connection, wall_ms: u64) -> rusqlite::Result<u64> {
+        self.after(self.started.elapsed(), rows, wall_ms)
+    }
+
+    fn after(&self, runs: Duration, rows: &Connection, wall_ms: u64) -> rusqlite::Result<u64> {
+        let from_ms = match self.from_ms.get() {
+            Some(known) => *known,
+            None => {
+                let newest = "select max(stored_at_ms) from kit_reply";
+                let newest: Option<u64> = rows.query_row(newest, [], |row| row.get(0))?;
+                *self.from_ms.get_or_init(|| newest.unwrap_or(wall_ms))
+            }
+        };
+        Ok(from_ms.saturating_add(millis(runs)))
+    }
+}
 
 /// A reply of ours that could not be given once more; ours to mend, so the effect is undone.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +69,17 @@ pub(super) enum Unkeepable {
 pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Result<Option<Kept>> {
     rows.prepare_cached(
         "select request, status, headers, body from kit_reply
-         where caller = ?1 and route = ?2 and key = ?3 and stored_at_ms > ?4",
+         where caller in (?1, ?5) and route = ?2 and key = ?3 and stored_at_ms > ?4
+         order by id desc limit 1",
     )?
     .query_row(
-        (&slot.caller, &slot.route, &slot.key, kept_since(now_ms)),
+        (
+            &slot.caller,
+            &slot.route,
+            &slot.key,
+            kept_since(now_ms),
+            slot.caller_by_name(),
+        ),
         kept,
     )
     .optional()
@@ -90,8 +131,11 @@ fn forget_beyond(rows: &Connection, limit: u64) -> rusqlite::Result<()> {
 }
 
 fn kept_since(now_ms: u64) -> u64 {
-    let kept_for = u64::try_from(REPLIES_KEPT_FOR.as_millis()).unwrap_or(u64::MAX);
-    now_ms.saturating_sub(kept_for)
+    now_ms.saturating_sub(millis(REPLIES_KEPT_FOR))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn to_text(reply: &Reply) -> Result<String, Unkeepable> {
@@ -195,6 +239,27 @@ mod tests {
         }
         keep(&rows, &asked("a"), &reply(), now + DAY_MS).unwrap();
         assert_eq!(count(&rows), 1);
+    }
+
+    #[test]
+    fn a_reply_ages_while_its_service_runs_and_by_no_clock() {
+        let (rows, hour) = (rows(), Duration::from_secs(3_600));
+        let wall = |days| days * DAY_MS;
+        let first = Age::new();
+        let stored = first.after(hour, &rows, wall(10)).unwrap();
+        assert_eq!(stored, wall(10) + DAY_MS / 24);
+        keep(&rows, &asked("a"), &reply(), stored).unwrap();
+        let again = Age::new();
+        for (runs, clock, known) in [
+            (hour, wall(110), true),
+            (hour, wall(0), true),
+            (23 * hour, wall(110), true),
+            (24 * hour, wall(10), false),
+        ] {
+            let now = again.after(runs, &rows, clock).unwrap();
+            let found = find(&rows, &asked("a").slot, now).unwrap();
+            assert_eq!(found.is_some(), known, "{runs:?} {clock}");
+        }
     }
 
     #[test]

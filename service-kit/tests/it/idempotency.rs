@@ -1,7 +1,7 @@
 //! `Idempotency-Key`, around a route made up for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc;
 
 use axum::Router;
@@ -10,7 +10,8 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
-use relay::{Database, NewEvent, Options, Tx, rusqlite};
+use jiff::Timestamp;
+use relay::{Database, Environment, NewEvent, Options, System, Tx, rusqlite};
 use serde_json::{Value, json};
 use service_kit::testing::{Answer, TestApi, request, rows};
 use service_kit::{
@@ -34,13 +35,21 @@ struct World {
     entered: Arc<Notify>,
     leave: Arc<Notify>,
     unlucky: Arc<AtomicBool>,
+    handlers: Router,
     _folder: tempfile::TempDir,
 }
 
 impl World {
     async fn start() -> Self {
+        Self::start_with(System).await
+    }
+
+    async fn start_with(clock: impl Environment) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options::new("kit", "KIT", MIGRATIONS);
+        let options = Options {
+            environment: Arc::new(clock),
+            ..Options::new("kit", "KIT", MIGRATIONS)
+        };
         let db = Database::open(folder.path().join("kit.db"), options).await;
         let db = db.unwrap();
         let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -61,11 +70,9 @@ impl World {
             .route("/said", say.clone())
             .route("/to/{whom}", say)
             .layer(from_fn(name_caller));
-        let routes = Routes::new("kit-service", "Says words.")
-            .problems(ALL)
-            .undocumented(handlers);
         Self {
-            api: Arc::new(TestApi::of(routes, Monitor::new(&db))),
+            api: Arc::new(api(&handlers, &db)),
+            handlers,
             db,
             entered,
             leave,
@@ -84,6 +91,12 @@ impl World {
         let words = rows(&self.db, "select * from said").await;
         (words.len(), self.db.outbox().committed())
     }
+}
+
+/// As a process that was just started.
+fn api(handlers: &Router, db: &Database) -> TestApi {
+    let routes = Routes::new("kit-service", "Says words.").problems(ALL);
+    TestApi::of(routes.undocumented(handlers.clone()), Monitor::new(db))
 }
 
 async fn send(api: &TestApi, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
@@ -119,6 +132,9 @@ async fn name_caller(mut request: Request, next: Next) -> Response {
     let caller = request.headers().get("x-caller").cloned();
     if let Some(caller) = caller.and_then(|name| name.to_str().ok().map(str::to_owned)) {
         request.extensions_mut().insert(Caller::Operator(caller));
+    }
+    if let Some(token) = request.headers().get("x-token").cloned() {
+        request.headers_mut().insert("authorization", token);
     }
     next.run(request).await
 }
@@ -206,6 +222,81 @@ async fn another_caller_and_another_path_have_keys_of_their_own() {
             assert_eq!(answer.header("idempotency-replayed"), replayed);
         }
     }
+}
+
+#[tokio::test]
+async fn a_new_owner_of_an_old_name_does_not_get_the_old_ones_replies() {
+    let world = World::start().await;
+    let body = || json!({"word": "secret"}).to_string();
+    let say = async |token: &str| {
+        let headers = [
+            ("idempotency-key", "a"),
+            ("x-caller", "ada"),
+            ("x-token", token),
+        ];
+        send(&world.api, "/said", &headers, body()).await
+    };
+    let first = say("Bearer fho_first").await;
+    let again = say("Bearer fho_first").await;
+    assert_eq!(
+        (again.header("idempotency-replayed"), told(&again)),
+        ("true", told(&first))
+    );
+    let other = say("Bearer fho_second").await;
+    assert_eq!(other.header("idempotency-replayed"), "");
+    assert_eq!(world.effects().await, (2, 2));
+    // As an older version kept it.
+    world
+        .db
+        .write(|tx| {
+            tx.execute(
+                "update kit_reply set caller = 'operator ada', key = 'old' where id = 1",
+                [],
+            )
+        })
+        .await
+        .unwrap();
+    let headers = [
+        ("idempotency-key", "old"),
+        ("x-caller", "ada"),
+        ("x-token", "Bearer fho_first"),
+    ];
+    let old = send(&world.api, "/said", &headers, body()).await;
+    assert_eq!(old.header("idempotency-replayed"), "true");
+}
+
+/// A clock that a test sets.
+#[derive(Clone, Debug)]
+struct Clock(Arc<AtomicI64>);
+
+impl Environment for Clock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        System.fill_random(bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_makes_no_key_new_also_over_a_restart() {
+    const DAY: i64 = 86_400;
+    const TODAY: i64 = 20_000 * DAY;
+    let clock = Clock(Arc::new(AtomicI64::new(TODAY)));
+    let world = World::start_with(clock.clone()).await;
+    let first = world.say("a", "once").await;
+    for leap in [100 * DAY, -100 * DAY, 2 * DAY, 0] {
+        clock.0.store(TODAY + leap, Ordering::Relaxed);
+        assert_eq!(told(&world.say("a", "once").await), told(&first), "{leap}");
+        world.say(&format!("meanwhile{leap}"), "other").await;
+        let restarted = api(&world.handlers, &world.db);
+        let headers = [("idempotency-key", "a")];
+        let body = json!({"word": "once"}).to_string();
+        let again = send(&restarted, "/said", &headers, body).await;
+        assert_eq!(told(&again), told(&first), "{leap}, restarted");
+    }
+    assert_eq!(world.effects().await.0, 5);
 }
 
 #[tokio::test]

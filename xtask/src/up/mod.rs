@@ -128,6 +128,7 @@ impl Up {
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         let result = runtime.block_on(self.run_until_told(&data, &console));
         console.end_live();
+        console.flush();
         result
     }
 
@@ -159,7 +160,9 @@ impl Up {
     fn announce(&self, system: &System, data: &DataDir, console: &Console) {
         if self.json {
             // Here, not through the console, which is on stderr.
-            Console::on_stdout().line(&describe::json(system, data).to_string());
+            let stdout = Console::on_stdout();
+            stdout.line(&describe::json(system, data).to_string());
+            stdout.flush();
         } else {
             describe::for_people(system, data, self)
                 .iter()
