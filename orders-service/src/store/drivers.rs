@@ -200,8 +200,10 @@ pub fn find_code(
 
 /// From now on the code is this device's, which may send it again while it lasts: the answer may have got lost.
 pub fn use_code(rows: &Connection, code_hash: &str, device_id: DeviceId) -> rusqlite::Result<()> {
-    rows.prepare_cached("update enrolment_codes set device_id = ?2, uses = uses + 1 where code_hash = ?1")?
-        .execute((code_hash, device_id.to_string()))?;
+    rows.prepare_cached(
+        "update enrolment_codes set device_id = ?2, uses = uses + 1 where code_hash = ?1",
+    )?
+    .execute((code_hash, device_id.to_string()))?;
     Ok(())
 }
 
