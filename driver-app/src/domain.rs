@@ -252,6 +252,7 @@ mod tests {
             note: None,
             cancel_reason: None,
             problems: 0,
+            seq: None,
             created_at_ms: 1,
             changed_at_ms: 1,
         }

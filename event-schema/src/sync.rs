@@ -127,6 +127,9 @@ pub struct Delivery {
     /// Problems reported on the way.
     #[serde(default)]
     pub problems: u32,
+    /// The sequence of the event that placed it: lists go by this, since clocks jump. Missing from an older owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<i64>,
     pub created_at_ms: i64,
     /// When it last changed.
     pub changed_at_ms: i64,

@@ -21,4 +21,5 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_deliveries.sql"),
     include_str!("../migrations/0004_device_tokens.sql"),
     include_str!("../migrations/0005_sequences_and_budgets.sql"),
+    include_str!("../migrations/0006_code_uses.sql"),
 ];

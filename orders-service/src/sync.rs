@@ -10,6 +10,7 @@ use relay::rusqlite::{self, Connection};
 
 use crate::cache::users;
 use crate::domain::Order;
+use crate::store::orders;
 
 pub use feed::{DEFAULT_TAIL, page};
 pub use intents::{UploadError, receive};
@@ -29,6 +30,7 @@ fn delivery(rows: &Connection, order: Order) -> rusqlite::Result<Delivery> {
         note: order.note,
         cancel_reason: order.cancel_reason,
         problems: order.problems,
+        seq: orders::seq(rows, order.id)?,
         created_at_ms: order.created_at_ms,
         changed_at_ms: order.changed_at_ms,
     })

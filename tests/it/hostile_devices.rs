@@ -36,6 +36,8 @@ struct Others {
 
 const YEAR_MS: i64 = 365 * 86_400_000;
 const FLOOD: u64 = 10_000;
+/// What orders-service takes from one device in a day that moves no order.
+const BUDGET: u64 = 500;
 const AT_ONCE: u64 = 100;
 
 #[tokio::test]
@@ -289,10 +291,10 @@ async fn ten_thousand_intents_at_once_keep_nobody_else_waiting() {
     println!(
         "{FLOOD} intents in {flooded:?}; meanwhile {amid} deliveries of another driver took {waits:?}"
     );
-    assert_eq!(refused, FLOOD);
+    assert_eq!(refused, BUDGET);
     assert_eq!(
         (ledger.count("rejected") as u64, ledger.count("applied")),
-        (FLOOD, 10)
+        (BUDGET, 10)
     );
     assert!(
         amid > 0,

@@ -13,9 +13,9 @@ pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Delivery>
         .optional()
 }
 
-/// All of them, in the order of placing.
+/// All of them, in the order of placing; first those that an older owner gave no sequence.
 pub fn list(rows: &Connection) -> rusqlite::Result<Vec<Delivery>> {
-    rows.prepare_cached("select body from deliveries order by order_id")?
+    rows.prepare_cached("select body from deliveries order by body ->> '$.seq', order_id")?
         .query_map([], |row| json(row, 0))?
         .collect()
 }

@@ -387,3 +387,20 @@ async fn a_question_without_news_changes_nothing_that_is_shown() {
         "others' events move the place"
     );
 }
+
+#[tokio::test]
+async fn deliveries_are_listed_as_they_were_placed_under_a_clock_that_goes_back() {
+    let mut world = World::new().await;
+    world.enrol().await;
+    let id = |hour: u8| format!("0191d1a0-{hour:04}-7000-8000-000000000000");
+    // The last one is known from an owner that does not say when it was placed.
+    for (hour, seq) in [(5, Some(7)), (9, Some(8)), (2, Some(10)), (8, None)] {
+        let order_id = id(hour).parse().unwrap();
+        world.owner.truth().place_as(world.driver, order_id, seq);
+    }
+    world.sync().await;
+    let state = world.state().await;
+    let listed = state["deliveries"].as_array().unwrap().iter();
+    let listed: Vec<_> = listed.map(|of| of["order_id"].as_str().unwrap()).collect();
+    assert_eq!(listed, [8, 5, 9, 2].map(id));
+}

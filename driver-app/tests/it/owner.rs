@@ -434,6 +434,11 @@ impl Truth {
 
     pub fn place(&mut self, driver: DriverId) -> OrderId {
         let order_id = OrderId::new();
+        self.place_as(driver, order_id, None);
+        order_id
+    }
+
+    pub fn place_as(&mut self, driver: DriverId, order_id: OrderId, seq: Option<i64>) {
         let delivery = Delivery {
             order_id,
             status: "assigned".to_owned(),
@@ -444,6 +449,7 @@ impl Truth {
             note: None,
             cancel_reason: None,
             problems: 0,
+            seq,
             created_at_ms: 1_700_000_000_000,
             changed_at_ms: 1_700_000_000_000,
         };
@@ -452,7 +458,6 @@ impl Truth {
             delivery,
             others_changed: Version::FIRST,
         });
-        order_id
     }
 
     pub fn set_status(&mut self, id: OrderId, status: &str) {

@@ -270,7 +270,7 @@ pub(super) async fn revoke_device(
 
 /// Enrol a device with a one-time code
 ///
-/// The token is shown this once. A device whose answer got lost sends the same code again and gets another token.
+/// The token is shown this once. A device whose answer got lost sends the same code again, ten times at most, and gets another token.
 ///
 /// A device that was enrolled before also sends a token that it has or had, as `Authorization: Bearer`, whether that is still
 /// good or not. Without one it needs a code that was drawn for it (`device_id` of `POST /drivers/{id}/codes`), so

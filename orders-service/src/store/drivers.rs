@@ -9,6 +9,9 @@ use service_kit::{Limit, parsed};
 
 use crate::domain::{Device, Driver};
 
+/// How often a device may send its code: answers get lost, and each one sent is an event.
+const MAX_USES: u32 = 10;
+
 /// A code that a device may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
@@ -188,7 +191,7 @@ pub fn put_code(
     Ok(())
 }
 
-/// The code, if it lasts and is no other device's.
+/// The code, if it lasts, is no other device's and was not sent too often.
 pub fn find_code(
     rows: &Connection,
     code_hash: &str,
@@ -197,9 +200,9 @@ pub fn find_code(
 ) -> rusqlite::Result<Option<Code>> {
     rows.prepare_cached(
         "select driver_id, device_id is not null from enrolment_codes
-         where code_hash = ?1 and coalesce(device_id, ?2) = ?2 and expires_at_ms > ?3",
+         where code_hash = ?1 and coalesce(device_id, ?2) = ?2 and expires_at_ms > ?3 and uses < ?4",
     )?
-    .query_row((code_hash, device_id.to_string(), now_ms), |row| {
+    .query_row((code_hash, device_id.to_string(), now_ms, MAX_USES), |row| {
         Ok(Code {
             driver_id: parsed(row, 0)?,
             is_of_device: row.get(1)?,
@@ -210,8 +213,10 @@ pub fn find_code(
 
 /// From now on the code is this device's, which may send it again while it lasts: the answer may have got lost.
 pub fn use_code(rows: &Connection, code_hash: &str, device_id: DeviceId) -> rusqlite::Result<()> {
-    rows.prepare_cached("update enrolment_codes set device_id = ?2 where code_hash = ?1")?
-        .execute((code_hash, device_id.to_string()))?;
+    rows.prepare_cached(
+        "update enrolment_codes set device_id = ?2, uses = uses + 1 where code_hash = ?1",
+    )?
+    .execute((code_hash, device_id.to_string()))?;
     Ok(())
 }
 

@@ -144,6 +144,13 @@ pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
         .optional()
 }
 
+/// Of the event that placed it.
+pub fn seq(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<i64>> {
+    rows.prepare_cached("select seq from orders where id = ?1")?
+        .query_row([id.to_string()], |row| row.get(0))
+        .optional()
+}
+
 /// Orders with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
 /// when there are more.
 pub fn list(

@@ -55,7 +55,7 @@ async fn a_device_that_knows_nothing_gets_a_snapshot_in_pages_and_then_what_has_
     let delivery = &rest.items[2]["delivery"];
     let expected = json!({
         "order_id": orders[0], "status": "cancelled", "version": 3, "customer": "Ada", "amount_minor": 1999,
-        "currency": "EUR", "note": "sold out", "cancel_reason": "out_of_stock", "problems": 0,
+        "currency": "EUR", "note": "sold out", "cancel_reason": "out_of_stock", "problems": 0, "seq": 3,
         "created_at_ms": delivery["created_at_ms"], "changed_at_ms": delivery["changed_at_ms"],
     });
     assert_eq!(delivery, &expected);

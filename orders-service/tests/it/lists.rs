@@ -96,6 +96,25 @@ async fn lists_are_in_the_order_of_the_log_under_a_clock_that_goes_back() {
         .collect();
     assert_eq!(devices, ids(&hours));
 
+    let devices = world.enrol(&world.code(&mia).await, at(0)).await;
+    let page = world
+        .api
+        .sending(devices.json()["token"].as_str())
+        .get("/sync/feed")
+        .await
+        .json();
+    for item in page["items"].as_array().unwrap() {
+        let hour = hours
+            .iter()
+            .position(|hour| ids(&[*hour])[0] == item["delivery"]["order_id"]);
+        let (seq, at) = (item["delivery"]["seq"].as_i64().unwrap(), hour.unwrap());
+        assert_eq!(
+            seq,
+            2 + 4 * i64::try_from(at).unwrap(),
+            "as in the log: {item}"
+        );
+    }
+
     // What is placed while a client pages comes last, and is missed by none.
     let meanwhile = placed(0, user);
     let listed = world.listed("/orders?limit=2", Some(meanwhile)).await;

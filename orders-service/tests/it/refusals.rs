@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use event_schema::{IntentId, OrderId};
+use event_schema::{DeviceId, IntentId, OrderId};
 use relay::rusqlite;
 use serde_json::{Value, json};
 
@@ -114,6 +114,21 @@ async fn the_tag_of_a_conflict_moves_with_each_word_about_it_and_the_orders_stay
     tags.push(done.header("etag").to_owned());
     assert_eq!(tags, ["\"3\"", "\"4\"", "\"5\""]);
     assert_eq!(world.stands(&order).await, stands);
+}
+
+#[tokio::test]
+async fn a_code_is_good_for_ten_lost_answers_and_not_for_a_flood() {
+    let world = world().await;
+    let mia = world.driver("Mia").await;
+    let (code, device) = (world.code(&mia).await, DeviceId::new());
+    for _ in 0..10 {
+        assert_eq!(world.enrol(&code, device).await.status, 201);
+    }
+    let (head, driver) = (world.head(), driver_version(&world, &mia).await);
+    let refused = world.enrol(&code, device).await;
+    assert_eq!(refused.problem(), "422 invalid_code");
+    assert_eq!(world.head(), head);
+    assert_eq!(driver_version(&world, &mia).await, driver);
 }
 
 #[tokio::test]
