@@ -209,16 +209,16 @@ impl Monitor {
         &self.db
     }
 
-    /// Every request is counted; of many that are alike, some are logged.
+    /// Every request is counted; of many that are alike, some are logged, and the others for an operator who asks for all.
     pub(crate) fn saw(&self, seen: &Seen<'_>) {
         self.count(seen);
-        if seen.is_health() {
-            return;
-        }
         let (kind, most) = seen.kind();
-        if let Some(withheld) = self.lines.next(kind, most, Instant::now().into_std()) {
-            seen.log((withheld > 0).then_some(withheld));
-        }
+        let now = Instant::now().into_std();
+        let not_logged = match seen.is_health() {
+            true => None,
+            false => self.lines.next(kind, most, now),
+        };
+        seen.log(not_logged);
     }
 
     fn count(&self, seen: &Seen<'_>) {
@@ -325,10 +325,15 @@ impl Monitor {
 }
 
 impl Seen<'_> {
+    /// With how many lines like it are missing before it. `None`: it is to be missing itself.
     fn log(&self, not_logged: Option<u64>) {
         let (method, route, status) = (self.method, self.route, self.status.as_u16());
         let ms = self.took.as_secs_f64() * 1000.0;
-        tracing::info!(method, route, status, ms, not_logged, "answered");
+        match not_logged {
+            Some(0) => tracing::info!(method, route, status, ms, "answered"),
+            Some(not_logged) => tracing::info!(method, route, status, ms, not_logged, "answered"),
+            None => tracing::debug!(method, route, status, ms, "answered"),
+        }
     }
 
     /// What machines ask every few seconds: silence is the better log.

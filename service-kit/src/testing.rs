@@ -304,7 +304,7 @@ pub struct LastWords {
     pub log: String,
 }
 
-/// What a program that ended by itself said, and how it ended.
+/// What a program that ended in order said, and how it ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -352,11 +352,15 @@ impl Started {
         LastWords { ready, log }
     }
 
-    /// As a person or a supervisor stops it; answers its exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    /// As a person or a supervisor stops it.
+    pub fn stop(mut self) -> Ended {
         let pid = Pid::from_child(&self.service);
         kill_process(pid, Signal::TERM).expect("it is ours");
-        self.service.wait().expect("it is ours").code()
+        let (out, mut err) = (std::mem::take(&mut self.ready), String::new());
+        let mut stderr = self.service.stderr.take().expect("piped");
+        stderr.read_to_string(&mut err).expect("its log is text");
+        let code = self.service.wait().expect("it is ours").code();
+        Ended { code, out, err }
     }
 }
 

@@ -243,7 +243,7 @@ impl StreamSession {
             return LogError::Lost(why, cause);
         }
         let subject = format!("STREAM.PURGE.{stream}");
-        let nothing = json!({"filter": format!("{}.never", stream.to_lowercase())});
+        let nothing = json!({"filter": format!("{}.NONE", stream.to_lowercase())}); // no subject of an event has capitals
         let failed = String::new();
         match self
             .api

@@ -254,7 +254,7 @@ async fn while_the_service_runs_it_is_seen_and_its_file_is_its_own() {
     let door = home.path("users.db.door");
     assert!(fs::exists(&door).unwrap());
     assert_private(home.folder());
-    assert_eq!(service.stop(), Some(0));
+    assert_eq!(service.stop().code, Some(0));
     assert!(!fs::exists(&door).unwrap());
 
     start_and_kill(&mut home.program());

@@ -101,7 +101,7 @@ fn the_log_line_of_a_request_names_it() {
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
-    let log = started.kill().log;
+    let log = started.stop().err;
     let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
     let mut answered = lines.filter(|line: &Value| line["message"] == "answered");
     let line = answered.next().unwrap();
