@@ -1,6 +1,7 @@
 //! The connections that are open. When all places are taken, a new connection takes the place of one that is of no use: first
 //! of one whose caller is not known, last of a known caller's that is idle. So connections that say nothing keep out nobody.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -106,9 +107,19 @@ impl Connections {
         let open = self.open();
         let stay = open.values().filter(|one| !one.cut.is_cancelled());
         let stay = stay.map(|one| (*one.state(), one));
-        let may_go = stay.filter(|(state, _)| !(state.known && state.busy));
-        // By age also among strangers: one that has just come is about to ask, and those that ask slowly are no better.
-        if let Some((_, one)) = may_go.min_by_key(|(state, _)| (state.known, state.since)) {
+        let may_go: Vec<_> = stay
+            .filter(|(state, _)| !(state.known && state.busy))
+            .collect();
+        let mut of_address: HashMap<_, usize> = HashMap::new();
+        for (_, one) in &may_go {
+            *of_address.entry(one.peer).or_default() += 1;
+        }
+        // The address that has most of them gives one. By age also among strangers: one that has just come is about to ask,
+        // and those that ask slowly are no better.
+        let worth = |(state, one): &&(State, &Arc<Connection>)| {
+            (state.known, Reverse(of_address[&one.peer]), state.since)
+        };
+        if let Some((_, one)) = may_go.iter().min_by_key(worth) {
             one.cut.cancel();
         }
     }
@@ -230,5 +241,15 @@ mod tests {
         assert!(!known_asks.cut.is_cancelled());
         drop(places);
         assert!(connections.place(None).is_some());
+    }
+
+    #[test]
+    fn an_address_with_many_connections_keeps_no_other_address_out() {
+        let connections = Connections::up_to(4);
+        let from = |host| connections.place(Some([10, 0, 0, host].into())).unwrap();
+        let places = [1, 2, 2, 2].map(from);
+        let [few, many, ..] = &places.each_ref().map(|place| &place.connection);
+        connections.cut_one();
+        assert!(many.cut.is_cancelled() && !few.cut.is_cancelled());
     }
 }
