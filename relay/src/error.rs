@@ -48,7 +48,9 @@ pub enum OpenError {
         "{path} holds events sealed with key {key}, which is not in the key file: put the copy of the key file back that has this key; docs/operating.md says what is left without one"
     )]
     KeyLost { path: PathBuf, key: String },
-    #[error("cannot open {path}, because its disk is full: make room and start again")]
+    #[error(
+        "cannot open {path}, because its disk is full or has no inodes left: make room and start again"
+    )]
     Full { path: PathBuf },
     #[error("cannot open {path}: it must be a file in a directory that exists and can be written")]
     Unusable {

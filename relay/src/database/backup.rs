@@ -75,16 +75,12 @@ pub enum BackupError {
 /// Takes a copy of `database` as of one moment, whether its service runs or not, checks it, and marks it: whoever opens
 /// it, or a plain copy of it, imports from the stream before anything is written. Blocks; give it a thread.
 pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest, BackupError> {
-    if to.exists() {
-        return Err(BackupError::Exists(to.to_owned()));
-    }
+    refuse_existing(to)?;
     if !database.is_file() {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
     let (database, to) = (&*RealPath::of(database)?, &*RealPath::of(to)?);
-    if fs::symlink_metadata(manifest_path(to)).is_ok() {
-        return Err(BackupError::Exists(manifest_path(to))); // a link that leads nowhere, too
-    }
+    refuse_existing(&manifest_path(to))?;
     find(database)?;
     inspect(database, options)?;
     // No other file has this name: nothing is replaced, and no one can lay a link in its way.
@@ -95,6 +91,14 @@ pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest,
     let made = make_backup(database, options, &partial, to);
     let _ = fs::remove_file(&partial);
     made
+}
+
+/// A link that leads nowhere is there, too.
+fn refuse_existing(path: &Path) -> Result<(), BackupError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(BackupError::Exists(path.to_owned())),
+        Err(_) => Ok(()),
+    }
 }
 
 fn make_backup(
@@ -186,16 +190,17 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
     let when = in_a_name(now);
     let stale = ours.put_stale_wal_aside(&when);
     stale.map_err(failed("the present file's WAL cannot be put aside"))?;
-    let incoming = beside(database, ".incoming");
-    let _old = fs::remove_file(&incoming);
-    copy(backup, &incoming)?;
-    mark_copy(
-        &incoming,
-        options,
-        &format!("it was restored from a backup at {now}"),
-    )?;
-    carry_over(database, &incoming, options, &manifest)?;
-    flush(&incoming)?;
+    let incoming = format!(".{}.incoming", options.environment.draw_word());
+    let incoming = beside(database, incoming);
+    let reason = format!("it was restored from a backup at {now}");
+    let copied = copy(backup, &incoming)
+        .and_then(|()| mark_copy(&incoming, options, &reason))
+        .and_then(|()| carry_over(database, &incoming, options, &manifest))
+        .and_then(|()| flush(&incoming));
+    if copied.is_err() {
+        let _ = fs::remove_file(&incoming);
+    }
+    copied?;
     let previous_seq = last_event(database).ok();
     let previous = put_aside(database, &when)?;
     fs::rename(&incoming, &**database).map_err(failed("the backup cannot be put in place"))?;

@@ -1,10 +1,13 @@
 //! Connections to a database file. Each one is set up here.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Result};
+use rusqlite::{Connection, Error, OpenFlags, Result, ffi};
+use rustix::fs::statvfs;
 
 use super::path::beside;
 
@@ -48,9 +51,31 @@ pub(super) fn to_look(path: &Path) -> Result<Connection> {
 
 /// Nothing temporary is written to a file: a service whose root file system is read-only has no folder for it.
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    check_room_for_index(path)?;
     let rows = Connection::open_with_flags(path, flags)?;
     rows.execute_batch("pragma temp_store = memory")?;
     rows.busy_timeout(BUSY_TIMEOUT)?;
     rows.set_prepared_statement_cache_capacity(64);
     Ok(rows)
+}
+
+/// SQLite makes one byte of each 4 KiB of a WAL's index real. With smaller blocks the rest of a new index would end the
+/// process on a full disk (SIGBUS), so there such a file is not opened.
+fn check_room_for_index(path: &Path) -> Result<()> {
+    const PAGE_BYTES: u64 = 4096;
+    const FIRST_PART_BYTES: u64 = 32 << 10;
+    let is_real = |index: Metadata| index.blocks() * 512 >= index.len().max(1);
+    let has_index = || beside(path, "-shm").metadata().is_ok_and(is_real);
+    let disk = path.parent().and_then(|folder| statvfs(folder).ok());
+    match disk {
+        Some(disk)
+            if disk.f_frsize < PAGE_BYTES
+                && disk.f_bavail * disk.f_frsize < 2 * FIRST_PART_BYTES
+                && !has_index() =>
+        {
+            let full = ffi::Error::new(ffi::SQLITE_FULL);
+            Err(Error::SqliteFailure(full, None))
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,14 +1,15 @@
 //! What the disk does to the open file, as the writer notices it: full, not taking the WAL back, or another file at the path.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, fs};
 
 use rusqlite::{Connection, ErrorCode, ffi};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use tokio::sync::watch;
@@ -218,7 +219,8 @@ impl Disk {
     /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
     /// little: the next one may be larger. `None`: that cannot be tried here.
     fn has_room(&self) -> Option<bool> {
-        let tried = fs::write(&self.room, vec![0; ROOM_BYTES]);
+        let mut file = new_file(&self.room).ok()?; // on a disk without inodes, writes may succeed
+        let tried = file.write_all(&vec![0; ROOM_BYTES]);
         let _none = fs::remove_file(&self.room);
         match tried.map_err(|error| error.kind()) {
             Ok(()) => Some(true),
@@ -276,9 +278,17 @@ fn room(of: &Path) -> PathBuf {
 /// SQLite needs an index of the WAL even to read, so a start on a full disk could not read either. To be called when the last
 /// connection has closed, and has given the index back. Where there is less room, what there is will do.
 pub(super) fn keep_room(path: &Path) {
-    if let Err(error) = fs::write(room(path), vec![0; ROOM_BYTES]) {
+    let kept = new_file(&room(path)).and_then(|mut file| file.write_all(&vec![0; ROOM_BYTES]));
+    if let Err(error) = kept {
         tracing::warn!(%error, "no room is kept on the disk for the next start");
     }
+}
+
+/// What lies there, as a link, is not written through.
+fn new_file(path: &Path) -> io::Result<File> {
+    let _old = fs::remove_file(path);
+    let mut new = File::options();
+    new.write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// To be called before the first connection opens.
@@ -315,6 +325,12 @@ fn lock_holder(index: &File) -> Option<String> {
     let pid = fcntl_getlk(index, &lock).ok()??.pid?.as_raw_pid();
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!("process {pid} ({})", name.trim()))
+}
+
+/// Whether no file can be made there.
+pub(super) fn has_no_inodes(path: &Path) -> bool {
+    let disk = path.parent().and_then(|folder| statvfs(folder).ok());
+    disk.is_some_and(|disk| disk.f_files > 0 && disk.f_favail == 0)
 }
 
 /// Whether this, or what caused it, is want of room.

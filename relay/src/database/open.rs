@@ -347,7 +347,7 @@ fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
 
 pub(super) fn unusable(path: &Path, cause: impl Into<crate::error::Cause>) -> OpenError {
     let (path, cause) = (path.to_owned(), cause.into());
-    match disk::is_full(&*cause) {
+    match disk::is_full(&*cause) || disk::has_no_inodes(&path) {
         true => OpenError::Full { path },
         false => OpenError::Unusable { path, cause },
     }

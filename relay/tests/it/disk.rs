@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use relay::{Database, Gate, OnDiskFailure, Options, ReadOnly, WriteError};
+use relay::{Database, Gate, OnDiskFailure, OpenError, Options, ReadOnly, WriteError};
 
 use crate::support::{Scratch, beside, count, options};
 
@@ -178,6 +178,7 @@ async fn write_until_the_disk_fails(path: PathBuf) {
 
 const ON_A_VOLUME: &str = "FREEHOLD_DATABASE_ON_A_SMALL_VOLUME";
 const TMPFS: &str = "mount -t tmpfs -o size=4m tmpfs \"$0\"";
+const FEW_INODES: &str = "mount -t tmpfs -o size=4m,nr_inodes=20 tmpfs \"$0\"";
 /// Blocks of 1 KiB, of which SQLite makes every fourth of an index real.
 const SMALL_BLOCKS: &str = "truncate -s 12m \"$0.image\" && mkfs.ext4 -q -m 0 -b 1024 \"$0.image\" && mount -o loop \"$0.image\" \"$0\"";
 
@@ -245,6 +246,70 @@ async fn small_blocks_on_a_full_disk_do_not_end_the_process() {
     if let Some(path) = on_a_volume(SMALL_BLOCKS, test) {
         start_on_a_full_disk(path, 10 << 10).await;
     }
+}
+
+#[tokio::test]
+async fn small_blocks_without_room_for_an_index_are_a_full_disk() {
+    let test = "disk::small_blocks_without_room_for_an_index_are_a_full_disk";
+    let Some(path) = on_a_volume(SMALL_BLOCKS, test) else {
+        return;
+    };
+    let db = Database::open(&path, options()).await.unwrap();
+    db.close().await;
+    std::fs::remove_file(beside(&path, ".room")).unwrap();
+    for but_for in [9 << 10, 16 << 10, 33 << 10] {
+        let ballast = fill(path.parent().unwrap(), but_for);
+        let opened = Database::open(&path, options()).await;
+        assert!(matches!(opened, Err(OpenError::Full { .. })), "{but_for}");
+        std::fs::remove_file(ballast).unwrap();
+    }
+    let db = Database::open(&path, options()).await.unwrap();
+    db.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_without_inodes_is_named_and_an_open_file_is_written() {
+    let test = "disk::a_disk_without_inodes_is_named_and_an_open_file_is_written";
+    let Some(path) = on_a_volume(FEW_INODES, test) else {
+        return;
+    };
+    let take_all = || {
+        let files = (0..).map(|n| path.with_extension(n.to_string()));
+        files
+            .take_while(|file| std::fs::write(file, "").is_ok())
+            .collect::<Vec<_>>()
+    };
+    let db = Database::open(&path, options()).await.unwrap();
+    let taken = take_all();
+    let insert = "insert into parcels (id, weight_g) values ('one', 1)";
+    db.write(|tx| tx.execute(insert, [])).await.unwrap();
+    assert!(!db.disk().full, "it writes");
+    db.close().await;
+    take_all();
+    let opened = Database::open(&path, options()).await;
+    assert!(
+        matches!(opened, Err(OpenError::Full { .. })),
+        "{:?}",
+        opened.err()
+    );
+    taken
+        .iter()
+        .for_each(|file| std::fs::remove_file(file).unwrap());
+    let db = Database::open(&path, options()).await.unwrap();
+    assert_eq!(count(&db, "parcels").await, 1);
+    db.close().await;
+}
+
+#[tokio::test]
+async fn the_room_that_is_kept_is_never_written_through_a_link() {
+    let scratch = Scratch::new();
+    let db = scratch.producer().await;
+    let (room, mine) = (beside(db.path(), ".room"), scratch.path("mine"));
+    std::fs::write(&mine, "mine").unwrap();
+    std::os::unix::fs::symlink(&mine, &room).unwrap();
+    db.close().await;
+    assert_eq!(std::fs::metadata(&mine).unwrap().len(), 4);
+    assert_eq!(std::fs::symlink_metadata(&room).unwrap().len(), 1 << 20);
 }
 
 async fn start_on_a_full_disk(path: PathBuf, but_for: u64) {
