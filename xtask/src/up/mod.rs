@@ -15,6 +15,7 @@ mod system;
 mod traffic;
 mod typed;
 
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -144,7 +145,10 @@ impl Up {
             }
         };
         console.about("ready", &format!("after {}\n", human(start.elapsed())));
-        self.announce(&system, data, console);
+        if let Err(error) = self.announce(&system, data, console) {
+            system.supervise(console).stop(console).await;
+            return Err(error);
+        }
         self.keep_running(system, data, console, signals).await
     }
 
@@ -156,17 +160,22 @@ impl Up {
         DataDir::open(&self.data_dir.clone().unwrap_or_else(data_dir::default_path))
     }
 
-    /// The one line for scripts, or the table and the lines to copy for people.
-    fn announce(&self, system: &System, data: &DataDir, console: &Console) {
-        if self.json {
-            // Here, not through the console, which is on stderr.
-            let stdout = Console::on_stdout();
-            stdout.line(&describe::json(system, data).to_string());
-            stdout.flush();
-        } else {
-            describe::for_people(system, data, self)
-                .iter()
-                .for_each(|line| console.line(line));
+    /// The one line for scripts, or the table and the lines to copy for people. A script that cannot read its line would wait
+    /// for ever; one that has gone has read enough.
+    fn announce(&self, system: &System, data: &DataDir, console: &Console) -> Result<()> {
+        if !self.json {
+            let lines = describe::for_people(system, data, self);
+            lines.iter().for_each(|line| console.line(line));
+            return Ok(());
+        }
+        // Not through the console, which is on stderr.
+        let mut stdout = io::stdout().lock();
+        let line = describe::json(system, data);
+        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(error).context("stdout does not take the line for scripts")
+            }
+            _ => Ok(()),
         }
     }
 
