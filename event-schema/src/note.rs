@@ -1,9 +1,10 @@
 //! What people write about a delivery: one rule for the page, the device that stores it, and the owner that delivers it.
 
 use crate::sync::MAX_NOTE_CHARACTERS;
+use crate::text::without_hidden;
 
 /// 1 to 500 characters in as many lines as one likes. Nothing around them is blank, and the only control characters are
-/// line feeds and tabs.
+/// line feeds and tabs. Nothing hides in it or turns it, as in a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note(String);
 
@@ -13,6 +14,7 @@ impl Note {
     pub fn clean(text: &str) -> Option<Self> {
         let text = readable(text);
         let cut: String = text.trim().chars().take(MAX_NOTE_CHARACTERS).collect();
+        let cut = without_hidden(&cut); // what shaped something behind the cut
         let cut = cut.trim_end();
         (!cut.is_empty()).then(|| Self(cut.to_owned()))
     }
@@ -33,22 +35,22 @@ impl From<Note> for String {
     }
 }
 
-/// Every line break is a line feed; other control characters, and the mark that some editors put before a text, are blanks.
+/// Every line break is a line feed; other control characters are blanks, and what a name may not hide is gone.
 fn readable(text: &str) -> String {
     let one_kind = text.replace("\r\n", "\n");
     let signs = one_kind.chars().map(|sign| match sign {
         '\n' | '\t' => sign,
         '\r' | '\u{2028}' | '\u{2029}' => '\n',
-        '\u{feff}' => ' ',
         sign if sign.is_control() => ' ',
         sign => sign,
     });
-    signs.collect()
+    without_hidden(&signs.collect::<String>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::is_invisible;
 
     #[test]
     fn every_text_becomes_a_note_that_stays_the_same_or_none() {
@@ -58,6 +60,7 @@ mod tests {
             assert_eq!(Note::clean(note.as_str()).as_ref(), Some(&note), "{sign:?}");
             let odd = |sign: char| sign.is_control() && sign != '\n' && sign != '\t';
             assert!(!note.as_str().contains(odd), "{sign:?}");
+            assert!(!note.as_str().contains(is_invisible), "{sign:?}");
             assert!(note.as_str().starts_with('a'), "{sign:?}");
         }
     }
@@ -72,6 +75,10 @@ mod tests {
         }
         let blank_at_the_cut = format!("{} {}", "a".repeat(499), "b");
         assert_eq!(Note::clean(&blank_at_the_cut).unwrap().as_str().len(), 499);
+        let joined_at_the_cut = format!("{}👩\u{200d}🚀", "a".repeat(498));
+        let note = Note::clean(&joined_at_the_cut).unwrap();
+        assert_eq!(Note::clean(note.as_str()), Some(note.clone()));
+        assert!(note.as_str().ends_with('👩'));
         assert_eq!(Note::count("\u{feff} a\r\nb \0"), 3);
     }
 }
