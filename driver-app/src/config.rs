@@ -67,7 +67,7 @@ impl Config {
         let listener = self.listen.bind().await?;
         let device = Device::open(&self.database, Arc::new(System)).await;
         let device = device.context("the device's data cannot be opened")?;
-        let routes = http::routes(device.clone(), owner.clone(), stop.clone());
+        let routes = http::routes(device.clone(), owner.clone());
         Service::new(device.database())
             .beside(|stop| sync::run(device.clone(), owner, stop))
             .serve(routes, listener, stop)

@@ -12,7 +12,6 @@ mod state;
 use std::sync::Arc;
 
 use event_schema::IntentId;
-use relay::Stop;
 use serde::{Deserialize, Serialize};
 use service_kit::{Problem, Routes, routes};
 use utoipa::ToSchema;
@@ -27,15 +26,13 @@ use crate::store::StoreError;
 struct App {
     device: Device,
     owner: Arc<dyn Owner>,
-    /// Ends the questions that wait for news.
-    stop: Stop,
 }
 
 /// What this program is for, to a reader of its documentation.
 const PURPOSE: &str = "Runs on a driver's device: shows their deliveries and takes what they do with them, with or without a network. Whoever uses the device may call it; nobody else can reach it.";
 
 /// Open to whoever is at the device: it is theirs, and has no other users.
-pub fn routes(device: Device, owner: Arc<dyn Owner>, stop: Stop) -> Routes {
+pub fn routes(device: Device, owner: Arc<dyn Owner>) -> Routes {
     Routes::new("driver-app", PURPOSE)
         .problems(codes::ALL)
         .routes(routes!(state::read))
@@ -52,11 +49,7 @@ pub fn routes(device: Device, owner: Arc<dyn Owner>, stop: Stop) -> Routes {
         .routes(routes!(page::style))
         .routes(routes!(page::icon))
         .for_everybody()
-        .with_state(App {
-            device,
-            owner,
-            stop,
-        })
+        .with_state(App { device, owner })
 }
 
 /// A body that says nothing but that its sender may send JSON, which a foreign page may not.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use event_schema::sync::{Enrolled, Enrolment, FeedPage, Outcome, Upload, Verdict};
 use futures::future::BoxFuture;
 use jiff::fmt::rfc2822;
-use reqwest::header::{DATE, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use service_kit::{BaseUrl, http_client};
+use service_kit::{BaseUrl, Code, codes as kit, http_client};
 
 /// The owner of the orders. Over HTTP it is [`OwnerApi`]; tests have others.
 pub trait Owner: Send + Sync + 'static {
@@ -66,13 +66,12 @@ pub enum Refusal {
     Forked { detail: String },
     #[error("it was too much at once")]
     TooLarge,
+    /// It cannot make anything of what was sent.
+    #[error("orders-service cannot read it: {detail}")]
+    Unreadable { detail: String },
     /// It will not, and would not another time.
     #[error("orders-service refused: {detail}")]
-    Refused {
-        status: u16,
-        code: String,
-        detail: String,
-    },
+    Refused { code: String, detail: String },
 }
 
 /// A way to orders-service over HTTP.
@@ -102,9 +101,10 @@ impl OwnerApi {
     ) -> Result<Answer<T>, Refusal> {
         let response = request.timeout(deadline).send().await.map_err(silent)?;
         let (status, date_ms) = (response.status(), date(response.headers()));
+        let is_problem = is_problem(response.headers());
         let body = receive(response).await?;
         if !status.is_success() {
-            return Err(refusal(status, &body));
+            return Err(refusal(status, is_problem, &body));
         }
         let value = serde_json::from_slice(&body).map_err(unclear)?;
         Ok(Answer { value, date_ms })
@@ -206,37 +206,39 @@ async fn receive(mut response: Response) -> Result<Vec<u8>, Refusal> {
     Ok(body)
 }
 
-/// A problem of orders-service. A refusal without a code is somebody else's: a proxy, or a network that wants a login.
-fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
+/// A problem of orders-service. A refusal without its form is somebody else's: a proxy, or a network that wants a login.
+fn refusal(status: StatusCode, is_problem: bool, body: &[u8]) -> Refusal {
     #[derive(Deserialize)]
     struct Problem {
         code: String,
         detail: String,
     }
-    let number = status.as_u16();
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return Refusal::TooLarge;
-    }
-    let Ok(Problem { code, detail }) = serde_json::from_slice(body) else {
+    let problem = serde_json::from_slice(body).ok().filter(|_| is_problem);
+    let Some(Problem { code, detail }) = problem else {
         return Refusal::Unclear(format!("{status}, without a word that is understood here"));
     };
+    let number = status.as_u16();
+    let is = |known: Code| code == known.name();
     match status {
         StatusCode::UNAUTHORIZED => Refusal::Unauthorized { code, detail },
         StatusCode::CONFLICT if code == "incarnation_forked" => Refusal::Forked { detail },
+        StatusCode::PAYLOAD_TOO_LARGE if is(kit::BODY_TOO_LARGE) => Refusal::TooLarge,
+        _ if is(kit::INVALID_BODY) || is(kit::MALFORMED_JSON) => Refusal::Unreadable { detail },
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Refusal::Later {
             status: number,
             detail,
         },
-        _ if status.is_client_error() => Refusal::Refused {
-            status: number,
-            code,
-            detail,
-        },
+        _ if status.is_client_error() => Refusal::Refused { code, detail },
         _ => Refusal::Later {
             status: number,
             detail,
         },
     }
+}
+
+fn is_problem(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/problem+json"))
 }
 
 /// The address stays out of it: it is a setting, and the driver cannot help it.
@@ -264,7 +266,6 @@ fn date(headers: &HeaderMap) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
     use serde_json::json;
 
     use super::*;
@@ -303,29 +304,50 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_without_a_code_is_not_the_owners() {
-        let unauthorized = StatusCode::UNAUTHORIZED;
+    fn a_refusal_without_the_owners_form_is_not_the_owners() {
+        let problem = |code: &str| format!(r#"{{"code": "{code}", "detail": "gone"}}"#);
+        for status in [400, 401, 404, 409, 413, 422, 429, 503] {
+            let status = StatusCode::from_u16(status).unwrap();
+            for (is_problem, body) in [
+                (false, problem("revoked")),
+                (false, problem("invalid_body")),
+                (true, "<html>log in".to_owned()),
+            ] {
+                let said = refusal(status, is_problem, body.as_bytes());
+                assert!(matches!(said, Refusal::Unclear(_)), "{status} {said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_judged_by_its_code() {
+        let said = |status, code: &str| {
+            let body = format!(r#"{{"code": "{code}", "detail": "gone"}}"#);
+            refusal(status, true, body.as_bytes())
+        };
         assert!(matches!(
-            refusal(unauthorized, b"<html>log in"),
-            Refusal::Unclear(_)
-        ));
-        let problem = br#"{"code": "revoked", "detail": "gone"}"#;
-        assert!(matches!(
-            refusal(unauthorized, problem),
+            said(StatusCode::UNAUTHORIZED, "revoked"),
             Refusal::Unauthorized { .. }
         ));
         assert!(matches!(
-            refusal(StatusCode::CONFLICT, problem),
-            Refusal::Refused { .. }
-        ));
-        assert!(matches!(
-            refusal(StatusCode::BAD_GATEWAY, problem),
+            said(StatusCode::BAD_GATEWAY, "busy"),
             Refusal::Later { .. }
         ));
-        assert_eq!(
-            refusal(StatusCode::PAYLOAD_TOO_LARGE, b""),
-            Refusal::TooLarge
-        );
+        let too_large = said(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large");
+        assert_eq!(too_large, Refusal::TooLarge);
+        for unreadable in ["invalid_body", "malformed_json"] {
+            let said = said(StatusCode::UNPROCESSABLE_ENTITY, unreadable);
+            assert!(matches!(said, Refusal::Unreadable { .. }), "{said:?}");
+        }
+        for (status, code) in [
+            (400, "bad_gateway"),
+            (409, "taken"),
+            (413, "too_much"),
+            (422, "no"),
+        ] {
+            let said = said(StatusCode::from_u16(status).unwrap(), code);
+            assert!(matches!(said, Refusal::Refused { .. }), "{said:?}");
+        }
     }
 
     #[test]

@@ -103,9 +103,9 @@ fn invalid(detail: impl Into<String>) -> Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Refused { detail, .. } | Refusal::Unauthorized { detail, .. } => {
-                invalid(detail)
-            }
+            Refusal::Refused { detail, .. }
+            | Refusal::Unreadable { detail }
+            | Refusal::Unauthorized { detail, .. } => invalid(detail),
             other => Self::new(codes::UNREACHABLE, other.to_string()).retry_later(),
         }
     }

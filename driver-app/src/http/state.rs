@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use event_schema::sync::Delivery;
 use event_schema::{DriverId, IntentId};
+use relay::Stop;
 use serde::{Deserialize, Serialize};
-use service_kit::{Json, Problem, Query};
+use service_kit::{Json, Problem, Query, Stopping};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
@@ -147,15 +148,12 @@ struct IntentView {
 )]
 pub(super) async fn read(
     State(app): State<App>,
+    Stopping(stop): Stopping,
     Query(Since { after, wait_ms }): Query<Since>,
 ) -> Result<impl IntoResponse, Problem> {
     if let Some(after) = after {
-        news(
-            &app,
-            after,
-            Duration::from_millis(wait_ms.into()).min(MAX_WAIT),
-        )
-        .await;
+        let wait = Duration::from_millis(wait_ms.into()).min(MAX_WAIT);
+        news(&app.device, after, wait, &stop).await;
     }
     // Before the look: what changes meanwhile is news for the next question.
     let revision = *app.device.status().revision().borrow();
@@ -164,13 +162,13 @@ pub(super) async fn read(
 }
 
 /// Until something has changed, the time is over, or the program stops.
-async fn news(app: &App, after: u64, wait: Duration) {
-    let mut revision = app.device.status().revision();
+async fn news(device: &Device, after: u64, wait: Duration, stop: &Stop) {
+    let mut revision = device.status().revision();
     let changed = revision.wait_for(|revision| *revision != after);
     tokio::select! {
         _ = changed => {}
         () = tokio::time::sleep(wait) => {}
-        () = app.stop.cancelled() => {}
+        () = stop.cancelled() => {}
     }
 }
 

@@ -50,7 +50,7 @@ pub enum State {
     /// It may have arrived: nobody has said.
     Sent,
     Answered,
-    /// Asked to come later too often. Nothing is decided; the driver says whether it is tried again.
+    /// It could not be sent too often. Nothing is decided; the driver says whether it is tried again.
     GaveUp,
 }
 
@@ -332,7 +332,8 @@ fn decided(rows: &Connection, id: IntentId, decision: String, by: &str) -> rusql
     Ok(())
 }
 
-/// Nothing is decided; answers how often that was so. `counts`: this one is why its lane waits. `None`: it does not wait.
+/// Nothing is decided; answers how often in a row that was so for this reason. `counts`: this one is why its lane waits.
+/// `None`: it does not wait.
 pub fn later(
     rows: &Connection,
     id: IntentId,
@@ -341,7 +342,7 @@ pub fn later(
     counts: bool,
 ) -> rusqlite::Result<Option<u32>> {
     rows.prepare_cached(
-        "update intents set state = 'unsent', tries = tries + ?4, code = ?2, detail = ?3
+        "update intents set state = 'unsent', tries = case when code is ?2 then tries else 0 end + ?4, code = ?2, detail = ?3
          where intent_id = ?1 and state in ('unsent', 'sent') returning tries",
     )?
     .query_row((id.to_string(), code, detail, counts), |row| row.get(0))

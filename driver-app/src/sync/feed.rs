@@ -6,6 +6,7 @@ use std::time::Duration;
 use event_schema::sync::{FeedItem, FeedPage};
 use relay::Tx;
 use relay::rusqlite::{self, Connection};
+use service_kit::codes::INVALID_QUERY;
 use tokio::time::Instant;
 
 use super::status::Way;
@@ -133,14 +134,9 @@ impl Follower {
     }
 
     async fn refused(&mut self, place: Place, refusal: Refusal) -> Result<Step, StoreError> {
-        if let (
-            Some(_),
-            Refusal::Refused {
-                status: 400 | 410 | 422,
-                ..
-            },
-        ) = (&place.after, &refusal)
-        {
+        let unknown_place =
+            matches!(&refusal, Refusal::Refused { code, .. } if code == INVALID_QUERY.name());
+        if place.after.is_some() && unknown_place {
             self.begin_again(place.clone(), &refusal).await?;
         }
         refused(

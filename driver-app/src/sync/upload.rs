@@ -35,10 +35,15 @@ pub struct Uploader {
 
 /// Of one upload's body, below what the owner takes.
 pub const MAX_UPLOAD_BYTES: usize = 48 * 1024;
-/// Answers that say "later", each after a wait that was kept, before an intent is given up.
+/// Uploads of one intent that were refused as a whole, each after a wait that was kept, before it is given up. Whatever else
+/// an owner says instead of a verdict passes by itself, or with an update.
 pub const MAX_TRIES: u32 = 20;
-/// However long the owner asks a lane to wait.
+/// What a device asks for on its own.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
+/// However long the owner asks a lane to wait: longer than it ever does.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+/// No word of the owner: what this device makes of an intent that it cannot get across.
+const UPLOAD_REFUSED: &str = "upload_refused";
 
 /// What is sent together.
 struct Chunk {
@@ -51,6 +56,7 @@ struct Hold {
     lane: String,
     tries: u32,
     after: Duration,
+    cannot_be_sent: bool,
     why: String,
 }
 
@@ -178,7 +184,7 @@ impl Uploader {
     }
 
     fn hold(&mut self, hold: Hold) {
-        let wait = growing(hold.tries, LONGEST_HOLD).max(hold.after.min(LONGEST_HOLD));
+        let wait = growing(hold.tries, LONGEST_HOLD).max(hold.after.min(LONGEST_ASKED));
         tracing::info!(
             lane = hold.lane,
             tries = hold.tries,
@@ -200,10 +206,9 @@ impl Uploader {
     ) -> Result<Step, StoreError> {
         match refusal {
             Refusal::Forked { detail } => self.fork(&upload, &detail).await,
-            Refusal::TooLarge
-            | Refusal::Refused {
-                status: 400 | 422, ..
-            } => self.divide(token, upload.intents, &refusal).await,
+            Refusal::TooLarge | Refusal::Unreadable { .. } => {
+                self.divide(token, upload.intents, &refusal).await
+            }
             other => refused(&self.device, Way::Up, token, other, &mut self.backoff).await,
         }
     }
@@ -219,7 +224,7 @@ impl Uploader {
         self.most = (sent.len() / 2).max(1);
         if sent.len() == 1 {
             tracing::warn!(why = %refusal, "an upload of one intent was refused as a whole");
-            let outcome = later("upload_refused", refusal.to_string());
+            let outcome = later(UPLOAD_REFUSED, refusal.to_string());
             let verdicts = sent.iter().map(|intent| Verdict {
                 intent_id: intent.intent_id,
                 outcome: outcome.clone(),
@@ -310,6 +315,7 @@ fn rule(
                 lane: intent.order_id.clone(),
                 tries,
                 after: Duration::from_millis(*after_ms),
+                cannot_be_sent: code == UPLOAD_REFUSED,
                 why: detail.clone(),
             }));
         }
@@ -320,11 +326,11 @@ fn rule(
     Ok(holds)
 }
 
-/// Who was asked to come later too often is not sent any more. Its lane waits for the driver's word.
+/// What could not be sent too often is not sent any more. Its lane waits for the driver's word.
 fn give_up(rows: &Connection, sent: &[Intent], holds: &mut Vec<Hold>) -> rusqlite::Result<()> {
     let (over, holding): (Vec<_>, Vec<_>) = std::mem::take(holds)
         .into_iter()
-        .partition(|hold| hold.tries >= MAX_TRIES);
+        .partition(|hold| hold.cannot_be_sent && hold.tries >= MAX_TRIES);
     *holds = holding;
     for Hold { lane, why, .. } in over {
         let lane_of = |intent: &&Intent| intent.order_id == lane;

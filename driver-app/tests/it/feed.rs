@@ -225,6 +225,24 @@ async fn a_place_that_the_owner_does_not_know_begins_from_scratch() {
 }
 
 #[tokio::test]
+async fn only_the_owners_word_about_a_place_begins_from_scratch() {
+    let (mut world, [_order]) = World::with_deliveries().await;
+    for fault in [
+        Fault::Foreign(400, "invalid_query"),
+        Fault::Refuse(400, "bad_request"),
+        Fault::Refuse(410, "gone"),
+        Fault::Refuse(422, "no"),
+    ] {
+        world.owner.fail(fault);
+        assert!(matches!(world.down().await, Step::Wait(_)));
+        world.follow_all().await;
+    }
+    let asked = world.owner.truth().asked_after.clone();
+    let from_scratch = asked.iter().filter(|after| after.is_none());
+    assert_eq!(from_scratch.count(), 1, "{asked:?}");
+}
+
+#[tokio::test]
 async fn what_had_its_effect_in_a_log_that_was_lost_is_asked_again_and_the_screen_stays() {
     let (mut world, [order, _other]) = World::with_deliveries().await;
     world.picks_up(order).await;

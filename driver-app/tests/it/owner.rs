@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -105,13 +106,15 @@ pub enum Fault {
     LoseAnswer,
     /// Does nothing, and answers a problem.
     Refuse(u16, &'static str),
+    /// Something between answers like this, in words that could be the owner's.
+    Foreign(u16, &'static str),
     /// 200, and nonsense.
     Garbage,
     /// 401, from a network that wants a login.
     Portal,
 }
 
-type Refusal = (StatusCode, Json<Value>);
+type Refusal = (StatusCode, [(HeaderName, &'static str); 1], Json<Value>);
 
 impl FakeOwner {
     /// Answers its address.
@@ -160,6 +163,10 @@ async fn stumble(State(owner): State<FakeOwner>, request: Request, next: Next) -
         Some(Fault::Refuse(status, code)) => {
             problem(StatusCode::from_u16(status).unwrap(), code).into_response()
         }
+        Some(Fault::Foreign(status, code)) => {
+            let (status, _, body) = problem(StatusCode::from_u16(status).unwrap(), code);
+            (status, body).into_response()
+        }
         Some(Fault::Garbage) => (StatusCode::OK, "<html>welcome").into_response(),
         Some(Fault::Portal) => (StatusCode::UNAUTHORIZED, "<html>log in").into_response(),
     }
@@ -173,7 +180,11 @@ fn broken() -> Response {
 
 fn problem(status: StatusCode, code: &str) -> Refusal {
     let body = json!({"code": code, "title": code, "detail": format!("because of {code}"), "status": status.as_u16()});
-    (status, Json(body))
+    (
+        status,
+        [(CONTENT_TYPE, "application/problem+json")],
+        Json(body),
+    )
 }
 
 async fn enrol(

@@ -55,16 +55,18 @@ async fn given_up() -> (World, [String; 2], OrderId) {
     assert_eq!(world.up().await, Step::Progress);
     assert_eq!(world.effects(&next), 1, "another lane goes on");
 
-    for _ in 1..MAX_TRIES {
+    world.owner.truth().busy.clear();
+    world.owner.truth().chokes_on = Some(slow.to_string());
+    for _ in 0..MAX_TRIES {
         world.kill().await; // what is kept in memory may be lost: the wait is over
-        world.up().await;
+        world.send_all().await;
     }
     let state = world.state().await;
     assert_eq!(state["refused"].as_array().unwrap().len(), 1, "{state:#}");
     let refused = &state["refused"][0];
     assert_eq!(
         (&refused["intent_id"], &refused["gave_up"], &refused["code"]),
-        (&json!(stuck), &json!(true), &json!("busy"))
+        (&json!(stuck), &json!(true), &json!("upload_refused"))
     );
     (world, [stuck, behind], slow)
 }
@@ -72,7 +74,7 @@ async fn given_up() -> (World, [String; 2], OrderId) {
 #[tokio::test]
 async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_the_word() {
     let (mut world, [stuck, behind], slow) = given_up().await;
-    world.owner.truth().busy.clear();
+    world.owner.truth().chokes_on = None;
     world.sync().await;
     let state = world.state().await;
     assert_eq!(state["sync"]["pending"], 1, "the one behind it waits");
@@ -114,7 +116,7 @@ async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_t
 #[tokio::test]
 async fn a_lane_goes_on_without_what_the_driver_drops() {
     let (mut world, [stuck, behind], slow) = given_up().await;
-    world.owner.truth().busy.clear();
+    world.owner.truth().chokes_on = None;
     let dismissed = world
         .api()
         .post(&format!("/api/refused/{stuck}/dismiss"), &json!({}))
@@ -174,13 +176,80 @@ async fn tries(world: &World, intent: &str) -> u32 {
 #[tokio::test]
 async fn a_lane_that_waits_is_tried_again_by_itself_after_a_restart_with_its_tries_counted() {
     let (mut world, [order]) = World::with_deliveries().await;
-    world.owner.truth().busy.insert(order.to_string());
+    world.owner.truth().chokes_on = Some(order.to_string());
     world.picks_up(order).await;
     for _ in 0..MAX_TRIES {
         assert_eq!(world.up().await, Step::Progress);
         world.kill().await;
     }
     assert_eq!(world.state().await["refused"][0]["gave_up"], true);
+}
+
+#[tokio::test]
+async fn nothing_that_passes_gives_a_delivery_up_however_often_it_is_said() {
+    let mut said: Vec<Value> = [
+        "budget_spent",
+        "not_caught_up",
+        "out_of_order",
+        "failed",
+        "newer_kind",
+    ]
+    .map(|code| json!({"verdict": "retry_later", "code": code, "detail": code, "after_ms": 1}))
+    .into();
+    said.extend([json!({"verdict": "pondered"}), Value::Null]);
+    for said in said {
+        let (mut world, [order]) = World::with_deliveries().await;
+        let intent = world.picks_up(order).await;
+        world
+            .owner
+            .truth()
+            .says
+            .insert(order.to_string(), said.clone());
+        for _ in 0..=MAX_TRIES {
+            assert_eq!(world.up().await, Step::Progress);
+            world.kill().await;
+        }
+        assert_eq!(world.state().await["refused"], json!([]), "{said}");
+        world.owner.truth().says.clear();
+        world.sync().await;
+        assert_eq!(world.effects(&intent), 1, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_lane_waits_as_long_as_the_owner_asks() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    world.picks_up(order).await;
+    for (after_ms, least, most) in [(900_000, 890, 900), (u64::MAX, 3000, 3600)] {
+        let said = json!({"verdict": "retry_later", "code": "budget_spent", "detail": "no", "after_ms": after_ms});
+        world.owner.truth().says.insert(order.to_string(), said);
+        world.device().ring();
+        assert_eq!(world.up().await, Step::Progress);
+        let Step::Wait(wait) = world.up().await else {
+            panic!("its lane is held")
+        };
+        assert!((least..=most).contains(&wait.as_secs()), "{wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_something_between_says_in_the_owners_words_gives_nothing_up() {
+    let (mut world, [order]) = World::with_deliveries().await;
+    let intent = world.picks_up(order).await;
+    for fault in [
+        Fault::Foreign(413, "body_too_large"),
+        Fault::Foreign(422, "invalid_body"),
+        Fault::Foreign(400, "bad_request"),
+        Fault::Refuse(400, "bad_request"),
+        Fault::Refuse(422, "not_today"),
+        Fault::Refuse(413, "not_today"),
+    ] {
+        world.owner.fail(fault.clone());
+        assert!(matches!(world.up().await, Step::Wait(_)), "{fault:?}");
+    }
+    assert_eq!(tries(&world, &intent).await, 0);
+    world.sync().await;
+    assert_eq!(world.effects(&intent), 1);
 }
 
 #[tokio::test]

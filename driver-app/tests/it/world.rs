@@ -12,7 +12,7 @@ use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
 use driver_app::sync::upload::Uploader;
 use event_schema::{DriverId, OrderId};
-use relay::{Environment, OpenError, Stop, System};
+use relay::{Environment, OpenError, System};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
@@ -113,7 +113,7 @@ impl World {
 
     pub async fn open(&mut self) {
         let device = self.opened().await;
-        let routes = http::routes(device.clone(), self.way.clone(), Stop::new());
+        let routes = http::routes(device.clone(), self.way.clone());
         self.app = Some(App {
             api: TestApi::of(routes, Monitor::new(device.database())).sending(None),
             up: Uploader::new(&device, self.way.clone()),
