@@ -307,7 +307,6 @@ function tidyWhileTyping({ target, inputType }) {
 
 function openForm(card, kind) {
   const order = card.dataset.order;
-  forgetKey(`${kind} ${order}`); // a form that is opened anew is another deed
   drafts.set(order, { kind, note: '', problem: null, opened_ms: Date.now(), delivery: find(order) });
   errors.delete(order);
   show();

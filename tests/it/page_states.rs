@@ -396,6 +396,31 @@ async fn a_deed_whose_answer_got_lost_is_the_same_deed_at_the_second_tap_and_aft
 }
 
 #[tokio::test]
+async fn a_form_that_is_opened_again_after_a_lost_answer_sends_the_same_deed() {
+    let mine = delivery("1", "assigned", &["pick_up", "report_problem"]);
+    let Some((played, browser)) = Played::showing(state(&[mine])).await else {
+        return;
+    };
+    let report = async || {
+        browser.tap("[data-action=report_problem]").await.unwrap();
+        browser.tap_words("Damaged").await.unwrap();
+        browser.tap("[data-action=confirm]").await.unwrap();
+    };
+    played.change(|now| now.loses_answers = true);
+    report().await;
+    played.posts_settle_at(1).await;
+    let lost = browser.wait_for("did not answer", seconds(10));
+    lost.await.unwrap();
+    played.change(|now| now.loses_answers = false);
+    browser.tap("[data-action=back]").await.unwrap();
+    report().await;
+    let posts = played.posts_settle_at(2).await;
+    assert_eq!(posts[0], posts[1]);
+    let keys = played.keys();
+    assert!(keys[0].is_some() && keys[0] == keys[1], "{keys:?}");
+}
+
+#[tokio::test]
 async fn offline_is_said_with_what_is_unsent_and_where() {
     let intent = json!([{"intent_id": "i", "kind": "deliver", "device_time_ms": ago(MINUTE), "state": "unsent"}]);
     let done = with(delivery("1", "delivered", &[]), "/pending", intent);
