@@ -31,14 +31,16 @@ pub enum StoreError {
     Database(#[source] rusqlite::Error),
 }
 
-/// Refuses the address of a mailbox that another user has. Asked before an event is made, never when a log comes home: what
+/// Refuses the address of a mailbox that is another user's and not this one's too. Asked before an event is made, never when a log comes home: what
 /// a log holds has happened, also two users of one mailbox, from before addresses had a canonical form.
 pub fn check_mailbox(
     rows: &Connection,
     OwnEvent { event, email }: &OwnEvent,
 ) -> Result<(), StoreError> {
     let Some(email) = email else { return Ok(()) };
-    let mut taken = rows.prepare_cached("select 1 from users where mailbox = ?1 and id <> ?2")?;
+    let mut taken = rows.prepare_cached(
+        "select 1 from users where mailbox = ?1 and ?2 not in (select id from users where mailbox = ?1)",
+    )?;
     match taken.exists((email.mailbox(), event.aggregate().to_string()))? {
         true => Err(StoreError::EmailTaken),
         false => Ok(()),

@@ -139,6 +139,35 @@ async fn the_list_is_in_the_order_of_the_log_under_a_clock_that_goes_back() {
     assert_eq!(world.api.get(&older).await.problem(), "400 invalid_query");
 }
 
+/// As an older file may hold them.
+#[tokio::test]
+async fn users_who_share_a_mailbox_may_respell_their_own_address_and_let_no_other_in() {
+    let world = World::start().await;
+    for (hour, email) in [
+        (1, "bea@münchen.example"),
+        (2, "bea@MÜNCHEN.example"),
+        (3, "cid@example.org"),
+    ] {
+        world.apply(created(at(hour), email)).await.unwrap();
+    }
+    let becomes = async |hour, email: &str| {
+        let path = format!("/users/{}", at(hour));
+        let body = format!(r#"{{"email": "{email}"}}"#);
+        world.api.json("PATCH", &path, body).await
+    };
+    assert_eq!(becomes(1, "Bea@münchen.example").await.status, 200);
+    let ascii = "bea@xn--mnchen-3ya.example";
+    assert_eq!(becomes(2, ascii).await.status, 200);
+    for (hour, email) in [(3, "BEA@münchen.example"), (1, ascii)] {
+        assert_eq!(becomes(hour, email).await.problem(), "409 email_taken");
+    }
+    let new = world.register("Bea", "Bea@MÜNCHEN.example").await;
+    assert_eq!(new.problem(), "409 email_taken");
+    assert_eq!(becomes(1, "dora@example.org").await.status, 200);
+    let back = becomes(1, "bea@münchen.example").await;
+    assert_eq!(back.problem(), "409 email_taken", "it was given away");
+}
+
 /// The tables before users had their place in the log.
 static OLDER: [&str; 2] = [MIGRATIONS[0], MIGRATIONS[1]];
 
