@@ -34,20 +34,23 @@ impl Sbom {
     }
 }
 
+/// What all of it together is called among its parts.
+const WHOLE: &str = "freehold";
+
 fn document() -> Result<Value> {
     let metadata = metadata()?;
     let lock = fs::read_to_string(workspace().join("Cargo.lock"))?;
     let checksums = checksums(&lock);
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let components: BTreeMap<String, Value> = packages
-        .map(|package| (purl(package), component(package, &checksums)))
+        .map(|package| (reference(package), component(package, &checksums)))
         .collect();
     Ok(json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
         "metadata": {"component": {
-            "type": "application", "name": "freehold", "version": env!("CARGO_PKG_VERSION"),
+            "type": "application", "bom-ref": WHOLE, "name": "freehold", "version": env!("CARGO_PKG_VERSION"),
         }},
         "components": components.into_values().collect::<Vec<_>>(),
         "dependencies": dependencies(&metadata),
@@ -70,46 +73,61 @@ fn metadata() -> Result<Value> {
 fn component(package: &Value, checksums: &BTreeMap<String, String>) -> Value {
     let (name, version) = (&package["name"], &package["version"]);
     let mut component = json!({
-        "type": "library", "bom-ref": purl(package), "name": name, "version": version, "purl": purl(package),
+        "type": "library", "bom-ref": reference(package), "name": name, "version": version,
     });
+    if is_from_registry(package) {
+        component["purl"] = json!(reference(package));
+    }
     if let Some(license) = package["license"].as_str() {
         // The slash is how crates said `OR` before SPDX.
         let words: Vec<&str> = license.split('/').map(str::trim).collect();
         component["licenses"] = json!([{"expression": words.join(" OR ")}]);
     }
-    if let Some(checksum) = checksums.get(&purl(package)) {
+    if let Some(checksum) = checksums.get(&reference(package)) {
         component["hashes"] = json!([{"alg": "SHA-256", "content": checksum}]);
     }
     component
 }
 
-/// Who stands on whom.
+/// Who stands on whom. The whole stands on the crates of the workspace.
 fn dependencies(metadata: &Value) -> Vec<Value> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
-    let purls: BTreeMap<&str, String> = packages
-        .filter_map(|package| Some((package["id"].as_str()?, purl(package))))
+    let references: BTreeMap<&str, String> = packages
+        .filter_map(|package| Some((package["id"].as_str()?, reference(package))))
         .collect();
-    let known = |id: &Value| purls.get(id.as_str()?).cloned();
+    let known = |id: &Value| references.get(id.as_str()?).cloned();
+    let sorted = |ids: &Value| {
+        let ids = ids.as_array().into_iter().flatten();
+        let mut on: Vec<String> = ids.filter_map(known).collect();
+        on.sort();
+        on
+    };
     let nodes = metadata["resolve"]["nodes"]
         .as_array()
         .into_iter()
         .flatten();
+    let whole = (WHOLE.to_owned(), sorted(&metadata["workspace_members"]));
     let edges: BTreeMap<String, Vec<String>> = nodes
-        .filter_map(|node| {
-            let on = node["dependencies"].as_array()?.iter().filter_map(known);
-            let mut on: Vec<String> = on.collect();
-            on.sort();
-            Some((known(&node["id"])?, on))
-        })
+        .filter_map(|node| Some((known(&node["id"])?, sorted(&node["dependencies"]))))
+        .chain([whole])
         .collect();
     let edge = |(of, on)| json!({"ref": of, "dependsOn": on});
     edges.into_iter().map(edge).collect()
 }
 
-/// `pkg:cargo/serde@1.0.229`
-fn purl(package: &Value) -> String {
+/// `pkg:cargo/serde@1.0.229`, which is its purl, too; `relay@0.1.0` for a crate of ours, which is not the registry's of that name.
+fn reference(package: &Value) -> String {
     let text = |field: &str| package[field].as_str().unwrap_or_default();
-    format!("pkg:cargo/{}@{}", text("name"), text("version"))
+    let registry = match is_from_registry(package) {
+        true => "pkg:cargo/",
+        false => "",
+    };
+    format!("{registry}{}@{}", text("name"), text("version"))
+}
+
+fn is_from_registry(package: &Value) -> bool {
+    let source = package["source"].as_str();
+    source.is_some_and(|source| source.starts_with("registry+"))
 }
 
 /// Of each package of the lock file that came from a registry.
@@ -160,11 +178,46 @@ mod tests {
                 "{component}"
             );
         }
+        let root = document["metadata"]["component"]["bom-ref"].as_str();
+        let refs: BTreeSet<&str> = refs.into_iter().chain(root).collect();
         for edge in document["dependencies"].as_array().unwrap() {
             let on = edge["dependsOn"].as_array().unwrap();
             let mut ends = on.iter().chain([&edge["ref"]]);
             assert!(ends.all(|of| refs.contains(of.as_str().unwrap())), "{edge}");
         }
+    }
+
+    #[test]
+    fn only_what_comes_from_the_registry_says_so() {
+        let document = document().unwrap();
+        for component in document["components"].as_array().unwrap() {
+            let hashed = component["hashes"].is_array();
+            assert_eq!(component["purl"].is_string(), hashed, "{component}");
+        }
+    }
+
+    #[test]
+    fn the_whole_stands_on_every_crate_of_the_workspace() {
+        let document = document().unwrap();
+        let root = &document["metadata"]["component"]["bom-ref"];
+        assert!(root.is_string());
+        let edges = document["dependencies"].as_array().unwrap();
+        let own = edges.iter().find(|edge| edge["ref"] == *root).unwrap();
+        let named = |name: &str| {
+            let on = own["dependsOn"].as_array().unwrap();
+            let starts = format!("{name}@");
+            on.iter()
+                .any(|of| of.as_str().unwrap().starts_with(&starts))
+        };
+        let members = [
+            "relay",
+            "user-service",
+            "orders-service",
+            "driver-app",
+            "xtask",
+        ];
+        assert!(members.iter().all(|member| named(member)), "{own}");
+        assert!(!named("serde"));
     }
 
     #[test]
