@@ -29,7 +29,7 @@ fn it_stops_in_order_although_nobody_answers_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("device.db");
     let started = start(&mut program(&database, "http://127.0.0.1:1"));
-    assert_eq!(started.stop(), Some(0));
+    assert_eq!(started.stop().code, Some(0));
     assert!(!folder.path().join("device.db-wal").exists());
 }
 
@@ -49,7 +49,7 @@ fn it_stops_although_the_office_keeps_an_enrolment_waiting() {
     page.write_all(ask.as_bytes()).unwrap();
     let (_asked, _) = silent.accept().unwrap();
     let began = Instant::now();
-    assert_eq!(started.stop(), Some(0));
+    assert_eq!(started.stop().code, Some(0));
     assert!(
         began.elapsed() < Duration::from_secs(4),
         "{:?}",
