@@ -27,8 +27,8 @@ pub struct Intent {
     /// Of the arguments.
     #[cfg_attr(feature = "openapi", schema(value_type = u64, minimum = 0, maximum = 4294967295u64))]
     pub schema_version: u32,
-    /// A JSON object of 4,096 bytes at most; what belongs in it depends on kind and schema version. Anything else gets its
-    /// verdict, too.
+    /// A JSON object of 4,096 bytes at most, a note counted as it is once it is cut; what belongs in it depends on kind and
+    /// schema version. Anything else gets its verdict, too.
     pub arguments: serde_json::Value,
     /// The order's version that the driver had seen.
     pub base_version: Version,
@@ -97,7 +97,7 @@ pub enum Outcome {
         current: Option<Delivery>,
     },
     /// Nothing is decided yet. Its lane waits, the others do not. With the code `budget_spent`: the device or its driver has
-    /// sent too much that moves no order in the last 24 hours.
+    /// sent too much about what is no order of theirs in the last 24 hours.
     RetryLater {
         code: String,
         detail: String,

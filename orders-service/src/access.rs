@@ -6,10 +6,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use relay::Database;
 use relay::rusqlite::{self, Connection};
-use relay::{Database, Gate};
 use service_kit::{Caller, Enrolled, Problem, TokenHash, codes};
-use tokio::time::Instant;
 
 use crate::domain::Device;
 use crate::hashes::Hashes;
@@ -45,8 +44,6 @@ impl Enrolled for Devices {
             match read {
                 Some((device, false)) if !has_expired(&device) => Ok(Some(caller(&device))),
                 Some((_, true)) => Err(revoked()),
-                // A token that is not in this file may be in the stream.
-                None if !db.has_met_its_stream() => Err(not_yet("it is connecting to the broker")),
                 _ => Ok(None),
             }
         }
@@ -54,15 +51,13 @@ impl Enrolled for Devices {
     }
 }
 
-/// A file that may be an older copy has devices that were revoked since, and lacks others. One that is as it was when this
-/// service last ran is believed without a broker, too.
+/// A file that may be an older copy has devices that were revoked since, and lacks others. Nothing in a file tells that it
+/// is none, so each start meets the stream first; after that a broker that is away changes nothing.
 pub(crate) fn check_up_to_date(db: &Database) -> Result<(), Problem> {
-    match db.gate() {
-        Gate::MustImport(why) | Gate::Halted(why) => Err(not_yet(&why)),
-        Gate::Held { until } if !db.has_met_its_stream() && Instant::now() < until => {
-            Err(not_yet("it is looking at its stream"))
-        }
-        Gate::Open | Gate::Held { .. } => Ok(()),
+    match db.gate().reason() {
+        Some(why) => Err(not_yet(why)),
+        None if db.has_met_its_stream() => Ok(()),
+        None => Err(not_yet("it has not reached its stream since it started")),
     }
 }
 

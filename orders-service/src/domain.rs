@@ -12,6 +12,6 @@ pub use event_schema::Note;
 pub use amount::{Amount, InvalidAmount};
 pub use currency::{Currency, InvalidCurrency};
 pub use driver::{Device, Driver, Gone};
-pub use intent::{Conflict, Judgement, Ruling, Unclear, Wish, explain, judge};
+pub use intent::{Conflict, Judgement, Ruling, Unclear, Wish, explain, judge, with_clean_note};
 pub use order::{Order, Refusal, Status, UnknownStatus};
 pub use texts::{DriverName, InvalidDriverName, InvalidNote, an_operators_note};

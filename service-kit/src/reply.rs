@@ -1,5 +1,7 @@
 //! The reply: a success that was made inside a transaction, as bytes, so that it can be kept and given once more.
 
+use std::fmt::Display;
+
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -18,7 +20,7 @@ pub struct Reply {
 
 impl Reply {
     /// 201: something is there that was not, at `location`.
-    pub fn created(location: &str, etag: ETag, view: &impl Serialize) -> Self {
+    pub fn created(location: &str, etag: ETag<impl Display>, view: &impl Serialize) -> Self {
         let location = HeaderValue::try_from(location).expect("a path of our own makes a header");
         Self::json(StatusCode::CREATED, view)
             .with(LOCATION, location)
@@ -26,7 +28,7 @@ impl Reply {
     }
 
     /// 200: what it is like now.
-    pub fn ok(etag: ETag, view: &impl Serialize) -> Self {
+    pub fn ok(etag: ETag<impl Display>, view: &impl Serialize) -> Self {
         Self::json(StatusCode::OK, view).tagged(etag)
     }
 
@@ -48,7 +50,7 @@ impl Reply {
         self
     }
 
-    fn tagged(mut self, etag: ETag) -> Self {
+    fn tagged(mut self, etag: ETag<impl Display>) -> Self {
         self.headers.insert(ETAG, etag.header());
         self
     }

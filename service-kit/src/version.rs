@@ -1,6 +1,7 @@
 //! `ETag`, `If-Match` and `If-None-Match`: a thing's version as its tag, and what a client makes its request depend on.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request};
@@ -12,9 +13,10 @@ use axum::response::{IntoResponseParts, Response, ResponseParts};
 
 use crate::{Code, Problem, codes};
 
-/// The version of what the answer shows: `"3"`.
+/// The version of what the answer shows: `"3"`. One put together from several things has a tag that is no number, since it
+/// must not pass for the version of one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ETag(pub u64);
+pub struct ETag<T = u64>(pub T);
 
 /// At which versions the client wants the change: `If-Match` and `If-None-Match`. At any, without them.
 #[derive(Debug, Default)]
@@ -47,14 +49,14 @@ const MAX_TAGS: usize = 64;
 const CODINGS: [&[u8]; 4] = [b"gzip", b"br", b"zstd", b"deflate"];
 const BEFORE_CODING: [&[u8]; 3] = [b"--", b"-", b";"];
 
-impl ETag {
+impl<T: Display> ETag<T> {
     pub(crate) fn header(self) -> HeaderValue {
         let tag = HeaderValue::try_from(format!("\"{}\"", self.0));
-        tag.expect("digits in quotes make a header")
+        tag.expect("versions in quotes make a header")
     }
 }
 
-impl IntoResponseParts for ETag {
+impl<T: Display> IntoResponseParts for ETag<T> {
     type Error = Infallible;
 
     fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
@@ -65,7 +67,7 @@ impl IntoResponseParts for ETag {
 
 impl IfMatch {
     /// To be asked inside the transaction that changes the thing: outside it the answer may be old.
-    pub fn check(&self, current: u64) -> Result<(), Problem> {
+    pub fn check(&self, current: impl Display) -> Result<(), Problem> {
         let tag = ETag(current).header();
         let unmet = self.unmet(&tag);
         unmet.map_or(Ok(()), |unmet| Err(unmet.problem(tag)))
@@ -205,7 +207,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
 impl MustMatch {
     /// To be asked inside the transaction that changes the thing.
-    pub fn check(&self, current: u64) -> Result<(), Problem> {
+    pub fn check(&self, current: impl Display) -> Result<(), Problem> {
         self.0.check(current)
     }
 }

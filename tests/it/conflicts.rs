@@ -217,12 +217,16 @@ impl Scene {
 
     async fn upheld(&mut self) {
         let office = self.office();
-        let stale = office.decide(&self.deliver, Some(2), "upheld").await;
-        assert_eq!(stale.expect_status(412).problem(), Some("version_mismatch"));
+        let read = office.intent(&self.deliver).await.expect_status(200);
+        let tag = read.headers["etag"].to_str().expect("a tag").to_owned();
+        let version = format!("\"{}\"", office.order(&self.order).await.version());
+        for other in ["\"2.0\"", &*version] {
+            let stale = office.decide(&self.deliver, Some(other), "upheld").await;
+            assert_eq!(stale.expect_status(412).problem(), Some("version_mismatch"));
+        }
         let impossible = office.decide(&self.pick_up, None, "upheld").await;
         assert_eq!(impossible.problem(), Some("cannot_uphold"));
-        let version = office.order(&self.order).await.version();
-        let decided = office.decide(&self.deliver, Some(version), "upheld").await;
+        let decided = office.decide(&self.deliver, Some(&tag), "upheld").await;
         assert_eq!(
             decided.expect_status(200).body["order"]["status"],
             "delivered"

@@ -69,7 +69,7 @@ async fn what_a_device_says_about_anothers_orders_or_says_twice_or_cannot_be_is_
             "rejected invalid_arguments",
         ),
         (
-            liar.wants("deliver", &own, json!({"note": 7})),
+            liar.wants("deliver", &own, json!({"speed": 7})),
             "rejected invalid_arguments",
         ),
         (

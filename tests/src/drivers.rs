@@ -376,15 +376,19 @@ impl Office {
         }
     }
 
-    /// `upheld` or `dismissed`, if the order is at this version, or whatever it is at.
-    pub async fn decide(&self, intent_id: &str, version: Option<u64>, decision: &str) -> Reply {
-        let body = json!({"decision": decision});
-        self.change(&format!("/intents/{intent_id}/decision"), version, &body)
+    /// `upheld` or `dismissed`, if the intent still has this tag, or whatever it has.
+    pub async fn decide(&self, intent_id: &str, tag: Option<&str>, decision: &str) -> Reply {
+        let (path, tag) = (format!("/intents/{intent_id}/decision"), tag.unwrap_or("*"));
+        self.change_at(&path, tag, &json!({"decision": decision}))
             .await
     }
 
     async fn change(&self, path: &str, version: Option<u64>, body: &Value) -> Reply {
         let tag = version.map_or_else(|| "*".to_owned(), |version| format!("\"{version}\""));
+        self.change_at(path, &tag, body).await
+    }
+
+    async fn change_at(&self, path: &str, tag: &str, body: &Value) -> Reply {
         let request = self.request(Method::POST, path).header("If-Match", tag);
         Reply::of(request.json(body)).await
     }

@@ -74,12 +74,13 @@ pub struct Conflict {
     pub next_version: Version,
 }
 
-/// Of arguments as JSON. What any kind can mean is shorter, whatever the script of its note.
+/// Of arguments as JSON, with a clean note. What any kind can mean is shorter, whatever the script of its note.
 const MAX_ARGUMENTS_BYTES: usize = 4096;
 
 impl Wish {
     /// Understands what any device has ever sent: older arguments are brought up to date, step by step.
     pub fn read(kind: &str, schema_version: u32, arguments: &Value) -> Result<Self, Unclear> {
+        let arguments = &with_clean_note(kind, arguments.clone());
         match Kind::of(kind) {
             Kind::PickUp => {
                 let sync::PickUp {} = read("pick_up", &[], schema_version, arguments)?;
@@ -88,13 +89,14 @@ impl Wish {
             Kind::Deliver => {
                 let deliver: sync::Deliver =
                     read("deliver", &[comment_to_note], schema_version, arguments)?;
-                let note = clean(deliver.note);
-                Ok(Self::Deliver { note })
+                Ok(Self::Deliver {
+                    note: a_note(deliver.note),
+                })
             }
             Kind::ReportProblem => {
                 let report: sync::ReportProblem =
                     read("report_problem", &[], schema_version, arguments)?;
-                let (problem, note) = (known_problem(&report.problem)?, clean(report.note));
+                let (problem, note) = (known_problem(&report.problem)?, a_note(report.note));
                 Ok(Self::ReportProblem { problem, note })
             }
             Kind::DecideConflict => {
@@ -133,7 +135,7 @@ pub fn judge(
     match changed {
         Ok(event) => Judgement::Applied(Box::new(event)),
         Err(refusal) => Judgement::Refused(Ruling {
-            verdict: verdict(order, driver_id, &wish, base_version),
+            verdict: verdict(order, driver_id, &wish, base_version, refusal),
             code: refusal.code(),
         }),
     }
@@ -170,6 +172,7 @@ fn verdict(
     driver_id: DriverId,
     wish: &Wish,
     base_version: Version,
+    refusal: Refusal,
 ) -> RefusedVerdict {
     let is_theirs = order.driver_id == Some(driver_id);
     let is_so_already = match wish {
@@ -179,6 +182,7 @@ fn verdict(
     };
     let comes_too_late = matches!(wish, Wish::ReportProblem { .. });
     match () {
+        () if refusal == Refusal::TooManyProblems => RefusedVerdict::Rejected, // the driver is to see that it is not told
         () if is_theirs && is_so_already || comes_too_late => RefusedVerdict::Superseded,
         () if base_version < order.office_version => RefusedVerdict::Conflict,
         () => RefusedVerdict::Rejected,
@@ -235,7 +239,10 @@ pub fn explain(code: &str) -> &'static str {
             "invalid_arguments" => "the office cannot read what the device sent",
             "conflict_not_found" => "there is no such conflict of this driver's",
             "already_decided" => "it has been decided already",
-            "intent_id_taken" => "the intent's id belongs to another intent",
+            "intent_id_taken" => "the intent's id belongs to something else",
+            "too_many_refusals" => {
+                "the office has refused much about this order already; call the office"
+            }
             _ => "the office has refused it",
         },
     }
@@ -282,8 +289,25 @@ fn comment_to_note(mut arguments: Value) -> Value {
     arguments
 }
 
-/// The driver is gone, and the parcel too: nothing about a note refuses a delivery.
-fn clean(note: Option<String>) -> Option<Note> {
+/// The driver is gone, and the parcel too: nothing about a note refuses a delivery. However long it is, it is cut, and what
+/// is no text is no note.
+pub fn with_clean_note(kind: &str, mut arguments: Value) -> Value {
+    if let (Kind::Deliver | Kind::ReportProblem, Some(fields)) =
+        (Kind::of(kind), arguments.as_object_mut())
+    {
+        for name in ["note", "comment"] {
+            let written = fields.get(name).map(|written| written.as_str());
+            match written.map(|text| text.and_then(Note::clean)) {
+                Some(Some(note)) => drop(fields.insert(name.to_owned(), String::from(note).into())),
+                Some(None) => drop(fields.remove(name)),
+                None => {}
+            }
+        }
+    }
+    arguments
+}
+
+fn a_note(note: Option<String>) -> Option<Note> {
     note.and_then(|text| Note::clean(&text))
 }
 
@@ -441,8 +465,13 @@ mod tests {
     fn whatever_a_driver_wrote_is_a_note_or_none_and_never_a_refusal() {
         let notes = include_str!("../../../event-schema/notes.json");
         let notes: Vec<Value> = serde_json::from_str(notes).unwrap();
-        let long = json!({"written": "語".repeat(501), "kept": "語".repeat(500)});
-        for note in notes.iter().chain([&long]) {
+        let of_no_author = [
+            json!({"written": "語".repeat(1_500), "kept": "語".repeat(500)}),
+            json!({"written": "a".repeat(5_000), "kept": "a".repeat(500)}),
+            json!({"written": 5, "kept": null}),
+            json!({"written": ["at the door"], "kept": null}),
+        ];
+        for note in notes.iter().chain(&of_no_author) {
             let (written, kept) = (&note["written"], &note["kept"]);
             let note = kept.as_str().and_then(Note::clean);
             let delivered = Ok(Wish::Deliver { note: note.clone() });
@@ -477,7 +506,7 @@ mod tests {
         for (kind, version, arguments) in [
             ("deliver", 0, json!({})),
             ("deliver", 2, json!([])),
-            ("deliver", 2, json!({"note": 7})),
+            ("deliver", 2, json!({"note": "a", "speed": 7})),
             ("deliver", 2, json!({"comment": "of version 1"})),
             ("pick_up", 1, json!({"note": "none"})),
             ("report_problem", 1, json!({"problem": "aliens"})),

@@ -11,8 +11,8 @@ use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use service_kit::{
-    Cursor, ETag, Idempotent, Json, Limit, MustMatch, NewToken, Operator, Page, Path, Problem,
-    Query, Reply, TokenHash, codes as kit,
+    Cursor, ETag, Idempotent, IfMatch, Json, Limit, MustMatch, NewToken, Operator, Page, Path,
+    Problem, Query, Reply, TokenHash, codes as kit,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -213,7 +213,10 @@ pub(super) async fn revoke(
 /// Sent again it draws another one; both are good until they expire, after 15 minutes.
 #[utoipa::path(
     post, path = "/drivers/{id}/codes", tag = "drivers", security(("operator" = [])), request_body = NewCode,
-    params(("id" = DriverId, Path, description = "The driver's id")),
+    params(
+        ("id" = DriverId, Path, description = "The driver's id"),
+        ("If-Match" = Option<String>, Header, description = "Draw it only at this version of the driver", example = "\"1\""),
+    ),
     responses((status = 201, description = "Read it out to the driver", body = EnrolmentCode)),
     extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name(), codes::DEVICE_NOT_FOUND.name()])))
 )]
@@ -221,13 +224,16 @@ pub(super) async fn draw_code(
     _: Operator,
     State(app): State<App>,
     Path(id): Path<DriverId>,
+    if_match: IfMatch,
     Json(NewCode { device_id }): Json<NewCode>,
 ) -> Result<impl IntoResponse, Problem> {
     // No key and no kept reply: the code is a secret, which lies nowhere in the clear.
     let (code, now_ms) = (enrolment::draw(), now_ms());
     let (hash, expires_at_ms) = (enrolment::hash(&code), now_ms + enrolment::LIFE_MS);
     let write = app.db.write(move |tx| {
-        known(tx, id)?.at_work()?;
+        let driver = known(tx, id)?;
+        if_match.check(driver.version)?;
+        driver.at_work()?;
         device_id.map(|id| known_device(tx, id)).transpose()?;
         let times = (now_ms, expires_at_ms);
         Ok::<_, Problem>(drivers::put_code(tx, &hash, id, device_id, times)?)
@@ -243,23 +249,30 @@ pub(super) async fn draw_code(
 
 /// Revoke a device
 ///
-/// Its token is good no more. Enrolled again, it goes on with what it has not sent yet.
+/// Its token is good no more. Enrolled again, it goes on with what it has not sent yet. It is a change of its driver, who is
+/// shown with their devices: `If-Match`, where it is sent, names the driver's version.
 #[utoipa::path(
     post, path = "/devices/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
-    params(("id" = DeviceId, Path, description = "The device's id")),
+    params(
+        ("id" = DeviceId, Path, description = "The device's id"),
+        ("If-Match" = Option<String>, Header, description = "Revoke it only at this version of its driver", example = "\"2\""),
+    ),
     responses((status = 200, description = "The device as it is now", body = DeviceView)),
     extensions(("x-problems" = json!([codes::DEVICE_NOT_FOUND.name()])))
 )]
 pub(super) async fn revoke_device(
     _: Operator,
     Path(id): Path<DeviceId>,
+    if_match: IfMatch,
     Idempotent(Nothing {}, once): Idempotent<Nothing>,
 ) -> Result<Reply, Problem> {
     let now_ms = now_ms();
     let write = once.write(move |tx| {
         let device = known_device(tx, id)?;
+        let driver = known(tx, device.driver_id)?;
+        if_match.check(driver.version)?;
         if !device.revoked {
-            make(tx, known(tx, device.driver_id)?.revoke_device(id, now_ms))?;
+            make(tx, driver.revoke_device(id, now_ms))?;
             drivers::burn_codes(tx, id)?;
         }
         let view = DeviceView::from(known_device(tx, id)?);

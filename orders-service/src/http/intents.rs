@@ -122,8 +122,8 @@ pub(super) async fn list(
     get, path = "/intents/{id}", tag = "intents", security(("operator" = [])),
     params(("id" = IntentId, Path, description = "The intent's id")),
     responses((
-        status = 200, description = "The intent. Its tag moves with the order and with each decision: both are what an operator decides on", body = IntentView,
-        headers(("ETag" = String, description = "The order's version while nothing was decided, in quotes")),
+        status = 200, description = "The intent. Its tag moves with the order and with each word about the intent: both are what an operator decides on. It is no version of the order", body = IntentView,
+        headers(("ETag" = String, description = "The order's version and how many words were said about the intent, in quotes: \"4.0\"")),
     )),
     extensions(("x-problems" = json!([codes::INTENT_NOT_FOUND.name()])))
 )]
@@ -144,7 +144,7 @@ pub(super) async fn read(
     post, path = "/intents/{id}/decision", tag = "intents", security(("operator" = [])), request_body = NewDecision,
     params(
         ("id" = IntentId, Path, description = "The intent's id"),
-        ("If-Match" = String, Header, description = "The tag of the intent as you have read it, or `*`", example = "\"4\""),
+        ("If-Match" = String, Header, description = "The tag of the intent as you have read it, or `*`", example = "\"4.0\""),
     ),
     responses((
         status = 200, description = "The intent as it is now", body = IntentView,
@@ -166,7 +166,8 @@ pub(super) async fn decide(
         let judged = known(tx, id)?;
         let conflict = open_conflict(tx, id)?;
         let order = known_order(tx, conflict.order_id)?;
-        must_match.check(tag(Some(&order), &judged).0)?;
+        let ETag(current) = tag(Some(&order), &judged);
+        must_match.check(current)?;
         let decision = match decision {
             OperatorsDecision::Upheld => {
                 uphold(tx, &order, &conflict, &judged, now_ms)?;
@@ -230,7 +231,7 @@ fn open_conflict(rows: &Connection, id: IntentId) -> Result<Conflict, Problem> {
     }
 }
 
-fn shown(rows: &Connection, id: IntentId) -> Result<(ETag, IntentView), Problem> {
+fn shown(rows: &Connection, id: IntentId) -> Result<(ETag<String>, IntentView), Problem> {
     let judged = known(rows, id)?;
     let order_id: Option<OrderId> = judged.lane.parse().ok();
     let order = match order_id {
@@ -245,10 +246,10 @@ fn shown(rows: &Connection, id: IntentId) -> Result<(ETag, IntentView), Problem>
     Ok((tag, view))
 }
 
-/// What a decision is made on. An intent about no order has nothing that could change.
-fn tag(order: Option<&Order>, judged: &Judged) -> ETag {
-    let version = order.map_or(1, |order| order.version.get());
-    ETag(version + judged.words())
+/// What a decision is made on, the order and what was said about the intent.
+fn tag(order: Option<&Order>, judged: &Judged) -> ETag<String> {
+    let version = order.map_or(0, |order| order.version.get());
+    ETag(format!("{version}.{}", judged.words()))
 }
 
 fn known(rows: &Connection, id: IntentId) -> Result<Judged, Problem> {

@@ -43,8 +43,10 @@ pub(super) const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
 /// Send what the driver wants
 ///
 /// Each intent gets a verdict, in the same order. All are written down in one transaction, each in a savepoint of its own:
-/// one that is refused keeps no other back. What moves no order has a budget: 500 intents in 24 hours for a device, 1,000
-/// for its driver. Beyond it the verdict is `retry_later` with the code `budget_spent`, and nothing is written.
+/// one that is refused keeps no other back. Refusals about what is or was no order of the driver's have a budget: 500 in 24
+/// hours for a device, 1,000 for its driver. Beyond it the verdict is `retry_later` with the code `budget_spent`, and nothing
+/// is written. Of refusals about an order a device has 20 of `pick_up` and `deliver` kept, and 20 of all else; further ones
+/// are `rejected` with the code `too_many_refusals`.
 #[utoipa::path(
     post, path = "/sync/intents", tag = "devices", security(("device" = [])), request_body = Upload,
     responses((status = 200, description = "The verdicts", body = Verdicts)),

@@ -25,6 +25,12 @@ pub(super) fn add(
     Ok(())
 }
 
+/// Whether it is the id of an order, a driver or a refused intent.
+pub fn has(rows: &Connection, aggregate: &str) -> rusqlite::Result<bool> {
+    rows.prepare_cached("select exists (select 1 from history where aggregate = ?1)")?
+        .query_row([aggregate], |row| row.get(0))
+}
+
 /// Of the aggregate's next event.
 pub(super) fn next_version(rows: &Connection, aggregate: &str) -> rusqlite::Result<Version> {
     let next: NonZeroU64 = rows

@@ -97,8 +97,8 @@ const COLUMNS: &str =
     "id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
     device_time_ms, judged_at_ms, decision, decided_by, decided_seq, decided_at_ms";
 
-/// What moves no order: all but an order that was picked up or delivered. Two indexes say it in the same words.
-const MOVES_NO_ORDER: &str = "(verdict <> 'applied' or kind not in ('pick_up', 'deliver'))";
+/// Refused, and about no order that is or was the driver's. Two indexes say it in the same words.
+const IS_ABOUT_NO_ORDER: &str = "verdict <> 'applied' and status is null";
 
 /// The event at `seq` answers an intent, or decides about one, or neither.
 pub(super) fn answer(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Result<()> {
@@ -271,11 +271,17 @@ pub fn conflict(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Conf
     }))
 }
 
-/// How many intents of this driver or device (`by` is the column) moved no order after the one moment and up to the other,
-/// at most `most`; and when the first of these was judged.
+/// Whose refusals are counted, as the condition of a query.
+pub const OF_DEVICE: &str = "device_id = ?1";
+/// A device that was revoked or is another driver's by now takes nothing from the driver's other devices.
+pub const OF_DRIVER: &str = "driver_id = ?1
+   and device_id in (select id from devices where driver_id = ?1 and not revoked)";
+
+/// How many refusals about no order there were after the one moment and up to the other, at most `most`; and when the
+/// first of these was judged.
 pub fn spent(
     rows: &Connection,
-    by: &'static str,
+    of: &'static str,
     id: &str,
     (after_ms, until_ms): (i64, i64),
     most: u32,
@@ -283,13 +289,30 @@ pub fn spent(
     let sql = format!(
         "select count(*), coalesce(min(judged_at_ms), ?3) from (
            select judged_at_ms from intents
-           where {by} = ?1 and judged_at_ms > ?2 and judged_at_ms <= ?3 and {MOVES_NO_ORDER}
+           where {of} and judged_at_ms > ?2 and judged_at_ms <= ?3 and {IS_ABOUT_NO_ORDER}
            order by judged_at_ms desc limit ?4)"
     );
     rows.prepare_cached(&sql)?
         .query_row((id, after_ms, until_ms, most), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
+}
+
+/// How many intents of this device about this order were refused: of those that would move it, or of all others.
+pub fn refused(
+    rows: &Connection,
+    device_id: DeviceId,
+    order_id: OrderId,
+    moves_it: bool,
+) -> rusqlite::Result<u32> {
+    rows.prepare_cached(
+        "select count(*) from intents where lane = ?1 and device_id = ?2 and verdict <> 'applied'
+           and (kind in ('pick_up', 'deliver')) = ?3",
+    )?
+    .query_row(
+        (order_id.to_string(), device_id.to_string(), moves_it),
+        |row| row.get(0),
+    )
 }
 
 /// In the order of judging, after the place `after`; one more than the limit when there are more.

@@ -2,12 +2,14 @@
 //!
 //! An upload is one transaction. An intent that fails is undone alone and asked for again; only its lane waits.
 //!
-//! What moves no order has a budget: a device can neither fill the log nor the disk with it, and within its budget each
-//! intent costs little, whatever it says.
+//! What changes nothing is bounded: a device can neither fill the log nor the disk with it, and each intent costs little,
+//! whatever it says. No bound holds a delivery up: refusals about an order are counted by that order and end with a verdict,
+//! and only what is about no order of the driver's waits for a budget.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use event_schema::sync::{Intent, Outcome, Upload, Verdict, Verdicts};
+use event_schema::sync::{Intent, Kind, Outcome, Upload, Verdict, Verdicts};
 use event_schema::{
     DeviceId, DriverId, IncarnationId, IntentRefusedV2, IntentStamp, OrderEvent, OrderId,
     RefusedVerdict, Version, Wanted,
@@ -18,9 +20,9 @@ use relay::{Tx, chain, outbox};
 use serde_json::Value;
 
 use super::{FeedToken, delivery};
-use crate::domain::{Judgement, Order, Ruling, Unclear, Wish, explain, judge};
+use crate::domain::{Judgement, Order, Ruling, Unclear, Wish, explain, judge, with_clean_note};
 use crate::events::{MakeError, make};
-use crate::store::{drivers, intents, orders, scopes};
+use crate::store::{drivers, history, intents, orders, scopes};
 
 /// Why an upload as a whole is not taken. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,7 @@ struct Bench<'a> {
     now_ms: i64,
 }
 
-/// What the device may still say that moves no order.
+/// What the device may still say about no order of its driver's.
 struct Budget {
     left: u32,
     /// When there is more.
@@ -77,14 +79,18 @@ enum NotYet {
 
 /// When a device should ask again.
 const RETRY_AFTER_MS: u64 = 2_000;
-/// Intents of one device that moved no order, in a day. A driver who works meets a few.
+/// Refusals of one device about one order: so many of what would move it, and as many of all else. A driver meets a few.
+const REFUSED_OF_ORDER: u32 = 20;
+/// Refusals of one device about no order of its driver's, in a day.
 const DEVICE_BUDGET: u32 = 500;
-/// Those of a driver, with all their devices.
+/// Those of a driver, with all devices that are theirs.
 const DRIVER_BUDGET: u32 = 1_000;
 /// The last 24 hours by this service's clock. What it judged while it ran ahead does not count until it is there again.
 const BUDGET_MS: i64 = 86_400_000;
 /// How long a device without a budget is asked to wait: each of its questions costs something, too.
 const BUDGET_RETRY_MS: (i64, i64) = (60_000, 900_000);
+/// Of intents that failed, one is an error in the log in so much time.
+const SAID_AGAIN_MS: u64 = 60_000;
 /// Of a lane or a kind that means nothing here, so many characters are kept.
 const KEPT_CHARACTERS: usize = 64;
 /// Arguments that are not understood are kept up to so many bytes.
@@ -175,7 +181,7 @@ impl Bench<'_> {
             }) => Ok(later(code, detail, after_ms)),
             Err(NotYet::Database(error)) if self.tx.is_autocommit() => Err(error.into()),
             Err(failed) => {
-                tracing::error!(error = %chain(&failed), "an intent could not be judged");
+                log_failure(&failed, self.now_ms);
                 let detail = "the office could not write it down";
                 Ok(later("failed", detail, RETRY_AFTER_MS))
             }
@@ -185,6 +191,9 @@ impl Bench<'_> {
     fn judge(&mut self, intent: Intent) -> Result<Outcome, NotYet> {
         if let Some(known) = intents::find(self.tx, intent.intent_id)? {
             return self.known(known);
+        }
+        if history::has(self.tx, &intent.intent_id.to_string())? {
+            return Ok(not_written("intent_id_taken"));
         }
         self.has_seen_enough(&intent)?;
         let order = self.order_in_scope(&intent)?;
@@ -205,11 +214,7 @@ impl Bench<'_> {
     /// tells nothing of itself.
     fn known(&self, known: intents::Judged) -> Result<Outcome, NotYet> {
         if known.driver_id != self.driver_id && known.device_id != self.device_id {
-            return Ok(Outcome::Rejected {
-                at: 0,
-                code: "intent_id_taken".to_owned(),
-                detail: explain("intent_id_taken").to_owned(),
-            });
+            return Ok(not_written("intent_id_taken"));
         }
         let first = Box::new(self.outcome(&known)?);
         Ok(Outcome::Duplicate { first })
@@ -307,6 +312,13 @@ impl Bench<'_> {
         intent: Intent,
         ruling: Ruling,
     ) -> Result<Outcome, NotYet> {
+        match order {
+            Some(order) if self.is_told_enough(order, &intent.kind)? => {
+                return Ok(not_written("too_many_refusals"));
+            }
+            Some(_) => {}
+            None => self.spend()?,
+        }
         let lane = order.map(|order| order.id.to_string());
         let intent_id = intent.intent_id;
         let refused = IntentRefusedV2 {
@@ -324,11 +336,15 @@ impl Bench<'_> {
         self.read_back(intent_id)
     }
 
-    /// The event that answers an intent. What moves no order is counted first.
-    fn write(&mut self, event: OrderEvent) -> Result<u64, NotYet> {
-        if !matches!(event, OrderEvent::PickedUp(_) | OrderEvent::Delivered(_)) {
-            self.spend()?;
-        }
+    /// Garbage about an order takes nothing from what would move it.
+    fn is_told_enough(&self, order: &Order, kind: &str) -> rusqlite::Result<bool> {
+        let moves_it = matches!(Kind::of(kind), Kind::PickUp | Kind::Deliver);
+        let refused = intents::refused(self.tx, self.device_id, order.id, moves_it)?;
+        Ok(refused >= REFUSED_OF_ORDER)
+    }
+
+    /// The event that answers an intent.
+    fn write(&self, event: OrderEvent) -> Result<u64, NotYet> {
         let tx = self.tx;
         tx.savepoint(|| Ok(make(tx, event)?))
     }
@@ -347,13 +363,21 @@ impl Bench<'_> {
     /// From the judged intents, so that neither a restart nor a restore begins it again.
     fn count(&self) -> rusqlite::Result<Budget> {
         let last_day = (self.now_ms - BUDGET_MS, self.now_ms);
-        let of = |by, id: String, most| {
-            let (spent, since_ms) = intents::spent(self.tx, by, &id, last_day, most)?;
+        let count = |of, id: String, most| {
+            let (spent, since_ms) = intents::spent(self.tx, of, &id, last_day, most)?;
             let (left, more_at_ms) = (most - spent, since_ms + BUDGET_MS);
             Ok::<_, rusqlite::Error>(Budget { left, more_at_ms })
         };
-        let device = of("device_id", self.device_id.to_string(), DEVICE_BUDGET)?;
-        let driver = of("driver_id", self.driver_id.to_string(), DRIVER_BUDGET)?;
+        let device = count(
+            intents::OF_DEVICE,
+            self.device_id.to_string(),
+            DEVICE_BUDGET,
+        )?;
+        let driver = count(
+            intents::OF_DRIVER,
+            self.driver_id.to_string(),
+            DRIVER_BUDGET,
+        )?;
         Ok(Budget {
             left: device.left.min(driver.left),
             more_at_ms: match driver.left {
@@ -369,7 +393,7 @@ impl Bench<'_> {
         NotYet::Wait {
             code: "budget_spent",
             detail: format!(
-                "this device or its driver has sent too much that moves no order; more is taken from {more_at} on"
+                "this device or its driver has sent too much about what is no order of theirs; more is taken from {more_at} on"
             ),
             after_ms: (more_at_ms - self.now_ms).clamp(least, most).unsigned_abs(),
         }
@@ -401,6 +425,33 @@ fn rejected(code: &'static str) -> Ruling {
     Ruling { verdict, code }
 }
 
+/// The refusals without an event.
+fn not_written(code: &str) -> Outcome {
+    Outcome::Rejected {
+        at: 0,
+        code: code.to_owned(),
+        detail: explain(code).to_owned(),
+    }
+}
+
+/// A device asks again for what failed, as often as it likes: the log gets one error of it in a while.
+fn log_failure(failed: &NotYet, now_ms: i64) {
+    static LAST_MS: AtomicI64 = AtomicI64::new(i64::MIN);
+    let error = chain(failed);
+    match is_due(&LAST_MS, now_ms) {
+        true => tracing::error!(error, "an intent could not be judged"),
+        false => tracing::debug!(error, "an intent could not be judged"),
+    }
+}
+
+fn is_due(last_ms: &AtomicI64, now_ms: i64) -> bool {
+    let due = last_ms.load(Ordering::Relaxed).abs_diff(now_ms) >= SAID_AGAIN_MS;
+    if due {
+        last_ms.store(now_ms, Ordering::Relaxed);
+    }
+    due
+}
+
 /// What is kept of an intent that is not understood.
 fn shortened(intent: Intent) -> Intent {
     let is_short = intent.arguments.to_string().len() <= KEPT_BYTES;
@@ -421,9 +472,9 @@ fn beginning(text: &str) -> String {
 
 fn wanted(intent: Intent) -> Wanted {
     Wanted {
+        arguments: with_clean_note(&intent.kind, intent.arguments),
         kind: intent.kind,
         schema_version: intent.schema_version,
-        arguments: intent.arguments,
         base_version: intent.base_version,
     }
 }
@@ -442,5 +493,18 @@ fn later(code: &str, detail: impl Into<String>, after_ms: u64) -> Outcome {
         code: code.to_owned(),
         detail: detail.into(),
         after_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_over_and_over_is_an_error_once_in_a_while() {
+        let last_ms = AtomicI64::new(i64::MIN);
+        let written = (0..120_000).filter(|now_ms| is_due(&last_ms, *now_ms));
+        assert_eq!(written.collect::<Vec<_>>(), [0, 60_000]);
+        assert!(is_due(&last_ms, 0), "a clock that was put back");
     }
 }

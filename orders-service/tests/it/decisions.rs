@@ -66,7 +66,7 @@ async fn a_conflict_shows_what_the_driver_wanted_beside_the_order_as_it_is() {
         .api
         .get(&format!("/intents/{}", scene.intent))
         .await;
-    assert_eq!(answer.header("etag"), "\"4\"");
+    assert_eq!(answer.header("etag"), "\"4.0\"");
     let shown = answer.json();
     for (field, value) in [
         ("kind", json!("deliver")),
@@ -94,8 +94,8 @@ async fn a_conflict_shows_what_the_driver_wanted_beside_the_order_as_it_is() {
 async fn upheld_the_delivery_counts_after_all() {
     let scene = Scene::begin().await;
     let head = scene.world.head();
-    let upheld = scene.decide("upheld", "\"4\"").await;
-    assert_eq!((upheld.status, upheld.header("etag")), (200, "\"7\""));
+    let upheld = scene.decide("upheld", "\"4.0\"").await;
+    assert_eq!((upheld.status, upheld.header("etag")), (200, "\"5.2\""));
     let told = [OrderEvent::DELIVERED, OrderEvent::CONFLICT_DECIDED_V2];
     assert_eq!(scene.world.told_after(head).await, told);
     let order = &upheld.json()["order"];
@@ -159,8 +159,11 @@ async fn an_upheld_delivery_brings_the_order_back_from_another_driver() {
 async fn dismissed_the_order_stays_as_it_is() {
     let mut scene = Scene::begin().await;
     let head = scene.world.head();
-    let dismissed = scene.decide("dismissed", "\"4\"").await;
-    assert_eq!((dismissed.status, dismissed.header("etag")), (200, "\"6\""));
+    let dismissed = scene.decide("dismissed", "\"4.0\"").await;
+    assert_eq!(
+        (dismissed.status, dismissed.header("etag")),
+        (200, "\"4.2\"")
+    );
     assert_eq!(
         scene.world.told_after(head).await,
         [OrderEvent::CONFLICT_DECIDED_V2]
@@ -187,11 +190,13 @@ async fn a_decision_names_the_order_as_it_was_read_and_is_made_once() {
         .post(&path, &json!({"decision": "upheld"}))
         .await;
     assert_eq!(without.problem(), "428 precondition_required");
-    let stale = scene.decide("upheld", "\"3\"").await;
-    assert_eq!(
-        (stale.problem(), stale.header("etag")),
-        ("412 version_mismatch".to_owned(), "\"4\"")
-    );
+    for stale in ["\"3.0\"", "\"4\"", "\"4.1\""] {
+        let stale = scene.decide("upheld", stale).await;
+        assert_eq!(
+            (stale.problem(), stale.header("etag")),
+            ("412 version_mismatch".to_owned(), "\"4.0\"")
+        );
+    }
     for other in ["accepted", "insisted", "", "maybe"] {
         assert_eq!(
             scene.decide(other, "*").await.problem(),
@@ -206,10 +211,34 @@ async fn a_decision_names_the_order_as_it_was_read_and_is_made_once() {
         .await;
     assert_eq!(unknown.problem(), "404 intent_not_found");
     assert_eq!(scene.world.head(), head);
-    assert_eq!(scene.decide("upheld", "\"4\"").await.status, 200);
-    let again = scene.decide("upheld", "\"7\"").await;
+    assert_eq!(scene.decide("upheld", "\"4.0\"").await.status, 200);
+    let again = scene.decide("upheld", "\"5.2\"").await;
     assert_eq!(again.problem(), "409 already_decided");
     assert_eq!(scene.world.head(), head + 2);
+}
+
+/// Two words about the intent, and the order was at 3: no sum of these is a version of it.
+#[tokio::test]
+async fn the_tag_of_an_intent_changes_no_order() {
+    let world = World::start(FakeUsers::Know).await;
+    let (mia, mut device) = world.mia().await;
+    let (noor, _) = world.mia().await;
+    let order = world.assigned(&mia).await;
+    world.assign(&order, &noor).await;
+    let conflict = device.want("pick_up", &order, json!({})).await;
+    let path = format!("/intents/{}", conflict["intent_id"].as_str().unwrap());
+    let decision = format!("{path}/decision");
+    let dismissed = json!({"decision": "dismissed"});
+    assert_eq!(world.change(&decision, "*", &dismissed).await.status, 200);
+    let tag = world.api.get(&path).await.header("etag").to_owned();
+    world.assign(&order, &mia).await;
+    world.assign(&order, &noor).await;
+    assert_eq!(world.stands(&order).await, "assigned 5");
+    let cancel = json!({"reason": "out_of_stock"});
+    let refused = world
+        .change(&format!("/orders/{order}/cancel"), &tag, &cancel)
+        .await;
+    assert_eq!(refused.problem(), "412 version_mismatch", "{tag}");
 }
 
 #[tokio::test]
@@ -310,7 +339,7 @@ async fn a_driver_who_insists_keeps_it_open_and_one_who_accepts_closes_it() {
 async fn an_operator_can_still_uphold_what_a_driver_insists_on() {
     let mut scene = Scene::begin().await;
     scene.drivers_word("insisted").await;
-    assert_eq!(scene.decide("upheld", "\"5\"").await.status, 200);
+    assert_eq!(scene.decide("upheld", "\"4.1\"").await.status, 200);
     assert!(
         scene
             .world

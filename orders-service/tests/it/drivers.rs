@@ -167,3 +167,29 @@ async fn a_device_that_is_revoked_is_shut_out_alone_until_it_enrols_again() {
     assert_eq!(anew.feed("").await.status, 200);
     assert_eq!(device.feed("").await.problem(), "401 unauthorized");
 }
+
+/// The driver is shown with their devices, so it is the driver's version that an operator has read.
+#[tokio::test]
+async fn a_header_that_names_a_version_is_heeded_where_none_is_asked_for() {
+    let world = World::start(FakeUsers::Know).await;
+    let (mia, device) = world.mia().await;
+    let tag = world.api.get(&format!("/drivers/{mia}")).await;
+    let tag = tag.header("etag").to_owned();
+    let (codes, revoke) = (
+        format!("/drivers/{mia}/codes"),
+        format!("/devices/{}/revoke", device.id),
+    );
+    let head = world.head();
+    for path in [&codes, &revoke] {
+        let stale = world.change(path, "\"999\"", &json!({})).await;
+        assert_eq!(
+            (stale.problem(), stale.header("etag")),
+            ("412 version_mismatch".to_owned(), &*tag)
+        );
+        let none = world.change(path, "999", &json!({})).await;
+        assert_eq!(none.problem(), "400 invalid_if_match");
+    }
+    assert_eq!(world.head(), head);
+    assert_eq!(world.change(&codes, &tag, &json!({})).await.status, 201);
+    assert_eq!(world.change(&revoke, &tag, &json!({})).await.status, 200);
+}

@@ -270,14 +270,23 @@ async fn an_empty_file_that_has_not_met_its_stream_says_of_no_device_that_it_is_
     assert_eq!(mias.at(&empty).feed("").await.problem(), "401 unauthorized");
 }
 
+/// A volume that was rolled back looks like the file of before: only the stream knows whom it has revoked since.
 #[tokio::test]
-async fn without_a_broker_the_file_of_before_goes_on_serving_its_devices() {
+async fn no_start_serves_a_device_before_it_has_met_its_stream_and_then_no_broker_is_needed() {
     let world = world().await;
     let mia = world.driver("Mia").await;
-    let device = world.device(&mia).await;
+    let (device, gone) = (world.device(&mia).await, world.device(&mia).await);
+    let revoke = format!("/devices/{}/revoke", gone.id);
+    world.api.post(&revoke, &json!({})).await;
+    let code = world.code(&mia).await;
     let again = world.restarted().await;
     assert_eq!(again.db.gate(), relay::Gate::Open);
-    assert_eq!(device.at(&again).feed("").await.status, 200);
+    let devices = [&device, &gone];
+    let not_yet = ["503 not_ready for 1 s"; 4];
+    assert_eq!(answers(&again, devices, &code).await, not_yet);
+    again.meet_stream().await; // and the broker goes away again
+    let known = ["taken", "401 revoked", "401 unauthorized", "taken"];
+    assert_eq!(answers(&again, devices, &code).await, known);
 }
 
 #[tokio::test]

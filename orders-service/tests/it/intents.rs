@@ -114,6 +114,49 @@ async fn a_note_is_cleaned_and_its_delivery_happens() {
     );
 }
 
+/// The driver has gone: a device of any version may have sent what no form would take.
+#[tokio::test]
+async fn nothing_that_was_written_keeps_a_delivery_from_happening() {
+    let world = world().await;
+    let (mia, mut device) = world.mia().await;
+    for (version, arguments, kept) in [
+        (
+            2,
+            json!({"note": "語".repeat(1_500)}),
+            json!("語".repeat(500)),
+        ),
+        (
+            2,
+            json!({"note": "a".repeat(5_000)}),
+            json!("a".repeat(500)),
+        ),
+        (2, json!({"note": "\0".repeat(700)}), Value::Null),
+        (
+            1,
+            json!({"comment": "a".repeat(5_000)}),
+            json!("a".repeat(500)),
+        ),
+        (2, json!({"note": 5}), Value::Null),
+        (1, json!({"comment": 0}), Value::Null),
+    ] {
+        let order = world.assigned(&mia).await;
+        let report = json!({"problem": "other", "note": arguments.get("note")});
+        let sent = [
+            device.intent("pick_up", &order, json!({})),
+            device.intent("report_problem", &order, report),
+            but(
+                device.intent("deliver", &order, arguments.clone()),
+                "schema_version",
+                version,
+            ),
+        ];
+        let words: Vec<_> = device.verdicts(&sent).await.iter().map(said).collect();
+        assert_eq!(words, ["applied"; 3], "{arguments:.40}");
+        let shown = world.show(&format!("/orders/{order}")).await;
+        assert_eq!(shown["note"], kept, "{arguments:.40}");
+    }
+}
+
 #[tokio::test]
 async fn an_intent_that_is_sent_again_gets_its_first_verdict_and_has_no_second_effect() {
     let world = world().await;
@@ -321,7 +364,7 @@ async fn another_drivers_order_and_one_that_does_not_exist_get_the_same_answer()
             json!({"intent_id": IntentId::new(), "decision": "accepted"}),
         ),
         ("fly", json!({})),
-        ("deliver", json!({"note": 7})),
+        ("deliver", json!({"note": 7, "by": 8})),
     ] {
         let mut answers = Vec::new();
         for order in [&nowhere, &noors, &placed, &upper] {
@@ -352,7 +395,10 @@ async fn what_nobody_can_understand_is_refused_for_good_and_its_lane_goes_on() {
         (("schema_version", json!(0)), "invalid_arguments"),
         (("arguments", json!([])), "invalid_arguments"),
         (("arguments", json!(null)), "invalid_arguments"),
-        (("arguments", json!({"note": 7})), "invalid_arguments"),
+        (
+            ("arguments", json!({"note": 7, "by": 8})),
+            "invalid_arguments",
+        ),
         (("arguments", json!({"speed": "high"})), "invalid_arguments"),
     ] {
         let intent = but(
@@ -426,6 +472,33 @@ async fn an_intents_id_that_is_another_drivers_tells_nothing_of_theirs() {
         (verdict["at"].clone(), verdict.get("first")),
         (json!(0), None)
     );
+    assert_eq!(world.head(), head);
+    assert_eq!(world.stands(&mine).await, "assigned 2");
+}
+
+/// An event of it would be a second beginning of something else.
+#[tokio::test]
+async fn an_intents_id_that_is_an_orders_or_a_drivers_is_refused_and_nothing_is_written() {
+    let world = world().await;
+    let (mia, mut device) = world.mia().await;
+    let (mine, placed) = (world.assigned(&mia).await, world.order().await);
+    let head = world.head();
+    for id in [&mia, &mine, &placed] {
+        for kind in ["pick_up", "deliver", "fly"] {
+            let intent = but(device.intent(kind, &mine, json!({})), "intent_id", &**id);
+            for _ in 0..2 {
+                let told = device
+                    .verdicts(std::slice::from_ref(&intent))
+                    .await
+                    .remove(0);
+                assert_eq!(
+                    (said(&told).as_str(), &told["at"]),
+                    ("rejected intent_id_taken", &json!(0)),
+                    "{kind}"
+                );
+            }
+        }
+    }
     assert_eq!(world.head(), head);
     assert_eq!(world.stands(&mine).await, "assigned 2");
 }
@@ -619,7 +692,7 @@ fn garbage(device: &mut Device, orders: &[String], random: &mut SmallRng) -> Val
         json!({"intent_id": IntentId::new(), "decision": "insisted"}),
         json!([1, 2]),
         json!(null),
-        json!({"note": {"deep": [[[[]]]]}}),
+        json!({"note": {"deep": [[[[]]]]}, "by": 8}),
     ];
     let (kind, order) = (
         kinds.choose(random).unwrap(),

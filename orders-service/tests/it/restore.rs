@@ -46,6 +46,7 @@ async fn after_the_log_has_come_home_orders_devices_and_intents_are_what_they_we
 
     let home = world.bereft().await;
     come_home(&world.db, &home.db).await.unwrap();
+    home.meet_stream().await;
     let paths = [
         "/orders?limit=200".to_owned(),
         "/drivers?limit=200".to_owned(),

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{ETAG, VARY};
+use axum::http::header::VARY;
 use axum::response::IntoResponse;
 use event_schema::UserId;
 use relay::rusqlite::Connection;
@@ -131,10 +131,10 @@ pub(super) async fn read(
     let view = UserView::of(user, &caller);
     // Not the same tag for another view.
     let tag = match view.email {
-        Some(_) => format!("\"{}\"", view.version),
-        None => format!("\"{}.shared\"", view.version),
+        Some(_) => view.version.to_string(),
+        None => format!("{}.shared", view.version),
     };
-    Ok(([(ETAG, tag)], for_this_caller(view)))
+    Ok((ETag(tag), for_this_caller(view)))
 }
 
 /// Change a user's name, e-mail address or both
