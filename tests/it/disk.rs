@@ -1,13 +1,15 @@
 //! A disk that fails under a commit: it is unknown what is stored, so the process ends, and a restart reads what is there. And
 //! a disk that is full: the service says so, and goes on when there is room.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use freehold_tests::http::Reply;
 use freehold_tests::services::Service;
-use freehold_tests::{Part, World, eventually, image, seconds};
+use freehold_tests::{Part, Shown, World, eventually, image, seconds};
 use rusqlite::Connection;
 use tokio::process::{Child, Command};
 
@@ -306,4 +308,230 @@ fn fill(world: &World) -> PathBuf {
     let taken = file.metadata().expect("it is there").len();
     file.set_len(taken - (64 << 10)).expect("a little room");
     PathBuf::from(ballast)
+}
+
+const ON_A_VOLUME: &str = "FREEHOLD_TESTS_ON_A_VOLUME";
+
+/// This test again, in a process of its own, whose small disk the kernel takes down with it: there, where that is mounted.
+fn on_a_volume(test: &str) -> Option<PathBuf> {
+    if let Some(volume) = std::env::var_os(ON_A_VOLUME) {
+        return Some(volume.into());
+    }
+    let volume = tempfile::tempdir().expect("a folder");
+    let mount = "mount -t tmpfs -o size=24m tmpfs \"$0\" || exit 77; exec \"$@\"";
+    let child = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", mount])
+        .arg(volume.path())
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", "--nocapture", test])
+        .env(ON_A_VOLUME, volume.path())
+        .output();
+    match child {
+        Ok(child) if child.status.success() => {}
+        Ok(child) if child.status.code() == Some(77) => {
+            eprintln!("skipped: nothing can be mounted on this machine");
+        }
+        Ok(child) => {
+            let said = [child.stdout, child.stderr].concat();
+            panic!("{}: {}", child.status, String::from_utf8_lossy(&said));
+        }
+        Err(why) => eprintln!("skipped: nothing can be mounted on this machine: {why}"),
+    }
+    None
+}
+
+/// Everything a program writes beside the broker's store: databases, keys, access, doors, locks, logs.
+async fn move_to(volume: &Path, world: &mut World) {
+    let logs = world.logs();
+    let services = [&mut world.user_service, &mut world.orders_service];
+    for service in services
+        .into_iter()
+        .chain(world.drivers.iter_mut().map(|driver| &mut driver.app))
+    {
+        service.stop().await.expect("it stops");
+        let from = service.database.with_added_extension("*");
+        let copy = format!("cp -a {} {} {}", service.database.display(), from.display(), volume.display());
+        let copied = std::process::Command::new("sh").args(["-c", &copy]).status();
+        assert!(copied.expect("a shell").success(), "{copy}");
+        let name = service.database.file_name().expect("a name").to_owned();
+        service.database = volume.join(name);
+        let access = service.database.with_added_extension("access");
+        let access = access.display().to_string();
+        service.env.push(("FREEHOLD_ACCESS".to_owned(), access));
+    }
+    let moved = format!("cp -a {0} {1}/logs && rm -r {0} && ln -s {1}/logs {0}", logs.display(), volume.display());
+    let moved = std::process::Command::new("sh").args(["-c", &moved]).status();
+    assert!(moved.expect("a shell").success());
+    start_all(world).await;
+}
+
+async fn start_all(world: &mut World) {
+    world.user_service.start().await.expect("user-service starts");
+    world.orders_service.start().await.expect("orders-service starts");
+    world.drivers[0].app.start().await.expect("the device starts");
+}
+
+/// All the room that the volume has.
+fn fill_volume(volume: &Path) -> PathBuf {
+    let ballast = volume.join("ballast");
+    let mut file = File::create(&ballast).expect("there is room for a file");
+    for chunk in [1 << 16, 1 << 12] {
+        while file.write_all(&vec![1; chunk]).is_ok() {}
+    }
+    ballast
+}
+
+/// What was answered with success, by its id.
+#[derive(Default)]
+struct Told {
+    users: Vec<String>,
+    orders: Vec<String>,
+    intents: Vec<String>,
+}
+
+impl Told {
+    async fn write_until_each_is_full(&mut self, world: &World, order: &str) {
+        let (users, orders, device) = (world.users(), world.orders(), world.drivers[0].api());
+        let user = self.users[0].clone();
+        until_full(&mut self.users, async |count| {
+            let email = format!("user-{count}@example.org");
+            users.register("Ada", &email).await
+        })
+        .await;
+        until_full(&mut self.orders, async |_| orders.place(&user, 1, "EUR").await).await;
+        until_full(&mut self.intents, async |count| {
+            let note = format!("{count}: {}", "x".repeat(400));
+            device.report_problem(order, "nobody_home", Some(&note)).await
+        })
+        .await;
+    }
+
+    async fn is_all_there(&self, world: &World) {
+        for user in &self.users {
+            world.users().user(user).await.expect_status(200);
+        }
+        for order in &self.orders {
+            world.orders().order(order).await.expect_status(200);
+        }
+        let device = world.drivers[0].api();
+        let sent = |shown: &Shown| shown.pending() == 0;
+        let shown = device.wait_until("it is sent", seconds(120), sent).await;
+        assert_eq!(shown.refused().count(), 0, "{shown}");
+        let intents = world.office().intents("").await.expect("they are listed");
+        let told: BTreeSet<_> = self.intents.iter().collect();
+        assert_eq!(intents.keys().collect::<BTreeSet<_>>(), told);
+    }
+}
+
+/// A WAL has some room of its own, so the first refusal may not come at once.
+async fn until_full(told: &mut Vec<String>, mut write: impl AsyncFnMut(usize) -> Reply) {
+    let enough = told.len() + 2_000;
+    loop {
+        let reply = write(told.len()).await;
+        if !reply.is_success() {
+            assert_eq!(reply.status, 507, "{reply:?}");
+            assert_eq!(reply.problem(), Some("disk_full"), "{reply:?}");
+            return;
+        }
+        let id = reply.body["id"].as_str().or(reply.body["intent_id"].as_str());
+        told.push(id.expect("an id").to_owned());
+        assert!(told.len() < enough, "the disk was never full");
+    }
+}
+
+async fn everything_reads(world: &World, told: &Told, order: &str) {
+    let (users, orders, device) = (world.users(), world.orders(), world.drivers[0].api());
+    let paths = ["/livez", "/metrics"];
+    for path in paths.into_iter().chain(["/users?limit=1"]) {
+        users.get(path).await.expect_status(200);
+    }
+    for path in paths.into_iter().chain(["/orders?limit=1", "/drivers"]) {
+        orders.get(path).await.expect_status(200);
+    }
+    for path in paths.into_iter().chain(["/"]) {
+        device.get(path).await.expect_status(200);
+    }
+    let shown = device.state().await.expect("it answers");
+    assert!(shown.pending() <= told.intents.len() as u64, "{shown}");
+    let kept = shown.delivery(order).expect("it is still there");
+    let kept = kept["pending"].as_array().map(Vec::len);
+    assert!(kept <= Some(told.intents.len()), "{shown}");
+    for service in [&world.user_service, &world.orders_service] {
+        let said = command(service, &["status"]).await;
+        assert_eq!(said.status.code(), Some(3), "{said:?}");
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert!(text.contains("the disk is full"), "{said:?}");
+    }
+}
+
+/// Not kept beside the logs: they are on the full disk.
+async fn command(service: &Service, words: &[&str]) -> std::process::Output {
+    let ended = Command::new(service.program())
+        .args(service.arguments())
+        .args(words)
+        .envs(service.env.iter().cloned())
+        .env_remove(ON_A_VOLUME)
+        .output();
+    ended.await.expect("it is started")
+}
+
+async fn stop_all(world: &mut World) {
+    for service in parts(world) {
+        let ended = service.stop().await.expect("it stops");
+        assert_eq!(ended.and_then(|ended| ended.code()), Some(0), "{}", service.name());
+    }
+}
+
+fn parts(world: &mut World) -> impl Iterator<Item = &mut Service> {
+    let World { user_service, orders_service, drivers, .. } = world;
+    let devices = drivers.iter_mut().map(|driver| &mut driver.app);
+    [user_service, orders_service].into_iter().chain(devices)
+}
+
+/// Databases, logs, locks, keys, access and door files of all three programs are on one disk. The consumer has events before it.
+#[tokio::test]
+async fn a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on() {
+    let test = "disk::a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on";
+    let Some(volume) = on_a_volume(test) else {
+        return;
+    };
+    let mut world = World::builder().with_drivers(1).start().await;
+    count_every_application(&mut world).await;
+    move_to(&volume, &mut world).await;
+    let mut told = Told { users: register(&world, 0..1).await, ..Told::default() };
+    world.until_applied(1).await;
+    let order = world.orders().place(&told.users[0], 1250, "EUR").await;
+    let order = order.expect_status(201).id().to_owned();
+    let assigned = world.office().assign(&order, None, &world.drivers[0].id).await;
+    let device = world.drivers[0].api();
+    device.until_quiet(assigned.expect_status(200).version()).await;
+    device.wait_until("it is there", seconds(60), |shown| shown.delivery(&order).is_some()).await;
+
+    world.broker.stop().await.expect("it stops");
+    told.users.extend(register(&world, 1..100).await);
+    world.drivers[0].switch.off();
+    let noted = device.report_problem(&order, "nobody_home", None).await;
+    let noted = noted.expect_status(202).body["intent_id"].as_str().map(str::to_owned);
+    told.intents.extend(noted);
+    let ballast = fill_volume(&volume);
+    world.drivers[0].switch.on();
+    world.broker.start().await.expect("it starts");
+    told.write_until_each_is_full(&world, &order).await;
+    everything_reads(&world, &told, &order).await;
+    stop_all(&mut world).await;
+    start_all(&mut world).await;
+    told.write_until_each_is_full(&world, &order).await;
+    everything_reads(&world, &told, &order).await;
+    parts(&mut world).for_each(Part::kill);
+    start_all(&mut world).await;
+    told.write_until_each_is_full(&world, &order).await;
+    everything_reads(&world, &told, &order).await;
+
+    std::fs::remove_file(ballast).expect("room is made");
+    for api in [&*world.users(), &*world.orders()] {
+        eventually("it is ready", seconds(60), async || api.is_ready().await).await;
+    }
+    told.users.extend(register(&world, 90_000..90_001).await);
+    told.is_all_there(&world).await;
+    everything_arrived_once(&mut world).await;
 }
