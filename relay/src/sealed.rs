@@ -378,9 +378,11 @@ fn write_private(path: &Path, text: &[u8]) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    Ok(file)
+    let written = file.write_all(text).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _full = fs::remove_file(path);
+    }
+    written.map(|()| file)
 }
 
 /// Held while a key file is made or rotated: of two rotations at once, one would lose a key that has perhaps sealed.

@@ -1,7 +1,7 @@
 //! A disk that fails under a commit: it is unknown what is stored, so the process ends, and a restart reads what is there. And
 //! a disk that is full: the service says so, and goes on when there is room.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -350,8 +350,15 @@ async fn move_to(volume: &Path, world: &mut World) {
     {
         service.stop().await.expect("it stops");
         let from = service.database.with_added_extension("*");
-        let copy = format!("cp -a {} {} {}", service.database.display(), from.display(), volume.display());
-        let copied = std::process::Command::new("sh").args(["-c", &copy]).status();
+        let copy = format!(
+            "cp -a {} {} {}",
+            service.database.display(),
+            from.display(),
+            volume.display()
+        );
+        let copied = std::process::Command::new("sh")
+            .args(["-c", &copy])
+            .status();
         assert!(copied.expect("a shell").success(), "{copy}");
         let name = service.database.file_name().expect("a name").to_owned();
         service.database = volume.join(name);
@@ -359,22 +366,41 @@ async fn move_to(volume: &Path, world: &mut World) {
         let access = access.display().to_string();
         service.env.push(("FREEHOLD_ACCESS".to_owned(), access));
     }
-    let moved = format!("cp -a {0} {1}/logs && rm -r {0} && ln -s {1}/logs {0}", logs.display(), volume.display());
-    let moved = std::process::Command::new("sh").args(["-c", &moved]).status();
+    let moved = format!(
+        "cp -a {0} {1}/logs && rm -r {0} && ln -s {1}/logs {0}",
+        logs.display(),
+        volume.display()
+    );
+    let moved = std::process::Command::new("sh")
+        .args(["-c", &moved])
+        .status();
     assert!(moved.expect("a shell").success());
     start_all(world).await;
 }
 
 async fn start_all(world: &mut World) {
-    world.user_service.start().await.expect("user-service starts");
-    world.orders_service.start().await.expect("orders-service starts");
-    world.drivers[0].app.start().await.expect("the device starts");
+    world
+        .user_service
+        .start()
+        .await
+        .expect("user-service starts");
+    world
+        .orders_service
+        .start()
+        .await
+        .expect("orders-service starts");
+    world.drivers[0]
+        .app
+        .start()
+        .await
+        .expect("the device starts");
 }
 
 /// All the room that the volume has.
 fn fill_volume(volume: &Path) -> PathBuf {
     let ballast = volume.join("ballast");
-    let mut file = File::create(&ballast).expect("there is room for a file");
+    let file = File::options().create(true).append(true).open(&ballast);
+    let mut file = file.expect("there is room for a file");
     for chunk in [1 << 16, 1 << 12] {
         while file.write_all(&vec![1; chunk]).is_ok() {}
     }
@@ -398,10 +424,15 @@ impl Told {
             users.register("Ada", &email).await
         })
         .await;
-        until_full(&mut self.orders, async |_| orders.place(&user, 1, "EUR").await).await;
+        until_full(&mut self.orders, async |_| {
+            orders.place(&user, 1, "EUR").await
+        })
+        .await;
         until_full(&mut self.intents, async |count| {
             let note = format!("{count}: {}", "x".repeat(400));
-            device.report_problem(order, "nobody_home", Some(&note)).await
+            device
+                .report_problem(order, "nobody_home", Some(&note))
+                .await
         })
         .await;
     }
@@ -433,7 +464,9 @@ async fn until_full(told: &mut Vec<String>, mut write: impl AsyncFnMut(usize) ->
             assert_eq!(reply.problem(), Some("disk_full"), "{reply:?}");
             return;
         }
-        let id = reply.body["id"].as_str().or(reply.body["intent_id"].as_str());
+        let id = reply.body["id"]
+            .as_str()
+            .or(reply.body["intent_id"].as_str());
         told.push(id.expect("an id").to_owned());
         assert!(told.len() < enough, "the disk was never full");
     }
@@ -478,12 +511,22 @@ async fn command(service: &Service, words: &[&str]) -> std::process::Output {
 async fn stop_all(world: &mut World) {
     for service in parts(world) {
         let ended = service.stop().await.expect("it stops");
-        assert_eq!(ended.and_then(|ended| ended.code()), Some(0), "{}", service.name());
+        assert_eq!(
+            ended.and_then(|ended| ended.code()),
+            Some(0),
+            "{}",
+            service.name()
+        );
     }
 }
 
 fn parts(world: &mut World) -> impl Iterator<Item = &mut Service> {
-    let World { user_service, orders_service, drivers, .. } = world;
+    let World {
+        user_service,
+        orders_service,
+        drivers,
+        ..
+    } = world;
     let devices = drivers.iter_mut().map(|driver| &mut driver.app);
     [user_service, orders_service].into_iter().chain(devices)
 }
@@ -498,20 +541,34 @@ async fn a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on()
     let mut world = World::builder().with_drivers(1).start().await;
     count_every_application(&mut world).await;
     move_to(&volume, &mut world).await;
-    let mut told = Told { users: register(&world, 0..1).await, ..Told::default() };
+    let mut told = Told {
+        users: register(&world, 0..1).await,
+        ..Told::default()
+    };
     world.until_applied(1).await;
     let order = world.orders().place(&told.users[0], 1250, "EUR").await;
     let order = order.expect_status(201).id().to_owned();
-    let assigned = world.office().assign(&order, None, &world.drivers[0].id).await;
+    let assigned = world
+        .office()
+        .assign(&order, None, &world.drivers[0].id)
+        .await;
     let device = world.drivers[0].api();
-    device.until_quiet(assigned.expect_status(200).version()).await;
-    device.wait_until("it is there", seconds(60), |shown| shown.delivery(&order).is_some()).await;
+    device
+        .until_quiet(assigned.expect_status(200).version())
+        .await;
+    device
+        .wait_until("it is there", seconds(60), |shown| {
+            shown.delivery(&order).is_some()
+        })
+        .await;
 
     world.broker.stop().await.expect("it stops");
     told.users.extend(register(&world, 1..100).await);
     world.drivers[0].switch.off();
     let noted = device.report_problem(&order, "nobody_home", None).await;
-    let noted = noted.expect_status(202).body["intent_id"].as_str().map(str::to_owned);
+    let noted = noted.expect_status(202).body["intent_id"]
+        .as_str()
+        .map(str::to_owned);
     told.intents.extend(noted);
     let ballast = fill_volume(&volume);
     world.drivers[0].switch.on();
@@ -534,4 +591,95 @@ async fn a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on()
     told.users.extend(register(&world, 90_000..90_001).await);
     told.is_all_there(&world).await;
     everything_arrived_once(&mut world).await;
+}
+
+/// Whether their services run or not.
+#[tokio::test]
+async fn on_a_full_disk_commands_that_read_answer_and_the_others_say_why_not_and_leave_nothing() {
+    let test = "disk::on_a_full_disk_commands_that_read_answer_and_the_others_say_why_not_and_leave_nothing";
+    let Some(volume) = on_a_volume(test) else {
+        return;
+    };
+    let mut world = World::builder().with_drivers(1).start().await;
+    count_every_application(&mut world).await;
+    move_to(&volume, &mut world).await;
+    register(&world, 0..300).await;
+    world.until_applied(300).await;
+    world.drivers[0].app.stop().await.expect("it stops");
+    for service in [&world.user_service, &world.orders_service] {
+        let backup = service.database.with_added_extension("backup");
+        let done = command(service, &["backup", &backup.display().to_string()]).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let ballast = fill_volume(&volume);
+    nothing_changes(&volume, &world, true).await;
+    std::fs::remove_file(ballast).expect("room is made");
+    for service in [&mut world.user_service, &mut world.orders_service] {
+        service.stop().await.expect("it stops");
+    }
+    let ballast = fill_volume(&volume);
+    nothing_changes(&volume, &world, false).await;
+    start_all(&mut world).await;
+    std::fs::remove_file(ballast).expect("room is made");
+    for api in [&*world.users(), &*world.orders()] {
+        eventually("it is ready", seconds(60), async || api.is_ready().await).await;
+    }
+    let rebuilt = command(&world.orders_service, &["rebuild", "orders-user-cache"]).await;
+    assert!(rebuilt.status.success(), "{rebuilt:?}");
+    register(&world, 300..301).await;
+    world.until_applied(301).await;
+    world.check().await;
+}
+
+async fn nothing_changes(volume: &Path, world: &World, running: bool) {
+    for service in [&world.user_service, &world.orders_service] {
+        let before = kept_files(volume);
+        for words in [
+            &["status"][..],
+            &["verify"],
+            &["set-aside"],
+            &["token", "list"],
+        ] {
+            fill_volume(volume);
+            let said = command(service, words).await;
+            assert_ne!(said.status.code(), Some(1), "{words:?}: {said:?}");
+        }
+        let (to, from) = (
+            volume.join("to"),
+            service.database.with_added_extension("backup"),
+        );
+        let (to, from) = (to.display().to_string(), from.display().to_string());
+        let mut refused = vec![vec!["token", "new", "operator", "eve"], vec!["backup", &to]];
+        match service.name() {
+            "user-service" => refused.push(vec!["rotate-key"]),
+            _ if running => refused.push(vec!["rebuild", "orders-user-cache"]),
+            _ => {} // which would use the room that is kept for the next start
+        }
+        if !running {
+            refused.push(vec!["restore", &from]);
+        }
+        for words in refused {
+            fill_volume(volume); // a file that was closed has left some
+            let said = command(service, &words).await;
+            assert_eq!(said.status.code(), Some(1), "{words:?}: {said:?}");
+            let why = String::from_utf8_lossy(&said.stderr);
+            let named = ["No space left", "disk is full"];
+            let named = named.iter().any(|named| why.contains(named));
+            assert!(named, "{words:?}: {why}");
+        }
+        assert_eq!(kept_files(volume), before, "{}", service.name());
+    }
+}
+
+/// What there is, but for what every open file has beside it; with what it says, where that is text: access, keys, manifests.
+fn kept_files(volume: &Path) -> BTreeMap<String, String> {
+    let files = std::fs::read_dir(volume).expect("a folder").flatten();
+    let named = files.map(|file| {
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        (file.file_name().to_string_lossy().into_owned(), text)
+    });
+    let beside = ["-wal", "-shm", ".room", ".lock", "logs", "ballast"];
+    named
+        .filter(|(name, _)| !beside.iter().any(|end| name.ends_with(end)))
+        .collect()
 }

@@ -89,9 +89,20 @@ pub(crate) async fn open_read_only(
         }
         inspect(&path, &options)?;
         check_up_to_date(&path)?;
-        let rows = connect::to_read_as_guest(&path).map_err(|error| unusable(&path, error))?;
-        rows.pragma_update(None, "query_only", true)
-            .map_err(|error| unusable(&path, error))?;
+        let guest = || {
+            let rows = connect::to_read_as_guest(&path)?;
+            rows.pragma_update(None, "query_only", true)?;
+            schema_version(&rows)?; // it is the first read that needs an index of the WAL
+            Ok(rows)
+        };
+        let rows = guest().or_else(|error: rusqlite::Error| match disk::is_full(&error) {
+            true => {
+                disk::free_room(&path);
+                guest()
+            }
+            false => Err(error),
+        });
+        let rows = rows.map_err(|error| unusable(&path, error))?;
         Ok((rows, path.into_inner()))
     };
     tokio::task::spawn_blocking(look)

@@ -217,11 +217,15 @@ fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&aside)?;
-    lines
+    let replaced = lines
         .iter()
         .try_for_each(|line| writeln!(file, "{line}"))
-        .and_then(|()| file.sync_all())?;
-    fs::rename(aside, path)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&aside, path));
+    if replaced.is_err() {
+        let _full = fs::remove_file(aside);
+    }
+    replaced
 }
 
 impl Text {
