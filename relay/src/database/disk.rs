@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use tokio::sync::watch;
 
-use super::Gate;
 use super::connect::BUSY_TIMEOUT;
 use super::lock::Ownership;
 use super::path::beside;
+use super::{Gate, identity};
 
 /// The exit code of a process that no longer knows what is on its disk (EX_IOERR of sysexits.h).
 const EXIT_STORAGE: i32 = 74;
@@ -148,6 +148,11 @@ impl Disk {
             self.gate.send_replace(halted);
         }
         Some(why)
+    }
+
+    /// To be called before each transaction: see [`identity::renew`].
+    pub(super) fn renew_nonce(&self, rows: &Connection) -> rusqlite::Result<()> {
+        identity::renew(rows, &self.ownership)
     }
 
     /// To be told of each commit that failed; answers whether that is for want of room. A write that is too large for

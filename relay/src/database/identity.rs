@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
 use super::lock::Ownership;
-use super::{Gate, Options};
+use super::{Gate, Options, disk};
 use crate::log::Origin;
 
 pub(super) fn service(rows: &Connection) -> rusqlite::Result<Option<String>> {
@@ -144,10 +144,10 @@ pub(super) fn recognise(
 ) -> std::io::Result<()> {
     let sql = std::io::Error::other::<rusqlite::Error>;
     let here = file_id(&std::fs::metadata(path)?);
-    let (file, nonce) = known_by(rows).map_err(sql)?;
-    let reason = match (file, nonce) {
-        (Some(file), _) if file != here => Some("this file is a copy of the one opened last"),
-        (_, Some(nonce)) if !ownership.knows(&nonce) => {
+    let (file, known) = known_by(rows).map_err(sql)?;
+    let reason = match (&file, &known) {
+        (Some(file), _) if *file != here => Some("this file is a copy of the one opened last"),
+        (_, Some(nonce)) if !ownership.knows(nonce) => {
             Some("this file is older than the one opened last, or came without its lock file")
         }
         _ => None, // a file of the library's first version knows neither
@@ -159,13 +159,11 @@ pub(super) fn recognise(
         succeed_nobody(rows).map_err(sql)?;
     }
     let nonce = options.environment.draw_word();
-    ownership.also(&nonce)?; // both are good until the file knows the new one
-    rows.execute(
-        "update relay_identity set file_id = ?1, nonce = ?2",
-        (&here, &nonce),
-    )
-    .map_err(sql)?;
-    ownership.only(&nonce)?;
+    ownership.also(&nonce, known.as_deref())?; // both are good until the file knows the new one
+    match renew(rows, ownership) {
+        Err(error) if reason.is_none() && disk::is_full(&error) => {} // before the first write, then
+        renewed => renewed.map_err(sql)?,
+    }
     if options.open_without_stream {
         clear_mark(
             rows,
@@ -175,6 +173,21 @@ pub(super) fn recognise(
         .map_err(sql)?;
     }
     Ok(())
+}
+
+/// To be called before each write. Until the file knows its new nonce, an older copy that is put back would not be known
+/// as one, so none is taken; but a start on a full disk reads.
+pub(super) fn renew(rows: &Connection, ownership: &Ownership) -> rusqlite::Result<()> {
+    let Some(nonce) = ownership.unwritten().clone() else {
+        return Ok(());
+    };
+    let failed = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let here = file_id(&std::fs::metadata(ownership.path()).map_err(failed)?);
+    rows.execute(
+        "update relay_identity set file_id = ?1, nonce = ?2",
+        (&here, &nonce),
+    )?;
+    ownership.only(nonce).map_err(failed)
 }
 
 fn known_by(rows: &Connection) -> rusqlite::Result<(Option<String>, Option<String>)> {

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::open::unusable;
 use super::path::{RealPath, beside};
@@ -20,6 +21,8 @@ pub(super) struct Ownership {
     /// holds on it in this process. `None` where there is no file yet.
     database: Option<File>,
     nonces: Vec<String>,
+    /// The nonce that the file does not know yet, because its disk was full when it was opened.
+    unwritten: Mutex<Option<String>>,
 }
 
 const HOLDER: &str = "process ";
@@ -52,6 +55,7 @@ impl Ownership {
             beside: file,
             database: None,
             nonces: Vec::new(),
+            unwritten: Mutex::default(),
         };
         let said = this.read().map_err(|error| unusable(path, error))?;
         let lines = |word| said.lines().filter_map(move |line| line.strip_prefix(word));
@@ -59,7 +63,8 @@ impl Ownership {
             Ok(()) => {
                 this.database = lock_database(path, false)?;
                 this.nonces = lines(NONCE).map(str::to_owned).collect();
-                this.sign().map_err(|error| unusable(path, error))?;
+                this.sign(&this.nonces)
+                    .map_err(|error| unusable(path, error))?;
                 Ok(this)
             }
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
@@ -93,16 +98,25 @@ impl Ownership {
         self.nonces.iter().any(|known| known == nonce)
     }
 
-    /// From now on this nonce is good, too.
-    pub(super) fn also(&mut self, nonce: &str) -> io::Result<()> {
+    /// From now on this nonce is good, too, beside the one that the file knows.
+    pub(super) fn also(&mut self, nonce: &str, of_file: Option<&str>) -> io::Result<()> {
+        self.nonces.retain(|known| Some(&**known) == of_file);
         self.nonces.push(nonce.to_owned());
-        self.sign()
+        *self.unwritten() = Some(nonce.to_owned());
+        self.sign(&self.nonces)
     }
 
-    /// From now on only this one is.
-    pub(super) fn only(&mut self, nonce: &str) -> io::Result<()> {
-        self.nonces = vec![nonce.to_owned()];
-        self.sign()
+    /// From now on only this one is: the file knows it.
+    pub(super) fn only(&self, nonce: String) -> io::Result<()> {
+        self.sign(&[nonce])?;
+        *self.unwritten() = None;
+        Ok(())
+    }
+
+    pub(super) fn unwritten(&self) -> MutexGuard<'_, Option<String>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the file at the path is not the one that is open, if it is not: what is written then reaches no one.
@@ -159,15 +173,16 @@ impl Ownership {
         Ok(text)
     }
 
-    fn sign(&mut self) -> io::Result<()> {
+    fn sign(&self, nonces: &[String]) -> io::Result<()> {
         let mut text = format!("{HOLDER}{}\n", std::process::id());
-        for nonce in &self.nonces {
+        for nonce in nonces {
             text.push_str(&format!("{NONCE}{nonce}\n"));
         }
-        self.beside.rewind()?;
-        self.beside.write_all(text.as_bytes())?;
-        self.beside.set_len(text.len() as u64)?;
-        self.beside.sync_all()
+        let mut file = &self.beside;
+        file.rewind()?;
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)?;
+        file.sync_all()
     }
 }
 

@@ -206,7 +206,8 @@ impl Thread {
     fn commit(&self, rows: &Connection, mut group: Vec<Box<dyn Job>>) -> ControlFlow<()> {
         let ended = match self.disk.displaced() {
             Some(why) => Err(CommitError::Displaced(why)),
-            None => transact(rows, &self.context, &mut group)
+            None => (self.disk.renew_nonce(rows))
+                .and_then(|()| transact(rows, &self.context, &mut group))
                 .map_err(|error| self.why_not_committed(error)),
         };
         let went = match &ended {
