@@ -68,15 +68,27 @@ impl OpenDoor {
     fn write(&mut self) -> io::Result<()> {
         let aside = self.path.with_extension("door.new");
         let _left_by_a_kill = fs::remove_file(&aside);
+        let text = serde_json::to_vec(&self.door).expect("two texts are JSON");
         let mut file = File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&aside)?;
-        file.write_all(&serde_json::to_vec(&self.door).expect("two texts are JSON"))?;
-        fs::rename(&aside, &self.path)?;
+        file.write_all(&text)
+            .and_then(|()| fs::rename(&aside, &self.path))
+            .or_else(|error| {
+                let _full = fs::remove_file(&aside);
+                self.write_over(&text).map_err(|_| error)
+            })?;
         self.written = true;
         Ok(())
+    }
+
+    /// On a full disk the file that a kill has left has the room that a new one lacks.
+    fn write_over(&self, text: &[u8]) -> io::Result<()> {
+        let mut file = File::options().write(true).open(&self.path)?;
+        file.write_all(text)?;
+        file.set_len(text.len() as u64)
     }
 
     /// Until dropped: a disk that was full at the start has room later.
