@@ -621,8 +621,13 @@ async fn on_a_full_disk_commands_that_read_answer_and_the_others_say_why_not_and
     for api in [&*world.users(), &*world.orders()] {
         eventually("it is ready", seconds(60), async || api.is_ready().await).await;
     }
-    let rebuilt = command(&world.orders_service, &["rebuild", "orders-user-cache"]).await;
-    assert!(rebuilt.status.success(), "{rebuilt:?}");
+    let orders = &world.orders_service; // a command reaches it once its door file is written
+    eventually("it is rebuilt", seconds(60), async || {
+        let rebuilt = command(orders, &["rebuild", "orders-user-cache"]).await;
+        let done = rebuilt.status.success();
+        done.then_some(()).ok_or(format!("{rebuilt:?}"))
+    })
+    .await;
     register(&world, 300..301).await;
     world.until_applied(301).await;
     world.check().await;
