@@ -104,7 +104,7 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
             composer,
             feed_tail,
             turns: Turns::default(),
-            waiting: Arc::new(Semaphore::new(sync::MAX_WAITING)),
+            waiting: Arc::new(Semaphore::new(sync::max_waiting())),
         })
 }
 

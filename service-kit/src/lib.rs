@@ -61,7 +61,7 @@ pub use idempotency::{
 };
 pub use limits::{Limits, MAX_UNDER_WAY_OF_DEVICE};
 pub use logs::start_logs;
-pub use machine::{check_clock, check_machine};
+pub use machine::{check_clock, check_machine, max_connections};
 pub use monitor::Monitor;
 pub use page::{Cursor, Limit, Page};
 pub use patient::{MAX_STALL_TIME, MIN_TAKEN_BYTES};

@@ -49,7 +49,7 @@ pub fn check_clock() -> anyhow::Result<()> {
 }
 
 /// How many connections there are descriptors for.
-pub(crate) fn max_connections() -> usize {
+pub fn max_connections() -> usize {
     connections_of(descriptors())
 }
 

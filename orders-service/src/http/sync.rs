@@ -9,7 +9,7 @@ use event_schema::{DeviceId, DriverId};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use service_kit::{Device, Json, Limit, MAX_CONNECTIONS, Problem, Query, Stopping, codes as kit};
+use service_kit::{Device, Json, Limit, Problem, Query, Stopping, codes as kit, max_connections};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
@@ -38,7 +38,9 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 /// How long what is committed together may take to come together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Devices that wait for news at a time: half of all connections.
-pub(super) const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
+pub(super) fn max_waiting() -> usize {
+    max_connections() / 2
+}
 
 /// Send what the driver wants
 ///
