@@ -22,4 +22,5 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_device_tokens.sql"),
     include_str!("../migrations/0005_sequences_and_budgets.sql"),
     include_str!("../migrations/0006_code_uses.sql"),
+    service_kit::IDEMPOTENCY_AGES_MIGRATION, // 0007
 ];
