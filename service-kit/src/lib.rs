@@ -71,6 +71,7 @@ pub use program::{Program, main};
 pub use reply::Reply;
 pub use routes::Routes;
 pub use row::parsed;
+pub use sampled::may_log;
 pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME, Stopping};
 pub use service::Service;
 pub use signals::stop_on_signal;
