@@ -10,6 +10,7 @@ use event_schema::UserId;
 use relay::rusqlite::{self, Connection};
 use relay::{Consumer, ConsumerStatus, chain};
 use serde::Serialize;
+use service_kit::may_log;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
@@ -199,12 +200,13 @@ impl Missing {
     }
 }
 
-/// Once for an answer. While the owner is left alone there is nothing new to say.
+/// Once for an answer, if not too often. While the owner is left alone there is nothing new to say.
 fn complain(found: &Found) {
-    match &found.trouble {
-        Some(trouble) if !matches!(trouble.why, Why::LeftAlone) => {
-            tracing::warn!(error = %chain(trouble), "an answer lacks users");
-        }
-        _ => {}
+    let trouble = found.trouble.as_ref();
+    let news = trouble.filter(|trouble| !matches!(trouble.why, Why::LeftAlone));
+    if let Some(trouble) = news
+        && let Some(withheld) = may_log("an answer lacks users")
+    {
+        tracing::warn!(error = %chain(trouble), withheld, "an answer lacks users");
     }
 }

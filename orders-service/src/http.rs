@@ -26,7 +26,6 @@ use crate::domain::{
 };
 use crate::events::MakeError;
 use crate::hashes::Hashes;
-use crate::store;
 use crate::sync::Turns;
 use crate::user_api::{Unavailable, UserApi};
 
@@ -41,7 +40,7 @@ struct App {
     turns: Turns,
     /// Places for devices that wait for news.
     waiting: Arc<Semaphore>,
-    /// Codes that were drawn and not burnt.
+    /// Codes that are good for a device.
     codes: Hashes,
 }
 
@@ -98,7 +97,7 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
         .routes(routes!(sync::intents))
         .routes(routes!(sync::feed))
         .with_state(App {
-            codes: Hashes::of(&db, store::drivers::code_hashes),
+            codes: Hashes::of(&db, drivers::good_codes),
             db,
             user_api,
             composer,

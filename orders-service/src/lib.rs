@@ -23,4 +23,5 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_sequences_and_budgets.sql"),
     include_str!("../migrations/0006_code_uses.sql"),
     include_str!("../migrations/0007_refusals_of_an_order.sql"),
+    service_kit::IDEMPOTENCY_AGES_MIGRATION, // 0008
 ];

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::Caller;
-use crate::server::Stopping;
+use crate::server::{Stopping, shutting_down};
 use crate::{Monitor, Problem, codes};
 
 /// On the answer to a write: where the log was right after it.
@@ -88,7 +88,7 @@ async fn wait(
         match stop.run_until_cancelled(reached).await {
             Some(Ok(true)) => {}
             Some(Err(_)) => return Err(not_caught_up(&awaited)),
-            Some(Ok(false)) | None => return Err(gone()),
+            Some(Ok(false)) | None => return Err(shutting_down()),
         }
     }
     Ok(())
@@ -213,11 +213,6 @@ fn number(text: &str) -> Option<u64> {
 
 fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(codes::INVALID_WAIT_FOR, detail)
-}
-
-fn gone() -> Problem {
-    let detail = "the service is shutting down; try again";
-    Problem::new(codes::SHUTTING_DOWN, detail).retry_later()
 }
 
 fn not_caught_up(awaited: &[Source]) -> Problem {

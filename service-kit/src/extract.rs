@@ -17,8 +17,10 @@ use serde::de::{DeserializeOwned, value};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use crate::api::MAX_BODY_BYTES;
+use crate::server::{Stopping, shutting_down};
 use crate::{Code, Problem, codes};
 
 /// How long a body may take to arrive. Shorter than a request may take, so that a slow sender is told that it was
@@ -115,7 +117,12 @@ fn is_labelled_json(headers: &HeaderMap) -> bool {
 }
 
 async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    let received = tokio::time::timeout(MAX_BODY_TIME, Bytes::from_request(request, state)).await;
+    let Stopping(stop) = request.extensions().get().cloned().unwrap_or_default();
+    let received = tokio::select! {
+        biased; // what has arrived already is taken
+        received = timeout(MAX_BODY_TIME, Bytes::from_request(request, state)) => received,
+        () = stop.cancelled() => return Err(shutting_down()),
+    };
     let received = received.map_err(|_| {
         let limit = MAX_BODY_TIME.as_secs();
         let detail = format!("the body took longer than {limit} s to arrive; nothing was done");

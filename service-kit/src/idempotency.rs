@@ -32,7 +32,10 @@ use crate::causal::{POSITION, Place};
 use crate::{Caller, Problem, Reply, codes, extract};
 
 use store::Age;
-pub use store::{IDEMPOTENCY_MIGRATION, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, REPLIES_KEPT_FOR};
+pub use store::{
+    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES,
+    REPLIES_KEPT_FOR,
+};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -201,11 +204,18 @@ impl Asked {
 /// A stored reply, and what it was the reply to.
 struct Kept {
     request: [u8; 32],
+    /// It went to the very token that asks now, as far as is known.
+    of_credential: bool,
     reply: Reply,
 }
 
 impl Kept {
     fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
+        if !self.of_credential {
+            // It may be the same caller who asks again, so it has no second effect; or another one, who must not get the reply.
+            let detail = "this key was sent before this service was upgraded, by a caller of this name; look whether that request was done, and choose a new key for a new one";
+            return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
+        }
         if self.request != asked.request {
             let detail =
                 "this key was sent before with another request; choose a new key for a new request";

@@ -56,8 +56,8 @@ pub use exit::{Outcome, on_disk_failure, or_end, run};
 pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
 pub use files::keep_files_private;
 pub use idempotency::{
-    IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS,
-    Once, REPLIES_KEPT_FOR, Settled,
+    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES,
+    MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR, Settled,
 };
 pub use limits::{Limits, MAX_UNDER_WAY_OF_DEVICE};
 pub use logs::start_logs;
@@ -71,6 +71,7 @@ pub use program::{Program, main};
 pub use reply::Reply;
 pub use routes::Routes;
 pub use row::parsed;
+pub use sampled::may_log;
 pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME, Stopping};
 pub use service::Service;
 pub use signals::stop_on_signal;

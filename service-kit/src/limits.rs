@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::access::Caller;
+use crate::access::{Caller, TokenHash};
 
 /// A bucket for each caller. Clones share them.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Limits {
     rates: Rates,
     buckets: Arc<Mutex<Buckets>>,
     under_way: Arc<Mutex<HashMap<Caller, usize>>>,
+    /// Until when a token that came too often is refused without a look at whose it is. Such a look may cost a read.
+    waiting: Arc<Mutex<HashMap<[u8; 32], Instant>>>,
 }
 
 /// Held while a device's request is under way.
@@ -93,11 +95,11 @@ impl Limits {
     fn with(rates: Rates, room: usize) -> Self {
         let full_at = HashMap::new();
         let buckets = Arc::new(Mutex::new(Buckets { full_at, room }));
-        let under_way = Arc::default();
         Self {
             rates,
             buckets,
-            under_way,
+            under_way: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
@@ -113,6 +115,23 @@ impl Limits {
             all: self.under_way.clone(),
             caller: caller.clone(),
         })
+    }
+
+    /// How much longer this token is refused, if it is.
+    pub(crate) fn too_early(&self, token: TokenHash, now: Instant) -> Option<Duration> {
+        let until = *locked(&self.waiting).get(token.as_bytes())?;
+        until.checked_duration_since(now)
+    }
+
+    /// Its bucket was found empty: there is no use in asking again before the wait is over.
+    pub(crate) fn keep_waiting(&self, token: TokenHash, wait: Duration, now: Instant) {
+        let mut waiting = locked(&self.waiting);
+        if waiting.len() >= ROOM {
+            waiting.retain(|_, until| *until > now);
+        }
+        if waiting.len() < ROOM {
+            waiting.insert(*token.as_bytes(), now + wait);
+        }
     }
 
     /// Takes one, or says how long to wait for the next.

@@ -8,6 +8,7 @@ use relay::{ApplyError, EmitError, ReadError, Trace, WriteError, chain, rusqlite
 use serde::Serialize;
 
 use crate::codes;
+use crate::sampled::may_log;
 
 /// An answer that is a refusal: what kind, what exactly, and where in the request.
 #[derive(Debug)]
@@ -113,9 +114,11 @@ impl Problem {
         }
     }
 
-    /// Our fault. The cause goes to the log, here and once; the client learns nothing of it.
+    /// Our fault. The cause goes to the log, here and once, if not too often; the client learns nothing of it.
     pub fn internal(cause: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %chain(cause), "a request failed");
+        if let Some(withheld) = may_log("a request failed") {
+            tracing::error!(error = %chain(cause), withheld, "a request failed");
+        }
         Self::new(
             codes::INTERNAL,
             "this service failed; what went wrong is in its log",

@@ -53,8 +53,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// An open path where strangers become known callers. Their requests to it have a limit of their own, so that those who
-    /// ask for anything else without a token keep no newcomer out.
+    /// An open path where strangers become known callers. Only requests that it refuses count, and they have a limit of their
+    /// own, so that strangers keep no newcomer out. Its handler is asked before anything is counted: what it refuses must
+    /// cost next to nothing. Who calls is not looked at.
     #[must_use]
     pub fn entrance(mut self, path: &'static str) -> Self {
         self.entrances.push(path);

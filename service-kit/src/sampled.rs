@@ -1,7 +1,7 @@
 //! How many log lines callers can cause. A caller in a loop would fill the disk; the metrics count every request all the same.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many lines of each kind in a minute, and no more.
@@ -17,6 +17,8 @@ struct Minute {
     withheld: u64,
 }
 
+/// Lines a minute of one kind of failure that requests cause.
+const MAX_FAILURES_LOGGED: u32 = 60;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Sampled {
@@ -36,6 +38,13 @@ impl Sampled {
         minute.withheld += 1;
         None
     }
+}
+
+/// Whether to write one more line about this kind of failure, which requests cause, and how many were withheld since the
+/// last one that says so. It is one count for the whole process.
+pub fn may_log(failure: &'static str) -> Option<u64> {
+    static FAILURES: LazyLock<Sampled> = LazyLock::new(Sampled::default);
+    FAILURES.next((failure.to_owned(), 0), MAX_FAILURES_LOGGED, Instant::now())
 }
 
 impl From<Instant> for Minute {
@@ -65,5 +74,12 @@ mod tests {
         assert_eq!(line(401, 59), None);
         assert_eq!(line(401, 60), Some(998));
         assert_eq!(line(401, 61), Some(0));
+    }
+
+    #[test]
+    fn failures_that_requests_cause_write_a_few_lines() {
+        let lines = || (0..1000).filter_map(|_| may_log("of a test")).count();
+        assert_eq!(lines(), 60);
+        assert_eq!(may_log("another of a test"), Some(0));
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use crate::connections::{Connections, Place, Sending};
 use crate::machine::max_connections;
 use crate::patient::Patient;
+use crate::{Problem, codes};
 
 /// Connections at a time, where the machine gives descriptors for so many. One more takes the place of one that is of no use.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -50,6 +51,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Stopping {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(parts.extensions.get().cloned().unwrap_or_default())
     }
+}
+
+/// To a request that cannot be waited for: nothing was done.
+pub(crate) fn shutting_down() -> Problem {
+    let detail = "the service is shutting down; nothing was done; try again";
+    Problem::new(codes::SHUTTING_DOWN, detail).retry_later()
 }
 
 /// Serves until stopped, finishes the requests under way, and closes every connection.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use freehold_tests::http::Reply;
-use freehold_tests::{Part, SyncApi, World};
+use freehold_tests::{Part, Service, SyncApi, World};
 use reqwest::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -58,6 +58,12 @@ async fn a_page_that_waits_and_strangers_that_say_half_a_sentence_do_not_keep_a_
             .expect("sent");
         strangers.push(stranger);
     }
+    for (part, path) in [
+        (&world.orders_service, "/devices"),
+        (&world.drivers[0].app, "/api/enrol"),
+    ] {
+        strangers.push(half_a_body(part, path).await);
+    }
     let page = world.drivers[0].api();
     let known = page.get("/api/state").await.body["revision"].clone();
     let waiting = tokio::spawn(async move {
@@ -87,6 +93,17 @@ async fn a_page_that_waits_and_strangers_that_say_half_a_sentence_do_not_keep_a_
     waiting.await.expect("no panic").expect_status(200);
     drop(strangers);
     world.check().await;
+}
+
+/// A request whose body breaks off in the middle.
+async fn half_a_body(part: &Service, path: &str) -> TcpStream {
+    let connected = TcpStream::connect(part.address()).await;
+    let mut stranger = connected.expect("connected");
+    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n");
+    let body = "content-type: application/json\r\ncontent-length: 99\r\n\r\n{\"co";
+    let sent = stranger.write_all(format!("{head}{body}").as_bytes()).await;
+    sent.expect("sent");
+    stranger
 }
 
 /// A device, and where it is in its feed: nothing is new.

@@ -12,4 +12,5 @@ pub const MIGRATIONS: &[&str] = &[
     service_kit::IDEMPOTENCY_MIGRATION, // 0002
     include_str!("../migrations/0003_sequences.sql"),
     include_str!("../migrations/0004_mailboxes.sql"),
+    service_kit::IDEMPOTENCY_AGES_MIGRATION, // 0005
 ];

@@ -1,5 +1,7 @@
 //! `/drivers` and `/devices`: who delivers, and which devices speak for them.
 
+use std::collections::HashSet;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -7,7 +9,7 @@ use event_schema::sync::{Enrolled, Enrolment};
 use event_schema::{DeviceId, DriverId, ReleaseReason};
 use jiff::Timestamp;
 use relay::Tx;
-use relay::rusqlite::Connection;
+use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
 
 use service_kit::{
@@ -304,8 +306,13 @@ pub(super) async fn enrol_device(
     if !app.codes.hold(&code_hash).await? {
         return Err(wrong_code());
     }
+    let shown = TokenHash::sent(&headers);
+    let redeem = move |rows: &Connection| redeem(rows, &code_hash, device_id, shown, now_ms);
+    // Strangers may send a code that is spent as often as they like, and must not keep writes waiting.
+    app.db.read(redeem.clone()).await?;
     let write = app.db.write(move |tx| {
-        let driver_id = redeem(tx, &code_hash, device_id, TokenHash::sent(&headers), now_ms)?;
+        let driver_id = redeem(tx)?;
+        drivers::use_code(tx, &enrolment::hash(&code), device_id)?;
         hand_over(tx, driver_id, device_id, &hash, now_ms)
     });
     let (driver, expires_at_ms) = write.await?;
@@ -321,20 +328,19 @@ pub(super) async fn enrol_device(
 
 /// Whose the device becomes. One that was enrolled before proves that it is that one.
 fn redeem(
-    tx: &Tx<'_>,
+    rows: &Connection,
     code_hash: &str,
     device_id: DeviceId,
     shown: Option<TokenHash>,
     now_ms: i64,
 ) -> Result<DriverId, Problem> {
-    let code = drivers::find_code(tx, code_hash, device_id, now_ms)?.ok_or_else(wrong_code)?;
-    let proves = |token: TokenHash| drivers::had_token(tx, device_id, &token.to_string());
-    let is_new = drivers::find_device(tx, device_id)?.is_none();
+    let code = drivers::find_code(rows, code_hash, device_id, now_ms)?.ok_or_else(wrong_code)?;
+    let proves = |token: TokenHash| drivers::had_token(rows, device_id, &token.to_string());
+    let is_new = drivers::find_device(rows, device_id)?.is_none();
     if !is_new && !code.is_of_device && !shown.map(proves).transpose()?.unwrap_or(false) {
         let detail = "a device with this id is enrolled already: send one of its tokens as `Authorization: Bearer`, or a code that was drawn for it";
         return Err(Problem::new(codes::DEVICE_ENROLLED, detail));
     }
-    drivers::use_code(tx, code_hash, device_id)?;
     Ok(code.driver_id)
 }
 
@@ -388,6 +394,10 @@ fn known_device(rows: &Connection, id: DeviceId) -> Result<Device, Problem> {
         let detail = format!("there is no device {id}");
         Problem::new(codes::DEVICE_NOT_FOUND, detail)
     })
+}
+
+pub(super) fn good_codes(rows: &Connection) -> rusqlite::Result<HashSet<String>> {
+    drivers::code_hashes(rows, now_ms())
 }
 
 fn now_ms() -> i64 {

@@ -136,10 +136,12 @@ pub fn token_hashes(rows: &Connection) -> rusqlite::Result<HashSet<String>> {
     hashes.query_map((), |row| row.get(0))?.collect()
 }
 
-/// Of all codes that were not burnt.
-pub fn code_hashes(rows: &Connection) -> rusqlite::Result<HashSet<String>> {
-    let mut hashes = rows.prepare_cached("select code_hash from enrolment_codes")?;
-    hashes.query_map((), |row| row.get(0))?.collect()
+/// Of all codes that are good for a device.
+pub fn code_hashes(rows: &Connection, now_ms: i64) -> rusqlite::Result<HashSet<String>> {
+    let sql = "select code_hash from enrolment_codes where expires_at_ms > ?1 and uses < ?2";
+    let mut hashes = rows.prepare_cached(sql)?;
+    let good = hashes.query_map((now_ms, MAX_USES), |row| row.get(0))?;
+    good.collect()
 }
 
 pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<Device>> {

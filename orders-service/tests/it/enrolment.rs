@@ -2,16 +2,20 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
+use axum::Router;
+use axum::routing::get;
 use event_schema::{DeviceId, OrderEvent};
+use orders_service::access::Devices;
 use orders_service::domain::Driver;
 use orders_service::events::{MakeError, OwnEvent, make};
 use orders_service::store::drivers;
 use orders_service::{MIGRATIONS, codes, config};
-use relay::Options;
 use relay::rusqlite::types::Value as Cell;
+use relay::{Database, Options};
 use serde_json::json;
-use service_kit::TokenHash;
-use service_kit::testing::rows;
+use service_kit::testing::{TestApi, access_beside, request, rows};
+use service_kit::{Limits, Monitor, Routes, TokenHash};
+use tokio::task::JoinHandle;
 
 use crate::office::Device;
 use crate::world::{FakeUsers, World, database};
@@ -396,20 +400,7 @@ async fn guesses_cost_the_database_nothing_and_keep_no_newcomer_out() {
         assert_eq!(by_code.problem(), "422 invalid_code");
     };
     guess(0).await;
-    let (held, busy) = mpsc::channel::<()>();
-    let busy = Arc::new(Mutex::new(busy));
-    let readers: Vec<_> = (0..64)
-        .map(|_| {
-            let (db, busy) = (world.db.clone(), busy.clone());
-            tokio::spawn(async move {
-                db.read(move |_| {
-                    let _released = busy.lock().unwrap().recv();
-                    Ok::<_, relay::rusqlite::Error>(())
-                })
-                .await
-            })
-        })
-        .collect();
+    let (held, readers) = busy_readers(&world.db);
     tokio::task::yield_now().await;
     tokio::time::pause(); // a look at the database is good for a second, and the readers are all busy
     for n in 1..300 {
@@ -418,7 +409,7 @@ async fn guesses_cost_the_database_nothing_and_keep_no_newcomer_out() {
     tokio::time::resume();
     drop(held);
     for reader in readers {
-        reader.await.unwrap().unwrap();
+        reader.await.unwrap();
     }
     let code = world.code(&mia).await;
     let ((), enrolled) = tokio::join!(
@@ -433,4 +424,97 @@ async fn guesses_cost_the_database_nothing_and_keep_no_newcomer_out() {
         }
     );
     assert_eq!(enrolled.feed("").await.status, 200);
+}
+
+/// All of them, until what is held is dropped.
+fn busy_readers(db: &Database) -> (mpsc::Sender<()>, Vec<JoinHandle<()>>) {
+    let (held, busy) = mpsc::channel::<()>();
+    let busy = Arc::new(Mutex::new(busy));
+    let read = |_| {
+        let (db, busy) = (db.clone(), busy.clone());
+        tokio::spawn(async move {
+            let read = db.read(move |_| {
+                let _released = busy.lock().unwrap().recv();
+                Ok::<_, relay::rusqlite::Error>(())
+            });
+            read.await.unwrap();
+        })
+    };
+    (held, (0..64).map(read).collect())
+}
+
+#[tokio::test]
+async fn a_token_that_comes_too_often_costs_the_database_nothing_good_or_revoked() {
+    let world = world().await;
+    let (_, good) = world.mia().await;
+    let (_, revoked) = world.mia().await;
+    let path = format!("/devices/{}/revoke", revoked.id);
+    assert_eq!(world.api.post(&path, &json!({})).await.status, 200);
+    let any = Router::new().route("/any", get(async || "in"));
+    let access = access_beside(Devices::of(&world.db)).limits(Limits::two());
+    let routes = Routes::new("any", "Has one route.").undocumented(any);
+    let api = TestApi::new(service_kit::api(routes, Monitor::new(&world.db), access));
+    let ask = async |device: &Device| {
+        let answer = api.sending(&*device.token).get("/any").await;
+        match answer.status {
+            200 => answer.text,
+            _ => answer.problem(),
+        }
+    };
+    for (device, answer) in [(&good, "in"), (&revoked, "401 revoked")] {
+        for answer in [answer, answer, "429 rate_limited"] {
+            assert_eq!(ask(device).await, answer);
+        }
+    }
+    let (held, readers) = busy_readers(&world.db);
+    tokio::task::yield_now().await;
+    for device in [&good, &revoked] {
+        for _ in 0..100 {
+            assert_eq!(ask(device).await, "429 rate_limited");
+        }
+    }
+    drop(held);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_opens_nothing_any_more_makes_no_write_wait() {
+    let world = world().await;
+    let (mia, device) = world.mia().await;
+    let (bob, spent) = (world.driver("Bob").await, world.code(&mia).await);
+    let (expired, burnt, good) = (
+        world.code(&mia).await,
+        world.code(&bob).await,
+        world.code(&mia).await,
+    );
+    world.enrol(&spent, DeviceId::new()).await;
+    expire(&world, &expired).await;
+    let path = format!("/drivers/{bob}/revoke");
+    let revoke = request("POST", &path)
+        .header("if-match", "*")
+        .header("content-type", "application/json");
+    let revoked = world.api.send(revoke.body("{}".into())).await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+
+    let (held, busy) = mpsc::channel::<()>();
+    let db = world.db.clone();
+    let writer = tokio::spawn(async move {
+        let write = db.write(move |_| {
+            let _released = busy.recv();
+            Ok::<_, relay::rusqlite::Error>(())
+        });
+        write.await.unwrap();
+    });
+    tokio::task::yield_now().await;
+    for code in [&spent, &expired, &burnt] {
+        let refused = world.enrol(code, DeviceId::new()).await;
+        assert_eq!(refused.problem(), "422 invalid_code");
+    }
+    let taken = world.enrol(&good, device.id).await;
+    assert_eq!(taken.problem(), "409 device_enrolled");
+    drop(held);
+    writer.await.unwrap();
+    assert_eq!(world.enrol(&good, DeviceId::new()).await.status, 201);
 }

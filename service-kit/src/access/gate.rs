@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::RETRY_AFTER;
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{Access, Caller, forbidden, unauthorized};
+use super::{Access, Caller, TokenHash, forbidden, unauthorized};
 use crate::connections::Connection;
 use crate::limits::{Key, UnderWay};
 use crate::{Problem, codes, host};
@@ -53,6 +53,9 @@ pub(crate) async fn check(
     }
     let connection = Connection::of(&request);
     let peer = connection.as_ref().and_then(|connection| connection.peer);
+    if gate.guards.entrances.contains(&route) {
+        return gate.let_enter(request, next, peer).await;
+    }
     let caller = gate.caller(route, request.headers(), peer).await?;
     gate.admit(&caller, route, request.method())?;
     if let (Some(connection), Some(_)) = (connection, caller.scheme()) {
@@ -72,6 +75,21 @@ impl Gate {
         Self { access, guards }
     }
 
+    /// Who becomes known here is never counted, only who fails to: no number of strangers keeps a newcomer out.
+    async fn let_enter(
+        &self,
+        mut request: Request,
+        next: Next,
+        peer: Option<IpAddr>,
+    ) -> Result<Response, Problem> {
+        request.extensions_mut().insert(Caller::Anonymous);
+        let response = next.run(request).await;
+        if !response.status().is_success() {
+            self.count(Key::Newcomer(peer), None)?;
+        }
+        Ok(response)
+    }
+
     /// A wrong token counts as none: by address, and on an open route not at all.
     async fn caller(
         &self,
@@ -79,14 +97,17 @@ impl Gate {
         headers: &HeaderMap,
         peer: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
+        let token = TokenHash::sent(headers);
+        let early = token.and_then(|token| self.access.limits.too_early(token, Instant::now()));
+        early.map_or(Ok(()), |wait| Err(too_often(wait)))?;
         let caller = self.access.caller(headers).await;
         let known = caller.as_ref().ok();
         let known = known.filter(|caller| **caller != Caller::Anonymous);
         let key = match known {
             Some(known) => Key::Known(known.clone()),
-            None => self.strangers_key(route, headers, peer),
+            None => self.strangers_key(headers, peer),
         };
-        self.count(key)?;
+        self.count(key, token)?;
         match caller {
             Err(_) if self.is_open(route) => Ok(Caller::Anonymous),
             Err(problem) if problem.code() == codes::UNAUTHORIZED => {
@@ -96,18 +117,21 @@ impl Gate {
         }
     }
 
-    fn strangers_key(&self, route: &str, headers: &HeaderMap, peer: Option<IpAddr>) -> Key {
+    fn strangers_key(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Key {
         match self.guards.everybody {
             true if host::is_of_page(headers) => Key::Page(peer),
-            _ if self.guards.entrances.contains(&route) => Key::Newcomer(peer),
             _ => Key::Address(peer),
         }
     }
 
-    fn count(&self, key: Key) -> Result<(), Problem> {
-        let taken = self.access.limits.take(key, Instant::now());
-        // The header has whole seconds, and too early is refused again.
-        taken.map_err(|wait| too_many("too many requests from this caller", wait.as_secs() + 1))
+    fn count(&self, key: Key, token: Option<TokenHash>) -> Result<(), Problem> {
+        let (limits, now) = (&self.access.limits, Instant::now());
+        limits.take(key, now).map_err(|wait| {
+            if let Some(token) = token {
+                limits.keep_waiting(token, wait, now);
+            }
+            too_often(wait)
+        })
     }
 
     fn begin(&self, caller: &Caller) -> Result<UnderWay, Problem> {
@@ -144,6 +168,11 @@ impl Gate {
             _ => problem,
         }
     }
+}
+
+/// The header has whole seconds, and too early is refused again.
+fn too_often(wait: Duration) -> Problem {
+    too_many("too many requests from this caller", wait.as_secs() + 1)
 }
 
 fn too_many(why: &str, wait: u64) -> Problem {

@@ -12,6 +12,9 @@ use crate::{Problem, Reply};
 
 /// The kit's table. A service that takes `Idempotency-Key` has it among its migrations.
 pub const IDEMPOTENCY_MIGRATION: &str = include_str!("../../migrations/idempotency.sql");
+/// Brings a table that an earlier version filled up to date. Replies aged by the wall clock then: it follows
+/// [`IDEMPOTENCY_MIGRATION`] among the service's.
+pub const IDEMPOTENCY_AGES_MIGRATION: &str = include_str!("../../migrations/idempotency_ages.sql");
 /// For how long a reply is kept, while its service runs: a clock that leaps ages nothing.
 pub const REPLIES_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many are kept. Beyond it the oldest go before their time: a table that grows without end would fill the disk.
@@ -68,7 +71,7 @@ pub(super) enum Unkeepable {
 /// The reply that is kept for the slot and not too old.
 pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Result<Option<Kept>> {
     rows.prepare_cached(
-        "select request, status, headers, body from kit_reply
+        "select request, status, headers, body, caller = ?1 from kit_reply
          where caller in (?1, ?5) and route = ?2 and key = ?3 and stored_at_ms > ?4
          order by id desc limit 1",
     )?
@@ -158,6 +161,7 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let status = StatusCode::from_u16(row.get(1)?).map_err(|error| unreadable(1, error))?;
     Ok(Kept {
         request: row.get(0)?,
+        of_credential: row.get(4)?,
         reply: Reply {
             status,
             headers: headers(&row.get::<_, String>(2)?)?,
@@ -259,6 +263,21 @@ mod tests {
             let now = again.after(runs, &rows, clock).unwrap();
             let found = find(&rows, &asked("a").slot, now).unwrap();
             assert_eq!(found.is_some(), known, "{runs:?} {clock}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_before_the_upgrade_makes_no_reply_old() {
+        let rows = rows();
+        keep(&rows, &asked("ahead"), &reply(), 110 * DAY_MS).unwrap();
+        keep(&rows, &asked("a"), &reply(), 10 * DAY_MS).unwrap();
+        rows.execute_batch(IDEMPOTENCY_AGES_MIGRATION).unwrap();
+        let age = Age::new();
+        for (runs, known) in [(0, true), (23, true), (24, false)] {
+            let runs = Duration::from_secs(runs * 3_600);
+            let now = age.after(runs, &rows, 10 * DAY_MS).unwrap();
+            let found = find(&rows, &asked("a").slot, now).unwrap();
+            assert_eq!(found.is_some(), known, "{runs:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use service_kit::testing::{self, DEVICE, SERVICE, TestApi, assert_documented, request};
 use service_kit::{
     Caller, Json, Limits, MAX_UNDER_WAY_OF_DEVICE, Monitor, NewToken, Operator, Path, Problem,
-    Reader, Routes, Token, routes,
+    Reader, Routes, Token, codes, routes,
 };
 
 use crate::{database, kit};
@@ -71,8 +71,11 @@ async fn greet(caller: Caller) -> String {
     post, path = "/enter", tag = "things",
     responses((status = 200, description = "Come in", body = String))
 )]
-async fn enter() -> &'static str {
-    "come in"
+async fn enter(body: String) -> Result<&'static str, Problem> {
+    match body.contains("wrong") {
+        true => Err(Problem::new(codes::INVALID_BODY, "a wrong code")),
+        false => Ok("come in"),
+    }
 }
 
 async fn api(limits: Limits) -> (TestApi, tempfile::TempDir) {
@@ -206,11 +209,16 @@ async fn strangers_keep_no_newcomer_out() {
         api.sending("fho_a-guess").get("/greet").await;
     }
     assert_eq!(nobody.get("/greet").await.problem(), "429 rate_limited");
+    let wrong = json!({"code": "wrong"});
     for _ in 0..2 {
-        assert_eq!(nobody.post("/enter", &json!({})).await.text, "come in");
+        let refused = nobody.post("/enter", &wrong).await;
+        assert_eq!(refused.problem(), "422 invalid_body");
     }
-    let too_many = nobody.post("/enter", &json!({})).await;
-    assert_eq!(too_many.problem(), "429 rate_limited");
+    for api in [&nobody, &api.sending("fho_a-guess"), &api] {
+        let too_many = api.post("/enter", &wrong).await;
+        assert_eq!(too_many.problem(), "429 rate_limited");
+        assert_eq!(api.post("/enter", &json!({})).await.text, "come in");
+    }
 }
 
 #[tokio::test]

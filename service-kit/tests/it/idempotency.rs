@@ -262,7 +262,13 @@ async fn a_new_owner_of_an_old_name_does_not_get_the_old_ones_replies() {
         ("x-token", "Bearer fho_first"),
     ];
     let old = send(&world.api, "/said", &headers, body()).await;
-    assert_eq!(old.header("idempotency-replayed"), "true");
+    assert_eq!(
+        old.problem(),
+        "422 idempotency_key_reused",
+        "whose it is cannot be told"
+    );
+    assert!(!old.text.contains("secret"));
+    assert_eq!(world.effects().await, (2, 2), "nor done again");
 }
 
 /// A clock that a test sets.

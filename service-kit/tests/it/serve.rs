@@ -9,7 +9,9 @@ use axum::routing::get;
 use relay::{Connect, Database, Fatal, LogError, NatsStream, Stop};
 
 use service_kit::testing::{self, DEVICE, OPERATOR};
-use service_kit::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service};
+use service_kit::{
+    MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -163,6 +165,25 @@ async fn a_request_that_waits_is_answered_when_the_service_stops() {
     ended
         .await
         .expect("it does not wait until the request's time is over");
+    let answer = read_to_end(&mut client).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting_down"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_does_not_delay_the_stop() {
+    let (db, _folder) = database().await;
+    let service = Service::new(&db).access(testing::access());
+    let running = Running::start(service, routes().open("/echo")).await;
+    let mut client = running.connect().await;
+    let asks = "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{\"wo";
+    client.write_all(asks.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await; // so that its body is waited for
+    running.stop.cancel();
+    let ended = tokio::time::timeout(MAX_BODY_TIME / 2, running.ended());
+    ended.await.expect("it does not wait for the body");
     let answer = read_to_end(&mut client).await;
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting_down"),
