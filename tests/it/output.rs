@@ -16,7 +16,7 @@ const REQUESTS: usize = 1_000;
 
 /// All three programs on files of their own, which do not run.
 pub(crate) async fn stopped() -> World {
-    let world = World::builder().without_broker().with_drivers(1);
+    let world = World::builder().with_drivers(1);
     let mut world = world.start().await;
     world.waive_final_check();
     world.drivers[0].app.stop().await.expect("it stops");
