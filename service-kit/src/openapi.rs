@@ -127,8 +127,13 @@ fn add_conditions(operation: &mut Map<String, Value>, method: &Method) {
             let description = "Only at a version that is none of these; `*` is every version";
             parameters.push(condition("If-None-Match", description));
         }
+        let headers = parameters.iter_mut().filter(|of| of["in"] == "header");
+        headers.for_each(|of| of["schema"]["pattern"] = json!(HEADER_TEXT));
     }
 }
+
+/// Other characters are refused before any route, with an empty 400.
+const HEADER_TEXT: &str = "^[\\x20-\\x7E]*$";
 
 fn condition(name: &str, description: &str) -> Value {
     let schema = json!({"type": "string"});
