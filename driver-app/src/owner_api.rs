@@ -206,7 +206,7 @@ async fn receive(mut response: Response) -> Result<Vec<u8>, Refusal> {
     Ok(body)
 }
 
-/// A problem of orders-service. A refusal without its form is somebody else's: a proxy, or a network that wants a login.
+/// A problem of orders-service. A refusal without its form comes from something between: a proxy, or a network that wants a login.
 fn refusal(status: StatusCode, is_problem: bool, body: &[u8]) -> Refusal {
     #[derive(Deserialize)]
     struct Problem {

@@ -25,7 +25,7 @@ pub enum StoreError {
     Database(#[from] rusqlite::Error),
 }
 
-/// Makes the change that the event at `seq` tells of: when it is emitted, and again when the log comes home. Nothing else
+/// Makes the change that the event at `seq` tells of: when it is emitted, and again when it is imported. Nothing else
 /// writes these tables, so both make the same rows. The first program's events do not say when an order was placed; for
 /// them it is when they were emitted.
 pub fn apply(

@@ -331,7 +331,7 @@ struct Item {
 }
 
 impl Answer {
-    /// A refusal is judged by its code: its status alone may be a proxy's, or that of a path below which nobody answers.
+    /// A refusal is judged by its code: its status alone may be a proxy's, or that of a path that leads nowhere.
     fn judged(self) -> Result<Self, Why> {
         #[derive(Deserialize)]
         struct Problem {

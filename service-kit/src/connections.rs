@@ -1,5 +1,5 @@
 //! The connections that are open. When all places are taken, a new connection takes the place of one that is of no use: first
-//! of one whose caller is not known, last of a known caller's that is idle. So connections that say nothing keep out nobody.
+//! of one whose caller is not known, last of a known caller's that is idle. So connections that say nothing keep no caller out.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

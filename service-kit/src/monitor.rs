@@ -29,7 +29,7 @@ pub struct Monitor {
     readable: Arc<Recent<Result<(), String>>>,
 }
 
-/// What a look at the database has found. Whoever asks may be a stranger, so there is one look at a time, and what it finds
+/// What a look at the database has found. The caller may be a stranger, so there is one look at a time, and what it finds
 /// is good for a second.
 struct Recent<T>(Mutex<Option<(Instant, T)>>);
 

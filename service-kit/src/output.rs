@@ -16,7 +16,7 @@ use std::{fmt, thread};
 const MAX_WAITING_BYTES: usize = 1 << 20;
 /// How long the end of a program waits for stderr to take the last lines.
 const MAX_FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Somebody else has made stderr non-blocking, and it takes nothing at the moment.
+/// Another process has made stderr non-blocking, and it takes nothing at the moment.
 const PAUSE: Duration = Duration::from_millis(20);
 
 static STDERR: Queue = Queue::new();

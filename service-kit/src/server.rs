@@ -80,7 +80,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     drain(graceful, &connections).await;
 }
 
-/// Requests under way are answered; who has sent but part of a head is not waited for.
+/// Requests under way are answered; a client that has sent only part of a head is not waited for.
 async fn drain(graceful: GracefulShutdown, connections: &Connections) {
     let mut drained = pin!(graceful.shutdown());
     if timeout(MAX_LAST_WORD_TIME, &mut drained).await.is_ok() {

@@ -180,7 +180,7 @@ impl Answer {
 }
 
 /// Panics unless `/openapi.json` is whole: what it refers to is there, each operation says what it is for, what it answers
-/// and with which codes it refuses; it lets in whom it names and nobody else; and each answer says that no cache may
+/// and with which codes it refuses; it lets in whom it names and no other caller; and each answer says that no cache may
 /// keep it and no browser may take it for another kind of file.
 pub async fn assert_documented(api: &TestApi) {
     let document = api.sending(None).get("/openapi.json").await.json();

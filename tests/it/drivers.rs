@@ -111,7 +111,7 @@ async fn whatever_a_driver_writes_is_delivered_and_reads_the_same_on_both_sides(
     }
 }
 
-/// Until it has its log back it cannot tell who is enrolled, and says so: no device believes that it is over.
+/// Until its events are imported it cannot tell which devices are enrolled, and says so: no device gives up.
 #[tokio::test]
 async fn an_owner_that_has_lost_its_file_costs_no_device_its_enrolment() {
     let mut world = World::builder().with_drivers(1).start().await;

@@ -1,4 +1,4 @@
-//! How long programs take to stop, whoever waits for an answer then.
+//! How long programs take to stop while callers wait for answers.
 
 use std::time::{Duration, Instant};
 

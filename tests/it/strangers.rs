@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 const LOOP: usize = 300;
 const SILENT: usize = 1_100;
-/// A program closes a silent connection after 10 s. Nobody should have to wait for that.
+/// A program closes a silent connection after 10 s. No caller should have to wait for that.
 const SOON: Duration = seconds(4);
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub enum StoreError {
     Database(#[source] rusqlite::Error),
 }
 
-/// Refuses the address of a mailbox that is another user's and not this one's too. Asked before an event is made, never when a log comes home: what
+/// Refuses the address of a mailbox that is another user's and not this one's too. Asked before an event is made, never when events are imported: what
 /// a log holds has happened, also two users of one mailbox, from before addresses had a canonical form.
 pub fn check_mailbox(
     rows: &Connection,
@@ -78,7 +78,7 @@ fn shared_mailboxes(rows: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
-/// Makes the change that the event at `seq` tells of: when it is emitted, and again when the log comes home. Nothing else
+/// Makes the change that the event at `seq` tells of: when it is emitted, and again when it is imported. Nothing else
 /// writes users, so both make the same rows.
 pub fn apply(
     rows: &Connection,

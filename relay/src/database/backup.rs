@@ -343,7 +343,7 @@ fn last_event(database: &Path) -> rusqlite::Result<u64> {
 }
 
 /// Gives the database a second name, beside it, and its WAL another one, if one cannot be done without. The first name
-/// goes over to the backup in one step, so that nobody finds the place empty. Where a file can have one name only, it gets
+/// goes over to the backup in one step, so that no process finds the place empty. Where a file can have one name only, it gets
 /// the other name first.
 fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError> {
     let failed = failed("the present file cannot be put aside");

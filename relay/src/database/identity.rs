@@ -175,7 +175,7 @@ pub(super) fn recognise(
     Ok(())
 }
 
-/// To be called before each write. Until the file knows its new nonce, an older copy that is put back would not be known
+/// To be called before each write. Until the file knows its new nonce, an older copy that is restored would not be known
 /// as one, so none is taken; but a start on a full disk reads.
 pub(super) fn renew(rows: &Connection, ownership: &Ownership) -> rusqlite::Result<()> {
     let Some(nonce) = ownership.unwritten().clone() else {
