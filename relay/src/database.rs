@@ -1,13 +1,14 @@
 //! The one SQLite file a service owns: one writer that commits in groups, a few readers, and its outbox.
 
-mod backup;
-mod connect;
+pub(crate) mod connect;
 mod disk;
+mod fold;
 mod gate;
-mod identity;
-mod lock;
-mod open;
-mod path;
+pub(crate) mod head;
+pub(crate) mod identity;
+pub(crate) mod lock;
+pub(crate) mod open;
+pub(crate) mod path;
 mod readers;
 mod tx;
 mod writer;
@@ -22,16 +23,14 @@ use tokio::sync::watch;
 
 use crate::environment::{Environment, System};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::fold::Fold;
-use crate::outbox::Outbox;
-use crate::sealed::Keys;
-use crate::trace::{self, Trace};
+use crate::event::Keys;
+use crate::event::trace::{self, Trace};
 use disk::Disk;
 use readers::{OwnReader, Readers};
 use writer::Writer;
 
-pub use backup::{BackupError, Manifest, Restored, backup, check_backup, restore};
 pub use disk::{DiskHealth, OnDiskFailure};
+pub use fold::Fold;
 pub use gate::Gate;
 pub(crate) use identity::{
     audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
@@ -308,9 +307,9 @@ impl Database {
         self.shared.readers.read_apart(work).await
     }
 
-    /// The service's log.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.clone(), self.shared.head.clone())
+    /// The sequence of the last committed event, which changes with each commit that emits.
+    pub(crate) fn committed(&self) -> watch::Receiver<u64> {
+        self.shared.head.clone()
     }
 
     /// The name of its stream: `USERS`.

@@ -166,6 +166,34 @@ impl LogError {
     }
 }
 
+impl From<rusqlite::Error> for LogError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::lost_because("this database cannot be used", error)
+    }
+}
+
+impl From<ReadError<rusqlite::Error>> for LogError {
+    fn from(error: ReadError<rusqlite::Error>) -> Self {
+        Self::lost_because("this database cannot be read", error)
+    }
+}
+
+impl From<WriteError<rusqlite::Error>> for LogError {
+    fn from(error: WriteError<rusqlite::Error>) -> Self {
+        Self::lost_because("this database cannot be written", error)
+    }
+}
+
+/// What the work in the transaction answered is the answer.
+impl From<WriteError<LogError>> for LogError {
+    fn from(error: WriteError<LogError>) -> Self {
+        match error {
+            WriteError::Work(why) => why,
+            other => Self::lost_because("this database cannot be written", other),
+        }
+    }
+}
+
 /// Why an event was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {

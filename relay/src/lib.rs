@@ -1,59 +1,58 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Floors
+//!
+//! Each folder stands on those before it: every `use` points down, and `tests/it/house.rs` holds it.
+//! [`error`], `environment` < [`event`] < [`log`] < [`database`] < [`outbox`] < [`consume`] < [`publish`] < [`operate`];
+//! [`nats`] and [`testing`] are logs.
 
 mod backoff;
-mod beside;
-#[cfg(feature = "testing")]
-pub mod conformance;
-mod consumer;
-mod database;
-mod decision;
-mod doors;
-mod envelope;
+pub mod consume;
+pub mod database;
 mod environment;
-mod error;
-mod fold;
-mod log;
-#[cfg(feature = "testing")]
-pub mod memory;
-mod nats;
+pub mod error;
+pub mod event;
+pub mod log;
+pub mod nats;
+pub mod operate;
 pub mod outbox;
 mod panics;
-mod relay;
-mod reported;
-mod sealed;
-mod set_aside;
-mod snapshot;
-mod trace;
-mod verify;
+pub mod publish;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-pub use beside::{Audited, Offset, ReadOnly, Report};
-pub use consumer::{
-    Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Received,
-    Retried, Retry, Start,
+pub use consume::{
+    Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Retried,
+    Retry, Start,
 };
 pub use database::{
-    BackupError, Database, DiskHealth, Gate, Manifest, OnDiskFailure, Options, Restored, Rows, Tx,
-    backup, check_backup, key_in_use, real_path, restore,
+    Database, DiskHealth, Fold, Gate, OnDiskFailure, Options, Rows, Tx, key_in_use, real_path,
 };
-pub use decision::{DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
-pub use doors::{Doors, Reader};
-pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};
 pub use environment::{Environment, System};
 pub use error::{
     ApplyError, Cause, EmitError, Fatal, LogError, OpenError, ReadError, WriteError, chain,
 };
-pub use fold::Fold;
-pub use log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
+pub use event::{
+    Decode, Envelope, EventId, Keys, KeysError, MAX_ENVELOPE_BYTES, NewEvent, Received, Trace,
+    subject_of, traced, written,
+};
+pub use log::{
+    AppendLog, Connect, Doors, Head, Holds, Line, Lines, Log, Origin, Position, Producer, Reader,
+    Record, Share, Sink, Stream, row,
+};
 pub use nats::{
     DEFAULT_STREAM_BYTES, Import, Nats, NatsReader, NatsStream, ReaderSession, StreamSession,
 };
-pub use outbox::Outbox;
-pub use relay::{Case, Relay, RelayState, RelayStatus, Retention, Step};
-pub use reported::{ReportedReader, is_reader_name};
+pub use operate::{
+    Audited, BackupError, DecisionError, Manifest, Offset, Plan, ReadOnly, Report, Restored,
+    SetAside, Verified, adopt_stream, backup, check_backup, new_epoch, plan_adoption,
+    plan_new_epoch, restore, verify_cache, verify_stream,
+};
+pub use outbox::{Outbox, quarantine::FoundIn};
+pub use publish::{
+    Answers, Case, Relay, RelayState, RelayStatus, ReportedReader, Retention, Step, is_reader_name,
+};
 pub use rusqlite;
-pub use sealed::{Keys, KeysError};
-pub use set_aside::{FoundIn, SetAside};
-pub use snapshot::{Answers, Holds, Line, Lines, Position, Producer, Share, Sink, row};
+#[cfg(feature = "testing")]
+pub use testing::{conformance, memory};
 pub use tokio_util::sync::CancellationToken as Stop;
-pub use trace::{Trace, traced, written};
-pub use verify::{Verified, verify_cache, verify_stream};

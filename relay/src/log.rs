@@ -3,14 +3,22 @@
 //! A relay copies the tail of one log onto another, a consumer folds one, and recovery is the relay the other way
 //! round; so this contract is all they see of each other. `conformance` proves every implementation alike.
 
+mod position;
+pub(crate) mod reader;
+mod snapshot;
+
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::envelope::{Envelope, EventId};
 use crate::error::LogError;
+use crate::event::{Envelope, EventId};
+
+pub use position::Position;
+pub use reader::{Doors, Reader};
+pub use snapshot::{Holds, Line, Lines, Producer, Share, Sink, row};
 
 /// Events at places 1, 2, 3 … without a hole. A value of it is one session: after `Lost` it is thrown away.
 pub trait Log: Send + Sync + 'static {

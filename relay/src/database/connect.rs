@@ -15,7 +15,7 @@ use super::path::beside;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The one that writes, in a group or a command. It creates the file if it is missing.
-pub(super) fn to_write(path: &Path) -> Result<Connection> {
+pub(crate) fn to_write(path: &Path) -> Result<Connection> {
     connect(path, OpenFlags::default())
 }
 
@@ -27,7 +27,7 @@ pub(super) fn to_read(path: &Path) -> Result<Connection> {
 }
 
 /// One that reads a file of another process. The WAL stays as it is: that it is there tells the owner of an unclean end.
-pub(super) fn to_read_as_guest(path: &Path) -> Result<Connection> {
+pub(crate) fn to_read_as_guest(path: &Path) -> Result<Connection> {
     let rows = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(rows)
@@ -35,7 +35,7 @@ pub(super) fn to_read_as_guest(path: &Path) -> Result<Connection> {
 
 /// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would put files of its own
 /// beside one that turns out to be another program's.
-pub(super) fn to_look(path: &Path) -> Result<Connection> {
+pub(crate) fn to_look(path: &Path) -> Result<Connection> {
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let plain = path.to_str().filter(|_| !beside(path, "-wal").exists());
     let Some(plain) = plain else {

@@ -18,7 +18,7 @@ pub(super) fn service(rows: &Connection) -> rusqlite::Result<Option<String>> {
 }
 
 /// The service and its stream.
-pub(super) fn names(rows: &Connection) -> rusqlite::Result<(String, String)> {
+pub(crate) fn names(rows: &Connection) -> rusqlite::Result<(String, String)> {
     let sql = "select service, stream from relay_identity";
     rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
@@ -88,7 +88,7 @@ pub(crate) fn is_successor(rows: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// A copy succeeds nobody.
-pub(super) fn succeed_nobody(rows: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn succeed_nobody(rows: &Connection) -> rusqlite::Result<()> {
     rows.execute("update relay_identity set successor = 0", [])?;
     Ok(())
 }

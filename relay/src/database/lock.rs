@@ -14,7 +14,7 @@ use crate::error::OpenError;
 ///
 /// The file beside the database says who holds it, and by which nonce the database was known when it was open last. It can
 /// be deleted, and it does not follow a file that is moved. The lock on the database itself does.
-pub(super) struct Ownership {
+pub(crate) struct Ownership {
     path: RealPath,
     beside: File,
     /// Opened before SQLite opens the file and closed after it: closing any handle of a file drops every lock that SQLite
@@ -41,7 +41,7 @@ impl Ownership {
     }
 
     /// Locks the place, and the file if there is one.
-    pub(super) fn take_place(path: &RealPath) -> Result<Self, OpenError> {
+    pub(crate) fn take_place(path: &RealPath) -> Result<Self, OpenError> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -138,7 +138,7 @@ impl Ownership {
 
     /// Moves a WAL away that cannot belong to the file: an empty file has none, and neither has one that was written with a
     /// rollback journal, as every backup is. SQLite would take its pages into the file.
-    pub(super) fn put_stale_wal_aside(&self, when: &str) -> io::Result<()> {
+    pub(crate) fn put_stale_wal_aside(&self, when: &str) -> io::Result<()> {
         let wal = beside(&self.path, "-wal");
         let found = fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0);
         if !found || self.can_have_a_wal()? {

@@ -8,9 +8,9 @@ use rusqlite_migration::{M, Migrations};
 
 use super::lock::Ownership;
 use super::path::{Found, RealPath, beside, find, in_a_name, keep_private};
-use super::{Gate, Options, connect, disk, identity};
-use crate::envelope::Envelope;
+use super::{Gate, Options, connect, disk, head, identity};
 use crate::error::OpenError;
+use crate::event::Envelope;
 
 /// "FRHD": how `file` and our own gate know the file as one of Freehold's.
 const APPLICATION_ID: i64 = 0x4652_4844;
@@ -123,7 +123,7 @@ fn check_up_to_date(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Whose file is it? On a connection that cannot write.
-pub(super) fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
+pub(crate) fn inspect(path: &Path, options: &Options) -> Result<(), OpenError> {
     let rows = connect::to_look(path).map_err(|error| refusal(path, error))?;
     check_owner(&rows, path, options)?;
     check_versions(&rows, path, options)
@@ -218,7 +218,7 @@ fn prepare(
     check_keys(&rows, path, options)?;
     identity::recognise(&rows, path, ownership, options).map_err(|error| unusable(path, error))?;
     let gate = identity::gate(&rows).map_err(failed)?;
-    let head = crate::outbox::head_seq(&rows).map_err(failed)?;
+    let head = head::seq(&rows).map_err(failed)?;
     Ok((rows, gate, head))
 }
 
@@ -246,7 +246,7 @@ fn migrate(rows: &mut Connection, options: &Options) -> rusqlite_migration::Resu
 }
 
 /// The library's tables, in one transaction. A new database is a successor, where there was one before.
-pub(super) fn install(
+pub(crate) fn install(
     rows: &mut Connection,
     options: &Options,
     had_one: bool,

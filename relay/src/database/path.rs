@@ -11,10 +11,10 @@ use crate::error::OpenError;
 
 /// The path of a database with every link followed: locks, backups and WALs belong to what it leads to.
 #[derive(Clone, Debug)]
-pub(super) struct RealPath(PathBuf);
+pub(crate) struct RealPath(PathBuf);
 
 impl RealPath {
-    pub(super) fn of(path: &Path) -> std::result::Result<Self, OpenError> {
+    pub(crate) fn of(path: &Path) -> std::result::Result<Self, OpenError> {
         let real = real_path(path);
         real.map(Self).map_err(|error| unusable(path, error))
     }
@@ -51,14 +51,14 @@ pub fn real_path(path: &Path) -> Result<PathBuf> {
 }
 
 /// `users.db` and `-wal` make `users.db-wal`.
-pub(super) fn beside(path: &Path, suffix: impl fmt::Display) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: impl fmt::Display) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix.to_string());
     name.into()
 }
 
 /// Takes from others what they may do with a database and the files beside it. SQLite makes a WAL with its database's mode.
-pub(super) fn keep_private(database: &Path) -> std::result::Result<(), OpenError> {
+pub(crate) fn keep_private(database: &Path) -> std::result::Result<(), OpenError> {
     for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
         let path = beside(database, suffix);
         let Ok(mode) = fs::metadata(&path).map(|file| file.mode() & 0o7777) else {
@@ -79,13 +79,13 @@ pub(super) fn keep_private(database: &Path) -> std::result::Result<(), OpenError
 
 /// What is at the path.
 #[derive(PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Nothing, or an empty file: a database is created there.
     Nothing,
     Content,
 }
 
-pub(super) fn find(path: &Path) -> std::result::Result<Found, OpenError> {
+pub(crate) fn find(path: &Path) -> std::result::Result<Found, OpenError> {
     match fs::metadata(path) {
         Ok(file) if !file.is_file() => Err(unusable(path, Error::other("it is no file"))),
         Ok(file) if names(&file) > 1 => Err(OpenError::ManyNames {
@@ -105,6 +105,6 @@ fn names(file: &fs::Metadata) -> u64 {
 }
 
 /// A moment as a part of a file's name: `20261129T235235239359699Z`.
-pub(super) fn in_a_name(at: jiff::Timestamp) -> String {
+pub(crate) fn in_a_name(at: jiff::Timestamp) -> String {
     at.strftime("%Y%m%dT%H%M%S%fZ").to_string()
 }

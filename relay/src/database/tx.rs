@@ -6,11 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rusqlite::Connection;
 
-use super::Context;
-use crate::envelope::Envelope;
+use super::{Context, head};
 use crate::error::ApplyError;
-use crate::sealed::Open;
-use crate::trace::Trace;
+use crate::event::trace::Trace;
+use crate::event::{Envelope, Open};
 
 /// A write transaction. SQL comes through `Deref`, events go through [`Tx::emit`]; it exists only inside
 /// `Database::write`, so an event without a transaction cannot be written down.
@@ -51,7 +50,7 @@ impl<'a> Tx<'a> {
 
     /// The last place of the service's log as this transaction sees it: after an `emit` that event's.
     pub fn head(&self) -> rusqlite::Result<u64> {
-        crate::outbox::head_seq(self)
+        head::seq(self)
     }
 
     /// Unix time in milliseconds.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::disk::{self, Disk};
+use super::head;
 use super::lock::Ownership;
 use super::readers::Readers;
 use super::{Context, DiskHealth, Gate, OnDiskFailure, Options, Tx};
@@ -265,7 +266,7 @@ fn transact(
         for job in group.iter_mut() {
             run_in_savepoint(&tx, job.as_mut())?;
         }
-        let head = crate::outbox::head_seq(rows)?;
+        let head = head::seq(rows)?;
         tx.command("commit")?;
         Ok(head)
     });

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use super::TIMEOUT;
 use super::link::Link;
-use crate::doors::MAX_READ_BYTES;
 use crate::error::LogError;
 use crate::log::Record;
+use crate::log::reader::MAX_READ_BYTES;
 
 /// Messages one question asks for, at most: the client throws away what an inbox has no room for.
 const MAX_MESSAGES: usize = 16_000;

@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use super::import::{Import, api_prefix};
 use super::link::Link;
 use super::{Api, Nats, direct, head_of};
-use crate::doors::{Doors, Reader};
 use crate::error::LogError;
+use crate::log::reader::{Doors, Reader};
 use crate::log::{Connect, Head, Record};
 
 /// Live copies that may wait in the client; the messages of one direct answer (1000) fit, too. Beyond, the client drops them,

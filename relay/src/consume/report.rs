@@ -1,0 +1,57 @@
+//! A consumer reports to its producer how far it has come, so that the producer's retention holds for it. It reports in the
+//! background: a report that fails is no trouble of the consumer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Consumer;
+use crate::error::{LogError, chain};
+use crate::log::{Holds, Position, Producer};
+
+/// Often enough for a producer that drops readers after days, and next to nothing for both.
+const EVERY: Duration = Duration::from_secs(60);
+/// How long one report may take. The next one comes later than that.
+const MAX_TIME: Duration = Duration::from_secs(30);
+
+/// When the next report is due. Without a producer to ask, none ever is.
+#[derive(Default)]
+pub(super) struct Reports {
+    last: Option<Instant>,
+    /// Whether the last one failed: a failure is logged once.
+    failing: Arc<AtomicBool>,
+}
+
+impl Reports {
+    /// Reports in the background, if it is time.
+    pub(super) fn step(&mut self, consumer: &Consumer, at: Option<Position>) {
+        let due = self.last.is_none_or(|last| last.elapsed() >= EVERY);
+        let Some(producer) = consumer.producer.clone().filter(|_| due) else {
+            return;
+        };
+        self.last = Some(Instant::now());
+        let (name, failing) = (consumer.name, self.failing.clone());
+        tokio::spawn(async move {
+            let failure = report(&*producer, name, at).await.err();
+            let was_failing = failing.swap(failure.is_some(), Ordering::Relaxed);
+            if let (Some(why), false) = (failure, was_failing) {
+                tracing::warn!(consumer = name, %why, "the producer does not know how far this consumer is, so it may remove events that are not applied here yet");
+            }
+        });
+    }
+}
+
+async fn report(producer: &dyn Producer, name: &str, at: Option<Position>) -> Result<(), String> {
+    let report = timeout(MAX_TIME, producer.report(name, at));
+    let answer = report
+        .await
+        .unwrap_or_else(|_| Err(LogError::lost(format!("no answer in {MAX_TIME:?}"))));
+    match answer {
+        Ok(Holds::Yes) => Ok(()),
+        Ok(Holds::No) => Err("its log does not hold what was applied here".to_owned()),
+        Ok(Holds::Pruned) => Err("its log does not keep what was applied here any more".to_owned()),
+        Err(error) => Err(chain(&error)),
+    }
+}

@@ -1,0 +1,78 @@
+//! A service's own tables as a fold of its own log: what an import replays, event by event.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::{Rows, Tx};
+use crate::error::ApplyError;
+use crate::event::{Decode, Envelope, Received, received};
+use crate::panics::message;
+
+/// Says how the service's own events make its own tables. The same function should make the change when the event is
+/// emitted: then what an import rebuilds is what was there.
+#[derive(Clone)]
+pub struct Fold {
+    tables: &'static [&'static str],
+    apply: Arc<Apply>,
+}
+
+type Apply = dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<(), ApplyError> + Send + Sync;
+
+impl Fold {
+    /// `tables` are all that `apply` writes to; they follow from the log and from nothing else.
+    pub fn new<E: 'static>(
+        tables: &'static [&'static str],
+        decode: Decode<E>,
+        apply: impl Fn(&Rows<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
+    ) -> Self {
+        let apply = move |tx: &Tx<'_>, envelope: &Envelope<'_>| {
+            let unknown = || {
+                let event_type = &envelope.event_type;
+                ApplyError::Fatal(format!(
+                    "its type {event_type} is not known here: start the newer version of the program"
+                ))
+            };
+            let mut event = received(envelope, decode)?.ok_or_else(unknown)?;
+            event.sealed = tx.open_sealed(envelope)?;
+            apply(tx.rows(), &event)
+        };
+        Self {
+            tables,
+            apply: Arc::new(apply),
+        }
+    }
+
+    /// For a service that has no tables of its own and only tells events.
+    pub fn nothing() -> Self {
+        Self {
+            tables: &[],
+            apply: Arc::new(|_, _| Ok(())),
+        }
+    }
+
+    /// A panic is a mistake of the program, and it would meet it again each time.
+    pub(crate) fn apply(&self, tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyError> {
+        let applied = catch_unwind(AssertUnwindSafe(|| (self.apply)(tx, envelope)));
+        applied.unwrap_or_else(|panic| {
+            let said = message(&*panic);
+            Err(ApplyError::Fatal(format!("the program panicked: {said}")))
+        })
+    }
+
+    /// Empties the tables, to fold the log again from its beginning.
+    pub(crate) fn clear(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+        for table in self.tables.iter().rev() {
+            tx.execute(&format!("delete from {table}"), [])?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold")
+            .field("tables", &self.tables)
+            .finish()
+    }
+}

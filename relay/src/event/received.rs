@@ -1,0 +1,48 @@
+//! An event as it is handed to the program: decoded, with its place and its aggregate.
+
+use std::fmt;
+
+use super::{Decode, Envelope, EventId};
+use crate::error::ApplyError;
+
+/// An event as a consumer's function sees it.
+pub struct Received<E> {
+    pub seq: u64,
+    pub id: EventId,
+    /// The aggregate's id.
+    pub aggregate: String,
+    /// RFC 3339, UTC.
+    pub time: String,
+    pub event: E,
+    /// The part that was sealed at `emit`. Only the owner of the stream ever sees it, in its [`Fold`](crate::Fold).
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// The sealed part stays out of logs.
+impl<E: fmt::Debug> fmt::Debug for Received<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("seq", &self.seq)
+            .field("id", &self.id)
+            .field("aggregate", &self.aggregate)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn received<E>(
+    envelope: &Envelope<'_>,
+    decode: Decode<E>,
+) -> Result<Option<Received<E>>, ApplyError> {
+    let data = envelope.data.get().as_bytes();
+    let event = decode(&envelope.event_type, data)
+        .map_err(|error| ApplyError::Rejected(format!("undecodable: {error}")))?;
+    Ok(event.map(|event| Received {
+        seq: envelope.sequence,
+        id: envelope.id,
+        aggregate: envelope.subject.clone().into_owned(),
+        time: envelope.time.clone().into_owned(),
+        event,
+        sealed: None,
+    }))
+}

@@ -1,0 +1,163 @@
+//! A database looked at beside its owner: reads only, no lock. For people's commands, while the service runs or not.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::consume::{DeadLetter, dead_letter};
+use crate::database::{self, Options};
+use crate::error::{OpenError, ReadError};
+use crate::event::EventId;
+use crate::log::{Origin, Position};
+use crate::outbox;
+use crate::publish::readers::{self, ReportedReader};
+
+/// An open file that is never written through this handle.
+pub struct ReadOnly {
+    rows: tokio_rusqlite::Connection,
+    path: PathBuf,
+}
+
+/// How a database stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub origin: Origin,
+    /// Why it may be an older copy of itself, if something says so.
+    pub must_import: Option<String>,
+    /// The oldest event kept, and the last.
+    pub first: u64,
+    pub last: Option<Position>,
+    pub consumers: Vec<Offset>,
+    /// Readers of its log that report to it how far they have come.
+    pub readers: Vec<ReportedReader>,
+    /// Dead and parked events, of all consumers.
+    pub dead_letters: u64,
+    pub set_aside: u64,
+    /// What was done to it other than by its service, newest first; at most twenty.
+    pub audit: Vec<Audited>,
+}
+
+/// How far a consumer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offset {
+    pub consumer: String,
+    pub stream: String,
+    pub at: Position,
+    pub epoch: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    pub action: String,
+    pub detail: String,
+}
+
+impl ReadOnly {
+    /// Opens a file that its service has opened before. Refuses whatever [`Database::open`](crate::Database::open) would.
+    pub async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
+        let (rows, path) = database::open_read_only(path.to_owned(), options.clone()).await?;
+        let rows = rows.into();
+        Ok(Self { rows, path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError<rusqlite::Error>> {
+        let read = self.rows.call_raw(move |rows| work(rows)).await;
+        read.map_err(|_| ReadError::Closed)?
+            .map_err(ReadError::Work)
+    }
+
+    /// The event at a place in the outbox; `None` when none is kept there.
+    pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, ReadError<rusqlite::Error>> {
+        self.read(move |rows| outbox::event_id(rows, seq)).await
+    }
+
+    /// Closes the file. Dropped instead, it closes a little later, and an owner that ends meanwhile leaves its WAL.
+    pub async fn close(self) {
+        if let Err(error) = self.rows.close().await {
+            tracing::warn!(%error, "a reader did not close cleanly");
+        }
+    }
+
+    pub async fn report(&self) -> Result<Report, ReadError<rusqlite::Error>> {
+        self.read(report).await
+    }
+}
+
+impl ReadOnly {
+    /// The oldest `limit` events that a consumer has set aside, in order.
+    pub async fn dead_letters(
+        &self,
+        consumer: &'static str,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError<rusqlite::Error>> {
+        self.read(move |rows| dead_letter::list(rows, consumer, limit))
+            .await
+    }
+
+    /// One of them, with its bytes.
+    pub async fn dead_letter(
+        &self,
+        consumer: &'static str,
+        seq: u64,
+    ) -> Result<Option<DeadLetter>, ReadError<rusqlite::Error>> {
+        self.read(move |rows| dead_letter::find(rows, consumer, seq))
+            .await
+    }
+}
+
+fn report(rows: &Connection) -> rusqlite::Result<Report> {
+    let ends = outbox::ends(rows)?;
+    let count = |sql: &str| rows.query_row(sql, [], |row| row.get(0));
+    Ok(Report {
+        must_import: rows.query_row("select must_import from relay_identity", [], |row| {
+            row.get(0)
+        })?,
+        first: ends.first,
+        last: ends.last.map(|id| Position { seq: ends.seq, id }),
+        origin: ends.origin,
+        consumers: offsets(rows)?,
+        readers: readers::all(rows)?,
+        dead_letters: count("select count(*) from relay_dead_letter")?,
+        set_aside: count("select count(*) from relay_set_aside")?,
+        audit: audit(rows)?,
+    })
+}
+
+fn offsets(rows: &Connection) -> rusqlite::Result<Vec<Offset>> {
+    rows.prepare(
+        "select consumer, stream, seq, event_id, epoch from relay_offset order by consumer",
+    )?
+    .query_map([], |row| {
+        Ok(Offset {
+            consumer: row.get(0)?,
+            stream: row.get(1)?,
+            at: Position {
+                seq: row.get(2)?,
+                id: row.get(3)?,
+            },
+            epoch: row.get(4)?,
+        })
+    })?
+    .collect()
+}
+
+fn audit(rows: &Connection) -> rusqlite::Result<Vec<Audited>> {
+    rows.prepare("select at_ms, action, detail from relay_audit order by id desc limit 20")?
+        .query_map([], |row| {
+            Ok(Audited {
+                at_ms: row.get(0)?,
+                action: row.get(1)?,
+                detail: row.get(2)?,
+            })
+        })?
+        .collect()
+}

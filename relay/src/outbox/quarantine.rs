@@ -1,0 +1,77 @@
+//! Quarantine: events that were in a log and are in none any more are saved here before they are dropped.
+
+use sha2::{Digest, Sha256};
+
+use crate::database::Tx;
+use crate::event::EventId;
+use crate::log::Record;
+
+/// Where an event was found that no log holds any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundIn {
+    /// It was emitted here, and another line of events was chosen.
+    Outbox,
+    /// It was published by somebody else, and this line of events was chosen.
+    Stream,
+    /// It was applied here, and its producer's log does not hold it.
+    Consumer,
+}
+
+impl FoundIn {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbox => "outbox",
+            Self::Stream => "stream",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// Saves a record; once is enough.
+pub(crate) fn record(
+    tx: &Tx<'_>,
+    found_in: FoundIn,
+    log: &str,
+    record: &Record,
+    reason: &str,
+) -> rusqlite::Result<()> {
+    let id = record.event_id();
+    let id = id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    tx.prepare_cached(
+        "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute((
+        tx.now_ms(),
+        found_in.as_str(),
+        log,
+        record.seq,
+        id,
+        &record.subject,
+        &record.bytes[..],
+        reason,
+        digest(&record.bytes),
+    ))?;
+    Ok(())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reports an event of which only the id is known.
+pub(crate) fn id_only(
+    tx: &Tx<'_>,
+    log: &str,
+    seq: u64,
+    id: EventId,
+    reason: &str,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, reason, digest)
+         values (?1, 'consumer', ?2, ?3, ?4, ?5, '')",
+        (tx.now_ms(), log, seq, id, reason),
+    )?;
+    Ok(())
+}

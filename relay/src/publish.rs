@@ -1,0 +1,489 @@
+//! The relay: copies the tail of the outbox onto the stream, at the same numbers.
+//!
+//! Its position comes from the stream, never from memory: a *contact* reads the stream's head and compares the
+//! event there with the outbox's row of that number. A contact opens every session, follows every refused publish,
+//! and is repeated on a timer even when there is nothing to publish.
+
+mod answers;
+mod chores;
+mod contact;
+pub(crate) mod readers;
+mod recover;
+mod retention;
+mod scrub;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::Stop;
+use crate::backoff::Backoff;
+use crate::database::{Database, Gate};
+use crate::error::{Fatal, LogError, chain};
+use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
+use crate::outbox::Outbox;
+use chores::Chore;
+use contact::{Seen, Verdict};
+use recover::Stopped;
+use retention::Keeper;
+use scrub::Scrub;
+
+pub use answers::Answers;
+pub use contact::Case;
+pub use readers::{ReportedReader, is_reader_name};
+pub use retention::Retention;
+
+/// Rows one step takes from the outbox, at most: enough to keep several batches on their way all the time.
+const MAX_ROWS: usize = 16_000;
+/// How often the stream is looked at even when there is nothing to publish.
+const CONTACT_EVERY: Duration = Duration::from_secs(2);
+
+/// Publishes one database's outbox. There is one relay to a database; the broker refuses a second.
+pub struct Relay<C: Connect> {
+    db: Database,
+    outbox: Outbox,
+    to: C,
+    session: Option<Session<C::Session>>,
+    /// Whether this process has ever seen its stream.
+    met: bool,
+    /// Whether this process has published: what the stream holds more from then on is a rival's.
+    open: bool,
+    retention: Keeper,
+    scrub: Scrub,
+    /// The scrub has found that the stream holds something else than the outbox: the next contact replaces it.
+    damaged: bool,
+    /// What fails beside publishing, by chore.
+    troubles: BTreeMap<Chore, String>,
+    /// Events one transaction takes over when the log comes home, at most.
+    import_batch: usize,
+    status: watch::Sender<RelayStatus>,
+}
+
+/// What the relay last knew, for metrics and people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayStatus {
+    pub state: RelayState,
+    /// The stream's last place; `None` before the first contact.
+    pub stream_head: Option<u64>,
+    /// What the last contact found; `None` before the first.
+    pub case: Option<Case>,
+    /// What else the broker refused or could not do, while publishing goes on.
+    pub trouble: Option<String>,
+    /// Bytes that the stream holds and may hold; `None` while that is not known, or when it has no limit.
+    pub stream_bytes: Option<(u64, u64)>,
+}
+
+impl RelayStatus {
+    /// The broker will soon refuse new events: the stream has taken four fifths of its room.
+    pub fn is_nearly_full(&self) -> bool {
+        let nearly = |(used, limit): (u64, u64)| used >= limit / 5 * 4;
+        self.stream_bytes.is_some_and(nearly)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayState {
+    /// No session with the broker, and why. Writes go on; the outbox grows.
+    Connecting(String),
+    /// The broker answers and stores nothing until it is restarted, and why. Writes go on; the outbox grows.
+    Stuck(String),
+    /// The stream holds events of this log that this file lacks: they are taken over, and writes wait.
+    Importing,
+    Publishing,
+    /// The stream and this database disagree. Writes are refused until a person has decided.
+    Halted(String),
+}
+
+/// A connection to the stream and what the last contact found there.
+struct Session<S> {
+    stream: S,
+    head: Head,
+    /// Rows after `head` that were read while the ones before them were on their way.
+    ahead: Vec<Record>,
+    contact_due: Instant,
+    /// What the last contact has left to do, the next one last.
+    chores: Vec<Chore>,
+    /// Whether the last thing done was a publish: then it is a chore's turn, even if rows wait.
+    published: bool,
+}
+
+/// What one step did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is a session, and the stream is a copy of the outbox as far as it goes.
+    Connected,
+    /// So many events were published.
+    Published(usize),
+    /// There was nothing to publish; the stream is as it should be.
+    Checked,
+    /// The stream and this database disagree: publishing is over.
+    Halted,
+}
+
+impl<C> Relay<C>
+where
+    C: Connect,
+    C::Session: Stream,
+{
+    /// From here on writes wait until the first step has found that the file is no older copy, or that the broker is out of
+    /// reach; for two seconds at most.
+    pub fn new(db: &Database, to: C) -> Self {
+        db.hold();
+        let connecting = RelayState::Connecting("not connected yet".to_owned());
+        let db = db.with_own_reader(); // the application's reads never make publishing wait
+        Self {
+            outbox: db.outbox(),
+            retention: Keeper::new(&db, Retention::default()),
+            db,
+            to,
+            session: None,
+            met: false,
+            open: false,
+            scrub: Scrub::default(),
+            damaged: false,
+            troubles: BTreeMap::new(),
+            import_batch: recover::IMPORT_BATCH,
+            status: watch::Sender::new(RelayStatus {
+                state: connecting,
+                stream_head: None,
+                case: None,
+                trouble: None,
+                stream_bytes: None,
+            }),
+        }
+    }
+
+    pub fn status(&self) -> watch::Receiver<RelayStatus> {
+        self.status.subscribe()
+    }
+
+    /// Removes old events from stream and outbox. Without this nothing ever is.
+    #[must_use]
+    pub fn keep(mut self, retention: Retention) -> Self {
+        self.retention = Keeper::new(&self.db, retention);
+        self
+    }
+
+    /// Takes over events one by one, so that a test can look between them.
+    #[cfg(feature = "testing")]
+    pub fn import_one_by_one(&mut self) {
+        self.import_batch = 1;
+    }
+
+    /// Lets the next step look at the stream, even if rows wait, so that a test need not wait for the timer.
+    #[cfg(feature = "testing")]
+    pub fn look_next(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.contact_due = Instant::now();
+        }
+    }
+
+    /// Publishes until stopped. What is in flight at the stop is finished. An error means that trying again cannot
+    /// help (a wrong password, a broker too old) and that the process should end.
+    pub async fn run(mut self, stop: Stop) -> Result<(), Fatal> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.step_until(&stop).await {
+                None => return Ok(()),
+                Some(Ok(Step::Halted)) => {
+                    stop.cancelled().await;
+                    return Ok(());
+                }
+                Some(Ok(Step::Connected)) => {} // no success yet: what failed before may fail again
+                Some(Ok(Step::Published(_) | Step::Checked)) => backoff.reset(),
+                Some(Err(error)) => {
+                    self.complain(error)?;
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        () = backoff.wait() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step: whatever is in the outbox beyond the stream's head goes out, or the stream is looked at again.
+    /// After an error of the stream, or when it is given up, the session is gone; the next step makes a new one.
+    pub async fn step(&mut self) -> Result<Step, LogError> {
+        let never = Stop::new();
+        let step = self.step_until(&never).await;
+        step.expect("ends early only when stopped")
+    }
+
+    async fn step_until(&mut self, stop: &Stop) -> Option<Result<Step, LogError>> {
+        loop {
+            return Some(match self.next_work(stop).await? {
+                Ok(Work::Tidy) => match stop.run_until_cancelled(Box::pin(self.tidy())).await? {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+                // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
+                Ok(Work::Publish(records)) => self.publish(&records).await,
+                // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
+                Ok(Work::Look) => {
+                    let looked = stop.run_until_cancelled(Box::pin(self.contact())).await;
+                    self.db.release(); // it ended early: without a broker writes go on
+                    looked?
+                }
+                Err(error) => Err(error),
+            });
+        }
+    }
+
+    /// Waits for something to do: a commit, or the time for the next contact. `None`: stopped.
+    async fn next_work(&mut self, stop: &Stop) -> Option<Result<Work, LogError>> {
+        let Some(session) = &mut self.session else {
+            return (!stop.is_cancelled()).then_some(Ok(Work::Look));
+        };
+        let wait = session
+            .contact_due
+            .saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            return Some(Ok(Work::Look));
+        }
+        if stop.is_cancelled() {
+            return None;
+        }
+        let rows_wait = self.outbox.committed() > session.head.seq;
+        if !session.chores.is_empty() && (!rows_wait || session.published) {
+            return Some(Ok(Work::Tidy));
+        }
+        if !session.ahead.is_empty() {
+            let ahead = std::mem::take(&mut session.ahead);
+            return Some(Ok(Work::Publish(ahead)));
+        }
+        let read = self.outbox.read_after(session.head.seq, MAX_ROWS, wait);
+        let read = stop.run_until_cancelled(read).await?;
+        Some(read.map(|records| match records.is_empty() {
+            true => Work::Look,
+            false => Work::Publish(records),
+        }))
+    }
+
+    /// Hands the records to the session, and meanwhile reads what comes after them. The session comes back only after
+    /// a success: one that failed, or whose step was given up, may still have answers on their way.
+    async fn publish(&mut self, records: &[Record]) -> Result<Step, LogError> {
+        let session = self.session.take();
+        let mut session = session.ok_or_else(|| LogError::lost("no session"))?;
+        let end = session.head.seq + records.len() as u64;
+        let (appended, ahead) = tokio::join!(
+            session.stream.append_after(&session.head, records),
+            self.outbox.read_after(end, MAX_ROWS, Duration::ZERO)
+        );
+        session.head = appended?;
+        session.ahead = ahead?;
+        session.published = true;
+        self.status.send_modify(|status| {
+            status.state = RelayState::Publishing;
+            status.stream_head = Some(session.head.seq);
+        });
+        self.session = Some(session);
+        Ok(Step::Published(records.len()))
+    }
+
+    /// Looks at the stream, on the session there is or on a new one, and does what is to be done before publishing.
+    async fn contact(&mut self) -> Result<Step, LogError> {
+        let (mut stream, step) = match self.session.take() {
+            Some(session) => (session.stream, Step::Checked),
+            None => (self.to.connect().await?, Step::Connected),
+        };
+        let mut first_contact = !self.open;
+        let head = loop {
+            if first_contact {
+                recover::hold(&self.db).await?;
+            }
+            let seen = contact::look(&self.outbox, &mut stream).await?;
+            self.met = true;
+            let (mut case, mut verdict) = contact::decide(&seen, first_contact);
+            if matches!(verdict, Verdict::Publish(_)) && self.damaged {
+                (case, verdict) = contact::HOLED;
+            }
+            self.status.send_modify(|status| status.case = Some(case));
+            match self.settle(&mut stream, &seen, verdict).await? {
+                Settled::Ready(head) => break head,
+                Settled::LookAgain => {}
+                Settled::Imported => first_contact = false, // what comes more is a rival's
+                Settled::Halted => {
+                    self.damaged = false; // a person decides about this, too
+                    return Ok(Step::Halted);
+                }
+            }
+        };
+        recover::open(&self.db).await?;
+        (self.open, self.damaged) = (true, false);
+        // With a backlog, only the first publish shows that publishing works.
+        let works = step == Step::Checked || head.seq == self.outbox.committed();
+        self.status.send_modify(|status| {
+            status.stream_head = Some(head.seq);
+            if works {
+                status.state = RelayState::Publishing;
+            }
+        });
+        self.session = Some(Session {
+            stream,
+            head,
+            ahead: Vec::new(),
+            contact_due: Instant::now() + CONTACT_EVERY,
+            chores: self.chores(&step),
+            published: false,
+        });
+        Ok(step)
+    }
+
+    async fn settle(
+        &mut self,
+        stream: &mut C::Session,
+        seen: &Seen,
+        verdict: Verdict,
+    ) -> Result<Settled, LogError> {
+        let first = seen.own.ends.first;
+        Ok(match (verdict, &seen.theirs) {
+            (Verdict::Publish(head), _) => Settled::Ready(head),
+            (Verdict::Replace(why), Some(theirs)) => {
+                let name = self.to.stream();
+                tracing::error!(
+                    stream = name,
+                    why,
+                    "the stream is no copy of the outbox any more: making it anew"
+                );
+                let epoch = seen.own.ends.origin.epoch;
+                recover::replace(&self.db, stream, &theirs.head, epoch, why).await?;
+                Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
+            }
+            (Verdict::Create | Verdict::Replace(_), _) => {
+                if seen.own.successor {
+                    tracing::error!(
+                        stream = self.to.stream(),
+                        "ALARM: the database was gone, and so is its stream"
+                    );
+                    recover::all_is_gone(&self.db).await?;
+                }
+                Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
+            }
+            (Verdict::Import(theirs), _) => self.import(stream, seen, &theirs).await?,
+            (Verdict::TakeOver(origin), _) => {
+                recover::take_over(&self.db, origin).await?;
+                Settled::LookAgain
+            }
+            (Verdict::Halt(halt), _) => self.halt(&halt.to_string()).await,
+        })
+    }
+
+    async fn import(
+        &mut self,
+        stream: &mut C::Session,
+        seen: &Seen,
+        theirs: &Head,
+    ) -> Result<Settled, LogError> {
+        let (name, from, to) = (self.to.stream(), seen.own.ends.seq, theirs.seq);
+        match seen.own.marked {
+            true => tracing::warn!(
+                stream = name,
+                from,
+                to,
+                "this file is an older copy: taking over what the stream holds more"
+            ),
+            // Nothing said that the file was put back. Either that went unseen, or somebody else publishes.
+            false => tracing::error!(
+                stream = name,
+                from,
+                to,
+                "ALARM: the stream holds events of this log that this file never had: taking them over; make sure that no second instance runs"
+            ),
+        }
+        self.status.send_modify(|status| {
+            status.state = RelayState::Importing;
+            status.stream_head = Some(to);
+        });
+        match recover::import(&self.db, stream, from, theirs, self.import_batch).await {
+            Ok(()) => Ok(Settled::Imported),
+            Err(Stopped::Lost(error)) => Err(error),
+            Err(Stopped::Grown) => Ok(Settled::LookAgain),
+            Err(Stopped::Unfit(why)) => {
+                recover::mark_unfit(&self.db, &why).await?;
+                let why = format!(
+                    "its events cannot be taken over into this file: {why}; if that cannot be mended, decide with new-epoch: it keeps this file's log and quarantines what only the stream holds"
+                );
+                Ok(self.halt(&why).await)
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        stream: &mut C::Session,
+        first: u64,
+        origin: &Origin,
+    ) -> Result<Head, LogError> {
+        let stream_name = self.to.stream();
+        match self.outbox.committed() {
+            0 => tracing::info!(stream = stream_name, "making the stream"),
+            _ => tracing::warn!(
+                stream = stream_name,
+                first,
+                "making the stream and filling it from the outbox"
+            ),
+        }
+        let incarnation = self.db.environment().draw_word();
+        stream.create(first, origin, &incarnation).await
+    }
+
+    async fn halt(&self, why: &str) -> Settled {
+        let reason = format!("stream {}: {why}", self.to.stream());
+        tracing::error!(%reason, "publishing and writing are halted");
+        self.db.halt(&reason);
+        if let Err(error) = recover::mark_halted(&self.db, &reason).await {
+            tracing::error!(error = %chain(&error), "that it halted cannot be written down");
+        }
+        self.status
+            .send_modify(|status| status.state = RelayState::Halted(reason));
+        Settled::Halted
+    }
+
+    /// Says once what is wrong, and whether to go on trying.
+    fn complain(&mut self, error: LogError) -> Result<(), Fatal> {
+        let line = chain(&error);
+        if matches!(error, LogError::Misconfigured(_)) && !self.met {
+            return Err(Fatal(line));
+        }
+        let state = match error {
+            LogError::Stuck(_) => RelayState::Stuck(line.clone()),
+            _ => RelayState::Connecting(line.clone()),
+        };
+        let news = self.status.borrow().state != state;
+        if news {
+            match self.db.gate() {
+                _ if matches!(error, LogError::Stuck(_)) => {
+                    tracing::error!(stream = self.to.stream(), error = %line, "ALARM: nothing is published until the broker is restarted");
+                }
+                Gate::Open | Gate::Held { .. } => {
+                    tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
+                }
+                Gate::MustImport(reason) | Gate::Halted(reason) => {
+                    tracing::warn!(stream = self.to.stream(), error = %line, reason, "not publishing, and writes are refused until this file has met its stream");
+                }
+            }
+            self.status.send_modify(|status| status.state = state);
+        }
+        Ok(())
+    }
+}
+
+/// What a contact came to.
+enum Settled {
+    /// The stream is a copy of the outbox up to here.
+    Ready(Head),
+    LookAgain,
+    /// This log's events have come home.
+    Imported,
+    Halted,
+}
+
+/// What a step found to do.
+enum Work {
+    Publish(Vec<Record>),
+    Look,
+    Tidy,
+}

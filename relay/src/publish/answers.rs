@@ -1,0 +1,117 @@
+//! The owner's answers to the readers of its stream: whether its log holds an event, and a snapshot of what it shares.
+
+use futures::future::BoxFuture;
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use super::readers;
+use crate::database::{Database, Gate};
+use crate::error::{LogError, WriteError, chain};
+use crate::log::{Holds, Line, Lines, Position, Producer, Share};
+use crate::outbox;
+
+/// Lines that may be on their way at a time.
+const LINES: usize = 256;
+
+/// A service's own answers. Its HTTP API gives them, and in one process a consumer can ask them at once.
+#[derive(Clone)]
+pub struct Answers {
+    db: Database,
+    share: Share,
+}
+
+impl Answers {
+    pub fn new(db: &Database, share: Share) -> Self {
+        let db = db.clone();
+        Self { db, share }
+    }
+
+    /// Only who has met the stream and may write knows what its log holds.
+    fn check_open(&self) -> Result<(), LogError> {
+        match self.db.gate() {
+            Gate::Open | Gate::Held { .. } if self.db.has_met_its_stream() => Ok(()),
+            Gate::Open | Gate::Held { .. } => {
+                Err(LogError::lost("this service has not met its stream yet"))
+            }
+            Gate::MustImport(why) | Gate::Halted(why) => Err(LogError::lost(why)),
+        }
+    }
+}
+
+impl Producer for Answers {
+    fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
+        Box::pin(async move {
+            self.check_open()?;
+            let answer = self.db.read(move |rows| holds(rows, at)).await;
+            answer.map_err(|error| LogError::lost_because("the log cannot be read", error))
+        })
+    }
+
+    fn report(&self, reader: &str, at: Option<Position>) -> BoxFuture<'_, Result<Holds, LogError>> {
+        let reader = reader.to_owned();
+        Box::pin(async move {
+            self.check_open()?;
+            let write = self.db.apply(move |tx| readers::store(tx, &reader, at));
+            write.await.map_err(|error| match error {
+                WriteError::Work(refused) => refused,
+                other => LogError::lost_because("the report cannot be stored", other),
+            })
+        })
+    }
+
+    fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>> {
+        Box::pin(async move {
+            self.check_open()?;
+            let (to, lines) = mpsc::channel(LINES);
+            let (share, stream) = (self.share, self.db.stream());
+            let (db, failed) = (self.db.clone(), to.clone());
+            tokio::spawn(async move {
+                let read = db.read_apart(move |rows| send(rows, share, stream, at, &to));
+                if let Err(error) = read.await {
+                    let _ = failed.send(Err(LogError::lost(chain(&error)))).await;
+                }
+            });
+            Ok(lines)
+        })
+    }
+}
+
+pub(crate) fn holds(rows: &Connection, at: Position) -> rusqlite::Result<Holds> {
+    let ends = outbox::ends(rows)?;
+    if at.seq < ends.first && at.seq <= ends.seq {
+        return Ok(Holds::Pruned);
+    }
+    match outbox::event_id(rows, at.seq)? == Some(at.id) {
+        true => Ok(Holds::Yes),
+        false => Ok(Holds::No),
+    }
+}
+
+/// Everything in one read transaction: the rows are those of the position, however long they take.
+fn send(
+    rows: &mut Connection,
+    share: Share,
+    stream: &str,
+    at: Option<Position>,
+    to: &mpsc::Sender<Result<Line, LogError>>,
+) -> rusqlite::Result<()> {
+    let tx = rows.transaction()?;
+    let ends = outbox::ends(&tx)?;
+    let position = Line::Position {
+        stream: stream.to_owned(),
+        epoch: ends.origin.epoch,
+        at: ends.last.map(|id| Position { seq: ends.seq, id }),
+        holds: at.map(|at| holds(&tx, at)).transpose()?,
+    };
+    let mut listening = to.blocking_send(Ok(position)).is_ok();
+    let mut count = 0;
+    share(&tx, &mut |row| {
+        count += 1;
+        listening = listening && to.blocking_send(Ok(Line::Row(row))).is_ok();
+        listening
+    })?;
+    if listening {
+        let _gone = to.blocking_send(Ok(Line::End { rows: count }));
+    }
+    Ok(())
+}
