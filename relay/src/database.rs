@@ -37,7 +37,6 @@ pub(crate) use identity::{
     set_unfit, unfit,
 };
 pub use open::key_in_use;
-pub(crate) use open::open_read_only;
 pub use path::real_path;
 pub use tx::{Rows, Tx};
 
@@ -182,7 +181,7 @@ impl Database {
     /// Opens the file, or creates it where there is none. Everything that could be somebody else's or damaged is
     /// refused before a byte is changed; see [`OpenError`] for the cases.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        let opened = open::open(path.as_ref().to_owned(), &options).await?;
+        let opened = open::open(path.as_ref().to_owned(), options.clone()).await?;
         let (announce, head) = watch::channel(opened.head);
         let (ownership, gate) = (Arc::new(opened.ownership), watch::Sender::new(opened.gate));
         let context = Arc::new(options.context(gate.subscribe()));

@@ -1,6 +1,8 @@
-//! What comes from outside any database and any broker: the time, and chance. Tests own both.
+//! What comes from outside any database and any broker: time and random bytes. Tests own both.
 
 use std::fmt;
+
+use data_encoding::HEXLOWER;
 
 /// A clock and a source of random bytes.
 pub trait Environment: fmt::Debug + Send + Sync + 'static {
@@ -13,11 +15,11 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
         unix_ms(self.now())
     }
 
-    /// A word nobody has drawn before: sixteen hex digits.
+    /// A word that was never drawn before: sixteen hex digits.
     fn draw_word(&self) -> String {
         let mut random = [0; 8];
         self.fill_random(&mut random);
-        random.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&random)
     }
 }
 

@@ -7,57 +7,58 @@ use std::path::PathBuf;
 /// Any other layer's error, kept as the cause of ours.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a database was not opened. Each is a refusal: the file's content is as it was.
+/// A database was not opened. The file's content is as it was.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+#[error("{} {why}", path.display())]
+pub struct OpenError {
+    pub path: PathBuf,
+    #[source]
+    pub why: Refusal,
+}
+
+/// Why a database was not opened; the sentence's subject is its path.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
     #[error(
-        "{path} is in use by another process ({holder}): a database has one owner; stop that process or choose another file"
+        "is in use by another process ({holder}): a database has one owner; stop that process or choose another file"
     )]
-    InUse { path: PathBuf, holder: String },
-    #[error("{path} belongs to {owner}, not to {service}: check the database path")]
-    OtherService {
-        path: PathBuf,
-        owner: String,
-        service: String,
-    },
-    #[error("{path} is no Freehold database: choose a new path or the service's own file")]
-    NotOurs { path: PathBuf },
+    InUse { holder: String },
+    #[error("belongs to {owner}, not to {service}: check the database path")]
+    OtherService { owner: String, service: String },
+    #[error("is no Freehold database: choose a new path or the service's own file")]
+    NotOurs,
     #[error(
-        "{path} has schema {found}, this program knows {known}: start the newer version of the program"
+        "has schema {found}, this program knows {known}: start the newer version of the program"
     )]
-    NewerSchema {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    NewerSchema { found: i64, known: i64 },
     #[error(
-        "{path} has {names} names (hard links), and SQLite keeps a WAL for each: remove the others; a restore that was killed leaves {path}.before-restore-…, and is to be repeated"
+        "has schema {found}, this program needs {needed}: start the service once, which migrates the file"
     )]
-    ManyNames { path: PathBuf, names: u64 },
+    OlderSchema { found: i64, needed: i64 },
     #[error(
-        "{path} cannot be written with a WAL, only with journal mode {mode}: put it on a local disk of this machine"
+        "has {names} names (hard links), and SQLite keeps a WAL for each: remove the others; a restore that was killed leaves a name with .before-restore- in it, and is to be repeated"
     )]
-    NoWal { path: PathBuf, mode: String },
-    #[error("{path} is damaged ({detail}): restore it from a backup; the file was left untouched")]
-    Damaged { path: PathBuf, detail: String },
+    ManyNames { names: u64 },
     #[error(
-        "this program was built with SQLite {0}, older than 3.51.3, which can corrupt a WAL: build it with rusqlite's bundled SQLite"
+        "cannot be written with a WAL, only with journal mode {mode}: put it on a local disk of this machine"
+    )]
+    NoWal { mode: String },
+    #[error("is damaged ({detail}): restore it from a backup; the file was left untouched")]
+    Damaged { detail: String },
+    #[error(
+        "is not opened, because this program was built with SQLite {0}, and those before 3.51.3 can corrupt a WAL: build it with rusqlite's bundled SQLite"
     )]
     OldSqlite(&'static str),
     #[error(
-        "{path} holds events sealed with key {key}, which is not in the key file: put the copy of the key file back that has this key; docs/operating.md says what is left without one"
+        "holds events sealed with key {key}, which is not in the key file: put the copy of the key file back that has this key; docs/operating.md says what is left without one"
     )]
-    KeyLost { path: PathBuf, key: String },
+    KeyLost { key: String },
     #[error(
-        "cannot open {path}, because its disk is full or has no inodes left: make room and start again"
+        "cannot be opened, because its disk is full or has no inodes left: make room and start again"
     )]
-    Full { path: PathBuf },
-    #[error("cannot open {path}: it must be a file in a directory that exists and can be written")]
-    Unusable {
-        path: PathBuf,
-        #[source]
-        cause: Cause,
-    },
+    Full,
+    #[error("cannot be opened: it must be a file in a directory that exists and can be written")]
+    Unusable(#[source] Cause),
 }
 
 /// Why a write did not happen: nothing of it is stored. Only after [`Unknown`](Self::Unknown) it may be.

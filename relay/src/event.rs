@@ -2,6 +2,7 @@
 
 mod causation;
 mod envelope;
+mod keys;
 mod received;
 mod sealed;
 pub(crate) mod trace;
@@ -9,8 +10,9 @@ pub(crate) mod trace;
 pub(crate) use causation::Causation;
 pub(crate) use envelope::is_event_type;
 pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};
+pub use keys::{Keys, KeysError, KeysProblem};
 pub use received::Received;
 pub(crate) use received::received;
-pub use sealed::{Keys, KeysError};
+pub use sealed::SealedError;
 pub(crate) use sealed::{Open, Sealed};
 pub use trace::{Trace, traced, written};

@@ -30,11 +30,11 @@ pub use database::{
 };
 pub use environment::{Environment, System};
 pub use error::{
-    ApplyError, Cause, EmitError, Fatal, LogError, OpenError, ReadError, WriteError, chain,
+    ApplyError, Cause, EmitError, Fatal, LogError, OpenError, ReadError, Refusal, WriteError, chain,
 };
 pub use event::{
-    Decode, Envelope, EventId, Keys, KeysError, MAX_ENVELOPE_BYTES, NewEvent, Received, Trace,
-    subject_of, traced, written,
+    Decode, Envelope, EventId, Keys, KeysError, KeysProblem, MAX_ENVELOPE_BYTES, NewEvent,
+    Received, Trace, subject_of, traced, written,
 };
 pub use log::{
     AppendLog, Connect, Doors, Head, Holds, Line, Lines, Log, Origin, Position, Producer, Reader,

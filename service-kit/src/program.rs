@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Parser;
 use relay::{
-    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options, ReadOnly,
+    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options,
+    ReadOnly, Refusal,
 };
 
 use crate::Service;
@@ -155,7 +156,8 @@ impl Parts {
             && let Some(key) = relay::key_in_use(self.database(), &self.options)?
         {
             let path = self.database().to_owned();
-            return Err(OpenError::KeyLost { path, key }.into());
+            let why = Refusal::KeyLost { key };
+            return Err(OpenError { path, why }.into());
         }
         Ok(Some(Keys::open_or_create(path)?))
     }
@@ -176,9 +178,12 @@ impl Parts {
         }
         let opened = Database::open(self.database(), self.options_with_keys()?).await;
         match opened {
-            Err(in_use @ OpenError::InUse { .. }) => {
-                Err(in_use).with_context(|| format!("stop {} first", self.about.name))
-            }
+            Err(
+                in_use @ OpenError {
+                    why: Refusal::InUse { .. },
+                    ..
+                },
+            ) => Err(in_use).with_context(|| format!("stop {} first", self.about.name)),
             opened => Ok(opened?),
         }
     }

@@ -12,7 +12,7 @@ use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
 use driver_app::sync::upload::Uploader;
 use event_schema::{DriverId, OrderId};
-use relay::{Environment, OpenError, System};
+use relay::{Environment, OpenError, Refusal, System};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
@@ -127,9 +127,10 @@ impl World {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match Device::open(&self.path, self.clock.clone()).await {
-                Err(OpenDeviceError::Open(OpenError::InUse { .. }))
-                    if Instant::now() < deadline =>
-                {
+                Err(OpenDeviceError::Open(OpenError {
+                    why: Refusal::InUse { .. },
+                    ..
+                })) if Instant::now() < deadline => {
                     tokio::task::yield_now().await;
                 }
                 opened => return opened.unwrap(),

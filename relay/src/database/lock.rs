@@ -3,19 +3,18 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::open::unusable;
-use super::path::{RealPath, beside};
-use crate::error::OpenError;
+use super::path::beside;
+use crate::error::Refusal;
 
 /// The exclusive right to a database. The kernel drops both locks with the process, however that ends.
 ///
 /// The file beside the database says who holds it, and by which nonce the database was known when it was open last. It can
 /// be deleted, and it does not follow a file that is moved. The lock on the database itself does.
 pub(crate) struct Ownership {
-    path: RealPath,
+    path: PathBuf,
     beside: File,
     /// Opened before SQLite opens the file and closed after it: closing any handle of a file drops every lock that SQLite
     /// holds on it in this process. `None` where there is no file yet.
@@ -32,7 +31,7 @@ const WRITTEN_HOW: u64 = 18;
 
 impl Ownership {
     /// Locks the file, which is created if it is missing.
-    pub(super) fn take(path: &RealPath) -> Result<Self, OpenError> {
+    pub(super) fn take(path: &Path) -> Result<Self, Refusal> {
         let mut this = Self::take_place(path)?;
         if this.database.is_none() {
             this.database = lock_database(path, true)?;
@@ -41,39 +40,36 @@ impl Ownership {
     }
 
     /// Locks the place, and the file if there is one.
-    pub(crate) fn take_place(path: &RealPath) -> Result<Self, OpenError> {
+    pub(crate) fn take_place(path: &Path) -> Result<Self, Refusal> {
         let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(beside(path, ".lock"))
-            .map_err(|error| unusable(path, error))?;
+            .open(beside(path, ".lock"))?;
         let locked = file.try_lock();
         let mut this = Self {
-            path: path.clone(),
+            path: path.to_owned(),
             beside: file,
             database: None,
             nonces: Vec::new(),
             unwritten: Mutex::default(),
         };
-        let said = this.read().map_err(|error| unusable(path, error))?;
+        let said = this.read()?;
         let lines = |word| said.lines().filter_map(move |line| line.strip_prefix(word));
         match locked {
             Ok(()) => {
                 this.database = lock_database(path, false)?;
                 this.nonces = lines(NONCE).map(str::to_owned).collect();
-                this.sign(&this.nonces)
-                    .map_err(|error| unusable(path, error))?;
+                this.sign(&this.nonces)?;
                 Ok(this)
             }
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-                path: path.to_path_buf(),
+            Err(TryLockError::WouldBlock) => Err(Refusal::InUse {
                 holder: lines(HOLDER)
                     .next()
                     .map_or_else(|| "unknown".to_owned(), |pid| format!("{HOLDER}{pid}")),
             }),
-            Err(TryLockError::Error(error)) => Err(unusable(path, error)),
+            Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
 
@@ -122,7 +118,7 @@ impl Ownership {
     /// Why the file at the path is not the one that is open, if it is not: what is written then reaches no one.
     pub(super) fn displaced(&self) -> Option<String> {
         let open = self.database.as_ref()?.metadata();
-        let why = match (fs::metadata(&*self.path), open) {
+        let why = match (fs::metadata(&self.path), open) {
             (Ok(there), Ok(open)) if (there.dev(), there.ino()) == (open.dev(), open.ino()) => {
                 return None;
             }
@@ -188,7 +184,7 @@ impl Ownership {
 
 /// Opens the database file and, on Linux, locks it. Elsewhere this lock would get in the way of SQLite's own, so there the
 /// file beside it holds alone.
-fn lock_database(path: &Path, create: bool) -> Result<Option<File>, OpenError> {
+fn lock_database(path: &Path, create: bool) -> Result<Option<File>, Refusal> {
     let opened = File::options()
         .read(true)
         .write(true)
@@ -197,7 +193,7 @@ fn lock_database(path: &Path, create: bool) -> Result<Option<File>, OpenError> {
         .open(path);
     let file = match opened {
         Err(error) if error.kind() == ErrorKind::NotFound && !create => return Ok(None),
-        opened => opened.map_err(|error| unusable(path, error))?,
+        opened => opened?,
     };
     if cfg!(not(target_os = "linux")) {
         return Ok(Some(file));
@@ -206,11 +202,10 @@ fn lock_database(path: &Path, create: bool) -> Result<Option<File>, OpenError> {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {
             std::mem::forget(file); // its owner may be this process, and closing would drop the locks of its SQLite
-            Err(OpenError::InUse {
-                path: path.to_owned(),
+            Err(Refusal::InUse {
                 holder: "unknown: its lock file was deleted, or the file was moved".to_owned(),
             })
         }
-        Err(TryLockError::Error(error)) => Err(unusable(path, error)),
+        Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }

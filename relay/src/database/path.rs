@@ -1,36 +1,11 @@
-//! Where a database file is: its one real name, and the names of the files beside it.
+//! Where a database file is: its one real path, and the paths of the files beside it.
 
-use std::io::{Error, ErrorKind, Result};
-use std::ops::Deref;
+use std::io::{ErrorKind, Result};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use super::open::unusable;
-use crate::error::OpenError;
-
-/// The path of a database with every link followed: locks, backups and WALs belong to what it leads to.
-#[derive(Clone, Debug)]
-pub(crate) struct RealPath(PathBuf);
-
-impl RealPath {
-    pub(crate) fn of(path: &Path) -> std::result::Result<Self, OpenError> {
-        let real = real_path(path);
-        real.map(Self).map_err(|error| unusable(path, error))
-    }
-
-    pub(super) fn into_inner(self) -> PathBuf {
-        self.0
-    }
-}
-
-impl Deref for RealPath {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
+use crate::error::Refusal;
 
 /// Follows every link of a path, also to a file that does not exist yet. Only its folder must exist.
 pub fn real_path(path: &Path) -> Result<PathBuf> {
@@ -57,8 +32,8 @@ pub(crate) fn beside(path: &Path, suffix: impl fmt::Display) -> PathBuf {
     name.into()
 }
 
-/// Takes from others what they may do with a database and the files beside it. SQLite makes a WAL with its database's mode.
-pub(crate) fn keep_private(database: &Path) -> std::result::Result<(), OpenError> {
+/// Takes from other users what they may do with a database and the files beside it. SQLite makes a WAL with its database's mode.
+pub(crate) fn keep_private(database: &Path) -> std::result::Result<(), Refusal> {
     for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
         let path = beside(database, suffix);
         let Ok(mode) = fs::metadata(&path).map(|file| file.mode() & 0o7777) else {
@@ -69,10 +44,10 @@ pub(crate) fn keep_private(database: &Path) -> std::result::Result<(), OpenError
         }
         let private = fs::Permissions::from_mode(mode & 0o700);
         fs::set_permissions(&path, private).map_err(|error| {
-            let why = format!("others may open it (mode {mode:04o}): chmod 600 it ({error})");
-            unusable(&path, Error::other(why))
+            let why = format!("other users may open it (mode {mode:04o}): chmod 600 it ({error})");
+            Refusal::unusable(why)
         })?;
-        tracing::warn!(path = %path.display(), "others could open this file (mode {mode:04o}); now they cannot");
+        tracing::warn!(path = %path.display(), "other users could open this file (mode {mode:04o}); now they cannot");
     }
     Ok(())
 }
@@ -85,23 +60,18 @@ pub(crate) enum Found {
     Content,
 }
 
-pub(crate) fn find(path: &Path) -> std::result::Result<Found, OpenError> {
+pub(crate) fn find(path: &Path) -> std::result::Result<Found, Refusal> {
     match fs::metadata(path) {
-        Ok(file) if !file.is_file() => Err(unusable(path, Error::other("it is no file"))),
-        Ok(file) if names(&file) > 1 => Err(OpenError::ManyNames {
-            path: path.to_owned(),
-            names: names(&file),
+        Ok(file) if !file.is_file() => Err(Refusal::unusable("it is no file")),
+        // SQLite keeps a WAL for each name, so two names of one file would be two databases in it.
+        Ok(file) if file.nlink() > 1 => Err(Refusal::ManyNames {
+            names: file.nlink(),
         }),
         Ok(file) if file.len() > 0 => Ok(Found::Content),
         Ok(_) => Ok(Found::Nothing),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
-        Err(error) => Err(unusable(path, error)),
+        Err(error) => Err(error.into()),
     }
-}
-
-/// SQLite keeps a WAL for each name, so two names of one file would be two databases in it.
-fn names(file: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::nlink(file)
 }
 
 /// A moment as a part of a file's name: `20261129T235235239359699Z`.

@@ -1,20 +1,22 @@
-//! Copies of a database: taken while its service runs, checked, and put back so that nothing is lost silently.
+//! Backups of a database: taken while its service runs, checked, and restored so that nothing is lost silently.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
+use rusqlite::{Connection, ToSql};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::database::lock::Ownership;
-use crate::database::open::{inspect, install};
-use crate::database::path::{RealPath, beside, find, in_a_name, keep_private};
+use crate::database::open::{at, inspect, install};
+use crate::database::path::{beside, find, in_a_name, keep_private};
 use crate::database::{Options, connect, head, identity};
-use crate::error::{Cause, OpenError};
+use crate::error::{Cause, OpenError, Refusal};
 use crate::outbox;
 
-/// What a backup holds: written beside it as `<backup>.manifest.json`.
+/// What a backup holds: written next to it as `<backup>.manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub service: String,
@@ -34,14 +36,14 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     pub manifest: Manifest,
-    /// Where the file that was there lies now.
+    /// The path of the file that was replaced.
     pub previous: Option<PathBuf>,
-    /// The last event in that file, if it could be read: what it held after the backup's and had not published is there
-    /// and nowhere else.
+    /// The last event in that file, if it could be read. Events after the backup's last one that were not published are in
+    /// that file and nowhere else.
     pub previous_seq: Option<u64>,
 }
 
-/// Why there is no backup, or why one was not put back. The database is as it was.
+/// Why there is no backup, or why one was not restored. The database is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("{0} exists: choose a new name, a backup is never overwritten")]
@@ -52,12 +54,8 @@ pub enum BackupError {
     NoBackup(PathBuf),
     #[error("{0} is empty: it is no backup")]
     Empty(PathBuf),
-    #[error("{path} is no backup of this service's that can be put back")]
-    Unfit {
-        path: PathBuf,
-        #[source]
-        cause: OpenError,
-    },
+    #[error("{} is no backup of this service's that can be restored", .0.path.display())]
+    Unfit(#[source] OpenError),
     #[error(transparent)]
     Refused(#[from] OpenError),
     #[error("the backup {path} is damaged ({detail}): use another one")]
@@ -66,34 +64,49 @@ pub enum BackupError {
     Altered { path: PathBuf, detail: String },
     #[error("{what}")]
     Failed {
-        what: String,
+        what: &'static str,
         #[source]
         cause: Cause,
     },
 }
 
-/// Takes a copy of `database` as of one moment, whether its service runs or not, checks it, and marks it: whoever opens
-/// it, or a plain copy of it, imports from the stream before anything is written. Blocks; give it a thread.
+/// Says what could not be done.
+trait OrFailed<T> {
+    fn or_failed(self, what: &'static str) -> Result<T, BackupError>;
+}
+
+impl<T, E: Into<Cause>> OrFailed<T> for Result<T, E> {
+    fn or_failed(self, what: &'static str) -> Result<T, BackupError> {
+        self.map_err(|cause| BackupError::Failed {
+            what,
+            cause: cause.into(),
+        })
+    }
+}
+
+/// Takes a copy of `database` as of one moment, whether its service runs or not, checks it, and marks it: a service that
+/// opens it, or a plain copy of it, imports from the stream before it writes. Blocks; give it a thread.
 pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest, BackupError> {
     refuse_existing(to)?;
     if !database.is_file() {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
-    let (database, to) = (&*RealPath::of(database)?, &*RealPath::of(to)?);
+    let database = &at(database, |path| {
+        find(path)?;
+        inspect(path, options)?;
+        Ok(path.to_owned())
+    })?;
+    let to = &at(to, |path| Ok(path.to_owned()))?;
     refuse_existing(&manifest_path(to))?;
-    find(database)?;
-    inspect(database, options)?;
-    // No other file has this name: nothing is replaced, and no one can lay a link in its way.
-    let partial = beside(
-        to,
-        format_args!(".{}.partial", options.environment.draw_word()),
-    );
+    // No other file has this name: nothing is replaced, and no other user can lay a link in its way.
+    let suffix = format_args!(".{}.partial", options.environment.draw_word()).to_string();
+    let partial = beside(to, suffix);
     let made = make_backup(database, options, &partial, to);
     let _ = fs::remove_file(&partial);
     made
 }
 
-/// A link that leads nowhere is there, too.
+/// A link that leads nowhere exists, too.
 fn refuse_existing(path: &Path) -> Result<(), BackupError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Err(BackupError::Exists(path.to_owned())),
@@ -109,16 +122,14 @@ fn make_backup(
 ) -> Result<Manifest, BackupError> {
     copy(database, partial)?;
     let now = options.environment.now();
-    let reason = format!("it is a backup, taken at {now}");
-    mark_copy(partial, options, &reason)?;
+    mark_copy(partial, options, &format!("it is a backup, taken at {now}"))?;
     let manifest = describe(partial, now.to_string())?;
     flush(partial)?;
     let beside = manifest_path(to);
-    // A new file, never one that is there or that a link leads to.
-    let file = File::create_new(&beside);
-    let file = file.map_err(taken(&beside, "the manifest cannot be made"))?;
+    // A new file, never one that exists or that a link leads to.
+    let file = File::create_new(&beside).map_err(|error| taken(&beside, error))?;
     let done = write_manifest(file, &manifest)
-        .and_then(|()| name(partial, to))
+        .and_then(|()| name(partial, to).map_err(|error| taken(to, error)))
         .and_then(|()| flush_folder(to));
     if done.is_err() {
         let _ = fs::remove_file(beside);
@@ -129,23 +140,24 @@ fn make_backup(
 fn write_manifest(mut to: File, manifest: &Manifest) -> Result<(), BackupError> {
     let text = serde_json::to_vec_pretty(manifest).expect("a manifest is JSON");
     let written = to.write_all(&text).and_then(|()| to.sync_all());
-    written.map_err(failed("the manifest cannot be written"))
+    written.or_failed("the manifest cannot be written")
 }
 
-/// Unlike a rename a link never replaces anything. Where a file can have one name only, it is renamed.
-fn name(partial: &Path, to: &Path) -> Result<(), BackupError> {
+/// Unlike a rename a link never replaces anything. On a file system without links the file is renamed.
+fn name(partial: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(partial, to) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            fs::rename(partial, to).map_err(failed("the backup cannot be named"))
-        }
-        linked => linked.map_err(taken(to, "the backup cannot be named")),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(partial, to),
+        linked => linked,
     }
 }
 
-fn taken(path: &Path, what: &str) -> impl Fn(std::io::Error) -> BackupError {
-    move |error| match error.kind() {
+fn taken(path: &Path, error: io::Error) -> BackupError {
+    match error.kind() {
         ErrorKind::AlreadyExists => BackupError::Exists(path.to_owned()),
-        _ => failed(what)(error),
+        _ => BackupError::Failed {
+            what: "the backup and its manifest cannot be named",
+            cause: error.into(),
+        },
     }
 }
 
@@ -157,17 +169,19 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
         Ok(file) if file.is_file() => {}
         _ => return Err(BackupError::NoBackup(path)),
     }
-    let backup = &*RealPath::of(backup)?;
-    inspect(backup, options).map_err(|cause| match cause {
-        OpenError::Damaged { path, detail } => BackupError::Damaged { path, detail },
-        cause => BackupError::Unfit { path, cause },
+    let inspected = at(backup, |path| {
+        inspect(path, options).map(|_| path.to_owned())
+    });
+    let backup = &inspected.map_err(|error| match error.why {
+        Refusal::Damaged { detail } => BackupError::Damaged { path, detail },
+        why => BackupError::Unfit(OpenError { path, why }),
     })?;
     let found = describe(backup, String::new())?;
     let Ok(text) = fs::read(manifest_path(backup)) else {
         return Ok(found); // a plain copy will do, if it is whole
     };
-    let altered = |detail: String| BackupError::Altered {
-        path: backup.to_owned(),
+    let altered = |detail| BackupError::Altered {
+        path: backup.clone(),
         detail,
     };
     let manifest: Manifest = serde_json::from_slice(&text)
@@ -179,32 +193,35 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
     }
 }
 
-/// Puts a backup in the place of `database`, which nobody may have open. What was there is kept beside it; the next start
-/// imports what the stream holds more. Blocks; give it a thread.
+/// Puts a backup in the place of `database`, which no process may have open. The file that was there is kept under another
+/// name; the next start imports the stream's later events. Blocks; give it a thread.
 pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Restored, BackupError> {
     let manifest = check_backup(backup, options)?;
-    let database = &RealPath::of(database)?;
-    let ours = Ownership::take_place(database)?;
-    keep_private(database)?;
     let now = options.environment.now();
     let when = in_a_name(now);
-    let stale = ours.put_stale_wal_aside(&when);
-    stale.map_err(failed("the present file's WAL cannot be put aside"))?;
-    let incoming = format!(".{}.incoming", options.environment.draw_word());
-    let incoming = beside(database, incoming);
+    // Held to the end: no other process opens the file meanwhile.
+    let (database, _ours) = at(database, |path| {
+        let ours = Ownership::take_place(path)?;
+        keep_private(path)?;
+        ours.put_stale_wal_aside(&when)?;
+        Ok((path.to_owned(), ours))
+    })?;
+    let suffix = format!(".{}.incoming", options.environment.draw_word());
+    let incoming = beside(&database, suffix);
     let reason = format!("it was restored from a backup at {now}");
     let copied = copy(backup, &incoming)
         .and_then(|()| mark_copy(&incoming, options, &reason))
-        .and_then(|()| carry_over(database, &incoming, options, &manifest))
+        .and_then(|()| carry_over(&database, &incoming, options, &manifest))
         .and_then(|()| flush(&incoming));
     if copied.is_err() {
         let _ = fs::remove_file(&incoming);
     }
     copied?;
-    let previous_seq = last_event(database).ok();
-    let previous = put_aside(database, &when)?;
-    fs::rename(&incoming, &**database).map_err(failed("the backup cannot be put in place"))?;
-    flush_folder(database)?;
+    let previous_seq = last_event(&database).ok();
+    let previous =
+        put_aside(&database, &when).or_failed("the present file cannot be given another name")?;
+    fs::rename(&incoming, &database).or_failed("the backup cannot be put in place")?;
+    flush_folder(&database)?;
     Ok(Restored {
         manifest,
         previous,
@@ -212,101 +229,91 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
     })
 }
 
-/// What was set aside in the file that is replaced, and what was done to it, goes on in the one that comes.
+/// The quarantine and the audit of the file that is replaced go on in the restored one.
 fn carry_over(
     from: &Path,
     to: &Path,
     options: &Options,
     manifest: &Manifest,
 ) -> Result<(), BackupError> {
-    let failed = failed("what the present file has set aside cannot be carried over");
-    let mut rows = connect::to_write(to).map_err(&failed)?;
-    let now_ms = options.environment.now_ms();
-    // A file that cannot be read is kept beside, and says nothing here.
+    // A file that cannot be read is kept under another name, and has nothing to carry over.
     let readable = from.is_file() && inspect(from, options).is_ok() && last_event(from).is_ok();
-    if readable {
-        let from = from.to_str().ok_or("its name is no UTF-8");
-        let from = from.map_err(|why| BackupError::Failed {
-            what: "the present file cannot be named".to_owned(),
-            cause: why.into(),
-        })?;
-        rows.execute("attach ?1 as present", [from])
-            .map_err(&failed)?;
-    }
-    let tx = rows.transaction().map_err(&failed)?;
-    if readable {
-        tx.execute_batch(
-            "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest)
-               select at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest
-               from present.relay_set_aside order by id;
-             insert into relay_audit (at_ms, action, detail)
-               select at_ms, action, detail from present.relay_audit as theirs
-               where not exists (select 1 from relay_audit as ours
-                 where ours.at_ms = theirs.at_ms and ours.action = theirs.action and ours.detail = theirs.detail)
-               order by id;",
-        )
-        .map_err(&failed)?;
-    }
-    let detail = format!("a backup that ends at event {}", manifest.seq);
-    identity::audit(&tx, now_ms, "restored", &detail).map_err(&failed)?;
-    tx.commit().map_err(failed)
+    let carry = || {
+        let mut rows = connect::to_write(to)?;
+        if readable {
+            execute_on(&rows, "attach ?1 as present", from)?;
+        }
+        let tx = rows.transaction()?;
+        if readable {
+            tx.execute_batch(
+                "insert or ignore into relay_set_aside (at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest)
+                   select at_ms, found_in, log, seq, event_id, subject, envelope, reason, digest
+                   from present.relay_set_aside order by id;
+                 insert into relay_audit (at_ms, action, detail)
+                   select at_ms, action, detail from present.relay_audit as theirs
+                   where not exists (select 1 from relay_audit as ours
+                     where ours.at_ms = theirs.at_ms and ours.action = theirs.action and ours.detail = theirs.detail)
+                   order by id;",
+            )?;
+        }
+        let detail = format!("a backup that ends at event {}", manifest.seq);
+        identity::audit(&tx, options.environment.now_ms(), "restored", &detail)?;
+        tx.commit()
+    };
+    carry().or_failed("the present file's quarantine and audit cannot be carried over")
 }
 
 /// Everything that is committed, in one read transaction, without a WAL of its own.
 fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
-    let failed = failed("the database cannot be copied");
-    let rows = connect::to_read_as_guest(from).map_err(&failed)?;
-    let to = to.to_str().ok_or("its name is no UTF-8");
-    let to = to.map_err(|why| BackupError::Failed {
-        what: "the copy cannot be named".to_owned(),
-        cause: why.into(),
-    })?;
-    rows.execute("vacuum into ?1", [to]).map_err(failed)?;
-    Ok(())
+    let rows = connect::to_read_as_guest(from);
+    let copied = rows.and_then(|rows| execute_on(&rows, "vacuum into ?1", to));
+    copied.or_failed("the database cannot be copied")
+}
+
+fn execute_on(rows: &Connection, sql: &str, path: &Path) -> rusqlite::Result<()> {
+    let path = path.to_str().ok_or("its name is no UTF-8");
+    let path = path.map_err(|why| rusqlite::Error::ToSqlConversionFailure(why.into()))?;
+    rows.execute(sql, [&path as &dyn ToSql]).map(drop)
 }
 
 fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupError> {
-    let failed = failed("the copy cannot be marked");
-    let mut rows = connect::to_write(copy).map_err(&failed)?;
-    install(&mut rows, options, false).map_err(&failed)?;
-    identity::succeed_nobody(&rows).map_err(&failed)?;
-    let marked = identity::mark(&rows, options.environment.now_ms(), reason);
-    marked.map_err(failed)
+    let mark = || {
+        let mut rows = connect::to_write(copy)?;
+        install(&mut rows, options, false)?;
+        identity::succeed_nobody(&rows)?;
+        identity::mark(&rows, options.environment.now_ms(), reason)
+    };
+    mark().or_failed("the copy cannot be marked")
 }
 
 /// Checks the pages, the references and the log, and says what the file holds.
 fn describe(path: &Path, taken_at: String) -> Result<Manifest, BackupError> {
-    let rows = connect::to_look(path).map_err(failed("the backup cannot be opened"))?;
-    let damaged = |detail: String| BackupError::Damaged {
+    let rows = connect::to_look(path).or_failed("the backup cannot be opened")?;
+    let damaged = |detail| BackupError::Damaged {
         path: path.to_owned(),
         detail,
     };
-    let unreadable = |error: rusqlite::Error| damaged(error.to_string());
-    let pages: String = rows
-        .query_row("pragma integrity_check(1)", [], |row| row.get(0))
-        .map_err(unreadable)?;
-    if pages != "ok" {
-        return Err(damaged(pages));
+    let check = || {
+        let pages: String = rows.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
+        let sql =
+            "select (select count(*) from pragma_foreign_key_check), count(*) from relay_outbox";
+        let (dangling, events): (u64, u64) =
+            rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let ends = outbox::ends(&rows)?;
+        let detail = match (pages.as_str(), dangling) {
+            ("ok", 0) if events == ends.seq + 1 - ends.first => None,
+            ("ok", 0) => Some("its log has holes".to_owned()),
+            ("ok", _) => Some(format!("{dangling} rows refer to rows that do not exist")),
+            _ => Some(pages),
+        };
+        Ok((detail, ends, identity::names(&rows)?))
+    };
+    let checked = check().map_err(|error: rusqlite::Error| damaged(error.to_string()))?;
+    let (detail, ends, (service, stream)) = checked;
+    if let Some(detail) = detail {
+        return Err(damaged(detail));
     }
-    let sql = "select count(*) from pragma_foreign_key_check";
-    let dangling: u64 = rows
-        .query_row(sql, [], |row| row.get(0))
-        .map_err(unreadable)?;
-    if dangling > 0 {
-        return Err(damaged(format!(
-            "{dangling} rows refer to rows that are not there"
-        )));
-    }
-    let ends = outbox::ends(&rows).map_err(unreadable)?;
-    let sql = "select count(*) from relay_outbox";
-    let count: u64 = rows
-        .query_row(sql, [], |row| row.get(0))
-        .map_err(unreadable)?;
-    if count != ends.seq + 1 - ends.first {
-        return Err(damaged("its log has holes".to_owned()));
-    }
-    let (service, stream) = identity::names(&rows).map_err(unreadable)?;
-    let (bytes, sha256) = digest(path).map_err(failed("the backup cannot be read"))?;
+    let (bytes, sha256) = digest(path).or_failed("the backup cannot be read")?;
     Ok(Manifest {
         service,
         stream,
@@ -320,33 +327,26 @@ fn describe(path: &Path, taken_at: String) -> Result<Manifest, BackupError> {
     })
 }
 
-fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+fn digest(path: &Path) -> io::Result<(u64, String)> {
     let (mut file, mut hasher, mut bytes) = (File::open(path)?, Sha256::new(), 0);
     let mut chunk = vec![0; 64 * 1024];
     loop {
         let read = file.read(&mut chunk)?;
         if read == 0 {
-            break;
+            return Ok((bytes, HEXLOWER.encode(&hasher.finalize())));
         }
         hasher.update(&chunk[..read]);
         bytes += read as u64;
     }
-    let digest = hasher.finalize();
-    Ok((
-        bytes,
-        digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-    ))
 }
 
 fn last_event(database: &Path) -> rusqlite::Result<u64> {
     head::seq(&connect::to_look(database)?)
 }
 
-/// Gives the database a second name, beside it, and its WAL another one, if one cannot be done without. The first name
-/// goes over to the backup in one step, so that no process finds the place empty. Where a file can have one name only, it gets
-/// the other name first.
-fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError> {
-    let failed = failed("the present file cannot be put aside");
+/// Gives the database a second name, and its WAL another one if it has to keep it. The first name goes over to the backup in
+/// one step, so that no process finds the place empty. On a file system without links it gets the other name first.
+fn put_aside(database: &Path, when: &str) -> io::Result<Option<PathBuf>> {
     let aside = beside(database, format_args!(".before-restore-{when}"));
     if database.exists() {
         // A whole file takes its WAL in and deletes it. A damaged one keeps it.
@@ -354,15 +354,13 @@ fn put_aside(database: &Path, when: &str) -> Result<Option<PathBuf>, BackupError
             .and_then(|rows| rows.execute_batch("pragma wal_checkpoint(truncate)"));
     }
     if beside(database, "-wal").exists() {
-        fs::rename(beside(database, "-wal"), beside(&aside, "-wal")).map_err(&failed)?;
+        fs::rename(beside(database, "-wal"), beside(&aside, "-wal"))?;
     }
     let _index = fs::remove_file(beside(database, "-shm"));
     if !database.exists() {
         return Ok(None);
     }
-    fs::hard_link(database, &aside)
-        .or_else(|_| fs::rename(database, &aside))
-        .map_err(failed)?;
+    fs::hard_link(database, &aside).or_else(|_| fs::rename(database, &aside))?;
     Ok(Some(aside))
 }
 
@@ -372,19 +370,12 @@ fn manifest_path(backup: &Path) -> PathBuf {
 
 fn flush(path: &Path) -> Result<(), BackupError> {
     let flushed = File::open(path).and_then(|file| file.sync_all());
-    flushed.map_err(failed("the copy cannot be flushed to the disk"))
+    flushed.or_failed("the copy cannot be flushed to the disk")
 }
 
 fn flush_folder(of: &Path) -> Result<(), BackupError> {
     match of.parent().filter(|folder| *folder != Path::new("")) {
         Some(folder) => flush(folder),
         None => flush(Path::new(".")),
-    }
-}
-
-fn failed<E: Into<Cause>>(what: &str) -> impl Fn(E) -> BackupError {
-    move |cause| BackupError::Failed {
-        what: what.to_owned(),
-        cause: cause.into(),
     }
 }

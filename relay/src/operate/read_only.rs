@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::consume::{DeadLetter, dead_letter};
-use crate::database::{self, Options};
+use crate::database::{Options, open};
 use crate::error::{OpenError, ReadError};
 use crate::event::EventId;
 use crate::log::{Origin, Position};
@@ -57,7 +57,7 @@ pub struct Audited {
 impl ReadOnly {
     /// Opens a file that its service has opened before. Refuses whatever [`Database::open`](crate::Database::open) would.
     pub async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
-        let (rows, path) = database::open_read_only(path.to_owned(), options.clone()).await?;
+        let (rows, path) = open::open_read_only(path.to_owned(), options.clone()).await?;
         let rows = rows.into();
         Ok(Self { rows, path })
     }

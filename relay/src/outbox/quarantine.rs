@@ -1,5 +1,6 @@
 //! Quarantine: events that were in a log and are in none any more are saved here before they are dropped.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use crate::database::Tx;
@@ -50,14 +51,9 @@ pub(crate) fn record(
         &record.subject,
         &record.bytes[..],
         reason,
-        digest(&record.bytes),
+        HEXLOWER.encode(&Sha256::digest(&record.bytes)),
     ))?;
     Ok(())
-}
-
-fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reports an event of which only the id is known.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{Connection, OpenFlags};
 use relay::{
-    BackupError, Case, Database, Manifest, OpenError, Options, backup, check_backup, restore,
+    BackupError, Case, Database, Manifest, OpenError, Options, Refusal, backup, check_backup,
+    restore,
 };
 
 use crate::support::{
@@ -236,13 +237,13 @@ async fn another_services_backup_is_refused() {
         check_backup(&to, &other).map(drop),
         backup(&to, &other, &scratch.path("b.db")).map(drop),
     ] {
-        let (Err(BackupError::Refused(OpenError::OtherService { owner, .. }))
-        | Err(BackupError::Unfit {
-            cause: OpenError::OtherService { owner, .. },
-            ..
-        })) = refused
+        let (Err(BackupError::Refused(OpenError { why, .. }))
+        | Err(BackupError::Unfit(OpenError { why, .. }))) = refused
         else {
             panic!("{refused:?}");
+        };
+        let Refusal::OtherService { owner, .. } = why else {
+            panic!("{why:?}");
         };
         assert_eq!(owner, "parcel-service");
     }
@@ -255,7 +256,13 @@ async fn a_live_file_is_not_replaced() {
     weigh_many(&db, 1).await;
     let refused = restore(&to, &options(), db.path());
     assert!(
-        matches!(refused, Err(BackupError::Refused(OpenError::InUse { .. }))),
+        matches!(
+            refused,
+            Err(BackupError::Refused(OpenError {
+                why: Refusal::InUse { .. },
+                ..
+            }))
+        ),
         "{refused:?}"
     );
     assert_eq!(weigh_again(&db, "a", 1).await.unwrap().seq, 5, "it goes on");
@@ -270,7 +277,13 @@ async fn a_restore_through_a_link_replaces_the_file_behind_it_and_never_a_live_o
     std::os::unix::fs::symlink(&to, &backup_link).unwrap();
     let refused = restore(&to, &options(), &link);
     assert!(
-        matches!(refused, Err(BackupError::Refused(OpenError::InUse { .. }))),
+        matches!(
+            refused,
+            Err(BackupError::Refused(OpenError {
+                why: Refusal::InUse { .. },
+                ..
+            }))
+        ),
         "{refused:?}"
     );
     let target = db.path().to_owned();
@@ -374,7 +387,10 @@ async fn a_restore_that_is_killed_with_the_file_under_two_names_is_repeated() {
     let refused = Database::open(&target, options()).await;
     assert!(matches!(
         refused,
-        Err(OpenError::ManyNames { names: 2, .. })
+        Err(OpenError {
+            why: Refusal::ManyNames { names: 2, .. },
+            ..
+        })
     ));
     let restored = restore(&to, &options(), &target).unwrap();
     assert_eq!(restored.previous_seq, Some(4));

@@ -5,7 +5,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{Answers, Database, EmitError, Gate, OpenError, Options, Producer, Relay, WriteError};
+use relay::{
+    Answers, Database, EmitError, Gate, OpenError, Options, Producer, Refusal, Relay, WriteError,
+};
 
 use crate::support::{
     MIGRATIONS, Scratch, applied, beside, catch_up, count, history, kill, meet, options, origin,
@@ -36,7 +38,11 @@ async fn a_second_owner_is_refused_and_told_who_the_first_is() {
     let scratch = Scratch::new();
     let first = scratch.producer().await;
     let refused = Database::open(scratch.path("parcels.db"), options()).await;
-    let Err(OpenError::InUse { holder, .. }) = refused else {
+    let Err(OpenError {
+        why: Refusal::InUse { holder, .. },
+        ..
+    }) = refused
+    else {
         panic!("two owners of one file");
     };
     assert_eq!(holder, format!("process {}", std::process::id()));
@@ -55,7 +61,7 @@ async fn another_services_file_is_refused_and_not_a_byte_of_it_changes() {
     let options = Options::new("scale-service", "SCALES", MIGRATIONS);
     let refused = Database::open(scratch.path("parcels.db"), options).await;
     assert!(
-        matches!(refused, Err(OpenError::OtherService { owner, .. }) if owner == "parcel-service")
+        matches!(refused, Err(OpenError { why: Refusal::OtherService { owner, .. }, .. }) if owner == "parcel-service")
     );
     assert_eq!(std::fs::read(scratch.path("parcels.db")).unwrap(), before);
     for beside in ["parcels.db-wal", "parcels.db-shm"] {
@@ -72,7 +78,13 @@ async fn files_that_are_no_freehold_database_are_refused_untouched() {
     )
     .unwrap();
     let refused = Database::open(scratch.path("parcels.db"), options()).await;
-    assert!(matches!(refused, Err(OpenError::NotOurs { .. })));
+    assert!(matches!(
+        refused,
+        Err(OpenError {
+            why: Refusal::NotOurs,
+            ..
+        })
+    ));
 
     let path = scratch.path("foreign.db");
     relay::rusqlite::Connection::open(&path)
@@ -81,7 +93,13 @@ async fn files_that_are_no_freehold_database_are_refused_untouched() {
         .unwrap();
     let before = std::fs::read(&path).unwrap();
     let refused = Database::open(&path, options()).await;
-    assert!(matches!(refused, Err(OpenError::NotOurs { .. })));
+    assert!(matches!(
+        refused,
+        Err(OpenError {
+            why: Refusal::NotOurs,
+            ..
+        })
+    ));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -106,9 +124,12 @@ async fn a_newer_schema_is_refused() {
     let refused = Database::open(scratch.path("parcels.db"), older).await;
     assert!(matches!(
         refused,
-        Err(OpenError::NewerSchema {
-            found: 1,
-            known: 0,
+        Err(OpenError {
+            why: Refusal::NewerSchema {
+                found: 1,
+                known: 0,
+                ..
+            },
             ..
         })
     ));
@@ -147,7 +168,13 @@ async fn a_damaged_file_is_refused_after_an_unclean_close() {
 
     let refused = Database::open(&path, options()).await;
     assert!(
-        matches!(refused, Err(OpenError::Damaged { .. })),
+        matches!(
+            refused,
+            Err(OpenError {
+                why: Refusal::Damaged { .. },
+                ..
+            })
+        ),
         "{:?}",
         refused.err()
     );
@@ -365,7 +392,13 @@ async fn a_link_does_not_lead_around_the_lock() {
     std::os::unix::fs::symlink(scratch.path("parcels.db"), scratch.path("link.db")).unwrap();
     let refused = Database::open(scratch.path("link.db"), options()).await;
     assert!(
-        matches!(refused, Err(OpenError::InUse { .. })),
+        matches!(
+            refused,
+            Err(OpenError {
+                why: Refusal::InUse { .. },
+                ..
+            })
+        ),
         "{:?}",
         refused.err()
     );
@@ -388,7 +421,13 @@ async fn a_link_to_a_file_that_does_not_exist_yet_does_not_lead_around_the_lock(
     );
     for path in [link, scratch.path("volume/parcels.db")] {
         let refused = Database::open(path, options()).await;
-        assert!(matches!(refused, Err(OpenError::InUse { .. })));
+        assert!(matches!(
+            refused,
+            Err(OpenError {
+                why: Refusal::InUse { .. },
+                ..
+            })
+        ));
     }
     owner.close().await;
 }
@@ -401,11 +440,23 @@ async fn a_file_keeps_its_lock_when_its_lock_file_is_deleted_or_its_name_changes
     let path = owner.path().to_owned();
     std::fs::remove_file(beside(&path, ".lock")).unwrap();
     let refused = Database::open(&path, options()).await;
-    assert!(matches!(refused, Err(OpenError::InUse { .. })));
+    assert!(matches!(
+        refused,
+        Err(OpenError {
+            why: Refusal::InUse { .. },
+            ..
+        })
+    ));
     let moved = scratch.path("moved.db");
     std::fs::rename(&path, &moved).unwrap();
     let refused = Database::open(&moved, options()).await;
-    assert!(matches!(refused, Err(OpenError::InUse { .. })));
+    assert!(matches!(
+        refused,
+        Err(OpenError {
+            why: Refusal::InUse { .. },
+            ..
+        })
+    ));
     std::fs::rename(&moved, &path).unwrap();
     owner.close().await;
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use relay::{Database, Gate, OnDiskFailure, OpenError, Options, ReadOnly, WriteError};
+use relay::{Database, Gate, OnDiskFailure, OpenError, Options, ReadOnly, Refusal, WriteError};
 
 use crate::support::{Scratch, beside, count, options};
 
@@ -260,7 +260,16 @@ async fn small_blocks_without_room_for_an_index_are_a_full_disk() {
     for but_for in [9 << 10, 16 << 10, 33 << 10] {
         let ballast = fill(path.parent().unwrap(), but_for);
         let opened = Database::open(&path, options()).await;
-        assert!(matches!(opened, Err(OpenError::Full { .. })), "{but_for}");
+        assert!(
+            matches!(
+                opened,
+                Err(OpenError {
+                    why: Refusal::Full,
+                    ..
+                })
+            ),
+            "{but_for}"
+        );
         std::fs::remove_file(ballast).unwrap();
     }
     let db = Database::open(&path, options()).await.unwrap();
@@ -288,7 +297,13 @@ async fn a_disk_without_inodes_is_named_and_an_open_file_is_written() {
     take_all();
     let opened = Database::open(&path, options()).await;
     assert!(
-        matches!(opened, Err(OpenError::Full { .. })),
+        matches!(
+            opened,
+            Err(OpenError {
+                why: Refusal::Full,
+                ..
+            })
+        ),
         "{:?}",
         opened.err()
     );

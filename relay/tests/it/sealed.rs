@@ -6,7 +6,7 @@ use std::path::Path;
 use relay::memory::MemoryBroker;
 use relay::{
     AppendLog, ApplyError, Case, Connect, Database, EmitError, Fold, Gate, Keys, NewEvent,
-    OpenError, Options, Received, Record, Rows, Stream, WriteError,
+    OpenError, Options, Received, Record, Refusal, Rows, Stream, WriteError,
 };
 
 use crate::support::{
@@ -190,7 +190,7 @@ async fn a_lost_key_file_is_noticed_before_anything_is_sealed_with_a_new_one() {
         .unwrap();
     let old = world.keys().ids().next().unwrap().to_owned();
     assert!(
-        matches!(&refused, OpenError::KeyLost { key, .. } if *key == old),
+        matches!(&refused, OpenError { why: Refusal::KeyLost { key, .. }, .. } if *key == old),
         "{refused}"
     );
     assert!(

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::{
-    AppendLog, Connect, Database, Head, Log, LogError, OpenError, Options, Origin, Record, Stream,
+    AppendLog, Connect, Database, Head, Log, LogError, OpenError, Options, Origin, Record, Refusal,
+    Stream,
 };
 
 /// What lies on the disk, WAL and lock included: as a kill would leave it, or a snapshot of the volume keep it.
@@ -75,7 +76,10 @@ pub async fn kill(db: Database) {
 pub async fn reopen(path: &Path, options: Options) -> Database {
     for _ in 0..5_000 {
         match Database::open(path, options.clone()).await {
-            Err(OpenError::InUse { .. }) => {}
+            Err(OpenError {
+                why: Refusal::InUse { .. },
+                ..
+            }) => {}
             opened => return opened.unwrap(),
         }
         let a_moment = || std::thread::sleep(Duration::from_millis(1)); // of real time, whatever the clock says
