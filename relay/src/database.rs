@@ -26,7 +26,7 @@ use crate::error::{OpenError, ReadError, WriteError};
 use crate::event::Keys;
 use crate::event::trace::{self, Trace};
 use disk::Disk;
-use readers::{OwnReader, Readers};
+use readers::{Pool, Readers};
 use writer::Writer;
 
 pub use disk::{DiskHealth, OnDiskFailure};
@@ -129,8 +129,8 @@ impl Options {
 #[derive(Clone)]
 pub struct Database {
     shared: Arc<Shared>,
-    /// What this handle reads with; without it, the shared connections.
-    reader: Option<Arc<OwnReader>>,
+    /// What this handle reads with.
+    reader: Arc<Pool>,
 }
 
 struct Shared {
@@ -189,41 +189,40 @@ impl Database {
         let index = Arc::new(opened.index);
         let disk = Disk::new(ownership.clone(), index.clone(), gate.clone());
         let health = disk.health();
-        let writer = writer::Opened {
+        let owned = writer::Owned {
             connection: opened.writer,
             readers: readers.clone(),
             index,
             ownership,
-            thread: writer::Thread {
+            thread: Arc::new(writer::Thread {
                 context: context.clone(),
                 announce,
                 gate: gate.clone(),
                 disk,
                 on_disk_failure: options.on_disk_failure.clone(),
-            },
+            }),
         };
         Ok(Self {
+            reader: readers.shared(),
             shared: Arc::new(Shared {
                 path: opened.path,
                 context,
-                writer: Writer::start(writer, &options),
+                writer: Writer::start(owned, &options),
                 readers,
                 disk: health,
                 gate,
                 met: AtomicBool::new(false),
                 head,
             }),
-            reader: None,
         })
     }
 
     /// The same database, read through a connection of this handle's own and its clones': no other reads make it wait.
     #[must_use]
     pub fn with_own_reader(&self) -> Self {
-        let reader = OwnReader::new(self.shared.readers.clone());
         Self {
             shared: self.shared.clone(),
-            reader: Some(Arc::new(reader)),
+            reader: self.shared.readers.lend(),
         }
     }
 
@@ -233,14 +232,10 @@ impl Database {
     ///
     /// Two things `work` must not do, because they would reach its neighbours: end the transaction itself, and break a
     /// *deferred* constraint, which SQLite only notices at the common commit.
-    pub async fn write<T, E>(
+    pub async fn write<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, WriteError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
+    ) -> Result<T, WriteError<E>> {
         let mut waiting = (work, Trace::current());
         let is_traced = trace::is_traced();
         loop {
@@ -268,42 +263,19 @@ impl Database {
     }
 
     /// What a projection uses: a halted database still applies what others tell it, it only says nothing new.
-    pub(crate) async fn apply<T, E>(
+    pub(crate) async fn apply<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, WriteError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
+    ) -> Result<T, WriteError<E>> {
         self.shared.writer.write(work).await
     }
 
     /// Runs `work` on a connection that cannot write. The writer never makes it wait, and all it reads is of one moment.
-    pub async fn read<T, E>(
+    pub async fn read<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ReadError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        match &self.reader {
-            Some(own) => own.read(work).await,
-            None => self.shared.readers.read(work).await,
-        }
-    }
-
-    /// Runs long work on a connection of its own, so that it takes none from the pool.
-    pub(crate) async fn read_apart<T, E>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ReadError<E>>
-    where
-        T: Send + 'static,
-        E: From<rusqlite::Error> + Send + 'static,
-    {
-        self.shared.readers.read_apart(work).await
+    ) -> Result<T, ReadError<E>> {
+        self.reader.read(work).await
     }
 
     /// The sequence of the last committed event, which changes with each commit that emits.

@@ -20,9 +20,11 @@ pub(crate) fn to_write(path: &Path) -> Result<Connection> {
 }
 
 /// One that reads while another one writes. Only the writer takes the WAL in: by the path this one may have found another file.
+/// It reads at once, which opens the WAL: later there may be another file at the path.
 pub(super) fn to_read(path: &Path) -> Result<Connection> {
     let rows = to_read_as_guest(path)?;
     rows.execute_batch("pragma query_only = on")?;
+    rows.query_row("select 1 from relay_identity", [], |_| Ok(()))?;
     Ok(rows)
 }
 

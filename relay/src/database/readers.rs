@@ -2,12 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ffi};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use rusqlite::{Connection, InterruptHandle, ffi};
+use tokio::sync::Semaphore;
 
 use super::connect;
 use super::lock::Ownership;
@@ -17,79 +15,55 @@ use crate::panics::message;
 /// Every reader of one database.
 pub(super) struct Readers {
     ownership: Arc<Ownership>,
-    shared: Pool,
-    /// `None` once they are closed.
-    own: Mutex<Option<Own>>,
-    /// The long reads that are under way.
-    apart: TaskTracker,
-    closing: CancellationToken,
+    shared: Arc<Pool>,
+    /// Each of one connection. `None` once they are closed.
+    own: Mutex<Option<Vec<Arc<Pool>>>>,
 }
 
-/// How long closing waits for a long read: one that hands out rows may wait for its taker.
-const APART: Duration = Duration::from_secs(5);
-/// An interrupt stops the statement that runs. Between two there is none.
+/// How long closing waits for a read on a connection of its own: one that hands out rows may wait for its taker.
+const MAX_CLOSE: Duration = Duration::from_secs(5);
+/// An interrupt stops the statement that runs. Between two statements it does nothing, so it is repeated.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
-
-/// Connections of which each has one owner.
-#[derive(Default)]
-struct Own {
-    all: Vec<Arc<Pool>>,
-    /// Those whose owner has gone: the next one takes one of them.
-    free: Vec<Arc<Pool>>,
-}
 
 impl Readers {
     pub(super) fn new(ownership: Arc<Ownership>, shared: Vec<tokio_rusqlite::Connection>) -> Self {
         Self {
             ownership,
-            shared: Pool::new(shared),
-            own: Mutex::new(Some(Own::default())),
-            apart: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            shared: Arc::new(Pool::new(shared, None)),
+            own: Mutex::new(Some(Vec::new())),
         }
     }
 
-    pub(super) async fn read<T, E>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ReadError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        self.shared.read(work).await
+    pub(super) fn shared(&self) -> Arc<Pool> {
+        self.shared.clone()
     }
 
-    /// Runs long work on a connection of its own, so that it takes none from the pool. It is interrupted at the close.
-    pub(super) async fn read_apart<T, E>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ReadError<E>>
-    where
-        T: Send + 'static,
-        E: From<rusqlite::Error> + Send + 'static,
-    {
-        if self.closing.is_cancelled() {
-            return Err(ReadError::Closed);
-        }
-        let mut rows = self.open().map_err(|error| ReadError::Work(error.into()))?;
-        let interrupt = rows.get_interrupt_handle();
-        let mut read = self.apart.spawn_blocking(move || work(&mut rows));
-        let done = loop {
-            tokio::select! {
-                done = &mut read => break done,
-                () = self.closing.cancelled() => interrupt.interrupt(),
-            }
-            tokio::time::sleep(INTERRUPT_EVERY).await;
+    /// A connection of the caller's own: a new one, or one whose owner and last read are gone. If none can be opened, the
+    /// shared ones.
+    pub(super) fn lend(&self) -> Arc<Pool> {
+        let mut own = lock(&self.own);
+        let Some(own) = own.as_mut() else {
+            return self.shared();
         };
-        match done {
-            Ok(done) => done.map_err(ReadError::Work),
-            Err(panic) => Err(ReadError::Panicked(panic.to_string())),
+        if let Some(free) = own.iter().find(|pool| Arc::strong_count(pool) == 1) {
+            return free.clone();
+        }
+        match self.open() {
+            Ok(rows) => {
+                let interrupt = rows.get_interrupt_handle();
+                let reader = Arc::new(Pool::new(vec![rows.into()], Some(interrupt)));
+                own.push(reader.clone());
+                reader
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection to read with could be opened: using the shared ones");
+                self.shared()
+            }
         }
     }
 
     /// A connection to the open file. SQLite knows the WAL by the file's name: it would delete this file's beside an empty
-    /// one, and would read it into another one. A connection opens the file at once and looks at the WAL when it reads first.
+    /// one, and would read it into another one.
     fn open(&self) -> rusqlite::Result<Connection> {
         self.check_in_place()?;
         let rows = connect::to_read(self.ownership.path())?;
@@ -105,115 +79,50 @@ impl Readers {
         }
     }
 
-    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection. False: a long
-    /// read goes on.
+    /// Waits for the reads that are under way, also those whose callers gave up, and closes every connection. False: a read on
+    /// a connection of its own goes on.
     pub(super) async fn close(&self) -> bool {
-        self.closing.cancel();
-        self.apart.close();
-        let ended = tokio::time::timeout(APART, self.apart.wait()).await;
-        if ended.is_err() {
+        let until = Instant::now() + MAX_CLOSE;
+        let own = lock(&self.own).take();
+        let mut all_closed = true;
+        for reader in own.into_iter().flatten() {
+            all_closed &= reader.close(until).await;
+        }
+        if !all_closed {
             tracing::warn!("a long read goes on after the close: the WAL stays");
         }
-        let own = lock(&self.own).take();
-        for reader in own.into_iter().flat_map(|own| own.all) {
-            reader.close().await;
-        }
-        self.shared.close().await;
-        ended.is_ok()
-    }
-
-    fn lend(&self) -> Option<Arc<Pool>> {
-        let mut own = lock(&self.own);
-        let own = own.as_mut()?;
-        if let Some(free) = own.free.pop() {
-            return Some(free);
-        }
-        match self.open() {
-            Ok(connection) => {
-                let reader = Arc::new(Pool::new(vec![connection.into()]));
-                own.all.push(reader.clone());
-                Some(reader)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no connection to read with could be opened: using the shared ones");
-                None
-            }
-        }
-    }
-}
-
-/// One connection for one owner, opened at the first read.
-pub(super) struct OwnReader {
-    readers: Arc<Readers>,
-    own: Mutex<Option<Arc<Pool>>>,
-}
-
-impl OwnReader {
-    pub(super) fn new(readers: Arc<Readers>) -> Self {
-        let own = Mutex::default();
-        Self { readers, own }
-    }
-
-    pub(super) async fn read<T, E>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ReadError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        match self.pool() {
-            Some(own) => own.read(work).await,
-            None => self.readers.read(work).await,
-        }
-    }
-
-    fn pool(&self) -> Option<Arc<Pool>> {
-        let mut own = lock(&self.own);
-        if own.is_none() {
-            *own = self.readers.lend();
-        }
-        own.clone()
-    }
-}
-
-impl Drop for OwnReader {
-    fn drop(&mut self) {
-        if let Some(readers) = &mut *lock(&self.readers.own) {
-            readers.free.extend(lock(&self.own).take());
-        }
+        self.shared.close(until).await && all_closed
     }
 }
 
 /// Connections that any caller may use, one at a time.
-struct Pool {
-    idle: Arc<Idle>,
+pub(super) struct Pool {
+    idle: Mutex<Vec<tokio_rusqlite::Connection>>,
     /// One permit per idle connection.
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
     count: u32,
+    /// Ends what runs on a connection that is not shared.
+    interrupt: Option<InterruptHandle>,
 }
 
-type Idle = Mutex<Vec<tokio_rusqlite::Connection>>;
-
 impl Pool {
-    fn new(connections: Vec<tokio_rusqlite::Connection>) -> Self {
+    fn new(
+        connections: Vec<tokio_rusqlite::Connection>,
+        interrupt: Option<InterruptHandle>,
+    ) -> Self {
         Self {
             count: u32::try_from(connections.len()).expect("a pool is small"),
-            permits: Arc::new(Semaphore::new(connections.len())),
-            idle: Arc::new(Mutex::new(connections)),
+            permits: Semaphore::new(connections.len()),
+            idle: Mutex::new(connections),
+            interrupt,
         }
     }
 
-    async fn read<T, E>(
-        &self,
+    pub(super) async fn read<T: Send + 'static, E: Send + 'static>(
+        self: &Arc<Self>,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ReadError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        let permit = self.permits.clone().acquire_owned().await;
-        let lent = Lent::take(&self.idle, permit.map_err(|_| ReadError::Closed)?);
+    ) -> Result<T, ReadError<E>> {
+        let lent = Lent::take(self).await.ok_or(ReadError::Closed)?;
         let connection = lent.connection.clone();
         // A panic would kill the connection's thread for good, so it is caught on that thread.
         let call = move |rows: &mut Connection| {
@@ -229,10 +138,23 @@ impl Pool {
         }
     }
 
-    async fn close(&self) {
+    /// False: a read that can be interrupted went on nevertheless, and its connection stays open.
+    async fn close(&self, until: Instant) -> bool {
+        while let Some(interrupt) = &self.interrupt
+            && self.permits.available_permits() == 0
+            && !self.permits.is_closed()
+        {
+            if Instant::now() >= until {
+                return false;
+            }
+            interrupt.interrupt();
+            // Of real time, whatever the runtime's clock says.
+            let moment = tokio::task::spawn_blocking(|| std::thread::sleep(INTERRUPT_EVERY));
+            moment.await.expect("sleeping does not panic");
+        }
         let every = self.permits.acquire_many(self.count).await;
         if every.is_err() {
-            return; // closed before
+            return true; // closed before
         }
         self.permits.close();
         let connections = std::mem::take(&mut *lock(&self.idle));
@@ -241,6 +163,7 @@ impl Pool {
                 tracing::warn!(%error, "a reader did not close cleanly");
             }
         }
+        true
     }
 }
 
@@ -263,28 +186,29 @@ fn end(rows: &Connection) {
     }
 }
 
-/// A connection at work. It goes home when the work is done, not when the caller has gone: a connection that still
-/// works for somebody who gave up is no idle one.
+/// A connection at work. It returns to its pool when the work is done, not when the caller is gone: a connection that still
+/// works for a caller that gave up is not idle.
 struct Lent {
     connection: tokio_rusqlite::Connection,
-    home: Arc<Idle>,
-    _permit: OwnedSemaphorePermit,
+    pool: Arc<Pool>,
 }
 
 impl Lent {
-    fn take(idle: &Arc<Idle>, permit: OwnedSemaphorePermit) -> Self {
-        let connection = lock(idle).pop();
-        Self {
+    /// `None`: the pool is closed.
+    async fn take(pool: &Arc<Pool>) -> Option<Self> {
+        pool.permits.acquire().await.ok()?.forget();
+        let connection = lock(&pool.idle).pop();
+        Some(Self {
             connection: connection.expect("a permit stands for an idle connection"),
-            home: idle.clone(),
-            _permit: permit,
-        }
+            pool: pool.clone(),
+        })
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        lock(&self.home).push(self.connection.clone()); // before the permit is given back
+        lock(&self.pool.idle).push(self.connection.clone()); // before the permit is given back
+        self.pool.permits.add_permits(1);
     }
 }
 

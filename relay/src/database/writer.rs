@@ -27,7 +27,7 @@ use crate::panics::message;
 const TEND_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Job>>,
+    queue: mpsc::Sender<Job>,
     max_wait: Duration,
     disk: watch::Receiver<DiskHealth>,
     closing: CancellationToken,
@@ -35,23 +35,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(of: Opened, options: &Options) -> Self {
+    pub(super) fn start(of: Owned, options: &Options) -> Self {
         let (queue, waiting) = mpsc::channel(options.max_queue.max(1));
-        let closing = CancellationToken::new();
-        let task = TaskTracker::new();
+        let (closing, task) = (CancellationToken::new(), TaskTracker::new());
         let disk = of.thread.disk.health();
-        task.spawn(
-            Loop {
-                connection: of.connection,
-                readers: of.readers,
-                index: of.index,
-                ownership: of.ownership,
-                thread: Arc::new(of.thread),
-                waiting,
-                max_group: options.max_group.max(1),
-            }
-            .run(closing.clone()),
-        );
+        task.spawn(of.run(waiting, options.max_group.max(1), closing.clone()));
         task.close();
         Self {
             queue,
@@ -62,17 +50,16 @@ impl Writer {
         }
     }
 
-    pub(super) async fn write<T, E>(
+    pub(super) async fn write<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, WriteError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
+    ) -> Result<T, WriteError<E>> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Work::Waiting { work, reply });
-        match self.queue.send_timeout(job, self.max_wait).await {
+        match self
+            .queue
+            .send_timeout(job(work, reply), self.max_wait)
+            .await
+        {
             // Without an answer the writer's thread was lost, and what it was doing with it.
             Ok(()) => answer.await.unwrap_or(Err(WriteError::Unknown)),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
@@ -94,41 +81,34 @@ impl Writer {
     }
 }
 
-/// What the writer is started with.
-pub(super) struct Opened {
+/// What the loop owns, until the file is closed.
+pub(super) struct Owned {
     pub(super) connection: tokio_rusqlite::Connection,
-    pub(super) readers: Arc<Readers>,
-    /// See [`disk::reserve_index`].
-    pub(super) index: Arc<File>,
-    pub(super) ownership: Arc<Ownership>,
-    pub(super) thread: Thread,
-}
-
-/// The loop that owns the connection.
-struct Loop {
-    connection: tokio_rusqlite::Connection,
     /// Closed before the connection: the last one to close takes the WAL in and deletes it.
-    readers: Arc<Readers>,
-    /// Closed after the connection.
-    index: Arc<File>,
+    pub(super) readers: Arc<Readers>,
+    /// Closed after the connection: see [`disk::reserve_index`].
+    pub(super) index: Arc<File>,
     /// Given back only when nothing can be read or written any more.
-    ownership: Arc<Ownership>,
-    thread: Arc<Thread>,
-    waiting: mpsc::Receiver<Box<dyn Job>>,
-    max_group: usize,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) thread: Arc<Thread>,
 }
 
-impl Loop {
-    async fn run(mut self, closing: CancellationToken) {
+impl Owned {
+    async fn run(
+        self,
+        mut waiting: mpsc::Receiver<Job>,
+        max_group: usize,
+        closing: CancellationToken,
+    ) {
         let (tend, _until_dropped) = now_and_then();
         loop {
             let mut group = Vec::new();
             let taken = tokio::select! {
-                () = closing.cancelled(), if !self.waiting.is_closed() => {
-                    self.waiting.close(); // what is in the queue is still done
+                () = closing.cancelled(), if !waiting.is_closed() => {
+                    waiting.close(); // what is in the queue is still done
                     continue;
                 }
-                taken = self.waiting.recv_many(&mut group, self.max_group) => Some(taken),
+                taken = waiting.recv_many(&mut group, max_group) => Some(taken),
                 () = tend.notified() => None,
             };
             let went = match taken {
@@ -143,10 +123,11 @@ impl Loop {
                 break;
             }
         }
-        self.waiting.close();
+        waiting.close();
         // After a failure. These must not wait for the reads that are under way.
-        while let Some(job) = self.waiting.recv().await {
-            job.answer(&Ok(()));
+        while let Some(job) = waiting.recv().await {
+            let (_never, answer) = job(None);
+            answer(&Ok(()));
         }
         let all_closed = self.readers.close().await;
         if let Err(error) = self.connection.close().await {
@@ -204,11 +185,13 @@ pub(super) struct Thread {
 
 impl Thread {
     /// One transaction for the whole group; afterwards everybody has an answer.
-    fn commit(&self, rows: &Connection, mut group: Vec<Box<dyn Job>>) -> ControlFlow<()> {
+    fn commit(&self, rows: &Connection, group: Vec<Job>) -> ControlFlow<()> {
+        let mut jobs = group.into_iter();
+        let mut answers = Vec::with_capacity(jobs.len());
         let ended = match self.disk.displaced() {
             Some(why) => Err(CommitError::Displaced(why)),
             None => (self.disk.renew_nonce(rows))
-                .and_then(|()| transact(rows, &self.context, &mut group))
+                .and_then(|()| transact(rows, &self.context, &mut jobs, &mut answers))
                 .map_err(|error| self.why_not_committed(error)),
         };
         let went = match &ended {
@@ -223,8 +206,9 @@ impl Thread {
             Err(_) => ControlFlow::Continue(()),
         };
         let ended = ended.map(drop);
-        for job in group {
-            job.answer(&ended);
+        answers.extend(jobs.map(|never_run| never_run(None).1));
+        for answer in answers {
+            answer(&ended);
         }
         went
     }
@@ -258,13 +242,14 @@ impl Thread {
 fn transact(
     rows: &Connection,
     context: &Context,
-    group: &mut [Box<dyn Job>],
+    jobs: &mut impl Iterator<Item = Job>,
+    answers: &mut Vec<Answer>,
 ) -> rusqlite::Result<u64> {
     let tx = Tx::new(rows, context);
     let began = tx.command("begin immediate");
     let end = began.and_then(|()| {
-        for job in group.iter_mut() {
-            run_in_savepoint(&tx, job.as_mut())?;
+        for job in jobs {
+            run_in_savepoint(&tx, job, answers)?;
         }
         let head = head::seq(rows)?;
         tx.command("commit")?;
@@ -278,9 +263,11 @@ fn transact(
 }
 
 /// A job that fails or panics is rolled back alone. An error here ends the whole group.
-fn run_in_savepoint(tx: &Tx<'_>, job: &mut dyn Job) -> Result<(), rusqlite::Error> {
-    tx.command("savepoint job")?;
-    let kept = job.run(tx);
+fn run_in_savepoint(tx: &Tx<'_>, job: Job, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
+    let begun = tx.command("savepoint job");
+    let (kept, answer) = job(begun.is_ok().then_some(tx));
+    answers.push(answer);
+    begun?;
     tx.still_open()?;
     if !kept {
         tx.command("rollback to job")?;
@@ -311,63 +298,31 @@ impl CommitError {
     }
 }
 
-/// A piece of work whose types the queue has forgotten.
-trait Job: Send {
-    /// Does the work. False: undo it.
-    fn run(&mut self, tx: &Tx<'_>) -> bool;
+/// A piece of work whose types the queue has forgotten. Given the transaction it does the work and says whether to keep it;
+/// without one it never will. What it leaves is the answer to its caller.
+type Job = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Answer) + Send>;
+/// Given how the group ended.
+type Answer = Box<dyn FnOnce(&Result<(), CommitError>) + Send>;
 
-    /// Tells the caller, once the group has ended. What was not run by then never will be.
-    fn answer(self: Box<Self>, ended: &Result<(), CommitError>);
-}
-
-/// The life of one piece of work.
-enum Work<F, T, E> {
-    Waiting {
-        work: F,
-        reply: Reply<T, E>,
-    },
-    Done {
-        result: Result<T, WriteError<E>>,
-        reply: Reply<T, E>,
-    },
-    Taken,
-}
-
-type Reply<T, E> = oneshot::Sender<Result<T, WriteError<E>>>;
-
-impl<F, T, E> Job for Work<F, T, E>
-where
-    F: FnOnce(&Tx<'_>) -> Result<T, E> + Send,
-    T: Send,
-    E: Send,
-{
-    fn run(&mut self, tx: &Tx<'_>) -> bool {
-        let Self::Waiting { work, reply } = std::mem::replace(self, Self::Taken) else {
-            return false;
-        };
-        let result = match catch_unwind(AssertUnwindSafe(|| work(tx))) {
+fn job<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+    reply: oneshot::Sender<Result<T, WriteError<E>>>,
+) -> Job {
+    Box::new(move |tx| {
+        let result = tx.map(|tx| match catch_unwind(AssertUnwindSafe(|| work(tx))) {
             Ok(result) => result.map_err(WriteError::Work),
             Err(panic) => Err(WriteError::Panicked(message(&*panic))),
-        };
-        let kept = result.is_ok();
-        *self = Self::Done { result, reply };
-        kept
-    }
-
-    fn answer(self: Box<Self>, ended: &Result<(), CommitError>) {
-        // A caller that went away is no error: the write happened or not, as it would have with the caller here.
-        let _ = match *self {
-            Self::Done { result, reply } => reply.send(match ended {
-                Ok(()) => result,
+        });
+        let kept = matches!(result, Some(Ok(_)));
+        let answer = move |ended: &Result<(), CommitError>| {
+            // A caller that went away is no error: the write happened or not, as it would have with the caller here.
+            let _ = reply.send(match ended {
+                Ok(()) => result.unwrap_or(Err(WriteError::Closed)),
                 Err(why) => Err(why.into()),
-            }),
-            Self::Waiting { reply, .. } => reply.send(Err(match ended {
-                Ok(()) => WriteError::Closed,
-                Err(why) => why.into(),
-            })),
-            Self::Taken => return,
+            });
         };
-    }
+        (kept, Box::new(answer))
+    })
 }
 
 impl<E> From<&CommitError> for WriteError<E> {

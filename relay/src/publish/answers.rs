@@ -64,9 +64,9 @@ impl Producer for Answers {
             self.check_open()?;
             let (to, lines) = mpsc::channel(LINES);
             let (share, stream) = (self.share, self.db.stream());
-            let (db, failed) = (self.db.clone(), to.clone());
+            let (db, failed) = (self.db.with_own_reader(), to.clone());
             tokio::spawn(async move {
-                let read = db.read_apart(move |rows| send(rows, share, stream, at, &to));
+                let read = db.read(move |rows| send(rows, share, stream, at, &to));
                 if let Err(error) = read.await {
                     let _ = failed.send(Err(LogError::lost(chain(&error)))).await;
                 }
@@ -87,25 +87,24 @@ pub(crate) fn holds(rows: &Connection, at: Position) -> rusqlite::Result<Holds> 
     }
 }
 
-/// Everything in one read transaction: the rows are those of the position, however long they take.
+/// In the one transaction of the read: the rows are those of the position, however long they take.
 fn send(
-    rows: &mut Connection,
+    rows: &Connection,
     share: Share,
     stream: &str,
     at: Option<Position>,
     to: &mpsc::Sender<Result<Line, LogError>>,
 ) -> rusqlite::Result<()> {
-    let tx = rows.transaction()?;
-    let ends = outbox::ends(&tx)?;
+    let ends = outbox::ends(rows)?;
     let position = Line::Position {
         stream: stream.to_owned(),
         epoch: ends.origin.epoch,
         at: ends.last.map(|id| Position { seq: ends.seq, id }),
-        holds: at.map(|at| holds(&tx, at)).transpose()?,
+        holds: at.map(|at| holds(rows, at)).transpose()?,
     };
     let mut listening = to.blocking_send(Ok(position)).is_ok();
     let mut count = 0;
-    share(&tx, &mut |row| {
+    share(rows, &mut |row| {
         count += 1;
         listening = listening && to.blocking_send(Ok(Line::Row(row))).is_ok();
         listening
