@@ -53,9 +53,9 @@ pub struct Options {
     pub max_group: usize,
     /// Writes that may wait for the writer; past it callers wait.
     pub max_queue: usize,
-    /// How long a caller waits for a place in the queue before it hears `Busy`.
+    /// How long a caller waits for room in the queue before it receives `Busy`.
     pub max_wait: Duration,
-    /// Connections that the application's reads share. The relay and each consumer have one of their own beside them.
+    /// Connections that the application's reads share. The relay and each consumer have one each of their own.
     pub readers: usize,
     /// How the service's own tables follow from its own events. Without it a file that lacks some of its stream cannot
     /// import them, and halts instead.
@@ -64,7 +64,7 @@ pub struct Options {
     pub fill: Option<fn(&Connection) -> rusqlite::Result<()>>,
     /// What the sealed parts of its events are sealed with.
     pub keys: Option<Keys>,
-    /// Writes are taken although the file may be an older copy of itself: a person has decided so. Audited.
+    /// Writes are accepted although the file may be an older copy of itself: the operator decided so. Audited.
     pub open_without_stream: bool,
     /// What happens when the disk fails under a commit, and nothing more can be known of the file until it is opened again.
     /// By default the process ends with exit code 74; a program with more to do than this database sets its own.
@@ -142,15 +142,15 @@ struct Shared {
     gate: watch::Sender<Gate>,
     /// Whether this process has found its stream to be a copy of the outbox.
     met: AtomicBool,
-    /// The place of the last committed event: what the relay waits on.
+    /// The sequence of the last committed event: what the relay waits on.
     head: watch::Receiver<u64>,
 }
 
-/// What came of a write when its turn was there.
+/// What became of a write when its turn came.
 enum Turn<T, W> {
     /// What it answered, and the log's head after it for those who trace it.
     Done(T, Option<u64>),
-    /// Nothing: it waits again.
+    /// The gate is held: the write waits again.
     Held(W),
 }
 
@@ -178,8 +178,8 @@ impl Context {
 }
 
 impl Database {
-    /// Opens the file, or creates it where there is none. Everything that could be somebody else's or damaged is
-    /// refused before a byte is changed; see [`OpenError`] for the cases.
+    /// Opens the file, or creates it where there is none. A file of another service, or a damaged one, is refused before a
+    /// byte is changed; see [`Refusal`](crate::Refusal) for the cases.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref().to_owned(), options.clone()).await?;
         let (announce, head) = watch::channel(opened.head);
@@ -262,7 +262,7 @@ impl Database {
         }
     }
 
-    /// What a projection uses: a halted database still applies what others tell it, it only says nothing new.
+    /// What a projection uses: a halted database still applies other services' events, it only emits none.
     pub(crate) async fn apply<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
@@ -288,7 +288,7 @@ impl Database {
         self.shared.context.stream
     }
 
-    /// The clock and the chance that everything in this file is stamped with.
+    /// The clock and the random bytes that everything in this file is stamped with.
     pub fn environment(&self) -> &dyn Environment {
         &*self.shared.context.environment
     }
@@ -311,7 +311,7 @@ impl Database {
         self.shared.gate.borrow().clone()
     }
 
-    /// How the disk fares under it.
+    /// The state of the disk under it.
     pub fn disk(&self) -> DiskHealth {
         self.shared.disk.borrow().clone()
     }
@@ -354,7 +354,7 @@ impl Database {
         })
     }
 
-    /// Lets the writes go that wait.
+    /// Releases the writes that wait.
     pub(crate) fn release(&self) {
         self.release_if(|_| true);
     }
@@ -369,7 +369,7 @@ impl Database {
         });
     }
 
-    /// A look that takes too long lets no write wait longer, whatever has become of the relay.
+    /// A write waits no longer than the hold, even if the relay is gone.
     async fn wait_while_held(&self) {
         let Gate::Held { until: end } = *self.shared.gate.borrow() else {
             return;
@@ -381,7 +381,7 @@ impl Database {
         }
     }
 
-    /// Finishes the writes in the queue, then closes the file so that nothing is left beside it.
+    /// Finishes the writes in the queue, then closes the file, so that no WAL is left.
     pub async fn close(&self) {
         self.shared.writer.close().await;
     }

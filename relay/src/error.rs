@@ -64,14 +64,14 @@ pub enum Refusal {
 /// Why a write did not happen: nothing of it is stored. Only after [`Unknown`](Self::Unknown) it may be.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError<E> {
-    /// The closure said no; its changes are rolled back, the writes beside it are not.
+    /// The closure refused; its changes are rolled back, the other writes of its commit are not.
     #[error("the write was refused")]
     Work(#[source] E),
-    /// The queue stayed full for the longest permitted wait, or another program holds the file's write lock; it says which.
+    /// The queue stayed full for the longest permitted wait, or another program holds the file's write lock; the text says which.
     /// Try again a little later.
     #[error("the writer is busy: {0}")]
     Busy(String),
-    /// The relay found that this database may no longer write. A person must decide.
+    /// The relay found that this database may no longer write. The operator must decide.
     #[error("writes are halted: {0}")]
     Halted(String),
     /// The file may be an older copy of itself. Writes open by themselves once it has met its stream.
@@ -124,14 +124,14 @@ pub enum EmitError {
         bytes: usize,
         limit: usize,
     },
-    /// Refused now, because in the stream it would be everybody's dead letter.
+    /// Refused now, because in the stream it would be every consumer's dead letter.
     #[error("the event {event_type} cannot be read back by its own schema")]
     Undecodable {
         event_type: String,
         #[source]
         cause: Option<serde_json::Error>,
     },
-    /// There is a part to seal and nothing to seal it with.
+    /// There is a part to seal and no key to seal it with.
     #[error("the event {event_type} has a sealed part, but the database was opened without keys")]
     NoKeys { event_type: String },
     #[error("the outbox could not be written")]
@@ -144,7 +144,7 @@ pub enum LogError {
     /// The session is over. What an append did is unknown: connect again and look.
     #[error("{0}")]
     Lost(String, #[source] Option<Cause>),
-    /// The log's head was not where the caller thought. Nothing of the refused part is stored.
+    /// The log's head was not where the caller expected. Nothing of the refused part is stored.
     #[error("the log refused the append: {0}")]
     Refused(String),
     /// The log takes nothing until its broker is restarted. What an append did is unknown.
@@ -204,7 +204,7 @@ pub enum ApplyError {
     /// Trying again cannot help: the event becomes a dead letter and its key is parked.
     #[error("rejected: {0}")]
     Rejected(String),
-    /// The process must stop; a person must look. Every event would fail alike, so none becomes a dead letter.
+    /// The process must stop; an engineer must look. Every event would fail alike, so none becomes a dead letter.
     #[error("cannot go on: {0}")]
     Fatal(String),
 }
@@ -281,7 +281,7 @@ impl From<EmitError> for ApplyError {
     }
 }
 
-/// Why a relay or a consumer stopped although nobody asked it to. The process should end, non-zero.
+/// Why a relay or a consumer stopped without being asked to. The process should end, non-zero.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Fatal(pub String);

@@ -1,7 +1,7 @@
 //! The log: what the outbox, the stream and the in-memory log have in common.
 //!
-//! A relay copies the tail of one log onto another, a consumer folds one, and recovery is the relay the other way
-//! round; so this contract is all they see of each other. `conformance` proves every implementation alike.
+//! A relay copies the tail of one log onto another, a consumer folds one, and recovery is the relay in the other
+//! direction; so this contract is all they see of each other. `conformance` proves every implementation alike.
 
 mod position;
 pub(crate) mod reader;
@@ -20,12 +20,12 @@ pub use position::Position;
 pub use reader::{Doors, Reader};
 pub use snapshot::{Holds, Line, Lines, Producer, Share, Sink, row};
 
-/// Events at places 1, 2, 3 … without a hole. A value of it is one session: after `Lost` it is thrown away.
+/// Events numbered 1, 2, 3 … without a gap. A value of it is one session: after `Lost` it is thrown away.
 pub trait Log: Send + Sync + 'static {
     /// Where the log ends, and which log it is. `None`: there is no log here.
     fn head(&mut self) -> impl Future<Output = Result<Option<Head>, LogError>> + Send;
 
-    /// Up to `limit` events after place `after`, oldest first; fewer when they are large. Waits at most `wait` for
+    /// Up to `limit` events after sequence `after`, oldest first; fewer when they are large. Waits at most `wait` for
     /// the first of them; nothing by then is an empty list, not an error. Reading takes nothing away.
     fn read_after(
         &mut self,
@@ -37,7 +37,7 @@ pub trait Log: Send + Sync + 'static {
 
 /// A log that can grow.
 pub trait AppendLog: Log {
-    /// Appends `records` at the places right after `head`, in order, and answers the new head.
+    /// Appends `records` right after `head`, in order, and answers the new head.
     ///
     /// `Refused` when the log does not end at `head`, or is another incarnation of it. After any error a *prefix* of
     /// the records may be stored: look at the head before going on.
@@ -48,9 +48,9 @@ pub trait AppendLog: Log {
     ) -> impl Future<Output = Result<Head, LogError>> + Send;
 }
 
-/// A log that can be missing and then be made: what a relay publishes to.
+/// A log that can be missing and then be created: what a relay publishes to.
 pub trait Stream: AppendLog {
-    /// Makes the log, empty, to begin at place `first`. `incarnation` is drawn anew for each: the key of its write door.
+    /// Creates the log, empty, to begin at sequence `first`. `incarnation` is drawn afresh for each: the key to write to it.
     fn create(
         &mut self,
         first: u64,
@@ -58,8 +58,8 @@ pub trait Stream: AppendLog {
         incarnation: &str,
     ) -> impl Future<Output = Result<Head, LogError>> + Send;
 
-    /// Closes the log for good: no append is taken from now on. Says which epoch of its database did it, and answers what
-    /// the log then holds. Another incarnation stays open, and is an error.
+    /// Closes the log for good: no append is taken from now on. Stores which epoch of its database did it, and answers
+    /// what the log then holds. Another incarnation stays open, and is an error.
     fn close(
         &mut self,
         epoch: u32,
@@ -69,10 +69,10 @@ pub trait Stream: AppendLog {
     /// Deletes the log with all it holds. One that is not there is no error; another incarnation stays, and is one.
     fn delete(&mut self, incarnation: &str) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// Removes the places before `first`, but never the last one taken: an empty log proves nothing.
+    /// Removes the events before `first`, but never the last one: an empty log proves nothing.
     fn trim(&mut self, first: u64) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// Brings a log that an earlier version has made up to date, in place, as it was at the last `head`: no event moves and no
+    /// Brings a log that an earlier version created up to date, in place, as it was at the last `head`: no event moves and no
     /// reader notices.
     fn refresh(&mut self) -> impl Future<Output = Result<(), LogError>> + Send {
         async { Ok(()) }
@@ -84,7 +84,7 @@ pub trait Stream: AppendLog {
     }
 }
 
-/// A way to a log. Each call makes a new session on a new connection: nothing queued in an old one survives it.
+/// How to reach a log. Each call opens a new session on a new connection: nothing queued in an old one survives it.
 pub trait Connect: Send + Sync + 'static {
     type Session: Log;
 
@@ -94,7 +94,7 @@ pub trait Connect: Send + Sync + 'static {
     fn stream(&self) -> &str;
 }
 
-/// One event at its place. The bytes are the same in every log that holds it.
+/// One event with its sequence. The bytes are the same in every log that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub seq: u64,
@@ -104,7 +104,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The event's id, or `None` when this is no event of ours.
+    /// The event's id, or `None` when this is no event of Freehold's.
     pub fn event_id(&self) -> Option<EventId> {
         Envelope::parse(&self.bytes).ok().map(|e| e.id)
     }
@@ -118,7 +118,7 @@ impl Record {
 /// How long an event that the stream has counted may take to arrive: of several nodes, one may lag behind.
 pub(crate) const WAIT: Duration = Duration::from_secs(5);
 
-/// The event at this very place, if the log has counted to it and can hand it out.
+/// The event with this very sequence, if the log has counted to it and can hand it out.
 pub(crate) async fn record_at(log: &mut impl Log, seq: u64) -> Result<Option<Record>, LogError> {
     let found = log.read_after(seq - 1, 1, WAIT).await?;
     Ok(found.into_iter().next().filter(|record| record.seq == seq))
@@ -138,13 +138,13 @@ pub(crate) fn check_next(head: &Head, records: &[Record]) -> Result<(), LogError
 /// Where a log ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The last place taken; `first - 1` in an empty log.
+    /// The last sequence; `first - 1` in an empty log.
     pub seq: u64,
-    /// The oldest place kept.
+    /// The oldest sequence kept.
     pub first: u64,
-    /// Places between `first` and `seq` whose events are gone. A log of ours never has any; a damaged disk can.
+    /// Sequences between `first` and `seq` whose events are gone. Freehold never leaves any; a damaged disk can.
     pub holes: u64,
-    /// Drawn anew each time the log is made: the key of the write door. Who has not seen it cannot append.
+    /// Drawn afresh each time the log is created: the key to write to it. A relay that has not seen it cannot append.
     pub incarnation: String,
     pub origin: Origin,
     /// The epoch that has closed it, to replace it. Nothing is appended to it any more.
@@ -152,7 +152,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The latest life of its database that has shown itself here.
+    /// The latest epoch of its database that has written here.
     pub(crate) fn latest_epoch(&self) -> u32 {
         self.closed_by.unwrap_or(0).max(self.origin.epoch)
     }

@@ -33,12 +33,12 @@ impl Database {
 }
 
 impl Outbox {
-    /// The last place taken by a committed event, without asking the file.
+    /// The sequence of the last committed event, without reading the file.
     pub fn committed(&self) -> u64 {
         *self.committed.borrow()
     }
 
-    /// Waits until the event at this place is committed. False: the database was closed before.
+    /// Waits until the event with this sequence is committed. False: the database was closed before.
     pub async fn reaches(&mut self, seq: u64) -> bool {
         let reached = self.committed.wait_for(|head| *head >= seq).await;
         reached.is_ok()
@@ -52,7 +52,7 @@ impl Outbox {
         Ok(self.db.read(ends).await?)
     }
 
-    /// The event at this place, if it is kept.
+    /// The id of the event with this sequence, if it is kept.
     pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, LogError> {
         Ok(self.db.read(move |rows| event_id(rows, seq)).await?)
     }
@@ -88,7 +88,7 @@ impl Log for Outbox {
         limit: usize,
         wait: Duration,
     ) -> Result<Vec<Record>, LogError> {
-        // A commit announces itself after it is on disk, so whoever waits here finds its rows.
+        // A commit announces itself after it is on disk, so its rows are there now.
         let arrived = self.committed.wait_for(|head| *head > after);
         match tokio::time::timeout(wait, arrived).await {
             Err(_) => return Ok(Vec::new()),

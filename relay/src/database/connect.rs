@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, OpenFlags, Result, ffi};
 use rustix::fs::statvfs;
 
-use super::path::beside;
+use super::path::with_suffix;
 
 /// How long a statement waits for another program's lock.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,18 +28,20 @@ pub(super) fn to_read(path: &Path) -> Result<Connection> {
     Ok(rows)
 }
 
-/// One that reads a file of another process. The WAL stays as it is: that it is there tells the owner of an unclean end.
+/// One that reads a file of another process. The WAL stays as it is: the owner concludes from it that the last end was unclean.
 pub(crate) fn to_read_as_guest(path: &Path) -> Result<Connection> {
     let rows = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     rows.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(rows)
 }
 
-/// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would put files of its own
-/// beside one that turns out to be another program's.
+/// Without a WAL nothing but the file itself needs to be read, and SQLite is told so: it would create files of its own
+/// next to one that turns out to be another program's.
 pub(crate) fn to_look(path: &Path) -> Result<Connection> {
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let plain = path.to_str().filter(|_| !beside(path, "-wal").exists());
+    let plain = path
+        .to_str()
+        .filter(|_| !with_suffix(path, "-wal").exists());
     let Some(plain) = plain else {
         return connect(path, read_only);
     };
@@ -67,7 +69,7 @@ fn check_room_for_index(path: &Path) -> Result<()> {
     const PAGE_BYTES: u64 = 4096;
     const FIRST_PART_BYTES: u64 = 32 << 10;
     let is_real = |index: Metadata| index.blocks() * 512 >= index.len().max(1);
-    let has_index = || beside(path, "-shm").metadata().is_ok_and(is_real);
+    let has_index = || with_suffix(path, "-shm").metadata().is_ok_and(is_real);
     let disk = path.parent().and_then(|folder| statvfs(folder).ok());
     match disk {
         Some(disk)

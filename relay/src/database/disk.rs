@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::connect::BUSY_TIMEOUT;
 use super::lock::Ownership;
-use super::path::beside;
+use super::path::with_suffix;
 use super::{Gate, identity};
 
 /// The exit code of a process that no longer knows what is on its disk (EX_IOERR of sysexits.h).
@@ -30,12 +30,12 @@ const ROOM_BYTES: usize = 1 << 20;
 /// The index of a WAL of 256 MiB.
 const INDEX_BYTES: u64 = 512 << 10;
 
-/// How the disk fares; see [`Database::disk`](crate::Database::disk).
+/// The state of the disk; see [`Database::disk`](crate::Database::disk).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskHealth {
     /// A commit failed because there was no room for it, and there is none yet.
     pub full: bool,
-    /// Who keeps writes waiting, if another program holds the file's write lock.
+    /// Which process keeps writes waiting, if another program holds the file's write lock.
     pub locked: Option<String>,
     /// The size of the WAL, looked at every two seconds.
     pub wal_bytes: u64,
@@ -75,7 +75,7 @@ impl DiskHealth {
 }
 
 /// What happens when the disk fails under a commit: from then on nothing more can be known of the file until it is opened
-/// again. It is told why. By default the process ends with exit code 74.
+/// again. It is given the reason. By default the process ends with exit code 74.
 #[derive(Clone)]
 pub struct OnDiskFailure(Arc<dyn Fn(&str) + Send + Sync>);
 
@@ -122,7 +122,7 @@ impl Disk {
         gate: watch::Sender<Gate>,
     ) -> Self {
         let disk = Self {
-            wal: beside(ownership.path(), "-wal"),
+            wal: with_suffix(ownership.path(), "-wal"),
             room: room(ownership.path()),
             ownership,
             index,
@@ -155,7 +155,7 @@ impl Disk {
         identity::renew(rows, &self.ownership)
     }
 
-    /// To be told of each commit that failed; answers whether that is for want of room. A write that is too large for
+    /// Called for each commit that failed; answers whether the disk is full. A write that is too large for
     /// SQLite's memory meets a full disk before the commit, and then only says that its transaction has ended.
     pub(super) fn filled(&self, error: &rusqlite::Error) -> bool {
         let full = match error.sqlite_error_code() {
@@ -169,14 +169,14 @@ impl Disk {
         full
     }
 
-    /// To be told of each commit that has waited in vain for the file's write lock; answers who holds it.
+    /// Called for each commit that has waited in vain for the file's write lock; answers which process holds it.
     pub(super) fn locked(&self, now: jiff::Timestamp) -> String {
         if let Some(known) = self.health.borrow().locked.clone() {
             return known;
         }
         let holder = lock_holder(&self.index).unwrap_or_else(|| "another program".to_owned());
         let held = format!("{holder} holds the write lock of the database file since {now:.0}");
-        tracing::error!("{held}: writes fail until it lets go");
+        tracing::error!("{held}: writes fail until it releases it");
         self.health
             .send_modify(|health| health.locked = Some(held.clone()));
         held
@@ -194,7 +194,7 @@ impl Disk {
         self.health.send_modify(|health| health.full = true);
     }
 
-    /// What is to be looked at now and then, on the connection that writes.
+    /// Checks what changes without a commit; called every two seconds, on the connection that writes.
     pub(super) fn tend(&self, rows: &Connection) {
         if self.displaced().is_some() {
             return;
@@ -208,7 +208,7 @@ impl Disk {
         self.tend_wal(rows);
     }
 
-    /// To be told of each commit. Where nothing can be tried, it is all there is to go by.
+    /// Called for each commit. Where no file can be written to try, a commit is the only sign of room.
     pub(super) fn committed(&self) {
         self.note_unlocked();
         if self.health.borrow().full && self.has_room() != Some(false) {
@@ -277,7 +277,7 @@ impl Disk {
 
 /// The file that keeps room on the disk.
 fn room(of: &Path) -> PathBuf {
-    beside(of, ".room")
+    with_suffix(of, ".room")
 }
 
 /// SQLite needs an index of the WAL even to read, so a start on a full disk could not read either. To be called when the last
@@ -309,7 +309,7 @@ pub(super) fn reserve_index(path: &Path) -> io::Result<File> {
     let index = File::options()
         .read(true)
         .write(true)
-        .open(beside(path, "-shm"))?;
+        .open(with_suffix(path, "-shm"))?;
     let reserve = |bytes| fallocate(&index, FallocateFlags::empty(), 0, bytes);
     let reserved = match reserve(INDEX_BYTES) {
         Err(Errno::NOSPC | Errno::DQUOT) => reserve(index.metadata()?.len()),

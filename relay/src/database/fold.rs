@@ -9,7 +9,7 @@ use crate::error::ApplyError;
 use crate::event::{Decode, Envelope, Received, received};
 use crate::panics::message;
 
-/// Says how the service's own events make its own tables. The same function should make the change when the event is
+/// How a service's own events make its own tables. The same function should make the change when the event is
 /// emitted: then what an import rebuilds is what was there.
 #[derive(Clone)]
 pub struct Fold {
@@ -43,7 +43,7 @@ impl Fold {
         }
     }
 
-    /// For a service that has no tables of its own and only tells events.
+    /// For a service that has no tables of its own and only emits.
     pub fn nothing() -> Self {
         Self {
             tables: &[],

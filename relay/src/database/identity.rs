@@ -23,7 +23,7 @@ pub(crate) fn names(rows: &Connection) -> rusqlite::Result<(String, String)> {
     rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// A new database, and nobody's copy.
+/// A new database, with an id of its own.
 pub(super) fn create(rows: &Connection, options: &Options) -> rusqlite::Result<()> {
     let mut random = [0; 16];
     options.environment.fill_random(&mut random);
@@ -63,7 +63,7 @@ pub(crate) fn set_origin(rows: &Connection, origin: &Origin) -> rusqlite::Result
     Ok(())
 }
 
-/// The foreign stream that a person has decided to replace.
+/// The foreign stream that the operator decided to replace.
 pub(crate) fn replaces(rows: &Connection) -> rusqlite::Result<Option<String>> {
     rows.query_row("select replaces from relay_identity", [], |row| row.get(0))
 }
@@ -87,8 +87,8 @@ pub(crate) fn is_successor(rows: &Connection) -> rusqlite::Result<bool> {
     rows.query_row("select successor from relay_identity", [], |row| row.get(0))
 }
 
-/// A copy succeeds nobody.
-pub(crate) fn succeed_nobody(rows: &Connection) -> rusqlite::Result<()> {
+/// A copy is no successor.
+pub(crate) fn is_no_successor(rows: &Connection) -> rusqlite::Result<()> {
     rows.execute("update relay_identity set successor = 0", [])?;
     Ok(())
 }
@@ -120,7 +120,7 @@ pub(crate) fn set_unfit(rows: &Connection, why: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Writes down what was done to this database other than by its service.
+/// Records what was done to this database other than by its service.
 pub(crate) fn audit(
     rows: &Connection,
     at_ms: u64,
@@ -156,7 +156,7 @@ pub(super) fn recognise(
     if let Some(reason) = reason {
         tracing::warn!(path = %path.display(), reason, "no write before this file has met its stream");
         mark(rows, at_ms, reason).map_err(sql)?;
-        succeed_nobody(rows).map_err(sql)?;
+        is_no_successor(rows).map_err(sql)?;
     }
     let nonce = options.environment.draw_word();
     ownership.also(&nonce, known.as_deref())?; // both are good until the file knows the new one
@@ -168,7 +168,7 @@ pub(super) fn recognise(
         clear_mark(
             rows,
             at_ms,
-            "opened without its stream, as a person decided",
+            "opened without its stream, as the operator decided",
         )
         .map_err(sql)?;
     }
@@ -205,8 +205,8 @@ pub(super) fn gate(rows: &Connection) -> rusqlite::Result<Gate> {
     Ok(mark.map_or(Gate::Open, Gate::MustImport))
 }
 
-/// What tells a file from its copy: its inode and when it was created. Where the system does not say when, the device,
-/// which elsewhere is left out: it may have another number after a restart.
+/// What differs between a file and its copy: the inode and the time of creation. Where the system reports no such time, the
+/// device; elsewhere it is left out, since it may have another number after a restart.
 fn file_id(file: &Metadata) -> String {
     let created = file.created().ok();
     let created = created.and_then(|at| at.duration_since(UNIX_EPOCH).ok());

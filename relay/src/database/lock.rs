@@ -6,16 +6,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::path::beside;
+use super::path::with_suffix;
 use crate::error::Refusal;
 
 /// The exclusive right to a database. The kernel drops both locks with the process, however that ends.
 ///
-/// The file beside the database says who holds it, and by which nonce the database was known when it was open last. It can
+/// The lock file names the process that holds it, and the nonce that the database had when it was open last. It can
 /// be deleted, and it does not follow a file that is moved. The lock on the database itself does.
 pub(crate) struct Ownership {
     path: PathBuf,
-    beside: File,
+    lock_file: File,
     /// Opened before SQLite opens the file and closed after it: closing any handle of a file drops every lock that SQLite
     /// holds on it in this process. `None` where there is no file yet.
     database: Option<File>,
@@ -32,25 +32,25 @@ const WRITTEN_HOW: u64 = 18;
 impl Ownership {
     /// Locks the file, which is created if it is missing.
     pub(super) fn take(path: &Path) -> Result<Self, Refusal> {
-        let mut this = Self::take_place(path)?;
+        let mut this = Self::take_path(path)?;
         if this.database.is_none() {
             this.database = lock_database(path, true)?;
         }
         Ok(this)
     }
 
-    /// Locks the place, and the file if there is one.
-    pub(crate) fn take_place(path: &Path) -> Result<Self, Refusal> {
+    /// Locks the path, and the file if there is one.
+    pub(crate) fn take_path(path: &Path) -> Result<Self, Refusal> {
         let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(beside(path, ".lock"))?;
+            .open(with_suffix(path, ".lock"))?;
         let locked = file.try_lock();
         let mut this = Self {
             path: path.to_owned(),
-            beside: file,
+            lock_file: file,
             database: None,
             nonces: Vec::new(),
             unwritten: Mutex::default(),
@@ -79,7 +79,7 @@ impl Ownership {
 
     /// To be called when no connection is left.
     pub(super) fn release(&self) {
-        for file in self.database.iter().chain([&self.beside]) {
+        for file in self.database.iter().chain([&self.lock_file]) {
             if let Err(error) = file.unlock() {
                 tracing::warn!(%error, "the database's lock is released with the process instead of now");
             }
@@ -94,7 +94,7 @@ impl Ownership {
         self.nonces.iter().any(|known| known == nonce)
     }
 
-    /// From now on this nonce is good, too, beside the one that the file knows.
+    /// From now on this nonce is valid, too, besides the one that the file has.
     pub(super) fn also(&mut self, nonce: &str, of_file: Option<&str>) -> io::Result<()> {
         self.nonces.retain(|known| Some(&**known) == of_file);
         self.nonces.push(nonce.to_owned());
@@ -115,7 +115,7 @@ impl Ownership {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the file at the path is not the one that is open, if it is not: what is written then reaches no one.
+    /// Why the file at the path is not the one that is open, if it is not: what is written then is lost.
     pub(super) fn displaced(&self) -> Option<String> {
         let open = self.database.as_ref()?.metadata();
         let why = match (fs::metadata(&self.path), open) {
@@ -135,18 +135,18 @@ impl Ownership {
     /// Moves a WAL away that cannot belong to the file: an empty file has none, and neither has one that was written with a
     /// rollback journal, as every backup is. SQLite would take its pages into the file.
     pub(crate) fn put_stale_wal_aside(&self, when: &str) -> io::Result<()> {
-        let wal = beside(&self.path, "-wal");
+        let wal = with_suffix(&self.path, "-wal");
         let found = fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0);
         if !found || self.can_have_a_wal()? {
             return Ok(());
         }
-        let aside = beside(&self.path, format_args!("-wal.stale-{when}"));
+        let aside = with_suffix(&self.path, format_args!("-wal.stale-{when}"));
         fs::rename(&wal, &aside)?;
-        let _index = fs::remove_file(beside(&self.path, "-shm"));
+        let _index = fs::remove_file(with_suffix(&self.path, "-shm"));
         tracing::warn!(
             path = %self.path.display(),
             kept = %aside.display(),
-            "the WAL beside the database belongs to an earlier file; it is kept under another name"
+            "the WAL next to the database belongs to an earlier file; it is kept under another name"
         );
         Ok(())
     }
@@ -164,8 +164,8 @@ impl Ownership {
 
     fn read(&mut self) -> io::Result<String> {
         let mut text = String::new();
-        self.beside.rewind()?;
-        self.beside.read_to_string(&mut text)?;
+        self.lock_file.rewind()?;
+        self.lock_file.read_to_string(&mut text)?;
         Ok(text)
     }
 
@@ -174,7 +174,7 @@ impl Ownership {
         for nonce in nonces {
             text.push_str(&format!("{NONCE}{nonce}\n"));
         }
-        let mut file = &self.beside;
+        let mut file = &self.lock_file;
         file.rewind()?;
         file.write_all(text.as_bytes())?;
         file.set_len(text.len() as u64)?;
@@ -183,7 +183,7 @@ impl Ownership {
 }
 
 /// Opens the database file and, on Linux, locks it. Elsewhere this lock would get in the way of SQLite's own, so there the
-/// file beside it holds alone.
+/// lock file holds alone.
 fn lock_database(path: &Path, create: bool) -> Result<Option<File>, Refusal> {
     let opened = File::options()
         .read(true)

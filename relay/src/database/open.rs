@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
 
 use super::lock::Ownership;
-use super::path::{Found, beside, find, in_a_name, keep_private, real_path};
+use super::path::{Found, find, in_a_name, keep_private, real_path, with_suffix};
 use super::{Gate, Options, connect, disk, head, identity};
 use crate::error::{Cause, OpenError, Refusal};
 use crate::event::Envelope;
@@ -172,7 +172,7 @@ pub(crate) fn inspect(path: &Path, options: &Options) -> Result<Connection, Refu
 
 /// SQLite deletes the WAL when the last connection closes: one that is still there was left by a kill or a crash.
 fn was_killed(path: &Path) -> bool {
-    std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0)
+    std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0)
 }
 
 fn check_pages(rows: &Connection, path: &Path) -> Result<(), Refusal> {

@@ -1,4 +1,4 @@
-//! Where a database file is: its one real path, and the paths of the files beside it.
+//! Where a database file is: its one real path, and the paths of the files next to it.
 
 use std::io::{ErrorKind, Result};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -26,16 +26,16 @@ pub fn real_path(path: &Path) -> Result<PathBuf> {
 }
 
 /// `users.db` and `-wal` make `users.db-wal`.
-pub(crate) fn beside(path: &Path, suffix: impl fmt::Display) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: impl fmt::Display) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix.to_string());
     name.into()
 }
 
-/// Takes from other users what they may do with a database and the files beside it. SQLite makes a WAL with its database's mode.
+/// Takes from other users what they may do with a database and the files next to it. SQLite makes a WAL with its database's mode.
 pub(crate) fn keep_private(database: &Path) -> std::result::Result<(), Refusal> {
     for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
-        let path = beside(database, suffix);
+        let path = with_suffix(database, suffix);
         let Ok(mode) = fs::metadata(&path).map(|file| file.mode() & 0o7777) else {
             continue;
         };

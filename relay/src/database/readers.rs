@@ -62,8 +62,8 @@ impl Readers {
         }
     }
 
-    /// A connection to the open file. SQLite knows the WAL by the file's name: it would delete this file's beside an empty
-    /// one, and would read it into another one.
+    /// A connection to the open file. SQLite knows the WAL by the file's name: next to an empty file it would delete
+    /// this one's WAL, and into another file it would read it.
     fn open(&self) -> rusqlite::Result<Connection> {
         self.check_in_place()?;
         let rows = connect::to_read(self.ownership.path())?;

@@ -48,7 +48,7 @@ impl<'a> Tx<'a> {
         self.context
     }
 
-    /// The last place of the service's log as this transaction sees it: after an `emit` that event's.
+    /// The last sequence of the service's log as this transaction sees it: after an `emit` that event's.
     pub fn head(&self) -> rusqlite::Result<u64> {
         head::seq(self)
     }
@@ -87,7 +87,7 @@ impl<'a> Tx<'a> {
         self.trace.replace(trace);
     }
 
-    /// What the owner sealed into an event of its own. Another service's sealed part is nobody's business here.
+    /// What the owner sealed into an event of its own. Other services' sealed parts stay closed.
     pub(crate) fn open_sealed(
         &self,
         envelope: &Envelope<'_>,
@@ -174,7 +174,7 @@ impl Deref for Tx<'_> {
     }
 }
 
-/// What a projection gets: rows, and no way to emit. Replaying it cannot tell the world anything.
+/// What a projection gets: rows, and no way to emit. Replaying a projection cannot emit.
 pub struct Rows<'a>(&'a Connection);
 
 impl Deref for Rows<'_> {

@@ -1,5 +1,5 @@
 //! The writer: takes all the work that waits, runs each piece in a savepoint of one transaction, commits once,
-//! then answers everybody. One disk flush pays for many writes.
+//! then answers every caller. One disk flush pays for many writes.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -184,7 +184,7 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    /// One transaction for the whole group; afterwards everybody has an answer.
+    /// One transaction for the whole group; afterwards every caller has an answer.
     fn commit(&self, rows: &Connection, group: Vec<Job>) -> ControlFlow<()> {
         let mut jobs = group.into_iter();
         let mut answers = Vec::with_capacity(jobs.len());
@@ -277,7 +277,7 @@ fn run_in_savepoint(tx: &Tx<'_>, job: Job, answers: &mut Vec<Answer>) -> rusqlit
 
 /// Why a group was not committed.
 enum CommitError {
-    /// Another program holds the file's write lock, longer than SQLite was told to wait.
+    /// Another program holds the file's write lock, longer than SQLite waits.
     Busy(String),
     Full,
     /// The file at the path is another one.

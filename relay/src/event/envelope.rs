@@ -14,7 +14,7 @@ use crate::environment::Environment;
 /// The largest envelope, in bytes. nats.conf sets `max_payload` to 1 MB; the rest is room for headers.
 pub const MAX_ENVELOPE_BYTES: usize = 1_000_000;
 
-/// An event's identity. The number is its place, this is what it *is*: no id is ever drawn twice.
+/// An event's identity. The sequence says where it is, the id what it *is*: no id is ever drawn twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(Uuid);
@@ -64,14 +64,14 @@ pub struct NewEvent<'a, D> {
     /// What only the owner may read, such as an e-mail address: it travels sealed, for the day on which the owner
     /// rebuilds its tables from the stream.
     pub sealed: Option<Vec<u8>>,
-    /// Reads the data back; what its own schema cannot read is refused before it is anybody's dead letter.
+    /// Reads the data back; what its own schema cannot read is refused before it is any consumer's dead letter.
     pub decode: Decode<D>,
 }
 
 /// Reads an event's data by its type. `None`: this type is not known here, which is no error.
 pub type Decode<E> = fn(event_type: &str, data: &[u8]) -> Result<Option<E>, serde_json::Error>;
 
-/// An event as it lies in a log.
+/// An event as a log stores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Envelope<'a> {
     #[serde(borrow)]
@@ -88,13 +88,13 @@ pub struct Envelope<'a> {
     /// RFC 3339, UTC.
     #[serde(borrow)]
     pub time: Cow<'a, str>,
-    /// The place in the log, as twenty digits: CloudEvents compares sequences as text.
+    /// The sequence in the log, as twenty digits: CloudEvents compares sequences as text.
     #[serde(with = "digits")]
     pub sequence: u64,
     /// The event before this one; absent at 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<EventId>,
-    /// The epoch it was emitted in. It never changes, whatever becomes of the database.
+    /// The epoch it was emitted in. It never changes.
     pub epoch: u32,
     #[serde(borrow)]
     pub datacontenttype: Cow<'a, str>,
@@ -106,7 +106,7 @@ pub struct Envelope<'a> {
     /// The request it came from, as the client or the service it asked calls it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub requestid: Option<Cow<'a, str>>,
-    /// The event that a reaction answered with this one: see [`Cause`](crate::consume::Cause).
+    /// The event that a reaction answered with this one: see `event::causation`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cow<'a, str>>,
     /// The key of the sealed part.

@@ -272,7 +272,7 @@ fn create(path: &Path) -> io::Result<()> {
     let folder = lock_folder(path)?;
     let mut text = Zeroizing::new(ABOUT.as_bytes().to_vec());
     append_key(&mut text, &draw_id(&[]));
-    let aside = beside(path);
+    let aside = with_suffix(path);
     write_private(&aside, &text)?;
     // Unlike a rename a link never replaces anything, and unlike `create_new` it never shows half a file.
     let linked = fs::hard_link(&aside, path);
@@ -285,7 +285,7 @@ fn create(path: &Path) -> io::Result<()> {
 
 /// The new text in one step, with the owner of the old: an operator who rotates as root must not shut the service out.
 fn replace(path: &Path, old: &File, text: &[u8], folder: &File) -> io::Result<()> {
-    let aside = beside(path);
+    let aside = with_suffix(path);
     let new = write_private(&aside, text)?;
     fchown(&new, Some(old.metadata()?.uid()), None)?;
     fs::rename(aside, path)?;
@@ -327,7 +327,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// `users.keys` is written as `users.keys.new` first.
-fn beside(path: &Path) -> PathBuf {
+fn with_suffix(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
@@ -586,7 +586,7 @@ mod tests {
         let (folder, path) = scratch();
         let text = format!("# ours\r\n\r\n{ID} {HEX}"); // and no end of the line
         write(&path, &text, 0o400);
-        write(&beside(&path), "half", 0o644);
+        write(&with_suffix(&path), "half", 0o644);
         let id = Keys::rotate(&path).unwrap();
         let rotated = fs::read_to_string(&path).unwrap();
         assert!(rotated.starts_with(&format!("{text}\n{id} ")));

@@ -1,4 +1,4 @@
-//! An event as it is handed to the program: decoded, with its place and its aggregate.
+//! An event as a consumer receives it: decoded, with its sequence and its aggregate.
 
 use std::fmt;
 

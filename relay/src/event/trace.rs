@@ -1,12 +1,12 @@
-//! The trace: which request a piece of work belongs to. It goes with the task, so that nobody who writes or emits has to
-//! hand it on, and every event says which request it came from.
+//! The trace: which request a piece of work belongs to. It belongs to the task, so that code that writes or emits need not
+//! pass it on, and every event names the request it came from.
 
 use std::cell::Cell;
 use std::future::Future;
 
 use super::Envelope;
 
-/// A request, in the words of whoever watches several services at once.
+/// A request, as traces across several services name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     /// As W3C Trace Context writes it: `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
@@ -22,7 +22,7 @@ struct Scope {
     written: Cell<Option<u64>>,
 }
 
-/// The longest word that is passed on. What another service put into its event becomes part of ours.
+/// The longest id that is passed on: another service's ids become part of our events.
 const MAX_CHARACTERS: usize = 128;
 
 tokio::task_local! {
@@ -35,19 +35,19 @@ pub async fn traced<T>(trace: Trace, work: impl Future<Output = T>) -> T {
     CURRENT.scope(Scope { trace, written }, work).await
 }
 
-/// The log's head right after the last write that was made, and committed, in this [`traced`] future: the place of the last
+/// The log's head right after the last write that was made, and committed, in this [`traced`] future: the sequence of the last
 /// event that the write emitted, or of the event before it when it emitted none.
 pub fn written() -> Option<u64> {
     CURRENT.try_with(|scope| scope.written.get()).ok().flatten()
 }
 
 /// A later write has a later head, but of two that ran at once either may answer first.
-pub(crate) fn note_written(place: u64) {
+pub(crate) fn note_written(seq: u64) {
     let _outside_of_requests =
-        CURRENT.try_with(|scope| scope.written.set(scope.written.get().max(Some(place))));
+        CURRENT.try_with(|scope| scope.written.set(scope.written.get().max(Some(seq))));
 }
 
-/// Whether anybody will ask what was [`written`].
+/// Whether this task is [`traced`], so that what it [`written`] may be asked.
 pub(crate) fn is_traced() -> bool {
     CURRENT.try_with(|_| ()).is_ok()
 }

@@ -10,18 +10,18 @@ use tokio::sync::mpsc;
 use super::Position;
 use crate::error::LogError;
 
-/// Whether a log holds an event at a place.
+/// Whether a log holds an event at a sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Holds {
     Yes,
-    /// Another event is there, or none yet: the asker has read another log.
+    /// Another event is there, or none yet: the caller has read another log.
     No,
-    /// The log does not keep this place any more.
+    /// The log no longer keeps this sequence.
     Pruned,
 }
 
-/// One line of a snapshot, in JSON: first the position, then rows, at last the end. What has no end is not whole.
+/// One line of a snapshot, in JSON: first the position, then rows, at last the end. A snapshot without an end is cut off.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
@@ -30,7 +30,7 @@ pub enum Line {
         epoch: u32,
         /// The last event that is in it; `None` when there is none.
         at: Option<Position>,
-        /// Whether the log holds the position that the asker came with.
+        /// Whether the log holds the position that the caller sent.
         holds: Option<Holds>,
     },
     Row(Box<RawValue>),
@@ -39,11 +39,11 @@ pub enum Line {
     },
 }
 
-/// Writes one row to a snapshot. False: nobody listens any more, stop.
+/// Writes one row to a snapshot. False: the receiver is gone, stop.
 pub type Sink<'a> = dyn FnMut(Box<RawValue>) -> bool + 'a;
 
 /// Reads what a service shares of its state, in a fixed order: a line of JSON for each row. A consumer that keeps such rows
-/// says with the same type what it has, in its producer's order.
+/// reads its own with the same type, in its producer's order.
 pub type Share = fn(&Connection, &mut Sink<'_>) -> rusqlite::Result<()>;
 
 /// A row of a snapshot as JSON.
@@ -63,7 +63,7 @@ pub trait Producer: Send + Sync + 'static {
         Box::pin(async { Ok(Holds::Yes) })
     }
 
-    /// Your shared state, line by line. `at` is the position of the asker, if it has one.
+    /// Your shared state, line by line. `at` is the caller's position, if it has one.
     fn snapshot(&self, at: Option<Position>) -> BoxFuture<'_, Result<Lines, LogError>>;
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::database::lock::Ownership;
 use crate::database::open::{at, inspect, install};
-use crate::database::path::{beside, find, in_a_name, keep_private};
+use crate::database::path::{find, in_a_name, keep_private, with_suffix};
 use crate::database::{Options, connect, head, identity};
 use crate::error::{Cause, OpenError, Refusal};
 use crate::outbox;
@@ -100,7 +100,7 @@ pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest,
     refuse_existing(&manifest_path(to))?;
     // No other file has this name: nothing is replaced, and no other user can lay a link in its way.
     let suffix = format_args!(".{}.partial", options.environment.draw_word()).to_string();
-    let partial = beside(to, suffix);
+    let partial = with_suffix(to, suffix);
     let made = make_backup(database, options, &partial, to);
     let _ = fs::remove_file(&partial);
     made
@@ -125,14 +125,14 @@ fn make_backup(
     mark_copy(partial, options, &format!("it is a backup, taken at {now}"))?;
     let manifest = describe(partial, now.to_string())?;
     flush(partial)?;
-    let beside = manifest_path(to);
+    let described = manifest_path(to);
     // A new file, never one that exists or that a link leads to.
-    let file = File::create_new(&beside).map_err(|error| taken(&beside, error))?;
+    let file = File::create_new(&described).map_err(|error| taken(&described, error))?;
     let done = write_manifest(file, &manifest)
         .and_then(|()| name(partial, to).map_err(|error| taken(to, error)))
         .and_then(|()| flush_folder(to));
     if done.is_err() {
-        let _ = fs::remove_file(beside);
+        let _ = fs::remove_file(described);
     }
     done.map(|()| manifest)
 }
@@ -201,13 +201,13 @@ pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Rest
     let when = in_a_name(now);
     // Held to the end: no other process opens the file meanwhile.
     let (database, _ours) = at(database, |path| {
-        let ours = Ownership::take_place(path)?;
+        let ours = Ownership::take_path(path)?;
         keep_private(path)?;
         ours.put_stale_wal_aside(&when)?;
         Ok((path.to_owned(), ours))
     })?;
     let suffix = format!(".{}.incoming", options.environment.draw_word());
-    let incoming = beside(&database, suffix);
+    let incoming = with_suffix(&database, suffix);
     let reason = format!("it was restored from a backup at {now}");
     let copied = copy(backup, &incoming)
         .and_then(|()| mark_copy(&incoming, options, &reason))
@@ -280,7 +280,7 @@ fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupE
     let mark = || {
         let mut rows = connect::to_write(copy)?;
         install(&mut rows, options, false)?;
-        identity::succeed_nobody(&rows)?;
+        identity::is_no_successor(&rows)?;
         identity::mark(&rows, options.environment.now_ms(), reason)
     };
     mark().or_failed("the copy cannot be marked")
@@ -347,16 +347,16 @@ fn last_event(database: &Path) -> rusqlite::Result<u64> {
 /// Gives the database a second name, and its WAL another one if it has to keep it. The first name goes over to the backup in
 /// one step, so that no process finds the place empty. On a file system without links it gets the other name first.
 fn put_aside(database: &Path, when: &str) -> io::Result<Option<PathBuf>> {
-    let aside = beside(database, format_args!(".before-restore-{when}"));
+    let aside = with_suffix(database, format_args!(".before-restore-{when}"));
     if database.exists() {
         // A whole file takes its WAL in and deletes it. A damaged one keeps it.
         let _damaged = connect::to_write(database)
             .and_then(|rows| rows.execute_batch("pragma wal_checkpoint(truncate)"));
     }
-    if beside(database, "-wal").exists() {
-        fs::rename(beside(database, "-wal"), beside(&aside, "-wal"))?;
+    if with_suffix(database, "-wal").exists() {
+        fs::rename(with_suffix(database, "-wal"), with_suffix(&aside, "-wal"))?;
     }
-    let _index = fs::remove_file(beside(database, "-shm"));
+    let _index = fs::remove_file(with_suffix(database, "-shm"));
     if !database.exists() {
         return Ok(None);
     }
@@ -365,7 +365,7 @@ fn put_aside(database: &Path, when: &str) -> io::Result<Option<PathBuf>> {
 }
 
 fn manifest_path(backup: &Path) -> PathBuf {
-    beside(backup, ".manifest.json")
+    with_suffix(backup, ".manifest.json")
 }
 
 fn flush(path: &Path) -> Result<(), BackupError> {

@@ -10,16 +10,16 @@ use crate::outbox::quarantine::FoundIn;
 /// Quarantined events that are read at once.
 const PAGE: usize = 200;
 
-/// An event set aside.
+/// A quarantined event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
-    /// Since when it lies here, in Unix milliseconds.
+    /// When it was quarantined, in Unix milliseconds.
     pub at_ms: u64,
     pub found_in: FoundIn,
     /// The stream's name.
     pub log: String,
     pub seq: u64,
-    /// `none` when what lay there was no event of ours.
+    /// `none` when it was no event of Freehold's.
     pub event_id: String,
     /// The event, byte for byte. `None` from a consumer: it keeps ids, not bytes.
     pub envelope: Option<Vec<u8>>,
@@ -27,7 +27,7 @@ pub struct SetAside {
 }
 
 impl Database {
-    /// The events set aside in this file, oldest first.
+    /// The events quarantined in this file, oldest first.
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, ReadError<rusqlite::Error>> {
         let all = |rows: &Connection| Ok(page(rows, 0, usize::MAX)?.events);
         self.read(all).await

@@ -1,4 +1,4 @@
-//! A database looked at beside its owner: reads only, no lock. For people's commands, while the service runs or not.
+//! A database opened read-only, without its lock: for operators' commands, whether the service runs or not.
 
 use std::path::{Path, PathBuf};
 
@@ -18,11 +18,11 @@ pub struct ReadOnly {
     path: PathBuf,
 }
 
-/// How a database stands.
+/// The state of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub origin: Origin,
-    /// Why it may be an older copy of itself, if something says so.
+    /// Why it may be an older copy of itself, if there is a sign of that.
     pub must_import: Option<String>,
     /// The oldest event kept, and the last.
     pub first: u64,
@@ -55,7 +55,7 @@ pub struct Audited {
 }
 
 impl ReadOnly {
-    /// Opens a file that its service has opened before. Refuses whatever [`Database::open`](crate::Database::open) would.
+    /// Opens a file that its service has opened before. Refuses what [`Database::open`](crate::Database::open) refuses.
     pub async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let (rows, path) = open::open_read_only(path.to_owned(), options.clone()).await?;
         let rows = rows.into();
@@ -75,7 +75,7 @@ impl ReadOnly {
             .map_err(ReadError::Work)
     }
 
-    /// The event at a place in the outbox; `None` when none is kept there.
+    /// The id of an event in the outbox; `None` when it is not kept.
     pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, ReadError<rusqlite::Error>> {
         self.read(move |rows| outbox::event_id(rows, seq)).await
     }
@@ -93,7 +93,7 @@ impl ReadOnly {
 }
 
 impl ReadOnly {
-    /// The oldest `limit` events that a consumer has set aside, in order.
+    /// The oldest `limit` dead letters of a consumer, in order.
     pub async fn dead_letters(
         &self,
         consumer: &'static str,

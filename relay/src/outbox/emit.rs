@@ -13,7 +13,7 @@ use crate::event::{
 
 impl Tx<'_> {
     /// Appends an event to the service's log: it leaves the service if and only if this transaction commits.
-    /// Answers the event's place.
+    /// Answers the event's sequence.
     pub fn emit<D: Serialize>(&self, event: NewEvent<'_, D>) -> Result<u64, EmitError> {
         let context = self.context();
         let root = context.root();

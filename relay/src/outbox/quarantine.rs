@@ -10,9 +10,9 @@ use crate::log::Record;
 /// Where an event was found that no log holds any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundIn {
-    /// It was emitted here, and another line of events was chosen.
+    /// It was emitted here, and the operator chose the other side of a fork.
     Outbox,
-    /// It was published by somebody else, and this line of events was chosen.
+    /// Another process published it, and the operator chose this file's side of the fork.
     Stream,
     /// It was applied here, and its producer's log does not hold it.
     Consumer,

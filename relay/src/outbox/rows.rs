@@ -21,12 +21,12 @@ pub(crate) struct Ends {
     pub(crate) origin: Origin,
 }
 
-/// The last event's place and id, as of what `rows` sees; 0 and none while the log is empty.
+/// The last event's sequence and id, as `rows` sees it; 0 and none while the log is empty.
 pub fn head(rows: &Connection) -> rusqlite::Result<(u64, Option<EventId>)> {
     head::row(rows).map(|(seq, id, _)| (seq, id))
 }
 
-/// The event at this place as it lies in the log, if it is kept.
+/// The event with this sequence, as the log stores it, if it is kept.
 pub fn event_at(rows: &Connection, seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
     rows.prepare_cached("select envelope from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
@@ -60,7 +60,7 @@ pub(crate) fn append_row(
     head::set(tx, seq, Some(id))
 }
 
-/// A committed row never changes, so the trigger forbids an update, and this one is written anew. Only for an event that this
+/// A committed row never changes, so the trigger forbids an update, and this one is written again. Only for an event that this
 /// transaction has emitted itself.
 pub(super) fn replace_row(tx: &Tx<'_>, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {
     tx.prepare_cached(
@@ -71,14 +71,14 @@ pub(super) fn replace_row(tx: &Tx<'_>, seq: u64, bytes: &[u8]) -> rusqlite::Resu
     Ok(())
 }
 
-/// Takes the rows after `seq` away, which leaves the head there. Whoever calls this has saved them.
+/// Removes the rows after `seq`, which leaves the head there. The caller has saved them.
 pub(crate) fn cut_after(rows: &Connection, seq: u64) -> rusqlite::Result<()> {
     let id = event_id(rows, seq)?;
     rows.execute("delete from relay_outbox where seq > ?1", [seq])?;
     head::set(rows, seq, id)
 }
 
-/// Forgets the rows before `first`, at most `limit` of them, and never the last one; answers how many.
+/// Removes the rows before `first`, at most `limit` of them, and never the last one; answers how many.
 pub(crate) fn prune(rows: &Connection, first: u64, limit: usize) -> rusqlite::Result<usize> {
     rows.prepare_cached(
         "delete from relay_outbox where seq < min(
@@ -87,7 +87,7 @@ pub(crate) fn prune(rows: &Connection, first: u64, limit: usize) -> rusqlite::Re
     .execute((first, limit))
 }
 
-/// Which event is at this place, if it is kept.
+/// The id of the event with this sequence, if it is kept.
 pub fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>> {
     rows.prepare_cached("select event_id from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
