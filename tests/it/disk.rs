@@ -153,9 +153,13 @@ async fn a_full_disk_is_told_in_status_metrics_and_readiness_until_there_is_room
     assert_eq!(figure("freehold_disk_full").await, Some(0.0));
     service.kill().await.expect("it ends");
     let log = std::fs::read_to_string(log).expect("a log");
-    for line in ["the disk is full", "there is room on the disk again"] {
-        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
-    }
+    let count = |line| log.matches(line).count();
+    assert_eq!(
+        count("the disk is full"),
+        2,
+        "when it begins, and when it is over: {log}"
+    );
+    assert_eq!(count("resolved: the disk is full"), 1, "{log}");
 }
 
 /// The service with its database on a volume of 7 MiB, which holds something else, too. The kernel takes it down with the
@@ -235,8 +239,8 @@ async fn a_program_that_holds_the_write_lock_is_named_until_it_lets_go() {
     taken.expect_status(201);
     let log = world.user_service.log_tail(10_000);
     assert_eq!(
-        log.matches("writes fail until it lets go").count(),
-        1,
+        log.matches("writes fail until it releases it").count(),
+        2, // when it begins and when it is resolved
         "{log}"
     );
 }

@@ -48,25 +48,34 @@ pub struct DiskHealth {
 impl DiskHealth {
     /// What is wrong, in words.
     pub fn trouble(&self) -> Option<String> {
-        let wal = self.has_large_wal().then(|| {
+        let all: Vec<_> = self.troubles().into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Why no write succeeds for now.
+    pub fn refuses_writes(&self) -> Option<String> {
+        let [full, locked, ..] = self.troubles();
+        full.or(locked)
+    }
+
+    fn troubles(&self) -> [Option<String>; 4] {
+        let full = || "the disk is full: writes fail until there is room again".to_owned();
+        let locked = |held| format!("{held}: writes fail until it releases it");
+        let failing = |why| format!("the WAL cannot be checkpointed: {why}");
+        let wal = || {
             let mib = self.wal_bytes >> 20;
             let why = match self.checkpoint_failure {
                 Some(_) => "",
                 None => ", because a read is open since long ago",
             };
             format!("the WAL takes {mib} MiB{why}")
-        });
-        let checkpoint = self.checkpoint_failure.as_ref();
-        let checkpoint = checkpoint.map(|why| format!("the WAL cannot be checkpointed: {why}"));
-        let refused = self.refuses_writes();
-        let all: Vec<_> = [refused, checkpoint, wal].into_iter().flatten().collect();
-        (!all.is_empty()).then(|| all.join("; "))
-    }
-
-    /// Why no write succeeds for now.
-    pub fn refuses_writes(&self) -> Option<String> {
-        let full = || "the disk is full: writes fail until there is room again".to_owned();
-        self.full.then(full).or_else(|| self.locked.clone())
+        };
+        [
+            self.full.then(full),
+            self.locked.as_ref().map(locked),
+            self.checkpoint_failure.as_ref().map(failing),
+            self.has_large_wal().then(wal),
+        ]
     }
 
     fn has_large_wal(&self) -> bool {
@@ -129,9 +138,8 @@ impl Disk {
             gate,
             health: watch::Sender::default(),
         };
-        if disk.has_room() == Some(false) {
-            disk.note_full();
-        }
+        let full = disk.has_room() == Some(false);
+        disk.note(|health| health.full = full);
         disk
     }
 
@@ -155,43 +163,25 @@ impl Disk {
         identity::renew(rows, &self.ownership)
     }
 
-    /// Called for each commit that failed; answers whether the disk is full. A write that is too large for
-    /// SQLite's memory meets a full disk before the commit, and then only says that its transaction has ended.
+    /// Called for each commit that failed; answers whether the disk is full. A write that is too large for SQLite's memory
+    /// meets a full disk before the commit, and then only says that its transaction has ended.
     pub(super) fn filled(&self, error: &rusqlite::Error) -> bool {
         let full = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => true,
             Some(ErrorCode::OperationAborted) => self.has_room() == Some(false),
             _ => false,
         };
-        if full && !self.health.borrow().full {
-            self.note_full();
-        }
+        self.note(|health| health.full |= full);
         full
     }
 
     /// Called for each commit that has waited in vain for the file's write lock; answers which process holds it.
     pub(super) fn locked(&self, now: jiff::Timestamp) -> String {
-        if let Some(known) = self.health.borrow().locked.clone() {
-            return known;
-        }
-        let holder = lock_holder(&self.index).unwrap_or_else(|| "another program".to_owned());
-        let held = format!("{holder} holds the write lock of the database file since {now:.0}");
-        tracing::error!("{held}: writes fail until it releases it");
-        self.health
-            .send_modify(|health| health.locked = Some(held.clone()));
-        held
-    }
-
-    fn note_unlocked(&self) {
-        if self.health.borrow().locked.is_some() {
-            tracing::info!("the write lock of the database file is free again");
-            self.health.send_modify(|health| health.locked = None);
-        }
-    }
-
-    fn note_full(&self) {
-        tracing::error!("the disk is full: writes fail until there is room again");
-        self.health.send_modify(|health| health.full = true);
+        let held = || {
+            let holder = lock_holder(&self.index).unwrap_or_else(|| "another program".to_owned());
+            format!("{holder} holds the write lock of the database file since {now:.0}")
+        };
+        self.note(|health| health.locked.get_or_insert_with(held).clone())
     }
 
     /// Checks what changes without a commit; called every two seconds, on the connection that writes.
@@ -199,26 +189,41 @@ impl Disk {
         if self.displaced().is_some() {
             return;
         }
-        if self.health.borrow().full && self.has_room() == Some(true) {
-            self.has_room_again();
-        }
-        if lock_holder(&self.index).is_none() {
-            self.note_unlocked();
-        }
-        self.tend_wal(rows);
+        self.note(|health| {
+            health.full = health.full && self.has_room() != Some(true);
+            health.locked = health
+                .locked
+                .take()
+                .filter(|_| lock_holder(&self.index).is_some());
+            self.tend_wal(rows, health);
+        });
     }
 
     /// Called for each commit. Where no file can be written to try, a commit is the only sign of room.
     pub(super) fn committed(&self) {
-        self.note_unlocked();
-        if self.health.borrow().full && self.has_room() != Some(false) {
-            self.has_room_again();
+        if self.health.borrow().refuses_writes().is_some() {
+            self.note(|health| {
+                health.full = health.full && self.has_room() == Some(false);
+                health.locked = None;
+            });
         }
     }
 
-    fn has_room_again(&self) {
-        tracing::info!("there is room on the disk again");
-        self.health.send_modify(|health| health.full = false);
+    /// Logs a trouble when it begins and when it ends.
+    fn note<T>(&self, change: impl FnOnce(&mut DiskHealth) -> T) -> T {
+        let before = self.health.borrow().clone();
+        let mut now = before.clone();
+        let answer = change(&mut now);
+        for change in before.troubles().into_iter().zip(now.troubles()) {
+            match change {
+                (None, Some(trouble)) => tracing::error!("{trouble}"),
+                (Some(trouble), None) => tracing::info!("resolved: {trouble}"),
+                _ => {}
+            }
+        }
+        self.health
+            .send_if_modified(|health| std::mem::replace(health, now) != before);
+        answer
     }
 
     /// A service that is not ready is asked to write nothing, so it finds out by itself. One small commit that succeeds says
@@ -234,39 +239,13 @@ impl Disk {
         }
     }
 
-    fn tend_wal(&self, rows: &Connection) {
-        let before = self.health.borrow().clone();
-        let mut now = DiskHealth {
-            wal_bytes: self.wal_bytes(),
-            ..before.clone()
-        };
-        if now.wal_bytes >= CHECKPOINTED_BYTES || before.checkpoint_failure.is_some() {
-            let failed = checkpoint(rows, now.has_large_wal()).err();
-            now.checkpoint_failures += u64::from(failed.is_some());
-            now.checkpoint_failure = failed.map(|error| error.to_string());
-            now.wal_bytes = self.wal_bytes();
-        }
-        match (&before.checkpoint_failure, &now.checkpoint_failure) {
-            (None, Some(error)) => {
-                tracing::error!(%error, "the WAL cannot be checkpointed, so it grows");
-            }
-            (Some(_), None) => tracing::info!("the WAL is checkpointed again"),
-            _ => {}
-        }
-        match (before.has_large_wal(), now.has_large_wal()) {
-            (false, true) => {
-                let checkpoint_failure = now.checkpoint_failure.as_deref();
-                tracing::warn!(
-                    bytes = now.wal_bytes,
-                    checkpoint_failure,
-                    "the WAL is large and grows: unless its checkpoint fails, a read is open since long ago"
-                );
-            }
-            (true, false) => tracing::info!(bytes = now.wal_bytes, "the WAL is small again"),
-            _ => {}
-        }
-        if now != before {
-            self.health.send_replace(now);
+    fn tend_wal(&self, rows: &Connection, health: &mut DiskHealth) {
+        health.wal_bytes = self.wal_bytes();
+        if health.wal_bytes >= CHECKPOINTED_BYTES || health.checkpoint_failure.is_some() {
+            let failed = checkpoint(rows, health.has_large_wal()).err();
+            health.checkpoint_failures += u64::from(failed.is_some());
+            health.checkpoint_failure = failed.map(|error| error.to_string());
+            health.wal_bytes = self.wal_bytes();
         }
     }
 
