@@ -1,5 +1,9 @@
 //! What surrounds a service's routes: limits, contained panics, refusals in one shape, a log line per request.
 
+mod docs;
+mod health;
+mod openapi;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,15 +16,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures::FutureExt;
 
-use crate::access::{Access, Gate, check};
+use crate::auth::{Access, Gate, check};
+use crate::causal;
+use crate::http::extract::MAX_BODY_BYTES;
+use crate::http::{Code, Problem, Routes, codes, host, version};
 use crate::idempotency::Replies;
-use crate::monitor::{Monitor, Seen};
-use crate::problem::Code;
-use crate::routes::Routes;
-use crate::{Problem, causal, codes, docs, health, host, trace, version};
+use crate::observe::monitor::{Monitor, Seen};
+use crate::observe::trace;
 
-/// The largest body, in bytes.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long one request may take, from its last header to its answer.
 pub const MAX_REQUEST_TIME: Duration = Duration::from_secs(10);
 

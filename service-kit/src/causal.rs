@@ -13,9 +13,10 @@ use relay::{ConsumerStatus, Outbox};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::access::Caller;
-use crate::server::{Stopping, shutting_down};
-use crate::{Monitor, Problem, codes};
+use crate::auth::Caller;
+use crate::http::server::{Stopping, shutting_down};
+use crate::http::{Problem, codes};
+use crate::observe::Monitor;
 
 /// On the answer to a write: where the log was right after it.
 pub(crate) const POSITION: HeaderName = HeaderName::from_static("freehold-position");

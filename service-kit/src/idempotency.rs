@@ -26,10 +26,11 @@ use relay::{Database, Tx};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::access::TokenHash;
-use crate::bearer::{Sent, sent};
+use crate::auth::Caller;
+use crate::auth::TokenHash;
+use crate::auth::bearer::{Sent, sent};
 use crate::causal::{POSITION, Place};
-use crate::{Caller, Problem, Reply, codes, extract};
+use crate::http::{Problem, Reply, codes, extract};
 
 use store::Age;
 pub use store::{

@@ -7,8 +7,8 @@ use anyhow::bail;
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::server::MAX_CONNECTIONS;
-
+/// Connections at a time, where the machine gives descriptors for so many. One more takes the place of one that is of no use.
+pub const MAX_CONNECTIONS: usize = 1024;
 /// For files, the runtime and the connections to other services: twice what was counted.
 const OWN_DESCRIPTORS: u64 = 64;
 /// With fewer connections than this a service would refuse its first callers.

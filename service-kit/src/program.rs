@@ -1,5 +1,11 @@
 //! A service as a program: what is its own is said once, and serving and every command use it alike.
 
+pub(crate) mod args;
+pub(crate) mod exit;
+pub(crate) mod files;
+pub(crate) mod service;
+pub(crate) mod signals;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,17 +17,17 @@ use relay::{
     ReadOnly, Refusal,
 };
 
-use crate::Service;
-use crate::access::{Access, Enrolled};
-use crate::args::{About, CommonArgs, parse};
-use crate::bearer::Token;
-use crate::exit::{Outcome, on_disk_failure, run};
-use crate::files::keep_files_private;
-use crate::limits::Limits;
-use crate::logs::{start_logs, start_quiet_logs};
+use crate::auth::bearer::Token;
+use crate::auth::limits::Limits;
+use crate::auth::{Access, Enrolled};
+use crate::http::Routes;
 use crate::machine::{check_clock, check_machine};
-use crate::routes::Routes;
-use crate::signals::stop_on_signal;
+use crate::observe::logs::{start_logs, start_quiet_logs};
+use crate::program::args::{About, CommonArgs, parse};
+use crate::program::exit::{Outcome, on_disk_failure, run};
+use crate::program::files::keep_files_private;
+use crate::program::service::Service;
+use crate::program::signals::stop_on_signal;
 
 /// A service. Its settings are the value, read from the command line and the environment.
 pub trait Program: Parser {

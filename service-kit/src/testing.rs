@@ -19,7 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::{Access, Caller, Enrolled, Monitor, Problem, Routes, TokenHash};
+use crate::auth::{Access, Caller, Enrolled, TokenHash};
+use crate::http::{Problem, Routes};
+use crate::observe::Monitor;
 
 /// An API that answers in this process, to an operator unless it is told who else calls.
 #[derive(Clone)]

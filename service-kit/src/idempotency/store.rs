@@ -8,7 +8,7 @@ use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 
 use super::{Asked, Kept, Slot};
-use crate::{Problem, Reply};
+use crate::http::{Problem, Reply};
 
 /// The kit's table. A service that takes `Idempotency-Key` has it among its migrations.
 pub const IDEMPOTENCY_MIGRATION: &str = include_str!("../../migrations/idempotency.sql");
@@ -323,7 +323,7 @@ mod tests {
             reply().with(HeaderName::from_static("x-any"), no_text),
         ] {
             let refused = keep(&rows, &asked("a"), &unkeepable, 1).unwrap_err();
-            assert_eq!(refused.code(), crate::codes::INTERNAL);
+            assert_eq!(refused.code(), crate::http::codes::INTERNAL);
         }
         assert_eq!(count(&rows), 0);
     }

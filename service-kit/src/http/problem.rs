@@ -1,0 +1,307 @@
+//! The problem: the one shape in which a service says no (RFC 9457, `application/problem+json`).
+
+use axum::Json;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use relay::{ApplyError, EmitError, ReadError, Trace, WriteError, chain, rusqlite};
+use serde::Serialize;
+
+use crate::http::codes;
+use crate::observe::sampled::may_log;
+
+/// An answer that is a refusal: what kind, what exactly, and where in the request.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A kind of problem. Programs compare its name, so a name never changes its meaning. Made by [`problem_codes!`] alone, which
+/// lists it too: what can be answered can be looked up.
+///
+/// [`problem_codes!`]: crate::problem_codes
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+}
+
+/// Makes a registry of problem codes: a constant for each, and `ALL` of them.
+///
+/// ```
+/// service_kit::problem_codes! {
+///     NOTE_NOT_FOUND = NOT_FOUND, "note_not_found", "There is no such note";
+/// }
+/// assert_eq!(ALL, [NOTE_NOT_FOUND]);
+/// ```
+#[macro_export]
+macro_rules! problem_codes {
+    ($($(#[$doc:meta])* $code:ident = $status:ident, $name:literal, $title:literal;)+) => {
+        $(
+            $(#[$doc])*
+            pub const $code: $crate::Code =
+                $crate::Code::__listed($crate::__StatusCode::$status, $name, $title);
+        )+
+        /// Every code above.
+        pub const ALL: &[$crate::Code] = &[$($code),+];
+    };
+}
+
+#[derive(Debug, Serialize)]
+struct FieldError {
+    field: String,
+    detail: String,
+}
+
+/// How long a client should wait before it asks a busy service again.
+const RETRY_AFTER_S: u64 = 1;
+
+impl Code {
+    #[doc(hidden)]
+    pub const fn __listed(status: StatusCode, name: &'static str, title: &'static str) -> Self {
+        Self {
+            status,
+            name,
+            title,
+        }
+    }
+
+    pub const fn status(self) -> StatusCode {
+        self.status
+    }
+
+    /// `email_taken`
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The same in words, for people.
+    pub const fn title(self) -> &'static str {
+        self.title
+    }
+
+    /// As `type` of a problem.
+    pub(crate) fn urn(self) -> String {
+        format!("urn:freehold:problem:{}", self.name)
+    }
+}
+
+impl Problem {
+    /// `detail` says what is wrong with this very request and, where there is one, the cure.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A problem with one field of the request: the detail is about that field.
+    pub fn field(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let field = field.into();
+        Self {
+            errors: vec![FieldError {
+                field,
+                detail: detail.clone(),
+            }],
+            ..Self::new(code, detail)
+        }
+    }
+
+    /// Our fault. The cause goes to the log, here and once, if not too often; the client learns nothing of it.
+    pub fn internal(cause: &dyn std::error::Error) -> Self {
+        if let Some(withheld) = may_log("a request failed") {
+            tracing::error!(error = %chain(cause), withheld, "a request failed");
+        }
+        Self::new(
+            codes::INTERNAL,
+            "this service failed; what went wrong is in its log",
+        )
+    }
+
+    /// Tells the client to come back soon.
+    #[must_use]
+    pub fn retry_later(self) -> Self {
+        self.with_header(RETRY_AFTER, RETRY_AFTER_S.into())
+    }
+
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            kind: self.code.urn(),
+            title: self.code.title,
+            status: self.code.status.as_u16(),
+            code: self.code.name,
+            detail: self.detail,
+            errors: self.errors,
+            request_id: Trace::current().request_id,
+        };
+        let mut response = (self.code.status, Json(body)).into_response();
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(self.code);
+        response
+    }
+}
+
+/// As it travels.
+#[derive(Serialize)]
+struct Body {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// By which its lines in the log are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+/// What the work inside the transaction refused is told as it is; the rest is sorted by what the client can do next.
+impl<E: Into<Problem>> From<WriteError<E>> for Problem {
+    fn from(error: WriteError<E>) -> Self {
+        match error {
+            WriteError::Work(refused) => refused.into(),
+            WriteError::Busy(why) => {
+                Self::new(codes::BUSY, format!("{why}; try again")).retry_later()
+            }
+            WriteError::Halted(reason) => Self::new(
+                codes::WRITES_HALTED,
+                format!("this service writes nothing until a person has decided: {reason}"),
+            ),
+            WriteError::MustImport(reason) => Self::new(
+                codes::MUST_IMPORT,
+                format!(
+                    "this service writes once its database has met its stream: {reason}; try again"
+                ),
+            )
+            .retry_later(),
+            WriteError::Full => Self::new(
+                codes::DISK_FULL,
+                "the service's disk is full; reads still work",
+            ),
+            WriteError::Closed => shutting_down(),
+            error @ (WriteError::Unknown | WriteError::Panicked(_) | WriteError::Failed(_)) => {
+                Self::internal(&Said(error.to_string()))
+            }
+        }
+    }
+}
+
+impl<E: Into<Problem>> From<ReadError<E>> for Problem {
+    fn from(error: ReadError<E>) -> Self {
+        match error {
+            ReadError::Work(refused) => refused.into(),
+            ReadError::Closed => shutting_down(),
+            error @ ReadError::Panicked(_) => Self::internal(&Said(error.to_string())),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Problem {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<EmitError> for Problem {
+    fn from(error: EmitError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+/// Only the operator lets events in by hand, and is told why one stays outside.
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        Self::new(codes::NOT_APPLIED, error.to_string())
+    }
+}
+
+fn shutting_down() -> Problem {
+    Problem::new(
+        codes::SHUTTING_DOWN,
+        "the service is shutting down; try again",
+    )
+    .retry_later()
+}
+
+/// An error of which only the words are left: its type asks more of `E` than we know.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Said(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_says_what_the_client_can_do_next() {
+        let sorted = [
+            (WriteError::Busy("why".to_owned()), codes::BUSY, true),
+            (
+                WriteError::Halted("why".to_owned()),
+                codes::WRITES_HALTED,
+                false,
+            ),
+            (
+                WriteError::MustImport("why".to_owned()),
+                codes::MUST_IMPORT,
+                true,
+            ),
+            (WriteError::Full, codes::DISK_FULL, false),
+            (WriteError::Closed, codes::SHUTTING_DOWN, true),
+            (
+                WriteError::Failed("secret".to_owned()),
+                codes::INTERNAL,
+                false,
+            ),
+            (
+                WriteError::Panicked("secret".to_owned()),
+                codes::INTERNAL,
+                false,
+            ),
+            (
+                WriteError::Work(rusqlite::Error::InvalidQuery),
+                codes::INTERNAL,
+                false,
+            ),
+        ];
+        for (error, code, retry) in sorted {
+            let problem = Problem::from(error);
+            assert_eq!(problem.code(), code);
+            assert!(!problem.detail.contains("secret"));
+            assert_eq!(
+                problem.into_response().headers().contains_key(RETRY_AFTER),
+                retry
+            );
+        }
+    }
+
+    #[test]
+    fn it_travels_as_problem_json() {
+        let answer = Problem::field(codes::INVALID_BODY, "email", "missing").into_response();
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
+    }
+}

@@ -1,0 +1,267 @@
+//! What a service answers to those who keep a cache of its state: what it shares, as of one place in its log, and
+//! whether its log holds an event. It also takes their reports of how far they have come. All of this is for other services
+//! alone, so each request needs a token.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use futures::stream::{self, Stream, StreamExt};
+use relay::{EventId, Holds, Line, Lines, LogError, Position, Producer, WriteError, chain};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
+
+use crate::auth::OtherService;
+use crate::http::{Json, Path, Problem, Query, Routes, codes};
+
+/// Snapshots under way at a time. Each holds a read transaction, behind which the WAL cannot shrink.
+pub const MAX_SNAPSHOTS: usize = 2;
+/// Lines that travel together when they are there together.
+const LINES_A_CHUNK: usize = 64;
+
+#[derive(Clone)]
+struct Owner {
+    answers: Arc<dyn Producer>,
+    places: Arc<Semaphore>,
+}
+
+/// A place in the log. Number and event say together which one; neither does alone.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct At {
+    /// The number of the last event that the asker has applied. Together with `id`, or not at all.
+    #[param(value_type = Option<u64>)]
+    seq: Option<Place>,
+    /// The id of that event.
+    #[param(value_type = Option<String>, format = Uuid)]
+    id: Option<EventId>,
+}
+
+/// The number of an event, as a database can hold it.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+struct Place(u64);
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    /// Which event is asked about.
+    #[param(value_type = String, format = Uuid)]
+    id: EventId,
+}
+
+/// Whether the log holds an event.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct Held {
+    /// `yes`, `no`, or `pruned` when that place is not kept any more.
+    #[schema(value_type = String, example = "yes")]
+    pub(crate) holds: Holds,
+}
+
+/// How far a reader has come.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    /// The last event it has applied; null before the first. Never left out: null holds the whole log.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    at: Option<Applied>,
+}
+
+/// A sequence, and the event there.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Applied {
+    #[schema(value_type = u64)]
+    seq: Place,
+    #[schema(value_type = String, format = Uuid)]
+    id: EventId,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct ReaderName(String);
+
+pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
+    let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
+    Routes::part()
+        .routes(routes!(snapshot))
+        .routes(routes!(holds))
+        .routes(routes!(report))
+        .with_state(Owner { answers, places })
+}
+
+/// What this service shares
+///
+/// A line of JSON for each row, first the position, last the end. Without its end it is not whole.
+#[utoipa::path(
+    get, path = "/snapshot", tag = "other services", params(At), security(("service" = [])),
+    responses((status = 200, description = "Lines: `position`, a `row` each, `end`", body = String, content_type = "application/x-ndjson")),
+    extensions(("x-problems" = json!([codes::BUSY.name(), codes::NOT_OPEN.name()])))
+)]
+async fn snapshot(
+    _: OtherService,
+    State(owner): State<Owner>,
+    Query(at): Query<At>,
+) -> Result<impl IntoResponse, Problem> {
+    let at = at.position()?;
+    let place = owner.places.try_acquire_owned().map_err(|_| {
+        let detail = format!("{MAX_SNAPSHOTS} snapshots are being read already; try again");
+        Problem::new(codes::BUSY, detail).retry_later()
+    })?;
+    let mut lines = owner.answers.snapshot(at).await.map_err(not_open)?;
+    // Whatever keeps the snapshot from beginning is told with a status; what breaks it later cuts the answer.
+    let first = match lines.recv().await {
+        Some(line) => line.map_err(not_open)?,
+        None => {
+            return Err(not_open(LogError::Lost(
+                "there is no snapshot".to_owned(),
+                None,
+            )));
+        }
+    };
+    let body = Body::from_stream(encoded(first, lines, place));
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
+}
+
+/// Is this event in the log?
+#[utoipa::path(
+    get, path = "/log/{seq}", tag = "other services", security(("service" = [])),
+    params(("seq" = u64, Path, description = "The event's number"), Event),
+    responses((status = 200, description = "The answer", body = Held)),
+    extensions(("x-problems" = json!([codes::NOT_OPEN.name()])))
+)]
+async fn holds(
+    _: OtherService,
+    State(owner): State<Owner>,
+    Path(Place(seq)): Path<Place>,
+    Query(Event { id }): Query<Event>,
+) -> Result<Json<Held>, Problem> {
+    let holds = owner.answers.holds(Position { seq, id }).await;
+    let holds = holds.map_err(not_open)?;
+    Ok(Json(Held { holds }))
+}
+
+/// Reports how far a reader has come
+///
+/// Retention keeps what the reader has still to read, as long as its last report is not too old. A position that the log
+/// does not hold is answered and not stored.
+#[utoipa::path(
+    put, path = "/log/readers/{reader}", tag = "other services", security(("service" = [])), request_body = Report,
+    params(("reader" = String, Path, description = "The reader's name", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
+    responses((status = 200, description = "Whether the log holds the position", body = Held)),
+    extensions(("x-problems" = json!([codes::BUSY.name(), codes::DISK_FULL.name(), codes::NOT_OPEN.name()])))
+)]
+async fn report(
+    _: OtherService,
+    State(owner): State<Owner>,
+    Path(ReaderName(reader)): Path<ReaderName>,
+    Json(Report { at }): Json<Report>,
+) -> Result<Json<Held>, Problem> {
+    let at = at.map(|Applied { seq, id }| Position { seq: seq.0, id });
+    let stored = owner.answers.report(&reader, at).await;
+    let holds = stored.map_err(not_stored)?;
+    Ok(Json(Held { holds }))
+}
+
+/// Lines become bytes when the client takes them. A client that goes away drops the lines, which ends their read.
+fn encoded(
+    first: Line,
+    lines: Lines,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Bytes, LogError>> {
+    let rest = stream::unfold((lines, place), |(mut lines, place)| async move {
+        Some((lines.recv().await?, (lines, place)))
+    });
+    stream::iter([Ok(first)])
+        .chain(rest)
+        .ready_chunks(LINES_A_CHUNK)
+        .map(|lines| {
+            let mut bytes = Vec::new();
+            for line in lines {
+                let written = serde_json::to_writer(&mut bytes, &line?);
+                written.expect("lines of plain types and raw JSON always serialize");
+                bytes.push(b'\n');
+            }
+            Ok(bytes.into())
+        })
+}
+
+fn not_open(error: LogError) -> Problem {
+    Problem::new(codes::NOT_OPEN, chain(&error)).retry_later()
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        not_open(error)
+    }
+}
+
+/// A refused write reads as it does on every other route.
+fn not_stored(error: LogError) -> Problem {
+    match error {
+        LogError::Refused(why) => Problem::new(codes::BUSY, why).retry_later(),
+        LogError::Lost(what, Some(source)) => match source.downcast::<WriteError<LogError>>() {
+            Ok(refused) => (*refused).into(),
+            Err(source) => not_open(LogError::Lost(what, Some(source))),
+        },
+        other => not_open(other),
+    }
+}
+
+impl TryFrom<u64> for Place {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        match i64::try_from(number) {
+            Ok(_) => Ok(Self(number)),
+            Err(_) => Err(format!("a number too large, expected at most {}", i64::MAX)),
+        }
+    }
+}
+
+impl TryFrom<String> for ReaderName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        match relay::is_reader_name(&name) {
+            true => Ok(Self(name)),
+            false => Err("no reader's name: expected 1 to 100 letters, digits, `.`, `_` and `-`"),
+        }
+    }
+}
+
+impl At {
+    fn position(self) -> Result<Option<Position>, Problem> {
+        match (self.seq, self.id) {
+            (Some(Place(seq)), Some(id)) => Ok(Some(Position { seq, id })),
+            (None, None) => Ok(None),
+            (seq, _) => Err(Problem::field(
+                codes::INVALID_QUERY,
+                if seq.is_some() { "id" } else { "seq" },
+                "a place is `seq` and `id`: send both or none",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_cannot_be_written_says_why() {
+        let written = |error: WriteError<LogError>| {
+            not_stored(LogError::lost_because("the report cannot be stored", error)).code()
+        };
+        assert_eq!(written(WriteError::Full), codes::DISK_FULL);
+        assert_eq!(written(WriteError::Busy("why".to_owned())), codes::BUSY);
+        assert_eq!(not_stored(LogError::lost("why")).code(), codes::NOT_OPEN);
+    }
+}
