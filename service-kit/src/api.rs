@@ -37,8 +37,8 @@ pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Acc
     let routes = routes
         .problems(codes::ALL)
         .merge(health::routes(monitor.clone()));
-    let listed: Arc<[Code]> = routes.codes.clone().into();
-    let (routes, guards) = docs::documented(routes);
+    let listed: Arc<[Code]> = routes.declared.codes.clone().into();
+    let (routes, guards) = docs::documented(routes, access.kinds());
     routes
         .merge(door)
         .fallback(unknown_route)

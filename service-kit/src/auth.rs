@@ -1,97 +1,84 @@
-//! Who may do what: the one who calls, the credentials that say who it is, and the gate before every route.
+//! Who may do what: the principal that sends a request, the credentials that identify it, and the gate before every route.
 
 pub(crate) mod bearer;
-mod callers;
-mod file;
-mod gate;
+pub(crate) mod file;
+pub(crate) mod gate;
 pub(crate) mod limits;
-mod token;
+mod principal;
+pub(crate) mod token;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderMap, HeaderValue};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::auth::bearer::{Sent, Token, sent};
-use crate::auth::limits::Limits;
 use crate::http::{Problem, codes};
+use token::{Sent, sent};
 
-pub use callers::{Device, Operator, OtherService, Reader};
-pub(crate) use file::{Entry, Kind, Name, change, look};
 pub(crate) use gate::{Gate, Guards, check};
-pub use token::{InvalidHash, NewToken, TokenHash};
+pub use limits::Limits;
+pub use principal::{ANONYMOUS, Kind, OPERATOR, Principal, SERVICE};
+pub use token::{InvalidHash, Token, TokenHash};
 
-/// Who a request comes from. A handler that takes this instead of one of the extractors decides for itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Caller {
-    /// No token was sent.
-    Anonymous,
-    /// A person, by the name in the access file.
-    Operator(String),
-    /// Another service, by the name in the access file; `reader` is whoever knows the read token.
-    Service(String),
-    /// A driver's device. Its tokens live in a service's own database.
-    Device {
-        device_id: String,
-        driver_id: String,
-    },
+/// Tokens in a service's own database, in addition to those of the access file.
+pub trait TokenStore: Send + Sync {
+    /// Of the callers that have them.
+    fn kind(&self) -> &'static Kind;
+
+    /// It is asked about every token that the access file does not list, nonsense included, before anything is counted. So
+    /// an unknown token must cost next to nothing, and a known one an indexed read. The answer to an expired token is
+    /// `None`; a revoked one may be refused with a code of its own.
+    fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Principal>, Problem>>;
 }
 
-/// Tokens that live in a service's database, beside those of the access file. It is asked about every token that the file
-/// does not know, also about nonsense and before anything is counted: a token that it does not know must cost it next to
-/// nothing, and one that it knows an indexed read. A token that has expired is answered
-/// `None`; one that was revoked may be refused with a code of its own.
-pub trait Enrolled: Send + Sync {
-    fn find(&self, token_hash: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>>;
-}
-
-/// Every credential that a service knows, and how often each caller may come. Clones share it.
+/// Every credential that a service accepts, and how often each caller may send a request. Clones share it.
 #[derive(Clone)]
 pub struct Access {
     file: Option<Arc<file::Watched>>,
-    /// What other services send, from the environment; without one, what to set.
-    reader: Result<TokenHash, String>,
-    enrolled: Option<Arc<dyn Enrolled>>,
-    pub(crate) limits: Limits,
+    /// What other services send, from the environment. Without it, what to set.
+    read_token: Result<TokenHash, String>,
+    store: Option<Arc<dyn TokenStore>>,
+    limits: Limits,
 }
 
-/// The name under which the read token's owner goes.
+/// The name of a service that sends the read token.
 const READER: &str = "reader";
 
 impl Access {
-    /// Nobody gets in.
-    pub fn nobody() -> Self {
+    /// No caller gets in.
+    pub fn closed() -> Self {
         Self {
             file: None,
-            reader: Err("this service was given no token of its own".to_owned()),
-            enrolled: None,
+            read_token: Err("this service was given no token of its own".to_owned()),
+            store: None,
             limits: Limits::default(),
         }
     }
 
-    /// Whoever the access file names. It is read again when it changes. A damaged file is refused; without one nobody gets
-    /// in until there is one.
+    /// The callers that the access file lists. It is read again when it changes. A damaged file is refused. Without a file
+    /// no caller gets in until there is one.
     pub fn from_file(path: PathBuf) -> anyhow::Result<Self> {
         let file = Some(Arc::new(file::Watched::open(path)?));
         Ok(Self {
             file,
-            ..Self::nobody()
+            ..Self::closed()
         })
     }
 
-    /// And whoever sends the read token, as another service. Without one, why there is none.
+    /// And every service that sends the read token. Without a token, the reason.
     #[must_use]
-    pub fn reader(mut self, token: Result<Token, String>) -> Self {
-        self.reader = token.map(|token| TokenHash::of(token.reveal()));
+    pub fn read_token(mut self, token: Result<Token, String>) -> Self {
+        self.read_token = token.map(|token| token.hash());
         self
     }
 
-    /// And whoever the service's own database knows.
+    /// And the callers with a token in the service's own database.
     #[must_use]
-    pub fn enrolled(mut self, enrolled: Option<Arc<dyn Enrolled>>) -> Self {
-        self.enrolled = enrolled;
+    pub fn store(mut self, store: Option<Arc<dyn TokenStore>>) -> Self {
+        self.store = store;
         self
     }
 
@@ -101,54 +88,46 @@ impl Access {
         self
     }
 
-    /// Who sends these headers. A token that nobody knows is not a stranger who may look around: it is a mistake, and told.
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    /// The kinds of callers that can have a token.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
+        let own = self.store.as_ref().map(|store| store.kind());
+        [OPERATOR, SERVICE].into_iter().chain(own)
+    }
+
+    /// Who sends these headers. A request with an unknown token is a mistake and refused: it is not taken for anonymous.
+    async fn caller(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
         let token = match sent(headers) {
-            Sent::Nothing => return Ok(Caller::Anonymous),
+            Sent::Nothing => return Ok(Principal::new(ANONYMOUS, "")),
             Sent::Token(token) => TokenHash::of(token),
             Sent::Nonsense => {
                 return Err(unauthorized("send one `Authorization: Bearer` and a token"));
             }
         };
-        let found = match self.listed(&token) {
-            Some(caller) => Some(caller),
-            None => self.asked(token).await?,
+        let found = match (self.listed(&token), &self.store) {
+            (None, Some(store)) => store.find(token).await?,
+            (listed, _) => listed,
         };
-        found.ok_or_else(|| unauthorized("nobody here knows this token, or it has expired"))
+        found.ok_or_else(|| unauthorized("this token is unknown here, or it has expired"))
     }
 
-    fn listed(&self, token: &TokenHash) -> Option<Caller> {
-        let reader = self.reader.as_ref().is_ok_and(|known| known == token);
+    fn listed(&self, token: &TokenHash) -> Option<Principal> {
         let file = self.file.as_ref();
         let listed = file.and_then(|file| file.entries().find(token, Timestamp::now()));
-        listed.or_else(|| reader.then(|| Caller::Service(READER.to_owned())))
+        let reads = self.read_token.as_ref() == Ok(token);
+        listed.or_else(|| reads.then(|| Principal::new(SERVICE, READER)))
     }
 
-    async fn asked(&self, token: TokenHash) -> Result<Option<Caller>, Problem> {
-        match &self.enrolled {
-            Some(enrolled) => enrolled.find(token).await,
-            None => Ok(None),
-        }
-    }
-
-    /// Why no other service can get in, if none can.
+    /// What to set, if no other service can get in.
     fn shut_to_services(&self) -> Option<&str> {
-        let cure = self.reader.as_ref().err()?;
+        let cure = self.read_token.as_ref().err()?;
         let file = self.file.as_ref();
-        let known = file.is_some_and(|file| file.entries().knows(Kind::Service));
-        (!known).then_some(cure)
+        let listed = file.is_some_and(|file| file.entries().lists(SERVICE));
+        (!listed).then_some(cure)
     }
 }
 
-/// A refusal to who is not known, with the header that says what is expected.
+/// To a caller that is unknown, with the header that says what is expected.
 fn unauthorized(detail: &str) -> Problem {
-    Problem::new(codes::UNAUTHORIZED, detail).with_header(
-        axum::http::header::WWW_AUTHENTICATE,
-        axum::http::HeaderValue::from_static("Bearer"),
-    )
-}
-
-/// A refusal to who is known, and is somebody else than the route is for.
-fn forbidden(whom: &str) -> Problem {
-    Problem::new(codes::FORBIDDEN, format!("this is for {whom}"))
+    let bearer = HeaderValue::from_static("Bearer");
+    Problem::new(codes::UNAUTHORIZED, detail).with_header(WWW_AUTHENTICATE, bearer)
 }

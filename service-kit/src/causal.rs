@@ -13,7 +13,7 @@ use relay::{ConsumerStatus, Outbox};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::Caller;
+use crate::auth::{ANONYMOUS, Principal};
 use crate::http::server::{Stopping, shutting_down};
 use crate::http::{Problem, codes};
 use crate::observe::Monitor;
@@ -49,8 +49,8 @@ pub(crate) async fn keep_order(
     next: Next,
 ) -> Response {
     // Health and the operator's commands have no caller: they are answered as things are.
-    if let Some(caller) = request.extensions().get::<Caller>() {
-        let may_wait = *caller != Caller::Anonymous;
+    if let Some(caller) = request.extensions().get::<Principal>() {
+        let may_wait = !caller.is(ANONYMOUS);
         let stopping = request.extensions().get().cloned().unwrap_or_default();
         if let Err(problem) = wait(&monitor, request.headers(), may_wait, stopping).await {
             return problem.into_response();

@@ -14,7 +14,7 @@ pub(crate) mod server;
 pub(crate) mod version;
 
 pub(crate) use extract::{Json, Path, Query};
-pub(crate) use problem::{Code, Problem};
+pub(crate) use problem::{Code, Problem, ProblemDocument};
 pub(crate) use reply::Reply;
 pub(crate) use routes::Routes;
 pub(crate) use version::ETag;

@@ -14,21 +14,19 @@
 mod store;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, RequestPartsExt};
 use relay::{Database, Tx};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
-use crate::auth::Caller;
-use crate::auth::TokenHash;
-use crate::auth::bearer::{Sent, sent};
+use crate::auth::{ANONYMOUS, Principal, TokenHash};
 use crate::causal::{POSITION, Place};
 use crate::http::{Problem, Reply, codes, extract};
 
@@ -73,12 +71,18 @@ pub struct Once {
     claim: Option<Claim>,
 }
 
-/// Why the handler is not asked.
-#[derive(Debug)]
-pub enum Settled {
-    Refused(Problem),
-    /// This was done before.
-    Replayed(Reply),
+/// For `params(IdempotencyKey)` in the documentation of a handler that takes [`Idempotent`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyKey {
+    /// A request that is sent again with the same key has no second effect and gets the first reply. 1 to 255 visible ASCII
+    /// characters
+    #[param(
+        rename = "Idempotency-Key",
+        max_length = 255,
+        example = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+    )]
+    _key: Option<String>,
 }
 
 /// The replies of one service: those that are stored, and those that are on their way. An extension of every request.
@@ -238,22 +242,25 @@ impl Drop for Claim {
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
-    type Rejection = Settled;
+    /// The refusal, or the reply to the same request that came before.
+    type Rejection = Response;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Settled> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let slot = slot(&mut parts, state).await?;
-        let replies = replies(&parts)?;
+        let replies = parts.extract::<Extension<Replies>>().await;
+        // A programmer's mistake: the route is not served by `api`.
+        let Extension(replies) = replies.map_err(|missing| Problem::internal(&missing))?;
         let path = parts.uri.path_and_query();
         let path = path.map_or_else(String::new, ToString::to_string);
-        let body = body_of(parts, body, state).await?;
+        let body = extract::receive_json(Request::from_parts(parts, body), state).await?;
         let claim = match slot {
             None => None,
             Some(slot) => {
                 let request = digest(&path, &body);
                 let claim = replies.claim(Asked { slot, request })?;
                 if let Some(reply) = replies.find(&claim.asked).await? {
-                    return Err(Settled::Replayed(reply));
+                    return Err(reply.into_response());
                 }
                 Some(claim)
             }
@@ -261,24 +268,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
         let json = extract::read(&body)?;
         Ok(Self(json, Once { replies, claim }))
     }
-}
-
-async fn body_of<S: Send + Sync>(
-    parts: Parts,
-    body: Body,
-    state: &S,
-) -> Result<axum::body::Bytes, Problem> {
-    extract::receive_json(Request::from_parts(parts, body), state).await
-}
-
-/// A programmer's mistake: these routes are served without [`api`](crate::api).
-#[derive(Debug, thiserror::Error)]
-#[error("a route that takes Idempotency-Key is not behind service_kit::api")]
-struct NotBehindApi;
-
-fn replies(parts: &Parts) -> Result<Replies, Problem> {
-    let replies = parts.extensions.get::<Replies>().cloned();
-    replies.ok_or_else(|| Problem::internal(&NotBehindApi))
 }
 
 async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slot>, Problem> {
@@ -293,10 +282,10 @@ async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slo
 }
 
 fn caller(parts: &Parts) -> String {
-    match (Caller::of(parts), sent(&parts.headers)) {
-        (Caller::Anonymous, _) => Caller::Anonymous.to_string(),
-        (known, Sent::Token(token)) => format!("{known}{CREDENTIAL}{}", TokenHash::of(token)),
-        (known, _) => known.to_string(),
+    let caller = Principal::of(parts);
+    match TokenHash::sent(&parts.headers) {
+        Some(token) if !caller.is(ANONYMOUS) => format!("{caller}{CREDENTIAL}{token}"),
+        _ => caller.to_string(),
     }
 }
 
@@ -340,30 +329,6 @@ fn digest(path: &str, body: &[u8]) -> [u8; 32] {
     digest.update([0]);
     digest.update(body);
     digest.finalize().into()
-}
-
-impl From<Problem> for Settled {
-    fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
-    }
-}
-
-impl IntoResponse for Settled {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Refused(problem) => problem.into_response(),
-            Self::Replayed(reply) => reply.into_response(),
-        }
-    }
-}
-
-impl fmt::Debug for Once {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = self.claim.as_ref().map(|claim| &claim.asked.slot);
-        f.debug_struct("Once")
-            .field("slot", &slot)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -15,11 +15,9 @@ mod snapshot;
 pub mod testing;
 
 pub use api::{MAX_REQUEST_TIME, api};
-pub use auth::bearer::Token;
-pub use auth::limits::{Limits, MAX_UNDER_WAY_OF_DEVICE};
 pub use auth::{
-    Access, Caller, Device, Enrolled, InvalidHash, NewToken, Operator, OtherService, Reader,
-    TokenHash,
+    ANONYMOUS, Access, InvalidHash, Kind, Limits, OPERATOR, Principal, SERVICE, Token, TokenHash,
+    TokenStore,
 };
 pub use causal::{DEFAULT_WAIT, MAX_WAIT};
 pub use http::base_url::{BaseUrl, http_client};
@@ -33,8 +31,8 @@ pub use http::routes::Routes;
 pub use http::server::{MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME, Stopping};
 pub use http::version::{ETag, IfMatch, MustMatch};
 pub use idempotency::{
-    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES,
-    MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR, Settled,
+    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, IdempotencyKey, Idempotent,
+    MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR,
 };
 pub use machine::{MAX_CONNECTIONS, check_clock, check_machine, max_connections};
 pub use observe::logs::start_logs;

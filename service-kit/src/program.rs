@@ -17,9 +17,7 @@ use relay::{
     ReadOnly, Refusal,
 };
 
-use crate::auth::bearer::Token;
-use crate::auth::limits::Limits;
-use crate::auth::{Access, Enrolled};
+use crate::auth::{Access, Limits, Token, TokenStore};
 use crate::http::Routes;
 use crate::machine::{check_clock, check_machine};
 use crate::observe::logs::{start_logs, start_quiet_logs};
@@ -48,8 +46,8 @@ pub trait Program: Parser {
         Ok(Vec::new())
     }
 
-    /// Who has a token in its own database, beside those of the access file.
-    fn enrolled(&self, _: &Database) -> Option<Arc<dyn Enrolled>> {
+    /// The tokens in its own database, in addition to those of the access file.
+    fn token_store(&self, _: &Database) -> Option<Arc<dyn TokenStore>> {
         None
     }
 
@@ -92,7 +90,7 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
         .keep(retention)
         .publish(parts.stream_of(&nats))
         .share(P::ABOUT.share, Token::from_env(P::ABOUT.read_token_env))
-        .access(access.enrolled(program.enrolled(&db)));
+        .access(access.store(program.token_store(&db)));
     for consumer in &parts.consumers {
         service = service.apply(consumer.clone(), reader_of(consumer, &nats));
     }

@@ -19,7 +19,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::auth::{Access, Caller, Enrolled, TokenHash};
+use crate::auth::{
+    Access, Kind, OPERATOR as OPERATOR_KIND, Principal, SERVICE as SERVICE_KIND, TokenHash,
+    TokenStore,
+};
 use crate::http::{Problem, Routes};
 use crate::observe::Monitor;
 
@@ -34,15 +37,21 @@ pub struct TestApi {
 pub const OPERATOR: &str = "fho_an-operator-of-the-tests";
 /// Service `tester`.
 pub const SERVICE: &str = "fhs_a-service-of-the-tests";
-/// Device [`DEVICE_ID`] of driver [`DRIVER_ID`].
-pub const DEVICE: &str = "fhd_a-device-of-the-tests";
-/// Ids as services draw them: one that is no UUID would be a fault of the service's own table.
-pub const DEVICE_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed01";
-pub const DRIVER_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed02";
+/// Guest `tester`: a caller of a kind that no route admits.
+pub const GUEST: &str = "fhg_a-guest-of-the-tests";
+pub const GUEST_KIND: &Kind = &Kind {
+    name: "guest",
+    description: "A caller of the tests.",
+    token_prefix: "fhg_",
+    rate_divisor: 100,
+    burst_s: 4,
+    max_under_way: Some(16),
+};
 
-/// Knows the three above, and whom the service itself knows.
+/// The tokens above, those that a test adds, and those of the service itself.
 struct Testers {
-    beside: Option<Arc<dyn Enrolled>>,
+    added: Vec<(&'static str, Principal)>,
+    own: Option<Arc<dyn TokenStore>>,
 }
 
 /// What came back.
@@ -56,36 +65,43 @@ pub struct Answer {
 /// What takes longer is a failure and not a test that never ends.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-impl Enrolled for Testers {
-    fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
-        let tester = || "tester".to_owned();
-        let device = Caller::Device {
-            device_id: DEVICE_ID.to_owned(),
-            driver_id: DRIVER_ID.to_owned(),
-        };
-        let known = [
-            (OPERATOR, Caller::Operator(tester())),
-            (SERVICE, Caller::Service(tester())),
-            (DEVICE, device),
-        ];
-        let mut known = known.into_iter();
-        let found = known.find(|(of, _)| TokenHash::of(of) == token);
-        match (found, &self.beside) {
-            (None, Some(beside)) => beside.find(token),
-            (found, _) => async { Ok(found.map(|(_, caller)| caller)) }.boxed(),
+impl TokenStore for Testers {
+    fn kind(&self) -> &'static Kind {
+        let own = self.own.as_ref().map(|own| own.kind());
+        own.unwrap_or(GUEST_KIND)
+    }
+
+    fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Principal>, Problem>> {
+        let mut added = self.added.iter();
+        let found = added.find(|(of, _)| TokenHash::of(of) == token);
+        match (found, &self.own) {
+            (None, Some(own)) => own.find(token),
+            (found, _) => {
+                let found = found.map(|(_, caller)| caller.clone());
+                async { Ok(found) }.boxed()
+            }
         }
     }
 }
 
-/// Lets in who sends one of the tokens above.
+/// Lets in callers that send one of the tokens above.
 pub fn access() -> Access {
-    Access::nobody().enrolled(Some(Arc::new(Testers { beside: None })))
+    access_with([], None)
 }
 
-/// And whoever the service's own database knows.
-pub fn access_beside(known: Arc<dyn Enrolled>) -> Access {
-    let beside = Some(known);
-    Access::nobody().enrolled(Some(Arc::new(Testers { beside })))
+/// And those that send one of `added`, or a token of the service's own.
+pub fn access_with(
+    added: impl IntoIterator<Item = (&'static str, Principal)>,
+    own: Option<Arc<dyn TokenStore>>,
+) -> Access {
+    let tester = |kind| Principal::new(kind, "tester");
+    let testers = [
+        (OPERATOR, tester(OPERATOR_KIND)),
+        (SERVICE, tester(SERVICE_KIND)),
+        (GUEST, tester(GUEST_KIND)),
+    ];
+    let added = added.into_iter().chain(testers).collect();
+    Access::closed().store(Some(Arc::new(Testers { added, own })))
 }
 
 impl TestApi {
@@ -184,7 +200,7 @@ impl Answer {
 /// Panics unless `/openapi.json` is whole: what it refers to is there, each operation says what it is for, what it answers
 /// and with which codes it refuses; it lets in whom it names and no other caller; and each answer says that no cache may
 /// keep it and no browser may take it for another kind of file.
-pub async fn assert_documented(api: &TestApi) {
+pub async fn assert_documented(api: &TestApi, added: &[(&str, &str)]) {
     let document = api.sending(None).get("/openapi.json").await.json();
     assert!(
         document["openapi"]
@@ -198,7 +214,7 @@ pub async fn assert_documented(api: &TestApi) {
         for (method, operation) in item.as_object().expect("operations") {
             let what = format!("{method} {path}");
             assert_told(&what, operation);
-            assert_guarded(api, &method.to_uppercase(), path, operation).await;
+            assert_guarded(api, &method.to_uppercase(), path, operation, added).await;
         }
     }
 }
@@ -236,19 +252,27 @@ fn assert_told(what: &str, operation: &Value) {
     }
 }
 
-async fn assert_guarded(api: &TestApi, method: &str, path: &str, operation: &Value) {
-    // An id that is none: whoever is let in does no harm.
+async fn assert_guarded(
+    api: &TestApi,
+    method: &str,
+    path: &str,
+    operation: &Value,
+    added: &[(&str, &str)],
+) {
+    // An id that is none, so that an admitted request does no harm.
     let place = path.replace(['{', '}'], "~");
     let named = operation["security"]
         .as_array()
         .cloned()
         .unwrap_or_default();
-    for (who, token) in [
-        ("operator", Some(OPERATOR)),
-        ("service", Some(SERVICE)),
-        ("device", Some(DEVICE)),
-        ("nobody", None),
-    ] {
+    let tokens = [
+        ("operator", OPERATOR),
+        ("service", SERVICE),
+        ("guest", GUEST),
+    ];
+    let known = tokens.iter().chain(added);
+    let known = known.map(|(who, token)| (*who, Some(*token)));
+    for (who, token) in known.chain([("anonymous", None)]) {
         let may = named.is_empty() || named.iter().any(|of| of.get(who).is_some());
         let answer = api
             .sending(token)

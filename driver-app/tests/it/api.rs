@@ -146,7 +146,7 @@ async fn a_foreign_page_can_do_nothing() {
 #[tokio::test]
 async fn the_document_is_whole_and_every_answer_is_for_this_browser_alone() {
     let (world, []) = World::with_deliveries().await;
-    assert_documented(world.api()).await;
+    assert_documented(world.api(), &[]).await;
 }
 
 #[tokio::test]

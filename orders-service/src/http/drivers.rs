@@ -13,13 +13,13 @@ use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
 
 use service_kit::{
-    Cursor, ETag, Idempotent, IfMatch, Json, Limit, MustMatch, NewToken, Operator, Page, Path,
-    Problem, Query, Reply, TokenHash, codes as kit,
+    Cursor, ETag, IdempotencyKey, Idempotent, IfMatch, Json, Limit, MustMatch, Page, Path, Problem,
+    Query, Reply, Token, TokenHash, codes as kit,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use super::{App, Nothing, codes, rfc3339};
-use crate::access::check_up_to_date;
+use crate::access::{DEVICE, check_up_to_date};
 use crate::codes as enrolment;
 use crate::domain::{Device, Driver};
 use crate::events::{OwnEvent, make};
@@ -104,7 +104,7 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Enrol a driver
 #[utoipa::path(
-    post, path = "/drivers", tag = "drivers", security(("operator" = [])), request_body = NewDriver,
+    post, path = "/drivers", tag = "drivers", security(("operator" = [])), request_body = NewDriver, params(IdempotencyKey),
     responses((
         status = 201, description = "Enrolled", body = DriverView,
         headers(
@@ -114,10 +114,7 @@ const DAY_MS: i64 = 86_400_000;
     )),
     extensions(("x-problems" = json!([codes::INVALID_NAME.name()])))
 )]
-pub(super) async fn enrol(
-    _: Operator,
-    Idempotent(new, once): Idempotent<NewDriver>,
-) -> Result<Reply, Problem> {
+pub(super) async fn enrol(Idempotent(new, once): Idempotent<NewDriver>) -> Result<Reply, Problem> {
     let id = DriverId::new();
     let enrolled = Driver::enrol(id, new.name.parse()?, now_ms());
     let write = once.write(move |tx| {
@@ -136,7 +133,6 @@ pub(super) async fn enrol(
     responses((status = 200, description = "A page of drivers, in the order of enrolment", body = Page<DriverView>))
 )]
 pub(super) async fn list(
-    _: Operator,
     State(app): State<App>,
     Query(ListQuery { cursor, limit }): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -157,7 +153,6 @@ pub(super) async fn list(
     extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<DriverId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -181,6 +176,7 @@ pub(super) async fn read(
 #[utoipa::path(
     post, path = "/drivers/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
     params(
+        IdempotencyKey,
         ("id" = DriverId, Path, description = "The driver's id"),
         ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"1\""),
     ),
@@ -191,7 +187,6 @@ pub(super) async fn read(
     extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name()])))
 )]
 pub(super) async fn revoke(
-    _: Operator,
     Path(id): Path<DriverId>,
     must_match: MustMatch,
     Idempotent(Nothing {}, once): Idempotent<Nothing>,
@@ -223,7 +218,6 @@ pub(super) async fn revoke(
     extensions(("x-problems" = json!([codes::DRIVER_NOT_FOUND.name(), codes::DRIVER_REVOKED.name(), codes::DEVICE_NOT_FOUND.name()])))
 )]
 pub(super) async fn draw_code(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<DriverId>,
     if_match: IfMatch,
@@ -256,6 +250,7 @@ pub(super) async fn draw_code(
 #[utoipa::path(
     post, path = "/devices/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
     params(
+        IdempotencyKey,
         ("id" = DeviceId, Path, description = "The device's id"),
         ("If-Match" = Option<String>, Header, description = "Revoke it only at this version of its driver", example = "\"2\""),
     ),
@@ -263,7 +258,6 @@ pub(super) async fn draw_code(
     extensions(("x-problems" = json!([codes::DEVICE_NOT_FOUND.name()])))
 )]
 pub(super) async fn revoke_device(
-    _: Operator,
     Path(id): Path<DeviceId>,
     if_match: IfMatch,
     Idempotent(Nothing {}, once): Idempotent<Nothing>,
@@ -301,7 +295,8 @@ pub(super) async fn enrol_device(
     Json(Enrolment { code, device_id }): Json<Enrolment>,
 ) -> Result<impl IntoResponse, Problem> {
     check_up_to_date(&app.db)?;
-    let (now_ms, NewToken { plain, hash }) = (now_ms(), NewToken::draw("fhd_"));
+    let (now_ms, token) = (now_ms(), Token::draw(DEVICE.token_prefix));
+    let hash = token.hash();
     let code_hash = enrolment::hash(&code);
     if !app.codes.hold(&code_hash).await? {
         return Err(wrong_code());
@@ -320,7 +315,7 @@ pub(super) async fn enrol_device(
         device_id,
         driver_id: driver.id,
         driver_name: driver.name,
-        token: plain.reveal().to_owned(),
+        token: token.reveal().to_owned(),
         expires_at_ms,
     };
     Ok((StatusCode::CREATED, Json(enrolled)))

@@ -6,7 +6,7 @@ use event_schema::OrderId;
 use relay::Envelope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::{Cursor, Json, Limit, Page, Path, Problem, Query, Reader};
+use service_kit::{Cursor, Json, Limit, Page, Path, Problem, Query};
 use utoipa::{IntoParams, ToSchema};
 
 use super::orders::known;
@@ -65,7 +65,6 @@ pub(super) struct HistoryQuery {
     extensions(("x-problems" = json!([codes::ORDER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Reader,
     State(app): State<App>,
     Path(id): Path<OrderId>,
     Query(HistoryQuery { cursor, limit }): Query<HistoryQuery>,

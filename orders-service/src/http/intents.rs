@@ -9,7 +9,8 @@ use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::{
-    Cursor, ETag, Idempotent, Json, Limit, MustMatch, Operator, Page, Path, Problem, Query, Reply,
+    Cursor, ETag, IdempotencyKey, Idempotent, Json, Limit, MustMatch, Page, Path, Problem, Query,
+    Reply,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -96,7 +97,6 @@ enum OperatorsDecision {
     responses((status = 200, description = "A page of intents, in the order they were judged in", body = Page<IntentView>))
 )]
 pub(super) async fn list(
-    _: Operator,
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -128,7 +128,6 @@ pub(super) async fn list(
     extensions(("x-problems" = json!([codes::INTENT_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<IntentId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -143,6 +142,7 @@ pub(super) async fn read(
 #[utoipa::path(
     post, path = "/intents/{id}/decision", tag = "intents", security(("operator" = [])), request_body = NewDecision,
     params(
+        IdempotencyKey,
         ("id" = IntentId, Path, description = "The intent's id"),
         ("If-Match" = String, Header, description = "The tag of the intent as you have read it, or `*`", example = "\"4.0\""),
     ),
@@ -156,7 +156,6 @@ pub(super) async fn read(
     ])))
 )]
 pub(super) async fn decide(
-    _: Operator,
     Path(id): Path<IntentId>,
     must_match: MustMatch,
     Idempotent(NewDecision { decision }, once): Idempotent<NewDecision>,

@@ -9,11 +9,12 @@ use event_schema::{DeviceId, DriverId};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use service_kit::{Device, Json, Limit, Problem, Query, Stopping, codes as kit, max_connections};
+use service_kit::{Json, Limit, Problem, Query, Stopping, codes as kit, max_connections};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::{App, codes};
+use crate::access::Caller;
 use crate::store::drivers;
 use crate::sync::{self, FeedToken, UploadError};
 
@@ -55,11 +56,13 @@ pub(super) fn max_waiting() -> usize {
     extensions(("x-problems" = json!([codes::INCARNATION_FORKED.name(), codes::REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn intents(
-    device: Device,
+    Caller {
+        device_id,
+        driver_id,
+    }: Caller,
     State(app): State<App>,
     Json(upload): Json<Upload>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (device_id, driver_id) = whose(&device)?;
     if upload.intents.is_empty() || upload.intents.len() > MAX_INTENTS {
         let detail = format!("send 1 to {MAX_INTENTS} intents at a time");
         return Err(Problem::field(kit::INVALID_BODY, "intents", detail));
@@ -83,12 +86,14 @@ pub(super) async fn intents(
     extensions(("x-problems" = json!([codes::REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn feed(
-    device: Device,
+    Caller {
+        device_id,
+        driver_id,
+    }: Caller,
     State(app): State<App>,
     Stopping(stop): Stopping,
     Query(query): Query<FeedQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (device_id, driver_id) = whose(&device)?;
     let after = query.place(driver_id)?;
     // Who finds no room to wait is answered at once, and asks again: waiting must not take the places of everybody else.
     let room = app.waiting.clone().try_acquire_owned(); // held until the answer
@@ -156,19 +161,6 @@ impl FeedQuery {
         });
         Ok(read.await?)
     }
-}
-
-/// The ids of the token's row.
-fn whose(device: &Device) -> Result<(DeviceId, DriverId), Problem> {
-    let known = device
-        .device_id
-        .parse()
-        .ok()
-        .zip(device.driver_id.parse().ok());
-    known.ok_or_else(|| {
-        let detail = "this token belongs to no device that is known here";
-        Problem::new(kit::UNAUTHORIZED, detail)
-    })
 }
 
 impl From<UploadError> for Problem {

@@ -49,7 +49,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// Writes the file, in place of one that a kill has left; answers who gets in, too. A service that cannot write it serves all
 /// the same.
 pub(crate) fn open(database: &Path, address: SocketAddr) -> (OpenDoor, Guard) {
-    let token = Token::draw();
+    let token = Token::draw("");
     let mut open = OpenDoor {
         path: beside(database, "door"),
         door: Door {

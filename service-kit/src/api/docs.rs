@@ -1,5 +1,5 @@
-//! What a service says about itself to whoever wants to call it: `/openapi.json`, `/docs` for people, `/problems`. All of it
-//! comes from the service itself, so it can be read without a network.
+//! The service's documentation: `/openapi.json` for programs, `/docs` for people, `/problems`. All of it comes from the
+//! service itself, so it can be read without a network.
 
 use std::sync::Arc;
 
@@ -8,23 +8,19 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use axum::response::IntoResponse;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::api::openapi::Document;
-use crate::auth::Guards;
+use crate::auth::{Guards, Kind};
 use crate::http::{Code, Json, Routes};
 
-/// What is answered, made once.
+/// The answers, made once.
 #[derive(Clone)]
 struct Pages {
     openapi: Bytes,
     problems: Arc<[Code]>,
-    policy: Arc<str>,
 }
 
 /// Every way in which this service refuses.
@@ -52,28 +48,37 @@ struct ProblemCode {
 /// One file, its style and its script in it.
 const PAGE: &str = include_str!("docs.html");
 
+/// `default-src 'none'`; the page's only style and its only script, known by their hashes; and it may ask its own service only.
+const POLICY: &str = "default-src 'none'; style-src 'sha256-LxVmAg+DiZ9Q9npF1Y/2sA85rn/UnxTuQetkTEbvkmc='; script-src 'sha256-pnOcjBnJ8DsmU/EZwo+w3FUTIltpqADM6llZ5qPScuw='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// The routes and these three among them, and who may call what.
-pub(crate) fn documented(mut routes: Routes) -> (Router, Guards) {
+pub(crate) fn documented(
+    routes: Routes,
+    kinds: impl Iterator<Item = &'static Kind>,
+) -> (Router, Guards) {
     let own = Routes::<Pages>::part()
         .routes(routes!(openapi))
         .routes(routes!(page))
         .routes(routes!(problems));
-    routes.open.extend(["/openapi.json", "/docs", "/problems"]);
-    let mut whole = routes.router.to_openapi();
+    let Routes {
+        mut router,
+        mut declared,
+    } = routes;
+    declared
+        .open
+        .extend(["/openapi.json", "/docs", "/problems"]);
+    let mut whole = router.to_openapi();
     whole.merge(own.router.get_openapi().clone());
-    let Document { json, guards } = Document::of(&routes, &whole);
-    routes
+    let Document { json, guards } = Document::of(&declared, &whole, kinds);
+    declared
         .codes
         .sort_by_key(|code| (code.status(), code.name()));
     let pages = Pages {
         openapi: json.to_string().into(),
-        problems: routes.codes.into(),
-        policy: policy().into(),
+        problems: declared.codes.into(),
     };
-    let own = own.with_state(pages);
-    let (own, _) = own.router.split_for_parts();
-    let (router, _) = routes.router.split_for_parts();
-    (router.merge(own), guards)
+    let router = router.merge(own.with_state(pages).router);
+    (router.split_for_parts().0, guards)
 }
 
 /// This document
@@ -88,13 +93,13 @@ async fn openapi(State(pages): State<Pages>) -> impl IntoResponse {
 /// This document, to be read in a browser
 #[utoipa::path(
     get, path = "/docs", tag = "about",
-    responses((status = 200, description = "One page that asks nobody but this service", body = String, content_type = "text/html"))
+    responses((status = 200, description = "One page that loads from this service alone", body = String, content_type = "text/html"))
 )]
-async fn page(State(pages): State<Pages>) -> impl IntoResponse {
+async fn page() -> impl IntoResponse {
     let headers = [
-        (CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
-        (CONTENT_SECURITY_POLICY, (*pages.policy).to_owned()),
-        (REFERRER_POLICY, "no-referrer".to_owned()),
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
     ];
     (headers, PAGE)
 }
@@ -115,26 +120,20 @@ async fn problems(State(pages): State<Pages>) -> Json<Problems> {
     Json(Problems { problems })
 }
 
-/// The page's own style and script and nothing else, known by their hashes; and it may ask its own service only.
-fn policy() -> String {
-    let hash = |tag| BASE64_STANDARD.encode(Sha256::digest(between(tag)));
-    format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash("style"),
-        hash("script")
-    )
-}
-
-/// What stands in the page's only element of this name.
-fn between(tag: &str) -> &'static str {
-    let parts = PAGE.split_once(&format!("<{tag}>"));
-    let inner = parts.and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
-    inner.map_or("", |(inner, _)| inner)
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    /// What stands in the page's only element of this name.
+    fn between(tag: &str) -> &'static str {
+        let parts = PAGE.split_once(&format!("<{tag}>"));
+        let inner = parts.and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
+        inner.map_or("", |(inner, _)| inner)
+    }
 
     #[test]
     fn the_page_refers_to_nothing_outside_and_writes_no_markup_from_data() {
@@ -166,9 +165,11 @@ mod tests {
         for tag in ["style", "script"] {
             assert!(between(tag).len() > 100, "{tag}");
             assert_eq!(PAGE.matches(&format!("<{tag}")).count(), 1, "{tag}");
+            let hash = BASE64_STANDARD.encode(Sha256::digest(between(tag)));
+            let allowed = format!("{tag}-src 'sha256-{hash}'");
+            assert!(POLICY.contains(&allowed), "the policy must have {allowed}");
         }
-        let policy = policy();
-        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"));
-        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(POLICY.starts_with("default-src 'none'; style-src 'sha256-"));
+        assert!(!POLICY.contains("unsafe"));
     }
 }

@@ -1,14 +1,16 @@
-//! `/openapi.json`: what the handlers say of themselves, and what is true of all of them: who the callers are, and how a
-//! service refuses.
+//! `/openapi.json`: what the handlers declare, completed with what holds for every operation of its shape: which callers it
+//! admits, which headers it takes and gives, and with which codes it refuses.
 
 use std::collections::BTreeMap;
 
 use axum::http::Method;
 use serde_json::{Map, Value, json};
+use utoipa::PartialSchema;
 use utoipa::openapi::OpenApi;
 
-use crate::auth::Guards;
-use crate::http::{Code, Routes, codes};
+use crate::auth::{Guards, Kind, SERVICE};
+use crate::http::routes::Declared;
+use crate::http::{Code, ProblemDocument, codes};
 
 /// The finished document, and who may call what, as it says.
 pub(crate) struct Document {
@@ -16,61 +18,136 @@ pub(crate) struct Document {
     pub(crate) guards: Guards,
 }
 
+type Operation = Map<String, Value>;
+
 /// Where an operation names its own codes, and where the document lists all of them.
 const PROBLEMS: &str = "x-problems";
-const METHODS: [(&str, Method); 5] = [
-    ("get", Method::GET),
-    ("post", Method::POST),
-    ("put", Method::PUT),
-    ("patch", Method::PATCH),
-    ("delete", Method::DELETE),
-];
 
-/// What every service has, in this order.
+/// The groups that every service has, in this order.
 const COMMON_GROUPS: [&str; 3] = ["other services", "health", "about"];
+
+/// Its operations wait for no position: they describe the service as it is now.
+const HEALTH: &str = "health";
+
+/// Requests with other characters in a header are refused before any route, with an empty 400.
+const HEADER_TEXT: &str = "^[\\x20-\\x7E]*$";
 
 /// What a reader of the document must know before the first call.
 const RULES: &str = "Send `Authorization: Bearer TOKEN`; `token new operator NAME` of the service's program makes a token. \
 Refusals are `application/problem+json`; programs compare `code`. Versions travel as `ETag`, `If-Match` and `If-None-Match`. Lists come in \
 pages: send `next_cursor` back as `cursor`.";
 
+/// Headers that requests may carry.
+const WAIT_FOR: [(&str, &str); 2] = [
+    (
+        "Freehold-Wait-For",
+        "Answer once this service has committed or applied these positions, such as `users@1042`, comma separated",
+    ),
+    (
+        "Freehold-Max-Wait-Ms",
+        "How long to wait for them, from 0 to 8000 ms [default: 5000]",
+    ),
+];
+
+/// Headers of answers, each with the answers that carry it: by status, and by whether the operation writes.
+const ANSWERED: [(&str, &str, fn(u16, bool) -> bool); 6] = [
+    (
+        "X-Request-Id",
+        "Names the request, here and in the service's log",
+        |_, _| true,
+    ),
+    (
+        "traceparent",
+        "This service's step in the trace (W3C Trace Context)",
+        |_, _| true,
+    ),
+    (
+        "Freehold-Position",
+        "The position after the write, such as `users@1042`, for `Freehold-Wait-For`. Absent when nothing was written",
+        |status, writes| writes && status < 300,
+    ),
+    (
+        "WWW-Authenticate",
+        "Which credentials are expected",
+        |status, _| status == 401,
+    ),
+    ("ETag", "The present version, in quotes", |status, _| {
+        status == 412
+    }),
+    (
+        "Retry-After",
+        "After how many seconds a retry makes sense, if it does",
+        |status, _| matches!(status, 409 | 429 | 503 | 504),
+    ),
+];
+const REPLAYED: (&str, &str) = (
+    "Idempotency-Replayed",
+    "`true`: the stored reply to an earlier request with this key",
+);
+
 impl Document {
     /// Panics when the handlers contradict themselves, which a service's first test shows.
-    pub(crate) fn of<S>(routes: &Routes<S>, openapi: &OpenApi) -> Self {
+    pub(crate) fn of(
+        declared: &Declared,
+        openapi: &OpenApi,
+        kinds: impl Iterator<Item = &'static Kind>,
+    ) -> Self {
         let mut json = serde_json::to_value(openapi).expect("the document is plain data");
         json["info"] = json!({
-            "title": routes.name,
+            "title": declared.name,
             "version": env!("CARGO_PKG_VERSION"),
-            "description": format!("{}\n\n{RULES}", routes.purpose),
+            "description": format!("{}\n\n{RULES}", declared.purpose),
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         });
         let mut guards = Guards {
-            open: routes.open.iter().map(|path| (*path).to_owned()).collect(),
-            entrances: routes.entrances.clone(),
-            everybody: routes.everybody,
+            open: declared.open.clone(),
+            entrances: declared.entrances.clone(),
+            all_open: declared.all_open,
             ..Guards::default()
         };
         let paths = json["paths"].as_object_mut();
         for (path, item) in paths.into_iter().flatten() {
-            let methods = operations(item).map(|(method, operation)| {
+            let methods = guards.routes.entry(path.clone()).or_default();
+            for (method, operation) in operations(item) {
                 let schemes = schemes(operation);
-                let open = routes.everybody || routes.open.contains(&path.as_str());
+                let open = declared.all_open || declared.open.contains(&path.as_str());
                 assert!(
                     open == schemes.is_empty(),
                     "{method} {path}: `security` or `open`, one of them"
                 );
-                add_conditions(operation, &method);
-                add_problems(operation, &method, &schemes, &routes.codes);
-                (method, schemes)
-            });
-            let methods = methods.collect();
-            guards.routes.insert(path.clone(), methods);
+                complete(operation, &method, &schemes, declared);
+                methods.insert(method, schemes);
+            }
         }
         json["tags"] = groups(&json["paths"]);
-        json["components"]["securitySchemes"] = security_schemes();
-        json["components"]["schemas"]["Problem"] = problem_schema();
+        let components = &mut json["components"];
+        let schemes = kinds.map(|kind| (kind.name, kind.description));
+        components["securitySchemes"] = named(
+            schemes,
+            |_, description| json!({"type": "http", "scheme": "bearer", "description": description}),
+        );
+        components["parameters"] = named(WAIT_FOR, |name, description| {
+            header_parameter(name, description)
+        });
+        let headers = ANSWERED.map(|(name, description, _)| (name, description));
+        let headers = headers.into_iter().chain([REPLAYED]);
+        components["headers"] = named(
+            headers,
+            |_, description| json!({"description": description, "schema": {"type": "string"}}),
+        );
+        let problem = serde_json::to_value(ProblemDocument::schema());
+        components["schemas"]["Problem"] = problem.expect("a schema is plain data");
         Self { json, guards }
     }
+}
+
+fn named<'a>(
+    of: impl IntoIterator<Item = (&'a str, &'a str)>,
+    make: impl Fn(&str, &str) -> Value,
+) -> Value {
+    let of = of.into_iter();
+    of.map(|(name, description)| (name.to_owned(), make(name, description)))
+        .collect()
 }
 
 /// The groups of operations in the order of reading: a service's own first.
@@ -81,87 +158,119 @@ fn groups(paths: &Value) -> Value {
     let mut names: Vec<&str> = names.collect();
     names.sort_by_key(|name| (COMMON_GROUPS.iter().position(|of| of == name), *name));
     names.dedup();
-    names
-        .into_iter()
-        .map(|name| json!({"name": name}))
-        .collect()
+    let names = names.into_iter();
+    names.map(|name| json!({"name": name})).collect()
 }
 
-fn operations(item: &mut Value) -> impl Iterator<Item = (Method, &mut Map<String, Value>)> {
+fn operations(item: &mut Value) -> impl Iterator<Item = (Method, &mut Operation)> {
     let item = item.as_object_mut().into_iter().flatten();
-    item.filter_map(|(name, operation)| {
-        let (_, method) = METHODS.iter().find(|(known, _)| known == name)?;
-        Some((method.clone(), operation.as_object_mut()?))
-    })
+    item.filter(|(_, of)| of["responses"].is_object())
+        .filter_map(|(name, operation)| {
+            let method = Method::from_bytes(name.to_uppercase().as_bytes()).ok()?;
+            Some((method, operation.as_object_mut()?))
+        })
 }
 
-/// The callers an operation is for.
-fn schemes(operation: &Map<String, Value>) -> Vec<String> {
+/// The kinds of callers an operation is for.
+fn schemes(operation: &Operation) -> Vec<String> {
     let named = operation.get("security").and_then(Value::as_array);
     let named = named.into_iter().flatten().filter_map(Value::as_object);
     named.flat_map(|named| named.keys().cloned()).collect()
 }
 
-/// What has a tag is shown, and what names `If-Match` is changed, on the conditions that `version` reads.
-fn add_conditions(operation: &mut Map<String, Value>, method: &Method) {
+fn complete(operation: &mut Operation, method: &Method, schemes: &[String], declared: &Declared) {
+    let keeps_replies = !declared.all_open && takes(operation, "header", Some("Idempotency-Key"));
+    add_conditions(operation, method);
+    add_problems(operation, method, schemes, declared);
+    if waits(operation) {
+        let to = |(name, _)| json!({"$ref": format!("#/components/parameters/{name}")});
+        parameters(operation).extend(WAIT_FOR.map(to));
+    }
+    let responses = operation["responses"].as_object_mut();
+    for (status, response) in responses.into_iter().flatten() {
+        let status: u16 = status.parse().unwrap_or_default();
+        let writes = *method != Method::GET;
+        let answered = ANSWERED.iter().filter(|(_, _, of)| of(status, writes));
+        let replayed = (keeps_replies && status < 300).then_some(REPLAYED.0);
+        for name in answered.map(|(name, ..)| *name).chain(replayed) {
+            let declared = &mut response["headers"][name];
+            if declared.is_null() {
+                *declared = json!({"$ref": format!("#/components/headers/{name}")});
+            }
+        }
+    }
+}
+
+fn parameters(operation: &mut Operation) -> &mut Vec<Value> {
+    let parameters = operation.entry("parameters");
+    let parameters = parameters.or_insert_with(|| json!([]));
+    parameters.as_array_mut().expect("parameters are a list")
+}
+
+/// Whether it takes a parameter in this place, of this name if one is given.
+fn takes(operation: &Operation, place: &str, name: Option<&str>) -> bool {
+    let parameters = operation.get("parameters").and_then(Value::as_array);
+    let mut parameters = parameters.into_iter().flatten();
+    parameters.any(|of| of["in"] == place && name.is_none_or(|name| of["name"] == name))
+}
+
+fn waits(operation: &Operation) -> bool {
+    operation["tags"][0] != HEALTH
+}
+
+/// A GET that answers a tag takes both conditions, a change that takes `If-Match` also takes `If-None-Match`.
+fn add_conditions(operation: &mut Operation, method: &Method) {
     let tag = operation["responses"]["200"]["headers"]["ETag"].clone();
     let shown = *method == Method::GET && tag.is_object();
+    let changed = takes(operation, "header", Some("If-Match"));
     if shown {
         operation["responses"]["304"] = json!({
             "description": "It is still at a version that `If-None-Match` names",
             "headers": {"ETag": tag},
         });
+        let description = "Show it only at one of these versions";
+        parameters(operation).push(header_parameter("If-Match", description));
     }
-    let parameters = operation.get_mut("parameters");
-    if let Some(parameters) = parameters.and_then(Value::as_array_mut) {
-        let changed = parameters.iter().any(|of| of["name"] == "If-Match");
-        if shown {
-            parameters.push(condition(
-                "If-Match",
-                "Show it only at one of these versions",
-            ));
-        }
-        if shown || changed {
-            let description = "Only at a version that is none of these; `*` is every version";
-            parameters.push(condition("If-None-Match", description));
-        }
-        let headers = parameters.iter_mut().filter(|of| of["in"] == "header");
-        headers.for_each(|of| of["schema"]["pattern"] = json!(HEADER_TEXT));
+    if shown || changed {
+        let description = "Only at a version that is none of these; `*` is every version";
+        parameters(operation).push(header_parameter("If-None-Match", description));
+    }
+    let headers = parameters(operation).iter_mut();
+    for header in headers.filter(|of| of["in"] == "header") {
+        header["schema"]["pattern"] = json!(HEADER_TEXT);
     }
 }
 
-/// Other characters are refused before any route, with an empty 400.
-const HEADER_TEXT: &str = "^[\\x20-\\x7E]*$";
-
-fn condition(name: &str, description: &str) -> Value {
-    let schema = json!({"type": "string"});
-    json!({
-        "name": name, "in": "header", "required": false, "description": description, "schema": schema,
-        "example": "\"1\"",
-    })
+fn header_parameter(name: &str, description: &str) -> Value {
+    let mut parameter = json!({
+        "name": name, "in": "header", "required": false, "description": description,
+        "schema": {"type": "string", "pattern": HEADER_TEXT},
+    });
+    if name.starts_with("If-") {
+        parameter["example"] = json!("\"1\"");
+    }
+    parameter
 }
 
 fn add_problems(
-    operation: &mut Map<String, Value>,
+    operation: &mut Operation,
     method: &Method,
     schemes: &[String],
-    registry: &[Code],
+    declared: &Declared,
 ) {
     let own = operation.remove(PROBLEMS).unwrap_or_default();
     let own = own.as_array().into_iter().flatten().map(|name| {
-        let known = registry.iter().find(|code| name == code.name());
+        let known = declared.codes.iter().find(|code| name == code.name());
         *known.unwrap_or_else(|| panic!("no registry lists the problem {name}"))
     });
     let mut all: Vec<Code> = own.collect();
-    all.extend(of_its_shape(operation, method, schemes));
+    all.extend(of_its_shape(operation, method, schemes, declared.all_open));
     all.sort_by_key(|code| (code.status(), code.name()));
     all.dedup();
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in &all {
-        by_status
-            .entry(code.status().as_u16())
-            .or_default()
-            .push(*code);
+        let of_status = by_status.entry(code.status().as_u16()).or_default();
+        of_status.push(*code);
     }
     for (status, codes) in by_status {
         operation["responses"][status.to_string()] = refusal(&codes);
@@ -170,72 +279,50 @@ fn add_problems(
     operation.insert(PROBLEMS.to_owned(), names.collect());
 }
 
-/// What every handler of this kind can answer, since the extractors and the writer do.
-fn of_its_shape(operation: &Map<String, Value>, method: &Method, schemes: &[String]) -> Vec<Code> {
+/// What every operation of this shape can answer, since the gate, the extractors and the writer do.
+fn of_its_shape(
+    operation: &Operation,
+    method: &Method,
+    schemes: &[String],
+    all_open: bool,
+) -> impl Iterator<Item = Code> {
+    let header = |name| takes(operation, "header", Some(name));
+    let writes = *method != Method::GET;
     let parameters = operation.get("parameters").and_then(Value::as_array);
-    let has = |place: &str, name: Option<&str>| {
-        let mut parameters = parameters.into_iter().flatten();
-        parameters.any(|of| of["in"] == place && name.is_none_or(|name| of["name"] == name))
-    };
-    let must_match = parameters
-        .into_iter()
-        .flatten()
-        .any(|of| of["name"] == "If-Match" && of["required"] == true);
-    let mut all = vec![
-        codes::FOREIGN_HOST,
-        codes::FOREIGN_ORIGIN,
-        codes::RATE_LIMITED,
-        codes::TIMED_OUT,
-        codes::SHUTTING_DOWN,
-        codes::INTERNAL,
-    ];
-    let when = [
+    let mut parameters = parameters.into_iter().flatten();
+    let must_match = parameters.any(|of| of["name"] == "If-Match" && of["required"] == true);
+    let when: [(bool, &[Code]); 13] = [
+        (true, &codes::OF_ALL),
+        (!schemes.is_empty(), &codes::OF_CALLERS),
+        (schemes == [SERVICE.name], &[codes::NO_TOKEN]),
+        (waits(operation), &codes::OF_WAITS),
+        (takes(operation, "path", None), &[codes::INVALID_ID]),
+        (takes(operation, "query", None), &[codes::INVALID_QUERY]),
         (
-            !schemes.is_empty(),
-            [codes::UNAUTHORIZED, codes::FORBIDDEN].as_slice(),
-        ),
-        (schemes == ["service"], &[codes::NO_TOKEN]),
-        (has("path", None), &[codes::INVALID_ID]),
-        (has("query", None), &[codes::INVALID_QUERY]),
-        (
-            has("header", Some("If-Match")),
+            header("If-Match"),
             &[codes::INVALID_IF_MATCH, codes::VERSION_MISMATCH],
         ),
-        (
-            has("header", Some("If-None-Match")),
-            &[codes::INVALID_IF_NONE_MATCH],
-        ),
-        (
-            has("header", Some("If-None-Match")) && *method != Method::GET,
-            &[codes::VERSION_MATCHES],
-        ),
+        (header("If-None-Match"), &[codes::INVALID_IF_NONE_MATCH]),
+        (header("If-None-Match") && writes, &[codes::VERSION_MATCHES]),
         (must_match, &[codes::PRECONDITION_REQUIRED]),
         (operation.contains_key("requestBody"), &codes::OF_BODIES),
-        (*method != Method::GET, &codes::OF_WRITES),
+        (
+            header("Idempotency-Key") && !all_open,
+            &codes::OF_IDEMPOTENCY,
+        ),
+        (writes, &codes::OF_WRITES),
     ];
-    all.extend(
-        when.iter()
-            .filter(|(so, _)| *so)
-            .flat_map(|(_, codes)| *codes),
-    );
-    all
+    let when = when.into_iter().filter(|(so, _)| *so);
+    when.flat_map(|(_, codes)| codes.to_vec())
 }
 
 /// All codes of one status, an example of each.
 fn refusal(codes: &[Code]) -> Value {
     let titles: Vec<&str> = codes.iter().map(|code| code.title()).collect();
     let example = |code: &Code| {
-        let value = json!({
-            "type": code.urn(),
-            "title": code.title(),
-            "status": code.status().as_u16(),
-            "code": code.name(),
-            "detail": "what is wrong with this very request, and the cure",
-        });
-        (
-            code.name().to_owned(),
-            json!({"summary": code.title(), "value": value}),
-        )
+        let value = code.document("what is wrong with this very request, and the cure");
+        let example = json!({"summary": code.title(), "value": value});
+        (code.name().to_owned(), example)
     };
     let examples: Map<String, Value> = codes.iter().map(example).collect();
     json!({
@@ -244,39 +331,5 @@ fn refusal(codes: &[Code]) -> Value {
             "schema": {"$ref": "#/components/schemas/Problem"},
             "examples": examples,
         }},
-    })
-}
-
-fn security_schemes() -> Value {
-    let scheme = |who: &str| json!({"type": "http", "scheme": "bearer", "description": who});
-    json!({
-        "operator": scheme("A person who looks after the system: `token new operator NAME`."),
-        "service": scheme("Another service: its read token, or `token new service NAME`."),
-        "device": scheme("A driver's device, with the token it got when it was enrolled."),
-    })
-}
-
-fn problem_schema() -> Value {
-    let text = |what: &str| json!({"type": "string", "description": what});
-    json!({
-        "type": "object",
-        "description": "A refusal (RFC 9457).",
-        "required": ["type", "title", "status", "code", "detail"],
-        "properties": {
-            "type": text("The code as a URN."),
-            "title": text("The code in words."),
-            "status": {"type": "integer", "description": "The HTTP status."},
-            "code": text("For programs: never renamed, never given another meaning."),
-            "detail": text("What is wrong with this very request and, where there is one, the cure."),
-            "errors": {
-                "type": "array",
-                "description": "The fields that are to blame, where some are.",
-                "items": {
-                    "type": "object",
-                    "required": ["field", "detail"],
-                    "properties": {"field": text("Its path."), "detail": text("What is wrong with it.")},
-                },
-            },
-        },
     })
 }

@@ -1,7 +1,7 @@
-//! The access file: who may come in with which token, one line each. Tokens are in it as hashes only.
+//! The access file: the callers and their tokens, one line each. It holds tokens as hashes only.
 //!
 //! ```text
-//! # whoever looks after the shop
+//! # the shop
 //! operator ada sha256:9f86… expires 2027-01-01T00:00:00Z
 //! service orders-service sha256:2c26…
 //! ```
@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 use jiff::Timestamp;
 
-use super::{Caller, TokenHash};
+use super::principal::{Kind, OPERATOR, Principal, SERVICE};
+use super::token::TokenHash;
 
 /// The file of a running service: what it says now.
 pub(crate) struct Watched {
@@ -32,11 +32,11 @@ struct Seen {
     /// `None`: it could not be read. `Some(None)`: there was no file.
     stamp: Option<Option<Stamp>>,
     entries: Arc<Entries>,
-    /// What cannot be read, and so lets no one in.
+    /// What cannot be read, and so lets no caller in.
     damage: Option<String>,
 }
 
-/// Tells one content of the file from another without reading it. Who replaces a file makes a new inode.
+/// Tells one content of the file from another without reading it. A file that replaces another has a new inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     modified: (i64, i64),
@@ -45,7 +45,7 @@ struct Stamp {
     mode: u32,
 }
 
-/// The lines that let somebody in.
+/// The lines that let a caller in.
 #[derive(Debug, Default)]
 pub(crate) struct Entries(Vec<Entry>);
 
@@ -59,18 +59,10 @@ struct Text {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) kind: Kind,
+    pub(crate) kind: &'static Kind,
     pub(crate) name: Name,
     pub(crate) hash: TokenHash,
     pub(crate) expires: Option<Timestamp>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// A person, or a person's program: may do everything
-    Operator,
-    /// Another service: may read what services share
-    Service,
 }
 
 /// Whose token it is: up to 64 letters, digits, dots, dashes and underscores.
@@ -79,14 +71,15 @@ pub(crate) struct Name(String);
 
 /// A change of the file is noticed within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// More than a list of people and services ever needs; what is longer is another file.
+/// More than a list of people and services ever needs. A longer file is something else.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Watched {
     /// A damaged file is refused; a missing one is an empty one, until there is one.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
         let stamp = stamp(&path)?;
-        let entries = Arc::new(read(&path, stamp)?.whole(&path)?);
+        let text = read(&path, stamp)?;
+        let entries = Arc::new(Text::parse(&text).whole(&path)?);
         if stamp.is_none() {
             warn_of_no_file(&path);
         }
@@ -114,13 +107,13 @@ impl Watched {
 }
 
 impl Seen {
-    /// The stamp is taken first: a change in between shows in the next one. What cannot be read is read again, and told once.
+    /// The stamp is taken first: a change in between shows in the next one. What cannot be read is read again, and logged once.
     fn look(&mut self, path: &Path) {
         let now = stamp(path);
         if now.as_ref().is_ok_and(|now| self.stamp == Some(*now)) {
             return;
         }
-        let found = now.and_then(|now| Ok((now, read(path, now)?)));
+        let found = now.and_then(|now| Ok((now, Text::parse(&read(path, now)?))));
         let (stamp, entries, damage) = match found {
             Ok((now, Text { entries, damage })) => (Some(now), entries, damage),
             Err(error) => (None, Entries::default(), Some(relay::chain(error.as_ref()))),
@@ -129,7 +122,7 @@ impl Seen {
             Some(damage) if self.damage.as_ref() == Some(damage) => {}
             Some(damage) => tracing::error!(
                 %damage,
-                "the access file is damaged: what cannot be read lets no one in"
+                "the access file is damaged: a line that cannot be read lets no caller in"
             ),
             None if stamp == Some(None) => warn_of_no_file(path),
             None => tracing::info!(tokens = entries.0.len(), "the access file was read"),
@@ -141,7 +134,7 @@ impl Seen {
 fn warn_of_no_file(path: &Path) {
     tracing::warn!(
         path = %path.display(),
-        "there is no access file, so nobody gets in: make a token with the command `token new operator NAME`"
+        "there is no access file, so no caller gets in: make a token with the command `token new operator NAME`"
     );
 }
 
@@ -153,9 +146,9 @@ fn stamp(path: &Path) -> anyhow::Result<Option<Stamp>> {
     }
 }
 
-fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<Text> {
+fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<String> {
     match stamp {
-        None => Ok(Text::default()),
+        None => Ok(String::new()),
         Some(stamp) if stamp.bytes > MAX_BYTES => {
             bail!("{} is no access file: it is too long", path.display())
         }
@@ -164,7 +157,7 @@ fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<Text> {
         }
         Some(_) => {
             let text = fs::read(path).with_context(|| cannot_read(path))?;
-            Ok(Text::parse(&String::from_utf8_lossy(&text)))
+            Ok(String::from_utf8_lossy(&text).into_owned())
         }
     }
 }
@@ -173,13 +166,14 @@ fn cannot_read(path: &Path) -> String {
     format!("cannot read the access file {}", path.display())
 }
 
-/// What the file says now, to a command.
+/// For a command.
 pub(crate) fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
-    Ok(read(path, stamp(path)?)?.whole(path)?.0)
+    let text = read(path, stamp(path)?)?;
+    Ok(Text::parse(&text).whole(path)?.0)
 }
 
-/// Changes the file: aside first and renamed, so that a service never reads half of it. Lines that are not changed stay as
-/// they are, comments too. Two commands at the same time wait for one another.
+/// Changes the file by a new one that is renamed over it, so that a service never reads half of it. Lines that are not
+/// changed stay as they are, comments too. Of two commands at the same time one waits for the other.
 pub(crate) fn change<T>(
     path: &Path,
     change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
@@ -192,21 +186,13 @@ pub(crate) fn change<T>(
     };
     let folder = File::open(folder).with_context(failed)?;
     folder.lock().with_context(failed)?;
-    let entries = look(&path)?;
-    let mut lines = lines_of(&path)?;
+    let text = read(&path, stamp(&path)?)?;
+    let entries = Text::parse(&text).whole(&path)?.0;
+    let mut lines = text.lines().map(str::to_owned).collect();
     let changed = change(&entries, &mut lines)?;
-    replace(&path, &lines)
-        .and_then(|()| folder.sync_all())
-        .with_context(failed)?;
+    let replaced = replace(&path, &lines).and_then(|()| folder.sync_all());
+    replaced.with_context(failed)?;
     Ok(changed)
-}
-
-fn lines_of(path: &Path) -> anyhow::Result<Vec<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| cannot_read(path)),
-    }
 }
 
 fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
@@ -229,40 +215,34 @@ fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
 }
 
 impl Text {
-    /// A line that makes no sense lets no one in, and of two lines for one name neither does: one may be the old one.
+    /// A line that makes no sense lets no caller in. Of two lines for one name neither does: one may be the old one.
     fn parse(text: &str) -> Self {
-        let (mut entries, mut damage): (Vec<Entry>, _) = (Vec::new(), None);
-        let mut doubled = Vec::new();
+        let (mut entries, mut doubled): (Vec<Entry>, Vec<Entry>) = Default::default();
+        let mut damage = None;
         for (number, line) in (1..).zip(text.lines()) {
-            let why = match Entry::parse_line(line) {
-                Ok(None) => continue,
-                Ok(Some(entry)) => {
-                    let same = |known: &Entry| known.is(entry.kind, &entry.name);
-                    let who = format!("{} {}", entry.kind, entry.name);
-                    let known = entries.iter().any(same);
-                    entries.push(entry.clone());
-                    if !known {
-                        continue;
-                    }
-                    doubled.push(entry);
-                    format!("{who} has a token already; remove one line")
+            let parsed = Entry::parse_line(line).and_then(|entry| match entry {
+                Some(new) if entries.iter().any(|known| known.is(new.kind, &new.name)) => {
+                    let (kind, name) = (new.kind.name, new.name.clone());
+                    doubled.push(new);
+                    Err(format!(
+                        "{kind} {name} has a token already; remove one line"
+                    ))
                 }
-                Err(why) => why,
-            };
-            damage.get_or_insert_with(|| format!("line {number}: {why}"));
+                entry => Ok(entry),
+            });
+            match parsed {
+                Ok(entry) => entries.extend(entry),
+                Err(why) => damage = damage.or_else(|| Some(format!("line {number}: {why}"))),
+            }
         }
-        let single = |entry: &Entry| {
-            let same = |other: &Entry| other.is(entry.kind, &entry.name);
-            !doubled.iter().any(same)
-        };
-        entries.retain(single);
+        entries.retain(|entry| !doubled.iter().any(|of| of.is(entry.kind, &entry.name)));
         Self {
             entries: Entries(entries),
             damage,
         }
     }
 
-    /// For a command, and for a start, with a person in front of it.
+    /// For a command and for a start, which a person can repeat.
     fn whole(self, path: &Path) -> anyhow::Result<Entries> {
         match self.damage {
             None => Ok(self.entries),
@@ -273,34 +253,27 @@ impl Text {
 
 impl Entries {
     /// Every line is compared, so that the time says nothing about which one it was.
-    pub(super) fn find(&self, token: &TokenHash, now: Timestamp) -> Option<Caller> {
+    pub(super) fn find(&self, token: &TokenHash, now: Timestamp) -> Option<Principal> {
         let known = self.0.iter().fold(None, |found, entry| {
             let this = (entry.hash == *token).then_some(entry);
             this.or(found)
         })?;
-        known.is_valid(now).then(|| known.caller())
+        let caller = || Principal::new(known.kind, known.name.to_string());
+        known.is_valid(now).then(caller)
     }
 
-    pub(super) fn knows(&self, kind: Kind) -> bool {
+    pub(super) fn lists(&self, kind: &Kind) -> bool {
         self.0.iter().any(|entry| entry.kind == kind)
     }
 }
 
 impl Entry {
-    pub(crate) fn is(&self, kind: Kind, name: &Name) -> bool {
+    pub(crate) fn is(&self, kind: &Kind, name: &Name) -> bool {
         self.kind == kind && self.name == *name
     }
 
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
-    }
-
-    fn caller(&self) -> Caller {
-        let name = self.name.0.clone();
-        match self.kind {
-            Kind::Operator => Caller::Operator(name),
-            Kind::Service => Caller::Service(name),
-        }
     }
 
     /// `None`: it says nothing.
@@ -320,11 +293,6 @@ impl Entry {
     }
 
     fn parse(kind: &str, name: &str, hash: &str, expires: Option<&str>) -> Result<Self, String> {
-        let kind = match kind {
-            "operator" => Kind::Operator,
-            "service" => Kind::Service,
-            other => return Err(format!("expected `operator` or `service`, found `{other}`")),
-        };
         let hash = hash
             .strip_prefix("sha256:")
             .and_then(|hash| hash.parse().ok())
@@ -336,7 +304,7 @@ impl Entry {
             at.parse::<Timestamp>().map_err(why)
         };
         Ok(Self {
-            kind,
+            kind: listed_kind(kind)?,
             name: name.parse()?,
             hash,
             expires: expires.map(moment).transpose()?,
@@ -344,22 +312,20 @@ impl Entry {
     }
 }
 
+/// The kinds of callers that the file can list.
+pub(crate) fn listed_kind(name: &str) -> Result<&'static Kind, String> {
+    let mut kinds = [OPERATOR, SERVICE].into_iter();
+    let found = kinds.find(|kind| kind.name == name);
+    found.ok_or_else(|| format!("expected `operator` or `service`, found `{name}`"))
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} sha256:{}", self.kind, self.name, self.hash)?;
+        write!(f, "{} {} sha256:{}", self.kind.name, self.name, self.hash)?;
         match self.expires {
             Some(expires) => write!(f, " expires {expires}"),
             None => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Operator => "operator",
-            Self::Service => "service",
-        })
     }
 }
 
@@ -420,8 +386,8 @@ mod tests {
         let entries = Text::parse(&text).whole(Path::new("a")).unwrap();
         let (before, after) = (at("2026-12-31T23:59:59Z"), at("2027-01-01T00:00:00Z"));
         let find = |token: &str, now| entries.find(&TokenHash::of(token), now);
-        assert_eq!(find("a", after), Some(Caller::Operator("ada".to_owned())));
-        let orders = Caller::Service("orders-service".to_owned());
+        assert_eq!(find("a", after), Some(Principal::new(OPERATOR, "ada")));
+        let orders = Principal::new(SERVICE, "orders-service");
         assert_eq!(find("b", before), Some(orders));
         assert_eq!(find("b", after), None, "expired");
         assert_eq!(find("c", before), None);
@@ -477,7 +443,7 @@ mod tests {
         assert!(!knows("a") && knows("b"));
         let typo = format!("{}\noperator eve sha256:12\n", line("operator", "ada", "c"));
         put(&typo);
-        assert!(knows("c") && !knows("b"), "who was removed stays out");
+        assert!(knows("c") && !knows("b"), "a removed name stays out");
         put(&format!("{typo}{}", line("operator", "ada", "b")));
         assert!(!knows("b") && !knows("c"), "which one is the old one?");
         put(&line("operator", "ada", "b"));
@@ -487,7 +453,7 @@ mod tests {
         mode(0o600);
         assert!(knows("b"));
         fs::remove_file(&path).unwrap();
-        assert!(!knows("b"), "who removes the file means everybody");
+        assert!(!knows("b"), "without a file no caller gets in");
     }
 
     #[test]
@@ -498,8 +464,8 @@ mod tests {
         let opened = watched.seen.lock().unwrap().looked;
         replace(&path, &[line("operator", "ada", "a")]).unwrap();
         let soon = opened + LATER / 2;
-        assert!(!watched.entries_at(soon).knows(Kind::Operator));
-        assert!(watched.entries_at(opened + LATER).knows(Kind::Operator));
+        assert!(!watched.entries_at(soon).lists(OPERATOR));
+        assert!(watched.entries_at(opened + LATER).lists(OPERATOR));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The gate before every route: it finds out who calls, counts, and lets in whom the route's own documentation names. What
-//! is documented is therefore what holds, and a route that says nothing is nobody's.
+//! The gate before every route: it identifies the caller, counts the request, and admits the kinds of callers that the
+//! route's own documentation names. So the documentation is what holds, and a route without any admits no caller.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,9 +11,12 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Access, Caller, TokenHash, forbidden, unauthorized};
-use crate::auth::limits::{Key, UnderWay};
+use super::limits::Key;
+use super::principal::{ANONYMOUS, Principal};
+use super::token::TokenHash;
+use super::{Access, unauthorized};
 use crate::http::connections::Connection;
 use crate::http::{Problem, codes, host};
 
@@ -24,19 +27,19 @@ pub(crate) struct Gate {
     guards: Arc<Guards>,
 }
 
-/// Who may call what: for each route its methods, for each of these the schemes that open it.
+/// Who may call what: for each method of each route the kinds of callers.
 #[derive(Debug, Default)]
 pub(crate) struct Guards {
-    pub(crate) routes: HashMap<String, Vec<(Method, Vec<String>)>>,
-    /// For everybody, with or without a token.
-    pub(crate) open: Vec<String>,
-    /// Those of the open ones where strangers become known.
+    pub(crate) routes: HashMap<String, HashMap<Method, Vec<String>>>,
+    /// Routes for all callers, with or without a token.
+    pub(crate) open: Vec<&'static str>,
+    /// Those of the open ones that give out tokens.
     pub(crate) entrances: Vec<&'static str>,
-    /// Every route is, and a path that leads nowhere is no secret.
-    pub(crate) everybody: bool,
+    /// Every route is open, and a path without a route is no secret.
+    pub(crate) all_open: bool,
 }
 
-/// Machines ask these every few seconds, whoever else is in a hurry.
+/// Machines ask these every few seconds, however many requests there are.
 const HEALTH: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// Behind the door's own token.
 const DOOR: &str = "/operator/";
@@ -58,13 +61,10 @@ pub(crate) async fn check(
     }
     let caller = gate.caller(route, request.headers(), peer).await?;
     gate.admit(&caller, route, request.method())?;
-    if let (Some(connection), Some(_)) = (connection, caller.scheme()) {
+    if let (Some(connection), false) = (connection, caller.is(ANONYMOUS)) {
         connection.is_of_known_caller();
     }
-    let _under_way = match caller {
-        Caller::Device { .. } => Some(gate.begin(&caller)?),
-        _ => None,
-    };
+    let _under_way = gate.begin(&caller)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
@@ -75,14 +75,15 @@ impl Gate {
         Self { access, guards }
     }
 
-    /// Who becomes known here is never counted, only who fails to: no number of strangers keeps a newcomer out.
+    /// Only refused requests count here, so no number of strangers keeps a newcomer out.
     async fn let_enter(
         &self,
         mut request: Request,
         next: Next,
         peer: Option<IpAddr>,
     ) -> Result<Response, Problem> {
-        request.extensions_mut().insert(Caller::Anonymous);
+        let stranger = Principal::new(ANONYMOUS, "");
+        request.extensions_mut().insert(stranger);
         let response = next.run(request).await;
         if !response.status().is_success() {
             self.count(Key::Newcomer(peer), None)?;
@@ -90,26 +91,25 @@ impl Gate {
         Ok(response)
     }
 
-    /// A wrong token counts as none: by address, and on an open route not at all.
+    /// A request with a wrong token counts as one without: by address. On an open route it is answered like one, too.
     async fn caller(
         &self,
         route: &str,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
-    ) -> Result<Caller, Problem> {
+    ) -> Result<Principal, Problem> {
         let token = TokenHash::sent(headers);
         let early = token.and_then(|token| self.access.limits.too_early(token, Instant::now()));
         early.map_or(Ok(()), |wait| Err(too_often(wait)))?;
         let caller = self.access.caller(headers).await;
-        let known = caller.as_ref().ok();
-        let known = known.filter(|caller| **caller != Caller::Anonymous);
+        let known = caller.as_ref().ok().filter(|caller| !caller.is(ANONYMOUS));
         let key = match known {
             Some(known) => Key::Known(known.clone()),
             None => self.strangers_key(headers, peer),
         };
         self.count(key, token)?;
         match caller {
-            Err(_) if self.is_open(route) => Ok(Caller::Anonymous),
+            Err(_) if self.is_open(route) => Ok(Principal::new(ANONYMOUS, "")),
             Err(problem) if problem.code() == codes::UNAUTHORIZED => {
                 Err(self.refuse_stranger(route, problem))
             }
@@ -118,7 +118,7 @@ impl Gate {
     }
 
     fn strangers_key(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Key {
-        match self.guards.everybody {
+        match self.guards.all_open {
             true if host::is_of_page(headers) => Key::Page(peer),
             _ => Key::Address(peer),
         }
@@ -134,33 +134,43 @@ impl Gate {
         })
     }
 
-    fn begin(&self, caller: &Caller) -> Result<UnderWay, Problem> {
-        let begun = self.access.limits.begin(caller);
-        begun.ok_or_else(|| too_many("too many requests of this device are under way", 1))
+    fn begin(&self, caller: &Principal) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        let Some(most) = caller.kind.max_under_way else {
+            return Ok(None);
+        };
+        let begun = self.access.limits.begin(caller, most);
+        let why = || {
+            format!(
+                "too many requests of this {} are under way",
+                caller.kind.name
+            )
+        };
+        begun.map(Some).ok_or_else(|| too_many(&why(), 1))
     }
 
-    fn admit(&self, caller: &Caller, route: &str, method: &Method) -> Result<(), Problem> {
+    fn admit(&self, caller: &Principal, route: &str, method: &Method) -> Result<(), Problem> {
         if self.is_open(route) {
             return Ok(());
         }
-        let Some(scheme) = caller.scheme() else {
+        if caller.is(ANONYMOUS) {
             let problem = unauthorized("send `Authorization: Bearer` and a token");
             return Err(self.refuse_stranger(route, problem));
-        };
+        }
         match self.guards.of(route, method) {
-            Some(schemes) if !schemes.iter().any(|may| may == scheme) => {
-                Err(forbidden(&format!("{}s", schemes.join("s and "))))
+            Some(kinds) if !kinds.iter().any(|may| may == caller.kind.name) => {
+                let detail = format!("this is for {}s", kinds.join("s and "));
+                Err(Problem::new(codes::FORBIDDEN, detail))
             }
-            // Nothing is there: whoever is known may be told so.
+            // There is no such route, which a known caller may learn.
             Some(_) | None => Ok(()),
         }
     }
 
     fn is_open(&self, route: &str) -> bool {
-        self.guards.everybody || self.guards.open.iter().any(|open| open == route)
+        self.guards.all_open || self.guards.open.contains(&route)
     }
 
-    /// Where only services may come in and none has a token, no token helps: the one who asks is told who must act.
+    /// Where only services may come in and none has a token, no token helps: the refusal says what to set.
     fn refuse_stranger(&self, route: &str, problem: Problem) -> Problem {
         let for_services = self.guards.of(route, &Method::GET) == Some(&["service".to_owned()]);
         match self.access.shut_to_services() {
@@ -187,20 +197,7 @@ impl Guards {
             Method::HEAD => &Method::GET,
             _ => method,
         };
-        let known = self.routes.get(route)?.iter();
-        let mut known = known.filter(|(of, _)| of == method);
-        known.next().map(|(_, schemes)| schemes.as_slice())
-    }
-}
-
-impl Caller {
-    /// Its name among the security schemes of the documentation.
-    fn scheme(&self) -> Option<&'static str> {
-        match self {
-            Self::Anonymous => None,
-            Self::Operator(_) => Some("operator"),
-            Self::Service(_) => Some("service"),
-            Self::Device { .. } => Some("device"),
-        }
+        let kinds = self.routes.get(route)?.get(method)?;
+        Some(kinds)
     }
 }

@@ -1,148 +1,118 @@
-//! How often each caller may come. One who comes too often waits; the others do not notice.
+//! How often each caller may send a request. A caller that sends too many waits; the others do not notice.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::auth::{Caller, TokenHash};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::auth::principal::{ANONYMOUS, Kind, OPERATOR, Principal};
+use crate::auth::token::TokenHash;
 
 /// A bucket for each caller. Clones share them.
 #[derive(Clone)]
 pub struct Limits {
-    rates: Rates,
-    buckets: Arc<Mutex<Buckets>>,
-    under_way: Arc<Mutex<HashMap<Caller, usize>>>,
-    /// Until when a token that came too often is refused without a look at whose it is. Such a look may cost a read.
-    waiting: Arc<Mutex<HashMap<[u8; 32], Instant>>>,
+    rate_of: fn(&Kind, u32) -> Rate,
+    a_second: u32,
+    /// When each bucket will be full again.
+    buckets: Arc<Mutex<Moments<Key>>>,
+    /// Until when a token that was sent too often is refused before its owner is looked up, which may cost a read.
+    waiting: Arc<Mutex<Moments<TokenHash>>>,
+    under_way: Arc<Mutex<HashMap<Principal, Arc<Semaphore>>>>,
 }
 
-/// Held while a device's request is under way.
-pub(crate) struct UnderWay {
-    all: Arc<Mutex<HashMap<Caller, usize>>>,
-    caller: Caller,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rates {
-    /// Operators and services: people who know what they do, and programs of ours.
-    trusted: Rate,
-    device: Rate,
-    anonymous: Rate,
-}
-
-/// So many a second, and so many at once after a pause.
+/// One request in this time, and so many at once after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rate {
     every: Duration,
     burst: u32,
 }
 
-/// Whose bucket. A name is never a label or a log line: it stays in here.
+/// Whose bucket. It names callers, so it is never a label or a log line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    Known(Caller),
-    /// Whoever has no token, by address.
+    Known(Principal),
+    /// A caller without a token, by address.
     Address(Option<IpAddr>),
-    /// The same, where strangers become known.
+    /// The same, on a route that gives out tokens.
     Newcomer(Option<IpAddr>),
-    /// The same, from the page of a program that is for everybody: what else calls it must not stop the page.
+    /// The same, from the page of a program that is open to all: other callers must not stop the page.
     Page(Option<IpAddr>),
-    /// All for whom there was no room.
+    /// All callers for whom there was no room.
     Rest,
 }
 
-/// When each bucket will be full again. One whose moment has passed is as good as none, so it needs no place.
-struct Buckets {
-    full_at: HashMap<Key, Instant>,
+/// Moments to come, a limited number of them. One that has passed needs no room.
+struct Moments<K> {
+    of: HashMap<K, Instant>,
     room: usize,
 }
 
-/// Requests of one device that may be under way: it follows one feed, and sends a few intents meanwhile. Strangers need no such
-/// limit, since their connections make room for others; operators and services are trusted.
-pub const MAX_UNDER_WAY_OF_DEVICE: usize = 16;
-/// Callers that may be on their way back to a full bucket at a time.
+/// Callers whose buckets are not full, and tokens that are refused, at a time.
 const ROOM: usize = 16_384;
 
 impl Limits {
-    /// What operators and services may send in a second when nothing is said.
+    /// The requests an operator or a service may send in a second, unless a setting says otherwise.
     pub const DEFAULT: u32 = 5_000;
 
-    /// So many for each operator and each service, a hundredth for each device, a fiftieth for those without a token.
+    /// `a_second` is what each operator and each service may send; other kinds may send a fraction of it.
     pub fn of(a_second: u32) -> Self {
-        let at_least_one = |rate: u32| rate.max(1);
-        Self::with(
-            Rates {
-                trusted: Rate::new(at_least_one(a_second), 2),
-                device: Rate::new(at_least_one(a_second / 100), 4),
-                anonymous: Rate::new(at_least_one(a_second / 50), 2),
-            },
-            ROOM,
-        )
+        Self::with(Rate::of, a_second, ROOM)
     }
 
-    /// Two at once for anybody, and then one in an hour: a test sees the end without waiting for it.
+    /// Two at once for each caller, and then one in an hour: a test sees the end without waiting for it.
     #[cfg(feature = "testing")]
     pub fn two() -> Self {
-        let two = Rate {
+        let two = |_: &Kind, _| Rate {
             every: Duration::from_secs(3600),
             burst: 2,
         };
-        Self::with(Rates::all(two), ROOM)
+        Self::with(two, 0, ROOM)
     }
 
-    fn with(rates: Rates, room: usize) -> Self {
-        let full_at = HashMap::new();
-        let buckets = Arc::new(Mutex::new(Buckets { full_at, room }));
+    fn with(rate_of: fn(&Kind, u32) -> Rate, a_second: u32, room: usize) -> Self {
         Self {
-            rates,
-            buckets,
+            rate_of,
+            a_second,
+            buckets: Arc::new(Mutex::new(Moments::up_to(room))),
+            waiting: Arc::new(Mutex::new(Moments::up_to(ROOM))),
             under_way: Arc::default(),
-            waiting: Arc::default(),
         }
     }
 
-    /// A place for one more request of this device.
-    pub(crate) fn begin(&self, caller: &Caller) -> Option<UnderWay> {
-        let mut all = locked(&self.under_way);
-        let of_caller = all.entry(caller.clone()).or_default();
-        if *of_caller >= MAX_UNDER_WAY_OF_DEVICE {
-            return None;
-        }
-        *of_caller += 1;
-        Some(UnderWay {
-            all: self.under_way.clone(),
-            caller: caller.clone(),
-        })
+    /// A place for one more request of this caller. `None`: all its places are taken.
+    pub(crate) fn begin(&self, caller: &Principal, most: usize) -> Option<OwnedSemaphorePermit> {
+        let mut under_way = locked(&self.under_way);
+        under_way.retain(|_, places| Arc::strong_count(places) > 1); // each permit holds one
+        let places = under_way.entry(caller.clone());
+        let places = places.or_insert_with(|| Arc::new(Semaphore::new(most)));
+        places.clone().try_acquire_owned().ok()
     }
 
     /// How much longer this token is refused, if it is.
     pub(crate) fn too_early(&self, token: TokenHash, now: Instant) -> Option<Duration> {
-        let until = *locked(&self.waiting).get(token.as_bytes())?;
+        let until = *locked(&self.waiting).of.get(&token)?;
         until.checked_duration_since(now)
     }
 
-    /// Its bucket was found empty: there is no use in asking again before the wait is over.
+    /// Its bucket is empty, so every request before the end of the wait would be refused.
     pub(crate) fn keep_waiting(&self, token: TokenHash, wait: Duration, now: Instant) {
         let mut waiting = locked(&self.waiting);
-        if waiting.len() >= ROOM {
-            waiting.retain(|_, until| *until > now);
-        }
-        if waiting.len() < ROOM {
-            waiting.insert(*token.as_bytes(), now + wait);
+        if waiting.has_room(&token, now) {
+            waiting.of.insert(token, now + wait);
         }
     }
 
-    /// Takes one, or says how long to wait for the next.
+    /// Takes one request from the bucket, or says how long to wait for the next.
     pub(crate) fn take(&self, key: Key, now: Instant) -> Result<(), Duration> {
-        let rate = match &key {
-            Key::Known(Caller::Operator(_) | Caller::Service(_))
-            | Key::Newcomer(_)
-            | Key::Page(_) => self.rates.trusted,
-            Key::Known(Caller::Device { .. }) | Key::Rest => self.rates.device,
-            Key::Known(Caller::Anonymous) | Key::Address(_) => self.rates.anonymous,
+        let kind = match &key {
+            Key::Known(caller) => caller.kind,
+            Key::Newcomer(_) | Key::Page(_) => OPERATOR,
+            Key::Address(_) | Key::Rest => ANONYMOUS,
         };
+        let rate = (self.rate_of)(kind, self.a_second);
         locked(&self.buckets).take(key, rate, now)
     }
 }
@@ -151,55 +121,46 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut all = locked(&self.all);
-        if let Some(of_caller) = all.get_mut(&self.caller) {
-            *of_caller -= 1;
-            if *of_caller == 0 {
-                all.remove(&self.caller);
-            }
-        }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self::of(Self::DEFAULT)
     }
 }
 
-impl fmt::Debug for Limits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rates.fmt(f)
-    }
-}
-
-#[cfg(any(test, feature = "testing"))]
-impl Rates {
-    fn all(rate: Rate) -> Self {
-        Self {
-            trusted: rate,
-            device: rate,
-            anonymous: rate,
-        }
-    }
-}
-
 impl Rate {
-    fn new(a_second: u32, burst: u32) -> Self {
+    fn of(kind: &Kind, a_second: u32) -> Self {
+        let a_second = (a_second / kind.rate_divisor).max(1);
         Self {
             every: Duration::from_secs(1) / a_second,
-            burst: a_second.saturating_mul(burst),
+            burst: a_second.saturating_mul(kind.burst_s),
         }
     }
 }
 
-impl Buckets {
+impl<K: Eq + Hash> Moments<K> {
+    fn up_to(room: usize) -> Self {
+        let of = HashMap::new();
+        Self { of, room }
+    }
+
+    /// Whether there is room for this one, if need be by forgetting those that have passed.
+    fn has_room(&mut self, key: &K, now: Instant) -> bool {
+        if self.of.len() >= self.room && !self.of.contains_key(key) {
+            self.of.retain(|_, moment| *moment > now);
+        }
+        self.of.len() < self.room || self.of.contains_key(key)
+    }
+}
+
+impl Moments<Key> {
     /// What is missing from a bucket is the time until it is full. One more may be taken while that stays within its size.
     fn take(&mut self, key: Key, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let key = self.place(key, now);
-        let full_at = self.full_at.entry(key).or_insert(now);
+        let key = if self.has_room(&key, now) {
+            key
+        } else {
+            Key::Rest
+        };
+        let full_at = self.of.entry(key).or_insert(now);
         let taken = (*full_at).max(now) + rate.every;
         let over = (taken - now).saturating_sub(rate.every * rate.burst);
         if over > Duration::ZERO {
@@ -208,18 +169,6 @@ impl Buckets {
         *full_at = taken;
         Ok(())
     }
-
-    /// Room for one more, if need be by forgetting the full ones.
-    fn place(&mut self, key: Key, now: Instant) -> Key {
-        if self.full_at.contains_key(&key) || self.full_at.len() < self.room {
-            return key;
-        }
-        self.full_at.retain(|_, full_at| *full_at > now);
-        match self.full_at.len() < self.room {
-            true => key,
-            false => Key::Rest,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -227,15 +176,15 @@ mod tests {
     use super::*;
 
     fn operator(name: &str) -> Key {
-        Key::Known(Caller::Operator(name.to_owned()))
+        Key::Known(Principal::new(OPERATOR, name))
     }
 
     fn two_at_once(room: usize) -> Limits {
-        let two = Rate {
+        let two = |_: &Kind, _| Rate {
             every: Duration::from_secs(10),
             burst: 2,
         };
-        Limits::with(Rates::all(two), room)
+        Limits::with(two, 0, room)
     }
 
     #[test]
@@ -256,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn the_buckets_have_an_end_and_who_finds_no_room_shares_one() {
+    fn the_buckets_have_an_end_and_a_caller_without_room_shares_one() {
         let (limits, start) = (two_at_once(4), Instant::now());
         let later = start + Duration::from_secs(60);
         let take = |name: usize, now| limits.take(operator(&name.to_string()), now).is_ok();
         let let_in = (0..100).filter(|name| take(*name, start)).count();
         assert_eq!(let_in, 4 + 2, "the last two from the bucket of the rest");
-        let kept = || limits.buckets.lock().unwrap().full_at.len();
+        let kept = || limits.buckets.lock().unwrap().of.len();
         assert_eq!(kept(), 4 + 1);
         assert!(take(100, later), "the old ones are full again");
         assert_eq!(kept(), 1);
@@ -270,13 +219,16 @@ mod tests {
 
     #[test]
     fn one_figure_scales_all() {
+        const SLOW: Kind = Kind {
+            rate_divisor: 100,
+            burst_s: 4,
+            ..*OPERATOR
+        };
         let rates = |a_second| {
-            let Rates {
-                trusted,
-                device,
-                anonymous,
-            } = Limits::of(a_second).rates;
-            [trusted, device, anonymous].map(|rate| (rate.every, rate.burst))
+            [OPERATOR, &SLOW, ANONYMOUS].map(|kind| {
+                let Rate { every, burst } = Rate::of(kind, a_second);
+                (every, burst)
+            })
         };
         let us = Duration::from_micros;
         assert_eq!(

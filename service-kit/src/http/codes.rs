@@ -50,7 +50,17 @@ crate::problem_codes! {
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "The service failed";
 }
 
-/// What a body can be refused with.
+/// Refusals that any request can meet.
+pub(crate) const OF_ALL: [Code; 6] = [
+    FOREIGN_HOST,
+    FOREIGN_ORIGIN,
+    RATE_LIMITED,
+    TIMED_OUT,
+    SHUTTING_DOWN,
+    INTERNAL,
+];
+pub(crate) const OF_CALLERS: [Code; 2] = [UNAUTHORIZED, FORBIDDEN];
+pub(crate) const OF_WAITS: [Code; 2] = [INVALID_WAIT_FOR, NOT_CAUGHT_UP];
 pub(crate) const OF_BODIES: [Code; 5] = [
     MALFORMED_JSON,
     INVALID_BODY,
@@ -58,8 +68,11 @@ pub(crate) const OF_BODIES: [Code; 5] = [
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
 ];
-
-/// What keeps a service from writing.
+pub(crate) const OF_IDEMPOTENCY: [Code; 3] = [
+    INVALID_IDEMPOTENCY_KEY,
+    IDEMPOTENCY_IN_FLIGHT,
+    IDEMPOTENCY_KEY_REUSED,
+];
 pub(crate) const OF_WRITES: [Code; 4] = [BUSY, WRITES_HALTED, MUST_IMPORT, DISK_FULL];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The problem: the one shape in which a service says no (RFC 9457, `application/problem+json`).
+//! The problem: the one shape of every refusal (RFC 9457, `application/problem+json`).
 
 use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use relay::{ApplyError, EmitError, ReadError, Trace, WriteError, chain, rusqlite};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::http::codes;
 use crate::observe::sampled::may_log;
@@ -19,8 +20,8 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A kind of problem. Programs compare its name, so a name never changes its meaning. Made by [`problem_codes!`] alone, which
-/// lists it too: what can be answered can be looked up.
+/// A kind of problem. Programs compare its name, so a name never changes its meaning. Only [`problem_codes!`] declares one, and
+/// lists it too, so every code can be looked up.
 ///
 /// [`problem_codes!`]: crate::problem_codes
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Code {
     title: &'static str,
 }
 
-/// Makes a registry of problem codes: a constant for each, and `ALL` of them.
+/// Declares a registry of problem codes: a constant for each, and `ALL` of them.
 ///
 /// ```
 /// service_kit::problem_codes! {
@@ -51,9 +52,34 @@ macro_rules! problem_codes {
     };
 }
 
-#[derive(Debug, Serialize)]
+/// How it travels: a refusal (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemDocument {
+    /// The code as a URN.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The code in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// For programs: never renamed, never given another meaning.
+    code: &'static str,
+    /// What is wrong with this very request and, where there is one, the cure.
+    detail: String,
+    /// The fields that are to blame, where some are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(inline, required = false)]
+    errors: Vec<FieldError>,
+    /// Finds the request's lines in the service's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
 struct FieldError {
+    /// Its path.
     field: String,
+    /// What is wrong with it.
     detail: String,
 }
 
@@ -88,6 +114,18 @@ impl Code {
     pub(crate) fn urn(self) -> String {
         format!("urn:freehold:problem:{}", self.name)
     }
+
+    pub(crate) fn document(self, detail: impl Into<String>) -> ProblemDocument {
+        ProblemDocument {
+            kind: self.urn(),
+            title: self.title,
+            status: self.status.as_u16(),
+            code: self.name,
+            detail: detail.into(),
+            errors: Vec::new(),
+            request_id: None,
+        }
+    }
 }
 
 impl Problem {
@@ -114,7 +152,7 @@ impl Problem {
         }
     }
 
-    /// Our fault. The cause goes to the log, here and once, if not too often; the client learns nothing of it.
+    /// Our fault. Its source goes to the log, once and not too often; the client learns nothing of it.
     pub fn internal(cause: &dyn std::error::Error) -> Self {
         if let Some(withheld) = may_log("a request failed") {
             tracing::error!(error = %chain(cause), withheld, "a request failed");
@@ -144,14 +182,10 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
-            kind: self.code.urn(),
-            title: self.code.title,
-            status: self.code.status.as_u16(),
-            code: self.code.name,
-            detail: self.detail,
+        let body = ProblemDocument {
             errors: self.errors,
             request_id: Trace::current().request_id,
+            ..self.code.document(self.detail)
         };
         let mut response = (self.code.status, Json(body)).into_response();
         let json = HeaderValue::from_static("application/problem+json");
@@ -162,23 +196,14 @@ impl IntoResponse for Problem {
     }
 }
 
-/// As it travels.
-#[derive(Serialize)]
-struct Body {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    status: u16,
-    code: &'static str,
-    detail: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
-    /// By which its lines in the log are found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+/// For extractors whose rejection is a response.
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Self {
+        problem.into_response()
+    }
 }
 
-/// What the work inside the transaction refused is told as it is; the rest is sorted by what the client can do next.
+/// A refusal by the work inside the transaction stays as it is. The others are sorted by what the client can do next.
 impl<E: Into<Problem>> From<WriteError<E>> for Problem {
     fn from(error: WriteError<E>) -> Self {
         match error {
@@ -231,7 +256,7 @@ impl From<EmitError> for Problem {
     }
 }
 
-/// Only the operator lets events in by hand, and is told why one stays outside.
+/// Only an operator retries events by hand, and learns why one was not applied.
 impl From<ApplyError> for Problem {
     fn from(error: ApplyError) -> Self {
         Self::new(codes::NOT_APPLIED, error.to_string())
@@ -246,7 +271,7 @@ fn shutting_down() -> Problem {
     .retry_later()
 }
 
-/// An error of which only the words are left: its type asks more of `E` than we know.
+/// The words of an error whose type needs more bounds on `E` than a conversion can have.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Said(String);

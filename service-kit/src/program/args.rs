@@ -15,7 +15,7 @@ use relay::{DEFAULT_STREAM_BYTES, Database, Nats, OpenError, Options, Retention,
 use tokio::net::TcpListener;
 
 use crate::admin::command::Command;
-use crate::auth::limits::Limits;
+use crate::auth::Limits;
 use crate::program::Program;
 use crate::program::exit::or_end;
 use crate::program::files::beside;
@@ -60,8 +60,8 @@ pub struct CommonArgs {
     #[arg(long, env = "FREEHOLD_ACCESS", value_name = "FILE")]
     pub access: Option<PathBuf>,
 
-    /// What each operator and each other service may send in a second, and twice as much at once after a pause. Each
-    /// device gets a hundredth of it, all callers without a token together a fiftieth; /livez, /readyz and /metrics are free
+    /// How many requests each operator and each other service may send in a second, and twice as many at once after a
+    /// pause. Callers of other kinds may send a fraction of it; /livez, /readyz and /metrics are free
     #[arg(
         long,
         env = "FREEHOLD_MAX_REQUESTS_PER_SECOND",

@@ -8,8 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::admin::{door, operator_api};
 use crate::api::around;
-use crate::auth::Access;
-use crate::auth::bearer::Token;
+use crate::auth::{Access, Token};
 use crate::http::{Routes, server};
 use crate::observe::Monitor;
 use crate::observe::output::print;
@@ -41,7 +40,7 @@ impl Service {
             consumers: Vec::new(),
             retention: Retention::default(),
             answers: None,
-            access: Access::nobody(),
+            access: Access::closed(),
             reader: Err("this service shares nothing".to_owned()),
         }
     }
@@ -131,7 +130,7 @@ impl Service {
             Some(answers) => routes.merge(answers),
             None => routes,
         };
-        let access = self.access.clone().reader(self.reader.clone());
+        let access = self.access.clone().read_token(self.reader.clone());
         let api = around(routes, operator, self.monitor.clone(), access);
         announce(&listener)?;
         let http = tokio::spawn({

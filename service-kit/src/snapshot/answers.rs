@@ -15,7 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::auth::OtherService;
 use crate::http::{Json, Path, Problem, Query, Routes, codes};
 
 /// Snapshots under way at a time. Each holds a read transaction, behind which the WAL cannot shrink.
@@ -106,7 +105,6 @@ pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
     extensions(("x-problems" = json!([codes::BUSY.name(), codes::NOT_OPEN.name()])))
 )]
 async fn snapshot(
-    _: OtherService,
     State(owner): State<Owner>,
     Query(at): Query<At>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -138,7 +136,6 @@ async fn snapshot(
     extensions(("x-problems" = json!([codes::NOT_OPEN.name()])))
 )]
 async fn holds(
-    _: OtherService,
     State(owner): State<Owner>,
     Path(Place(seq)): Path<Place>,
     Query(Event { id }): Query<Event>,
@@ -159,7 +156,6 @@ async fn holds(
     extensions(("x-problems" = json!([codes::BUSY.name(), codes::DISK_FULL.name(), codes::NOT_OPEN.name()])))
 )]
 async fn report(
-    _: OtherService,
     State(owner): State<Owner>,
     Path(ReaderName(reader)): Path<ReaderName>,
     Json(Report { at }): Json<Report>,

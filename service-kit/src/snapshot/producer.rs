@@ -8,7 +8,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::auth::bearer::Token;
+use crate::auth::Token;
 use crate::http::base_url::{BaseUrl, Refusal, http_client, refusal};
 use crate::http::{Code, codes};
 use crate::observe::trace;

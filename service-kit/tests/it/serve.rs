@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use relay::{Connect, Database, Fatal, LogError, NatsStream, Stop};
 
-use service_kit::testing::{self, DEVICE, OPERATOR};
+use service_kit::testing::{self, GUEST, OPERATOR};
 use service_kit::{
     MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service,
 };
@@ -96,7 +96,7 @@ async fn strangers_that_hold_every_place_keep_nobody_out_and_cost_no_request_und
     let running = Running::start(service, waiting(&entered, &leave)).await;
     let mut known = running.connect().await;
     let asks =
-        format!("GET /wait HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {DEVICE}\r\n\r\n");
+        format!("GET /wait HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {GUEST}\r\n\r\n");
     known.write_all(asks.as_bytes()).await.unwrap();
     entered.notified().await;
     let mut strangers = Vec::new();

@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::{Change, Look};
-use crate::auth::{Entry, Kind, Name, NewToken, change, look};
+use crate::auth::file::{Entry, Name, change, listed_kind, look};
+use crate::auth::{Kind, Token};
 use crate::observe::output::note;
 use crate::program::Parts;
 
@@ -22,8 +23,10 @@ use crate::program::Parts;
 pub(crate) enum Tokens {
     /// Make a token and print it, this once: only its hash is kept
     New {
-        #[arg(value_name = "KIND")]
-        kind: Kind,
+        /// `operator`: a person, or a person's program, that may do everything. `service`: another service, that may read
+        /// what services share
+        #[arg(value_name = "KIND", value_parser = listed_kind)]
+        kind: &'static Kind,
         /// Whose it is. Each has one token; for a second one, say while the first is replaced, take a second name
         #[arg(value_name = "NAME", value_parser = name)]
         name: Name,
@@ -37,8 +40,8 @@ pub(crate) enum Tokens {
     List(Look),
     /// Take a token away
     Revoke {
-        #[arg(value_name = "KIND")]
-        kind: Kind,
+        #[arg(value_name = "KIND", value_parser = listed_kind)]
+        kind: &'static Kind,
         #[arg(value_name = "NAME", value_parser = name)]
         name: Name,
         #[command(flatten)]
@@ -76,7 +79,7 @@ impl Tokens {
 /// Whoever pipes the token on gets it and nothing else; the sentence about it goes to stderr.
 fn make(
     path: &Path,
-    kind: Kind,
+    kind: &'static Kind,
     name: Name,
     expires_days: Option<u32>,
     Change {
@@ -84,28 +87,28 @@ fn make(
         look: as_json,
     }: Change,
 ) -> anyhow::Result<Answer> {
-    let token = NewToken::draw(prefix(kind));
+    let token = Token::draw(kind.token_prefix);
     let expires = expires_days.map(in_days).transpose()?;
     let entry = Entry {
         kind,
         name,
-        hash: token.hash,
+        hash: token.hash(),
         expires,
     };
     if dry_run {
         refuse_second(&look(path)?, &entry)?;
-        let json = json!({"done": false, "kind": kind.to_string(), "name": entry.name.to_string()});
-        let what = format!("{kind} {} to {}", entry.name, path.display());
+        let json = json!({"done": false, "kind": kind.name, "name": entry.name.to_string()});
+        let what = format!("{} {} to {}", kind.name, entry.name, path.display());
         return Ok(Answer::new(json).line("would add", what));
     }
     let json = json!({
         "done": true,
-        "kind": kind.to_string(),
+        "kind": kind.name,
         "name": entry.name.to_string(),
         "expires": expires.map(|at| at.to_string()),
-        "token": token.plain.reveal(),
+        "token": token.reveal(),
     });
-    let answer = Answer::new(json).only(token.plain.reveal());
+    let answer = Answer::new(json).only(token.reveal());
     change(path, |known, lines| {
         refuse_second(known, &entry)?;
         lines.push(entry.to_string());
@@ -113,8 +116,8 @@ fn make(
     })
     .context("no token was made; one that was printed does not count")?;
     note(format_args!(
-        "This is the token of {kind} {}, shown this once; it counts within a second.",
-        entry.name
+        "This is the token of {} {}, shown this once; it counts within a second.",
+        kind.name, entry.name
     ));
     Ok(Answer::printed())
 }
@@ -142,7 +145,10 @@ fn is_null(file: impl AsFd) -> std::io::Result<bool> {
 fn refuse_second(known: &[Entry], new: &Entry) -> anyhow::Result<()> {
     if known.iter().any(|known| known.is(new.kind, &new.name)) {
         let Entry { kind, name, .. } = new;
-        bail!("{kind} {name} has a token already: revoke it first, or take another name");
+        bail!(
+            "{} {name} has a token already: revoke it first, or take another name",
+            kind.name
+        );
     }
     Ok(())
 }
@@ -151,7 +157,7 @@ fn list(path: &Path) -> anyhow::Result<Answer> {
     let (entries, now) = (look(path)?, Timestamp::now());
     let json = entries.iter().map(|entry| {
         json!({
-            "kind": entry.kind.to_string(),
+            "kind": entry.kind.name,
             "name": entry.name.to_string(),
             "expires": entry.expires.map(|at| at.to_string()),
             "valid": entry.is_valid(now),
@@ -171,39 +177,35 @@ fn list(path: &Path) -> anyhow::Result<Answer> {
         Some(at) => format!("expired {at}"),
     };
     Ok(entries.iter().fold(answer, |answer, entry| {
-        answer.line(entry.kind, format!("{}, {}", entry.name, fate(entry)))
+        answer.line(entry.kind.name, format!("{}, {}", entry.name, fate(entry)))
     }))
 }
 
-fn revoke(path: &Path, kind: Kind, name: &Name, dry_run: bool) -> anyhow::Result<Answer> {
+fn revoke(path: &Path, kind: &Kind, name: &Name, dry_run: bool) -> anyhow::Result<Answer> {
     let of_theirs = |line: &str| {
         let entry = Entry::parse_line(line).ok().flatten();
         entry.is_some_and(|entry| entry.is(kind, name))
     };
     let known = |entries: &[Entry]| match entries.iter().any(|entry| entry.is(kind, name)) {
         true => Ok(()),
-        false => bail!("{kind} {name} has no token in {}", path.display()),
+        false => bail!("{} {name} has no token in {}", kind.name, path.display()),
     };
-    let json = json!({"done": !dry_run, "kind": kind.to_string(), "name": name.to_string()});
+    let json = json!({"done": !dry_run, "kind": kind.name, "name": name.to_string()});
     let answer = Answer::new(json);
     if dry_run {
         known(&look(path)?)?;
-        return Ok(answer.line("would revoke", format!("{kind} {name}")));
+        return Ok(answer.line("would revoke", format!("{} {name}", kind.name)));
     }
     change(path, |entries, lines| {
         known(entries)?;
         lines.retain(|line| !of_theirs(line));
         Ok(())
     })?;
-    let what = format!("{kind} {name}; a running service turns it away within a second");
+    let what = format!(
+        "{} {name}; a running service turns it away within a second",
+        kind.name
+    );
     Ok(answer.line("revoked", what))
-}
-
-fn prefix(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Operator => "fho_",
-        Kind::Service => "fhs_",
-    }
 }
 
 /// To the second: nobody counts further.
