@@ -6,21 +6,22 @@
 //!
 //! `tracing-appender` has such a queue, but tells its own troubles with `eprintln!`, which stalls and panics with stderr.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
-/// What may wait for stderr: some thousand lines.
+/// The lines that may wait for stderr: some thousand.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 /// How long the end of a program waits for stderr to take the last lines.
 const MAX_FLUSH_TIME: Duration = Duration::from_secs(1);
 /// Another process has made stderr non-blocking, and it takes nothing at the moment.
 const PAUSE: Duration = Duration::from_millis(20);
 
-static STDERR: Queue = Queue::new();
-static WRITER: Once = Once::new();
+static STDERR: LazyLock<Queue> =
+    LazyLock::new(|| Queue::start(|bytes| Ok(rustix::io::write(io::stderr(), bytes)?)));
 
 /// Prints all of a command's answer. `false`: the reader has closed the pipe.
 pub(crate) fn print(text: &str) -> io::Result<bool> {
@@ -37,39 +38,26 @@ pub(crate) fn print(text: &str) -> io::Result<bool> {
 
 /// A line for people, behind the log lines that already wait.
 pub(crate) fn note(line: impl fmt::Display) {
-    Stderr.send(format!("{line}\n").as_bytes());
+    STDERR.push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until stderr has taken what waits, but not for long. To be called before the process ends.
+/// Waits, but not for long, until stderr has taken every line. Call it before the process ends.
 pub(crate) fn flush_stderr() {
     STDERR.flush(MAX_FLUSH_TIME);
 }
 
 /// Since the start.
 pub(crate) fn dropped_lines() -> u64 {
-    STDERR.lock().dropped
+    STDERR.counts.dropped.load(Ordering::Relaxed)
 }
 
 /// Takes whole lines, at once and without an error.
 #[derive(Clone, Copy)]
 pub(crate) struct Stderr;
 
-impl Stderr {
-    fn send(self, lines: &[u8]) {
-        WRITER.call_once(|| {
-            let write = |bytes: &[u8]| Ok(rustix::io::write(io::stderr(), bytes)?);
-            // Without a thread to write them the lines are dropped and counted.
-            let _ = thread::Builder::new()
-                .name("stderr".to_owned())
-                .spawn(move || STDERR.write_out(write));
-        });
-        STDERR.push(lines);
-    }
-}
-
 impl Write for Stderr {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.send(lines);
+        STDERR.push(lines);
         Ok(lines.len())
     }
 
@@ -79,94 +67,79 @@ impl Write for Stderr {
 }
 
 struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
+    lines: Sender<Box<[u8]>>,
+    counts: Arc<Counts>,
 }
 
-struct Waiting {
-    lines: VecDeque<Box<[u8]>>,
-    /// With the line that is being written.
-    bytes: usize,
-    dropped: u64,
-    /// Of the dropped ones, those that no line has reported.
-    unreported: u64,
+#[derive(Default)]
+struct Counts {
+    /// Including the line that is being written.
+    waiting_bytes: AtomicUsize,
+    dropped: AtomicU64,
+    /// Dropped lines that no log line has reported yet.
+    unreported: AtomicU64,
 }
 
 impl Queue {
-    const fn new() -> Self {
-        Self {
-            waiting: Mutex::new(Waiting {
-                lines: VecDeque::new(),
-                bytes: 0,
-                dropped: 0,
-                unreported: 0,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Starts the thread that writes. If there is no thread to be had, every line is dropped and counted.
+    fn start(write: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static) -> Self {
+        let (lines, waiting) = mpsc::channel();
+        let counts = Arc::<Counts>::default();
+        let shared = counts.clone();
+        let writer = thread::Builder::new().name("stderr".to_owned());
+        let _ = writer.spawn(move || write_out(&waiting, &shared, write));
+        Self { lines, counts }
     }
 
     fn push(&self, line: &[u8]) {
-        let mut waiting = self.lock();
-        if waiting.bytes + line.len() > MAX_WAITING_BYTES {
-            return waiting.lose_one();
-        }
-        waiting.bytes += line.len();
-        waiting.lines.push_back(line.into());
-        self.changed.notify_all();
-    }
-
-    fn write_out(&self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
-        let mut torn = false;
-        loop {
-            let line = self.next();
-            let written = write_line(&mut write, &line, &mut torn);
-            let lost = self.done(&line, written.is_ok());
-            if lost > 0 {
-                tracing::warn!(lines = lost, "log lines were dropped: stderr took none");
-            }
-        }
-    }
-
-    fn next(&self) -> Box<[u8]> {
-        let mut waiting = self.lock();
-        loop {
-            if let Some(line) = waiting.lines.pop_front() {
-                return line;
-            }
-            let changed = self.changed.wait(waiting);
-            waiting = changed.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// How many lines were lost, once there is room for a line that says so.
-    fn done(&self, line: &[u8], written: bool) -> u64 {
-        let mut waiting = self.lock();
-        waiting.bytes -= line.len();
-        self.changed.notify_all();
-        if !written {
-            waiting.lose_one();
-        }
-        match written && waiting.lines.is_empty() {
-            true => std::mem::take(&mut waiting.unreported),
-            false => 0,
+        let waiting = &self.counts.waiting_bytes;
+        let before = waiting.fetch_add(line.len(), Ordering::Relaxed);
+        let fits = before + line.len() <= MAX_WAITING_BYTES;
+        if !fits || self.lines.send(line.into()).is_err() {
+            waiting.fetch_sub(line.len(), Ordering::Relaxed);
+            self.counts.lose_one();
         }
     }
 
     fn flush(&self, limit: Duration) {
-        let some = |waiting: &mut Waiting| waiting.bytes > 0;
-        let waited = self.changed.wait_timeout_while(self.lock(), limit, some);
-        drop(waited);
+        let began = Instant::now();
+        while self.counts.waiting_bytes.load(Ordering::Acquire) > 0 && began.elapsed() < limit {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
-impl Waiting {
-    fn lose_one(&mut self) {
-        self.dropped += 1;
-        self.unreported += 1;
+impl Counts {
+    fn lose_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.unreported.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reports lost lines once no line waits behind this one, so that there is room for the report.
+    fn report(&self, written: &[u8]) {
+        if self.waiting_bytes.load(Ordering::Relaxed) == written.len() {
+            let lines = self.unreported.swap(0, Ordering::Relaxed);
+            if lines > 0 {
+                tracing::warn!(lines, "log lines were dropped: stderr took none");
+            }
+        }
+    }
+}
+
+fn write_out(
+    lines: &Receiver<Box<[u8]>>,
+    counts: &Counts,
+    mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+) {
+    let mut torn = false;
+    for line in lines {
+        match write_line(&mut write, &line, &mut torn) {
+            Ok(()) => counts.report(&line),
+            Err(_) => counts.lose_one(),
+        }
+        counts
+            .waiting_bytes
+            .fetch_sub(line.len(), Ordering::Release);
     }
 }
 
@@ -196,8 +169,6 @@ fn write_line(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     /// Takes so many bytes, then has no room for a while.
@@ -237,23 +208,27 @@ mod tests {
 
     #[test]
     fn a_reader_that_stalls_costs_lines_which_are_counted() {
-        static QUEUE: Queue = Queue::new();
         let (go_on, stalled) = mpsc::channel::<()>();
-        thread::spawn(move || {
-            QUEUE.write_out(|bytes| {
-                let _ = stalled.recv();
-                Ok(bytes.len())
-            });
+        let queue = Queue::start(move |bytes| {
+            let _ = stalled.recv();
+            Ok(bytes.len())
         });
         let line = [b'x'; MAX_WAITING_BYTES / 4];
-        (0..6).for_each(|_| QUEUE.push(&line));
-        assert_eq!(QUEUE.lock().dropped, 2);
-        QUEUE.flush(Duration::from_millis(1)); // returns although nothing moves
+        (0..6).for_each(|_| queue.push(&line));
+        let dropped = || queue.counts.dropped.load(Ordering::Relaxed);
+        assert_eq!(dropped(), 2);
+        queue.flush(Duration::from_millis(1)); // returns although nothing moves
         drop(go_on);
-        QUEUE.flush(Duration::from_secs(60));
-        QUEUE.push(&line);
-        QUEUE.flush(Duration::from_secs(60));
-        let end = QUEUE.lock();
-        assert_eq!((end.bytes, end.dropped, end.unreported), (0, 2, 0));
+        queue.flush(Duration::from_secs(60));
+        queue.push(&line);
+        queue.flush(Duration::from_secs(60));
+        let Counts {
+            waiting_bytes,
+            unreported,
+            ..
+        } = &*queue.counts;
+        let left = waiting_bytes.load(Ordering::Relaxed);
+        let unreported = unreported.load(Ordering::Relaxed);
+        assert_eq!((left, dropped(), unreported), (0, 2, 0));
     }
 }
