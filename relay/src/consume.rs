@@ -48,7 +48,7 @@ pub struct Consumer {
 }
 
 /// What the consumer last knew, for metrics and people.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ConsumerStatus {
     /// `None` while all is well; otherwise why nothing is applied.
     pub trouble: Option<String>,

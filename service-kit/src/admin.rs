@@ -1,5 +1,6 @@
-//! The operator's commands, and how they speak with the running service.
+//! The operator's commands, and the socket through which they reach the running service.
 
+pub(crate) mod api;
 pub(crate) mod command;
-pub(crate) mod door;
-pub(crate) mod operator_api;
+pub(crate) mod setup;
+pub(crate) mod socket;

@@ -29,18 +29,12 @@ pub const MAX_REQUEST_TIME: Duration = Duration::from_secs(10);
 
 /// The whole API of a service: its own routes, `/livez`, `/readyz`, `/metrics`, `/docs`, and what surrounds them.
 pub fn api(routes: Routes, monitor: Monitor, access: Access) -> Router {
-    around(routes, Router::new(), monitor, access)
-}
-
-/// The same, with what only the service's own commands call.
-pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Access) -> Router {
     let routes = routes
         .problems(codes::ALL)
         .merge(health::routes(monitor.clone()));
     let listed: Arc<[Code]> = routes.declared.codes.clone().into();
     let (routes, guards) = docs::documented(routes, access.kinds());
     routes
-        .merge(door)
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -6,10 +6,11 @@ mod auth;
 mod causal;
 mod http;
 mod idempotency;
-mod machine;
 mod observe;
+mod process;
 mod program;
 mod row;
+mod settings;
 mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -34,18 +35,18 @@ pub use idempotency::{
     IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, IdempotencyKey, Idempotent,
     MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR,
 };
-pub use machine::{MAX_CONNECTIONS, check_clock, check_machine, max_connections};
-pub use observe::logs::start_logs;
 pub use observe::monitor::Monitor;
 pub use observe::sampled::may_log;
 pub use observe::trace;
-pub use program::args::{About, CommonArgs, Days, Loopback, Veiled};
-pub use program::exit::{Outcome, on_disk_failure, or_end, run};
-pub use program::files::keep_files_private;
+pub use process::exit::{Outcome, on_disk_failure, or_end, run};
+pub use process::files::keep_files_private;
+pub use process::logs::start_logs;
+pub use process::machine::{MAX_CONNECTIONS, check_clock, check_machine, max_connections};
+pub use process::signals::stop_on_signal;
 pub use program::service::Service;
-pub use program::signals::stop_on_signal;
 pub use program::{Program, main};
 pub use row::parsed;
+pub use settings::{About, CommonArgs, Days, Loopback, Veiled};
 pub use snapshot::answers::MAX_SNAPSHOTS;
 pub use snapshot::producer::HttpProducer;
 pub use utoipa_axum::routes;

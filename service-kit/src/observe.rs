@@ -1,8 +1,6 @@
-//! What a program says of itself: lines, figures, and which request a line belongs to.
+//! What a service tells about itself: its metrics, its request log, and which request a line belongs to.
 
-pub(crate) mod logs;
 pub(crate) mod monitor;
-pub(crate) mod output;
 pub(crate) mod sampled;
 pub mod trace;
 

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::http::connections::{Connections, Place, Sending};
 use crate::http::patient::Patient;
 use crate::http::{Problem, codes};
-use crate::machine::max_connections;
+use crate::process::machine::max_connections;
 
 /// How long a client may take to send its headers. An idle connection is closed after as long.
 pub const MAX_HEADER_TIME: Duration = Duration::from_secs(10);

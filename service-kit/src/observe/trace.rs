@@ -1,5 +1,5 @@
-//! Whose request this is: a W3C `traceparent` and an `X-Request-Id`, taken from whoever asks or begun here. Both are
-//! answered, logged, told in every refusal, and go with whatever the request emits.
+//! Which request this is: a W3C `traceparent` and an `X-Request-Id`, taken from the caller or created here. Both are in the
+//! answer, in the logs and in every refusal, and go with every event that the request emits.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,10 +11,10 @@ use tracing::Instrument;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest request id that is taken over; a longer one is replaced.
+/// The longest request id that is accepted; a longer one is replaced.
 pub const MAX_REQUEST_ID_CHARACTERS: usize = 128;
 
-/// The current request as headers, for a request that is sent on its behalf. Empty outside of requests.
+/// The ids of the current request as headers, for a request to another service on its behalf. Empty outside of requests.
 pub fn headers() -> HeaderMap {
     let trace = Trace::current();
     let named = [
@@ -27,11 +27,12 @@ pub fn headers() -> HeaderMap {
 
 /// Outermost, so that every answer carries both.
 pub(crate) async fn accompany(request: Request, next: Next) -> Response {
-    let (parent, request_id) = (Parent::of(request.headers()), request_id(request.headers()));
-    // At the highest level, so that no filter takes the names from the lines that it lets through.
-    let span = tracing::error_span!("request", request_id, trace_id = parent.trace_id);
+    let (trace_id, flags) = trace_of(request.headers());
+    let request_id = request_id(request.headers());
+    // At the highest level, so that no filter removes the ids from the lines that it lets through.
+    let span = tracing::error_span!("request", request_id, trace_id);
     let trace = Trace {
-        traceparent: Some(parent.to_string()),
+        traceparent: Some(format!("00-{trace_id}-{}-{flags:02x}", System.draw_word())),
         request_id: Some(request_id),
     };
     let answered = relay::traced(trace.clone(), next.run(request));
@@ -41,50 +42,24 @@ pub(crate) async fn accompany(request: Request, next: Next) -> Response {
     response
 }
 
-/// Our step in a trace: <https://www.w3.org/TR/trace-context/>.
-#[derive(Debug, PartialEq, Eq)]
-struct Parent {
-    /// The whole trace: 32 hex digits.
-    trace_id: String,
-    /// This request in it: 16 hex digits.
-    span_id: String,
-    flags: u8,
-}
-
-/// What may be known of a trace's flags: sampled, and that its id was drawn at random. Others are cleared, as told.
+/// The flags that level 1 of <https://www.w3.org/TR/trace-context/> knows: sampled, and a random trace id. It says to clear others.
 const KNOWN_FLAGS: u8 = 0b11;
-const DRAWN_AT_RANDOM: u8 = 0b10;
+const RANDOM_ID: u8 = 0b10;
 
-impl Parent {
-    /// The next step of the trace that the request is part of, or the first of a new one. A malformed header is ignored.
-    fn of(headers: &HeaderMap) -> Self {
-        let span_id = System.draw_word();
-        let (trace_id, flags) = only(headers, &TRACEPARENT)
-            .and_then(parse)
-            .unwrap_or_else(|| {
-                let trace_id = format!("{}{}", System.draw_word(), System.draw_word());
-                (trace_id, DRAWN_AT_RANDOM)
-            });
-        Self {
-            trace_id,
-            span_id,
-            flags: flags & KNOWN_FLAGS,
-        }
+/// Id and flags of the trace that the request is part of, or of a new one. A malformed header is ignored.
+fn trace_of(headers: &HeaderMap) -> (String, u8) {
+    match only(headers, &TRACEPARENT).and_then(parse) {
+        Some((trace_id, flags)) => (trace_id, flags & KNOWN_FLAGS),
+        None => (random_id(), RANDOM_ID),
     }
 }
 
-impl std::fmt::Display for Parent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            trace_id,
-            span_id,
-            flags,
-        } = self;
-        write!(f, "00-{trace_id}-{span_id}-{flags:02x}")
-    }
+/// 32 hex digits.
+fn random_id() -> String {
+    format!("{}{}", System.draw_word(), System.draw_word())
 }
 
-/// Trace id and flags. A later version may say more after what this one knows, and never 255.
+/// Trace id and flags. A later version may add fields; version 255 is not valid.
 fn parse(text: &str) -> Option<(String, u8)> {
     let mut fields = text.splitn(5, '-');
     let mut hex = |digits: usize| fields.next().filter(|field| is_hex(field, digits));
@@ -103,10 +78,7 @@ fn is_hex(field: &str, digits: usize) -> bool {
 
 fn request_id(headers: &HeaderMap) -> String {
     let sent = only(headers, &REQUEST_ID).filter(|id| is_request_id(id));
-    sent.map_or_else(
-        || format!("{}{}", System.draw_word(), System.draw_word()),
-        str::to_owned,
-    )
+    sent.map_or_else(random_id, str::to_owned)
 }
 
 fn is_request_id(text: &str) -> bool {
@@ -114,7 +86,7 @@ fn is_request_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Of two nobody knows which one is right.
+/// `None` for two: which one is right is unknown.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -161,26 +133,24 @@ mod tests {
     }
 
     #[test]
-    fn the_next_step_keeps_the_trace_and_is_a_step_of_its_own() {
+    fn a_request_joins_the_trace_that_it_names_once_and_begins_one_otherwise() {
         let of = |lines: &[String]| {
             let mut headers = HeaderMap::new();
             for line in lines {
                 headers.append(TRACEPARENT, line.parse().unwrap());
             }
-            Parent::of(&headers)
+            trace_of(&headers)
         };
         let sent = format!("00-{TRACE}-{SPAN}-fd");
-        let next = of(std::slice::from_ref(&sent));
-        assert_eq!((next.trace_id.as_str(), next.flags), (TRACE, 1));
-        assert_ne!(next.span_id, SPAN);
-        for begun in [
+        assert_eq!(of(std::slice::from_ref(&sent)), (TRACE.to_owned(), 1));
+        for (trace_id, flags) in [
             of(&[]),
             of(&["nonsense".to_owned()]),
             of(&[sent.clone(), sent]),
         ] {
-            assert_ne!(begun.trace_id, TRACE);
-            assert_eq!(begun.flags, DRAWN_AT_RANDOM);
-            assert!(parse(&begun.to_string()).is_some(), "{begun}");
+            assert_ne!(trace_id, TRACE);
+            assert_eq!(flags, RANDOM_ID);
+            assert!(is_hex(&trace_id, 32), "{trace_id}");
         }
     }
 

@@ -6,27 +6,26 @@ use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::admin::{door, operator_api};
-use crate::api::around;
+use crate::admin::{self, socket::Socket};
+use crate::api::api;
 use crate::auth::{Access, Token};
 use crate::http::{Routes, server};
 use crate::observe::Monitor;
-use crate::observe::output::print;
+use crate::process::output::print;
 use crate::snapshot::answers;
 
 /// What a service's `main` puts together.
 pub struct Service {
     db: Database,
     monitor: Monitor,
-    /// Stops what runs beside HTTP, which is later than the service is asked to stop.
+    /// Stops the tasks, after HTTP.
     background: Stop,
     tasks: JoinSet<Result<(), Fatal>>,
     consumers: Vec<Consumer>,
-    retention: Retention,
-    /// Its answers to other services.
+    /// Its snapshots, for other services.
     answers: Option<Routes>,
     access: Access,
-    /// What other services send; without one, what to set.
+    /// The token that other services send; without one, what to set.
     reader: Result<Token, String>,
 }
 
@@ -38,22 +37,14 @@ impl Service {
             background: Stop::new(),
             tasks: JoinSet::new(),
             consumers: Vec::new(),
-            retention: Retention::default(),
             answers: None,
             access: Access::closed(),
             reader: Err("this service shares nothing".to_owned()),
         }
     }
 
-    /// How much of the log is kept, once it is published. To be said before `publish`.
-    #[must_use]
-    pub fn keep(mut self, retention: Retention) -> Self {
-        self.retention = retention;
-        self
-    }
-
-    /// Answers the services that keep a cache of its state, when they send the token, or one of the access file. Without
-    /// any, and with the reason why there is none, it answers nobody.
+    /// Lets services that keep a cache of its state load snapshots, if they send this token or one of the access file.
+    /// `Err` says what to set to have such a token.
     #[must_use]
     pub fn share(mut self, share: Share, token: Result<Token, String>) -> Self {
         if let Err(cure) = &token {
@@ -65,24 +56,23 @@ impl Service {
         self
     }
 
-    /// Who may come in. When nothing is said, nobody may.
+    /// The callers that are let in. Without this, none is.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// Publishes the outbox to the service's stream.
+    /// Publishes the outbox to the service's stream, and removes what need not be kept.
     #[must_use]
-    pub fn publish<C>(mut self, to: C) -> Self
+    pub fn publish<C>(mut self, to: C, retention: Retention) -> Self
     where
         C: Connect,
         C::Session: Stream,
     {
-        let relay = Relay::new(&self.db, to).keep(self.retention);
+        let relay = Relay::new(&self.db, to).keep(retention);
         self.monitor.watch_relay(relay.status());
-        self.tasks.spawn(relay.run(self.background.clone()));
-        self
+        self.beside(|stop| relay.run(stop))
     }
 
     /// Applies another service's stream.
@@ -91,20 +81,16 @@ impl Service {
     where
         C: Connect,
     {
-        let (name, status) = (consumer.name(), consumer.status());
-        match consumer.is_reaction() {
-            true => self.monitor.watch_reaction(name, status),
-            false => self.monitor.watch_consumer(name, consumer.stream(), status),
-        }
+        let stream = (!consumer.is_reaction()).then(|| consumer.stream());
+        let status = consumer.status();
+        self.monitor.watch_consumer(consumer.name(), stream, status);
         self.consumers.push(consumer.clone());
-        let (db, stop) = (self.db.clone(), self.background.clone());
-        self.tasks
-            .spawn(async move { consumer.run(&db, from, stop).await });
-        self
+        let db = self.db.clone();
+        self.beside(|stop| async move { consumer.run(&db, from, stop).await })
     }
 
-    /// Runs something of the program's own beside the requests, until the stop that it is given: later than the requests,
-    /// earlier than the file. That it ends before is a failure.
+    /// Runs a task next to HTTP, until the stop that it is given: after the last request, before the file is closed. It
+    /// must not end earlier.
     #[must_use]
     pub fn beside<F>(mut self, run: impl FnOnce(Stop) -> F) -> Self
     where
@@ -114,60 +100,56 @@ impl Service {
         self
     }
 
-    /// Answers requests until `stop`, or until one of the above ends, which is an error. Then everything stops in
-    /// order: HTTP finishes what is under way, then the relay and the consumers, and at last the file is closed.
+    /// Answers requests until `stop`, or until a task ends, which is an error. Then everything stops in order: HTTP
+    /// finishes what is under way, then the relay and the consumers stop, and at last the file is closed.
     pub async fn serve(
         mut self,
         routes: Routes,
         listener: TcpListener,
         stop: Stop,
     ) -> anyhow::Result<()> {
-        let upkeep = self.monitor.clone().upkeep(stop.clone());
-        tokio::spawn(upkeep);
-        let (mut door, guard) = door::open(self.db.path(), listener.local_addr()?);
-        let operator = operator_api::routes(self.monitor.clone(), self.consumers.clone(), guard);
+        tokio::spawn(self.monitor.clone().upkeep(stop.clone()));
+        let socket = Socket::bind(self.db.path());
+        let operator = admin::api::routes(self.monitor.clone(), self.consumers.clone());
         let routes = match self.answers.take() {
             Some(answers) => routes.merge(answers),
             None => routes,
         };
         let access = self.access.clone().read_token(self.reader.clone());
-        let api = around(routes, operator, self.monitor.clone(), access);
+        let api = api(routes, self.monitor.clone(), access);
         announce(&listener)?;
+        let admin = tokio::spawn(socket.serve(operator, stop.clone()));
         let http = tokio::spawn({
-            let stops_all = stop.clone().drop_guard(); // also by a panic: without HTTP nobody would notice the rest
+            let stops_all = stop.clone().drop_guard(); // also after a panic: without HTTP the rest must not go on
             let http = server::serve(listener, api, stop.clone());
             async move {
                 http.await;
                 drop(stops_all);
             }
         });
-        let first = tokio::select! {
-            first = self.until(&stop) => first,
-            never = door.keep_trying() => match never {},
-        };
+        let first = self.until(&stop).await;
         stop.cancel();
-        let http = http.await;
-        drop(door);
+        let (http, admin) = tokio::join!(http, admin);
         let rest = self.finish().await;
         self.db.close().await;
         tracing::info!("stopped");
-        http?;
+        http.and(admin)?;
         Ok(first.and(rest)?)
     }
 
-    /// Waits for the stop. A task that ends before it is a failure, whatever it answers.
+    /// Waits for the stop. A task that ends earlier has failed, even if it returns no error.
     async fn until(&mut self, stop: &Stop) -> Result<(), Fatal> {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),
             Some(ended) = self.tasks.join_next() => {
                 outcome(ended)?;
-                Err(Fatal("a background task ended although nobody asked it to".to_owned()))
+                Err(Fatal("a background task ended before it was stopped".to_owned()))
             }
         }
     }
 
-    /// Stops what runs in the background and waits for all of it; answers the first failure.
+    /// Stops the tasks and waits for all of them; answers the first failure.
     async fn finish(&mut self) -> Result<(), Fatal> {
         self.background.cancel();
         let mut result = Ok(());

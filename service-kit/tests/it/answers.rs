@@ -7,7 +7,8 @@ use axum::Router;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Database, EventId, Holds, Line, LogError, NewEvent, Position, Producer, Sink, System, chain,
+    Database, EventId, Holds, Line, LogError, NewEvent, Position, Producer, Retention, Sink,
+    System, chain,
 };
 use serde_json::{Value, json};
 use service_kit::{HttpProducer, MAX_SNAPSHOTS, MAX_STALL_TIME, Service, Token};
@@ -347,7 +348,7 @@ impl World {
     async fn start(token: Result<Token, String>, share: relay::Share) -> Self {
         let (db, folder) = database().await;
         let service = Service::new(&db)
-            .publish(MemoryBroker::new(1))
+            .publish(MemoryBroker::new(1), Retention::default())
             .share(share, token);
         let running = Running::start(service, kit(Router::new())).await;
         let world = Self {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use relay::{Connect, Database, Fatal, LogError, NatsStream, Stop};
+use relay::{Connect, Database, Fatal, LogError, NatsStream, Retention, Stop};
 
 use service_kit::testing::{self, GUEST, OPERATOR};
 use service_kit::{
     MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -64,7 +64,12 @@ async fn what_runs_beside_is_stopped_before_the_file_is_closed_and_must_not_end_
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = Service::new(&db).beside(|_| async { Ok(()) });
     let ended = service.serve(routes(), listener, Stop::new()).await;
-    assert!(ended.unwrap_err().to_string().contains("nobody asked"));
+    assert!(
+        ended
+            .unwrap_err()
+            .to_string()
+            .contains("before it was stopped")
+    );
 }
 
 #[tokio::test]
@@ -195,7 +200,7 @@ async fn a_body_that_does_not_come_does_not_delay_the_stop() {
 async fn a_relay_that_cannot_go_on_ends_the_service_with_its_reason() {
     let (db, _folder) = database().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = Service::new(&db).publish(Refused);
+    let service = Service::new(&db).publish(Refused, Retention::default());
     let ended = service.serve(routes(), listener, Stop::new()).await;
     assert_eq!(format!("{:#}", ended.unwrap_err()), "a wrong password");
     let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
@@ -298,7 +303,7 @@ fn waiting(entered: &Arc<Notify>, leave: &Arc<Notify>) -> Routes {
 }
 
 /// What still comes until the other side closes.
-pub async fn read_to_end(client: &mut TcpStream) -> String {
+pub async fn read_to_end(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     // A reset is a close too: the server does not read what it has refused.
     let _ = within_a_minute(client.read_to_end(&mut bytes)).await;

@@ -140,14 +140,6 @@ impl Stage {
         }
     }
 
-    /// What opens the door of the operator's commands.
-    pub(super) fn door(&self, service: &str) -> String {
-        let file = self.service(service).database.with_added_extension("door");
-        let door = fs::read(file).expect("it runs, so its door is there");
-        let door: Value = serde_json::from_slice(&door).expect("JSON");
-        door["token"].as_str().expect("text").to_owned()
-    }
-
     pub(super) fn fresh_address(&self) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         format!("user{count}@example.org")

@@ -251,14 +251,14 @@ async fn while_the_service_runs_it_is_seen_and_its_file_is_its_own() {
             "{refused:?}"
         );
     }
-    let door = home.path("users.db.door");
-    assert!(fs::exists(&door).unwrap());
+    let socket = home.path("users.db.admin");
+    assert!(fs::exists(&socket).unwrap());
     assert_private(home.folder());
     assert_eq!(service.stop().code, Some(0));
-    assert!(!fs::exists(&door).unwrap());
+    assert!(!fs::exists(&socket).unwrap());
 
     start_and_kill(&mut home.program());
-    assert!(fs::exists(&door).unwrap(), "a kill leaves it");
+    assert!(fs::exists(&socket).unwrap(), "a crash leaves it");
     let status = home.run(&["status"]);
     assert!(
         status.out.contains("user-service does not run\n"),

@@ -1,92 +1,101 @@
-//! What a command answers: for people short lines in two columns, for programs one JSON object.
+//! The answer of a command: short lines in two columns for people, one JSON object for programs.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
 use jiff::{Timestamp, Unit};
-use relay::{EventId, Position};
+use relay::{EventId, Origin, Position};
 use serde_json::Value;
 
-use crate::observe::output::print;
-use crate::program::exit::Outcome;
+use crate::process::exit::Outcome;
+use crate::process::output::print;
 
-/// What is said of an answer that stdout does not take.
+/// The error of an answer that stdout does not take.
 pub(super) const NOT_PRINTED: &str =
-    "the answer cannot be written to stdout (what the command did is done)";
+    "cannot write the answer to stdout (what the command did is done)";
 
-/// Both at once; whoever asked sees one.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    lines: Vec<(String, String)>,
-    /// Instead of the lines.
-    only: Option<String>,
+pub(super) struct Answer {
+    text: Text,
     json: Value,
-    outcome: Outcome,
-    /// It stands on stdout already.
-    printed: bool,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Text {
+    /// Labels and texts.
+    Lines(Vec<(String, String)>),
+    /// A text without columns, to be piped on.
+    Plain(String),
+    /// The command has printed it already.
+    Printed,
 }
 
 impl Answer {
     pub(super) fn new(json: Value) -> Self {
         Self {
-            lines: Vec::new(),
-            only: None,
+            text: Text::Lines(Vec::new()),
             json,
             outcome: Outcome::Done,
-            printed: false,
         }
     }
 
-    /// One that was too long to be kept, and was printed as it came.
+    pub(super) fn plain(json: Value, text: &str) -> Self {
+        Self {
+            text: Text::Plain(format!("{text}\n")),
+            ..Self::new(json)
+        }
+    }
+
     pub(super) fn printed() -> Self {
         Self {
-            printed: true,
+            text: Text::Printed,
             ..Self::new(Value::Null)
         }
     }
 
     #[must_use]
-    pub(super) fn line(mut self, label: impl Display, text: impl Display) -> Self {
-        self.lines.push((label.to_string(), text.to_string()));
-        self
+    pub(super) fn line(self, label: impl Display, text: impl Display) -> Self {
+        self.lines(label, [text])
     }
 
-    /// One text and no column, for who pipes it on.
+    /// A line for each text.
     #[must_use]
-    pub(super) fn only(mut self, text: impl Display) -> Self {
-        self.only = Some(format!("{text}\n"));
-        self
-    }
-
-    #[must_use]
-    pub(super) fn ends(mut self, outcome: Outcome) -> Self {
-        self.outcome = outcome;
-        self
-    }
-
-    pub(super) fn outcome(&self) -> Outcome {
-        self.outcome
-    }
-
-    /// `false`: its reader is gone.
-    pub(super) fn print(&self, json: bool) -> anyhow::Result<bool> {
-        if self.printed {
-            return Ok(true);
+    pub(super) fn lines(
+        mut self,
+        label: impl Display,
+        texts: impl IntoIterator<Item = impl Display>,
+    ) -> Self {
+        if let Text::Lines(lines) = &mut self.text {
+            let texts = texts.into_iter();
+            lines.extend(texts.map(|text| (label.to_string(), text.to_string())));
         }
-        let text = match json {
-            true => format!("{:#}\n", self.json),
-            false => self.only.clone().unwrap_or_else(|| self.columns()),
+        self
+    }
+
+    #[must_use]
+    pub(super) fn ends(self, outcome: Outcome) -> Self {
+        Self { outcome, ..self }
+    }
+
+    /// `false`: the reader of stdout is gone.
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<bool> {
+        let text = match &self.text {
+            Text::Printed => return Ok(true),
+            _ if json => format!("{:#}\n", self.json),
+            Text::Plain(text) => text.clone(),
+            Text::Lines(lines) => columns(lines),
         };
         print(&text).context(NOT_PRINTED)
     }
+}
 
-    fn columns(&self) -> String {
-        let width = self.lines.iter().map(|(label, _)| label.chars().count());
-        let width = width.max().unwrap_or(0);
-        let line = |(label, text): &(String, String)| format!("{label:width$}  {text}\n");
-        self.lines.iter().map(line).collect()
-    }
+fn columns(lines: &[(String, String)]) -> String {
+    let width = lines.iter().map(|(label, _)| label.chars().count());
+    let width = width.max().unwrap_or(0);
+    let line = |(label, text): &(String, String)| format!("{label:width$}  {text}\n");
+    lines.iter().map(line).collect()
 }
 
 /// `2026-11-22T18:30:00Z`
@@ -98,11 +107,13 @@ pub(super) fn moment(at_ms: u64) -> String {
 }
 
 /// `1042 (0199…)`, or `nothing`.
-pub(super) fn place(at: Option<Position>) -> String {
-    at.map_or_else(
-        || "nothing".to_owned(),
-        |Position { seq, id }| format!("{seq} ({id})"),
-    )
+pub(super) fn position(at: Option<Position>) -> String {
+    let position = at.map(|Position { seq, id }| format!("{seq} ({id})"));
+    position.unwrap_or_else(|| "nothing".to_owned())
+}
+
+pub(super) fn database(of: &Origin) -> String {
+    format!("{}, epoch {}", of.database_id, of.epoch)
 }
 
 pub(super) fn id_or_none(id: Option<EventId>) -> String {
@@ -117,19 +128,12 @@ pub(super) fn count(of: u64, what: &str) -> String {
     }
 }
 
-/// A line on the terminal that is written over and over, while somebody waits.
-pub(super) struct Progress {
-    shown: bool,
-}
+/// A line on the terminal that is overwritten while the command waits.
+pub(super) struct Progress;
 
 impl Progress {
-    pub(super) fn new() -> Self {
-        let shown = std::io::stderr().is_terminal();
-        Self { shown }
-    }
-
     pub(super) fn show(&self, text: impl Display) {
-        if self.shown {
+        if std::io::stderr().is_terminal() {
             let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
         }
     }
@@ -147,12 +151,10 @@ mod tests {
 
     #[test]
     fn people_get_two_columns() {
-        let answer = Answer::new(Value::Null)
-            .line("a", "one")
-            .line("label", 2)
-            .line("", "more");
-        assert_eq!(answer.columns(), "a      one\nlabel  2\n       more\n");
-        assert_eq!(Answer::new(Value::Null).columns(), "");
+        let line = |label: &str, text: &str| (label.to_owned(), text.to_owned());
+        let lines = [line("a", "one"), line("label", "2"), line("", "more")];
+        assert_eq!(columns(&lines), "a      one\nlabel  2\n       more\n");
+        assert_eq!(columns(&[]), "");
     }
 
     #[test]

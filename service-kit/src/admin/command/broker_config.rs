@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 use relay::Import;
 use serde_json::json;
 
-use super::answer::Answer;
-use crate::program::Parts;
-use crate::program::args::About;
+use crate::admin::command::answer::Answer;
+use crate::admin::setup::Setup;
+use crate::settings::About;
 
 const ACCOUNT_FILE: &str = include_str!("broker_config.conf");
 
-/// Everything it prints is fixed in the program or a setting: no broker and no password are needed.
-pub(super) fn print(parts: &Parts) -> Answer {
-    let follows = parts.consumers.iter().map(|consumer| consumer.stream());
-    let room = room(parts.common.max_stream_bytes);
-    let text = account_file(&parts.about, &room, &follows.collect());
-    Answer::new(json!({"account": parts.about.stream, "file": text})).only(text.trim_end())
+/// Needs neither broker nor password: it prints what the program and its settings say.
+pub(super) fn print(setup: &Setup) -> Answer {
+    let follows = setup.consumers.iter().map(|consumer| consumer.stream());
+    let room = room(setup.common.max_stream_bytes);
+    let text = account_file(&setup.about, &room, &follows.collect());
+    let json = json!({"account": setup.about.stream, "file": text});
+    Answer::plain(json, text.trim_end())
 }
 
 /// As nats-server reads it: `4GB` are 4 × 2^30 bytes.
@@ -49,7 +50,7 @@ fn account_file(about: &About, room: &str, follows: &BTreeSet<&str>) -> String {
         .replace("<root>", &about.stream.to_lowercase())
 }
 
-/// What a reader of this stream may ask for.
+/// The requests that a reader of this stream may send.
 fn permissions(stream: &str) -> String {
     let (info, get) = (
         Import::Info.subject(stream),

@@ -1,104 +1,107 @@
-//! `backup` and `restore`: copies of the database, and the way back that loses nothing silently.
+//! `backup` and `restore`: copies of the database, and a way back that loses nothing silently.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relay::{Database, Gate, LogError, Manifest, Relay, Restored, Step, chain};
+use relay::{Database, Gate, Keys, LogError, Manifest, Relay, Restored, Step, chain};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::answer::{Answer, Progress, count};
-use crate::program::Parts;
-use crate::program::exit::Outcome;
+use crate::admin::command::answer::{Answer, Progress, count};
+use crate::admin::setup::Setup;
+use crate::process::exit::Outcome;
 
-/// How long a restored file may take to meet its stream. What it has taken over by then stays.
+/// How long a restored file may take to agree with its stream. The events that it has imported by then stay.
 const MAX_RECONCILE_TIME: Duration = Duration::from_secs(60);
-/// A broker that is not there is asked this often, with this pause; then the next start asks.
+/// How often an unreachable broker is tried, and the pause in between. The next start tries again.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) async fn take(parts: &Parts, to: PathBuf) -> anyhow::Result<Answer> {
-    let (database, options) = (parts.database().to_owned(), parts.options.clone());
+pub(super) async fn backup(setup: &Setup, to: PathBuf) -> anyhow::Result<Answer> {
+    let (database, options) = (setup.database().to_owned(), setup.options.clone());
     let (from, file) = (database.display().to_string(), to.display().to_string());
     let manifest = spawn_blocking(move || relay::backup(&database, &options, &to)).await??;
-    let json = json!({"done": true, "file": file, "manifest": manifest, "key_file": parts.keys});
-    let answer = described(json, &file, &manifest).line("of", from);
-    Ok(match &parts.keys {
-        None => answer,
-        Some(keys) => answer.line(
-            "not in it",
-            format!(
-                "the key file {}: keep a copy of it, apart from this one",
-                keys.display()
-            ),
-        ),
-    })
+    let json = json!({"done": true, "file": file, "manifest": manifest, "key_file": setup.keys});
+    let keys = setup.keys.as_ref().map(|keys| {
+        let keys = keys.display();
+        format!("the key file {keys}: keep a copy of it, apart from this one")
+    });
+    Ok(describe(json, &file, &manifest)
+        .line("of", from)
+        .lines("not in it", keys))
 }
 
-/// What `restore` would put in place, if it is whole.
-pub(super) async fn check(parts: &Parts, from: PathBuf) -> anyhow::Result<Answer> {
-    let (options, file) = (parts.options.clone(), from.display().to_string());
-    let manifest = spawn_blocking(move || relay::check_backup(&from, &options)).await??;
-    let (database, there) = (parts.database().display(), parts.database().exists());
-    let json = json!({"done": false, "file": file, "manifest": manifest, "would_put_aside": there});
-    Ok(described(json, &file, &manifest).line(
-        "would replace",
-        match there {
-            true => format!("{database}, which would be kept beside it"),
-            false => format!("nothing: there is no {database}"),
-        },
-    ))
-}
-
-fn described(json: Value, file: &str, manifest: &Manifest) -> Answer {
-    let id = manifest.event_id.as_deref().unwrap_or("none");
-    let answer = Answer::new(json)
-        .line("backup", file)
-        .line(
-            "database",
-            format!("{}, epoch {}", manifest.database_id, manifest.epoch),
-        )
-        .line("last event", format!("{} ({id})", manifest.seq))
-        .line(
-            "size",
-            format!("{} bytes, sha256 {}", manifest.bytes, manifest.sha256),
-        );
-    match manifest.taken_at.is_empty() {
-        true => answer.line("taken", "nobody knows when: it has no manifest"),
-        false => answer.line("taken", &manifest.taken_at),
+pub(super) async fn restore(setup: &Setup, from: PathBuf, dry_run: bool) -> anyhow::Result<Answer> {
+    match dry_run {
+        true => check(setup, from).await,
+        false => replace(setup, from).await,
     }
+}
+
+/// Shows what `restore` would put in place, if it is whole.
+async fn check(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
+    let (options, file) = (setup.options.clone(), from.display().to_string());
+    let manifest = spawn_blocking(move || relay::check_backup(&from, &options)).await??;
+    let (database, there) = (setup.database().display(), setup.database().exists());
+    let json = json!({"done": false, "file": file, "manifest": manifest, "would_put_aside": there});
+    let replaces = match there {
+        true => format!("{database}, which would be kept under another name"),
+        false => format!("nothing: there is no {database}"),
+    };
+    Ok(describe(json, &file, &manifest).line("would replace", replaces))
+}
+
+fn describe(json: Value, file: &str, manifest: &Manifest) -> Answer {
+    let Manifest {
+        database_id,
+        epoch,
+        seq,
+        bytes,
+        sha256,
+        ..
+    } = manifest;
+    let id = manifest.event_id.as_deref().unwrap_or("none");
+    let taken = match manifest.taken_at.as_str() {
+        "" => "at an unknown time: it has no manifest",
+        at => at,
+    };
+    Answer::new(json)
+        .line("backup", file)
+        .line("database", format!("{database_id}, epoch {epoch}"))
+        .line("last event", format!("{seq} ({id})"))
+        .line("size", format!("{bytes} bytes, sha256 {sha256}"))
+        .line("taken", taken)
 }
 
 /// How far a restored file has come.
 enum Met {
-    /// It is what the stream is.
+    /// It agrees with its stream.
     Yes,
-    /// It waits for its stream, at the next start too.
+    /// It waits for its stream, after the next start too.
     NotYet(String),
-    /// A person must decide.
+    /// It halts until the operator decides.
     Halted(String),
 }
 
-/// Whatever could refuse the second half, keys and password, is asked for before the first.
-pub(super) async fn restore(parts: &Parts, from: PathBuf) -> anyhow::Result<Answer> {
-    let (stream, options) = (parts.stream()?, parts.options_with_keys()?);
-    let (database, plain) = (parts.database().to_owned(), parts.options.clone());
+/// Reads keys and password, which only the second half needs, before it touches a file.
+async fn replace(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
+    let (stream, options) = (setup.stream(&setup.nats()?), setup.with_keys(Keys::open)?);
+    let (database, plain) = (setup.database().to_owned(), setup.options.clone());
     let restored = spawn_blocking(move || relay::restore(&from, &plain, &database)).await??;
-    let db = Database::open(parts.database(), options).await?;
+    let db = Database::open(setup.database(), options).await?;
     let met = reconcile(&db, Relay::new(&db, stream)).await;
     let head = db.outbox().committed();
     db.close().await;
-    Ok(report(parts.database(), &restored, head, &met))
+    Ok(report(setup.database(), &restored, head, &met))
 }
 
-/// Lets the relay step until it has met the stream.
+/// Lets the relay step until the file agrees with the stream.
 async fn reconcile(db: &Database, mut relay: Relay<relay::NatsStream>) -> Met {
-    let (give_up, progress) = (Instant::now() + MAX_RECONCILE_TIME, Progress::new());
+    let (give_up, progress) = (Instant::now() + MAX_RECONCILE_TIME, Progress);
     let mut failed = 0;
     loop {
-        let step = Box::pin(relay.step());
-        let why = match tokio::time::timeout_at(give_up, step).await {
+        let why = match timeout_at(give_up, Box::pin(relay.step())).await {
             Ok(Ok(Step::Halted)) => {
                 return Met::Halted(db.gate().reason().unwrap_or_default().to_owned());
             }
@@ -113,7 +116,7 @@ async fn reconcile(db: &Database, mut relay: Relay<relay::NatsStream>) -> Met {
             return Met::NotYet(why);
         }
         progress.show(format_args!("waiting for the stream: {why}"));
-        tokio::time::sleep(PAUSE).await;
+        sleep(PAUSE).await;
     }
 }
 
@@ -125,13 +128,12 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
     } = restored;
     let kept = previous.as_ref().map(|path| path.display().to_string());
     let (stream, outcome) = match met {
-        Met::Yes => (taken_over(manifest.seq, head), Outcome::Done),
-        Met::NotYet(why) => (
-            format!(
-                "not met: {why}; the file is marked, and the next start takes over what it lacks before it writes"
-            ),
-            Outcome::Unknown,
-        ),
+        Met::Yes => (imported(manifest.seq, head), Outcome::Done),
+        Met::NotYet(why) => {
+            let next =
+                "the file is marked, and the next start takes over what it lacks before it writes";
+            (format!("not met: {why}; {next}"), Outcome::Unknown)
+        }
         Met::Halted(why) => (format!("halted: {why}"), Outcome::Differs),
     };
     let unknown = unknown(met, head, *previous_seq, kept.as_deref());
@@ -146,30 +148,28 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
         "stream": stream,
         "unknown": unknown,
     });
-    let mut answer = Answer::new(json)
-        .line(
-            "restored",
-            format!("{} as of event {}", database.display(), manifest.seq),
-        )
+    let as_of = format!("{} as of event {}", database.display(), manifest.seq);
+    let kept = kept.map(|kept| format!("the file that was here: {kept}"));
+    Answer::new(json)
+        .line("restored", as_of)
         .line("stream", stream)
-        .line("log", format!("ends at {head}"));
-    if let Some(kept) = &kept {
-        answer = answer.line("kept", format!("the file that was here: {kept}"));
-    }
-    answer.line("unknown", unknown).ends(outcome)
+        .line("log", format!("ends at {head}"))
+        .lines("kept", kept)
+        .line("unknown", unknown)
+        .ends(outcome)
 }
 
-fn taken_over(from: u64, head: u64) -> String {
+fn imported(from: u64, head: u64) -> String {
     match head.saturating_sub(from) {
         0 => "holds nothing that the backup lacks".to_owned(),
         more => format!(
-            "{} after {from} were taken over from it",
+            "{} after {from} were imported from it",
             count(more, "event")
         ),
     }
 }
 
-/// What nobody can know of the lost file, as exactly as it can be said.
+/// What remains unknown about the replaced file, as exactly as possible.
 fn unknown(met: &Met, head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
     let all = format!(
         "writes after event {head} that were neither in the backup nor in the stream are not in this database"

@@ -1,100 +1,35 @@
-//! `adopt-stream` and `new-epoch`: what a person decides when two lines of events exist.
+//! `adopt-stream` and `new-epoch`: what the operator decides about a fork.
 
-use relay::{Database, DecisionError, Plan};
-use serde_json::{Value, json};
+use relay::Plan;
+use serde_json::json;
 
-use super::answer::{Answer, count, id_or_none};
-use crate::program::Parts;
+use crate::admin::command::answer::{Answer, count, database, id_or_none};
+use crate::admin::setup::Setup;
 
-pub(super) async fn adopt_stream(parts: &Parts, dry_run: bool) -> anyhow::Result<Answer> {
-    let (db, to) = (parts.open().await?, parts.stream()?);
-    let plan = match dry_run {
-        true => relay::plan_adoption(&db, &to).await,
-        false => relay::adopt_stream(&db, &to).await,
+pub(super) async fn adopt_stream(setup: &Setup, dry_run: bool) -> anyhow::Result<Answer> {
+    let to = setup.stream(&setup.nats()?);
+    let decide = async |db: &_| match dry_run {
+        true => Ok(relay::plan_adoption(db, &to).await?),
+        false => Ok(relay::adopt_stream(db, &to).await?),
     };
-    let answer = answer(&db, plan, dry_run, "outbox").await?;
-    Ok(match dry_run {
-        true => answer,
-        false => answer.line(
-            "next",
-            format!(
-                "start {}: it takes over the stream's events, then it writes",
-                parts.about.name
-            ),
-        ),
-    })
+    let plan = setup.exclusively(decide).await?;
+    let next = "it imports the stream's events, then it accepts writes";
+    Ok(answer(setup, &plan, "outbox", next, dry_run))
 }
 
-pub(super) async fn new_epoch(parts: &Parts, dry_run: bool) -> anyhow::Result<Answer> {
-    let (db, to) = (parts.open().await?, parts.stream()?);
-    let plan = match dry_run {
-        true => relay::plan_new_epoch(&db, &to).await,
-        false => relay::new_epoch(&db, &to).await,
+pub(super) async fn new_epoch(setup: &Setup, dry_run: bool) -> anyhow::Result<Answer> {
+    let to = setup.stream(&setup.nats()?);
+    let decide = async |db: &_| match dry_run {
+        true => Ok(relay::plan_new_epoch(db, &to).await?),
+        false => Ok(relay::new_epoch(db, &to).await?),
     };
-    let answer = answer(&db, plan, dry_run, "stream").await?;
-    Ok(match dry_run {
-        true => answer,
-        false => answer.line(
-            "next",
-            format!(
-                "start {}: it sets the stream's own events aside and makes the stream anew",
-                parts.about.name
-            ),
-        ),
-    })
+    let plan = setup.exclusively(decide).await?;
+    let next = "it quarantines the stream's own events and recreates the stream";
+    Ok(answer(setup, &plan, "stream", next, dry_run))
 }
 
-async fn answer(
-    db: &Database,
-    plan: Result<Plan, DecisionError>,
-    dry_run: bool,
-    loser: &str,
-) -> anyhow::Result<Answer> {
-    db.close().await;
-    let plan = plan?;
-    let set_aside = format!("{} of the {loser}", count(plan.set_aside, "event"));
-    let fork = plan.common + 1;
-    let origin = format!(
-        "database {}, epoch {}",
-        plan.origin.database_id, plan.origin.epoch
-    );
-    Ok(Answer::new(json_of(&plan, dry_run, loser))
-        .line(
-            "both hold",
-            match plan.common {
-                0 => "nothing that is the same".to_owned(),
-                common => format!("the same events up to {common}"),
-            },
-        )
-        .line(
-            "outbox",
-            format!(
-                "ends at {}; its event {fork}: {}",
-                plan.outbox_head,
-                id_or_none(plan.ours)
-            ),
-        )
-        .line(
-            "stream",
-            format!(
-                "ends at {}; its event {fork}: {}",
-                plan.stream_head,
-                id_or_none(plan.theirs)
-            ),
-        )
-        .line(
-            match (dry_run, loser) {
-                (true, _) => "would set aside",
-                (false, "outbox") => "set aside",
-                (false, _) => "to set aside", // by the next start
-            },
-            set_aside,
-        )
-        .line(if dry_run { "would be" } else { "now" }, origin))
-}
-
-fn json_of(plan: &Plan, dry_run: bool, loser: &str) -> Value {
-    json!({
+fn answer(setup: &Setup, plan: &Plan, loser: &str, next: &str, dry_run: bool) -> Answer {
+    let json = json!({
         "done": !dry_run,
         "common": plan.common,
         "ours": plan.ours,
@@ -105,5 +40,27 @@ fn json_of(plan: &Plan, dry_run: bool, loser: &str) -> Value {
         "set_aside_of": loser,
         "database_id": plan.origin.database_id.to_string(),
         "epoch": plan.origin.epoch,
-    })
+    });
+    let both = match plan.common {
+        0 => "no event in common".to_owned(),
+        common => format!("the same events up to {common}"),
+    };
+    let ends = |head, next| {
+        let id = id_or_none(next);
+        format!("ends at {head}; its event {}: {id}", plan.common + 1)
+    };
+    let (set_aside, now) = match (dry_run, loser) {
+        (true, _) => ("would set aside", "would be"),
+        (false, "outbox") => ("set aside", "now"),
+        (false, _) => ("to set aside", "now"), // by the next start
+    };
+    let of_loser = format!("{} of the {loser}", count(plan.set_aside, "event"));
+    let next = (!dry_run).then(|| format!("start {}: {next}", setup.about.name));
+    Answer::new(json)
+        .line("both hold", both)
+        .line("outbox", ends(plan.outbox_head, plan.ours))
+        .line("stream", ends(plan.stream_head, plan.theirs))
+        .line(set_aside, of_loser)
+        .line(now, format!("database {}", database(&plan.origin)))
+        .lines("next", next)
 }

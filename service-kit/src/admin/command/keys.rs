@@ -1,40 +1,36 @@
-//! `rotate-key`: a fresh key for what is sealed from now on; what was sealed before still opens.
+//! `rotate-key`: a new key seals from now on; the old ones still open what they have sealed.
 
 use anyhow::Context;
 use relay::Keys;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
-use super::answer::{Answer, count};
-use crate::program::Parts;
+use crate::admin::command::answer::{Answer, count};
+use crate::admin::setup::Setup;
 
-pub(super) async fn rotate(parts: &Parts, dry_run: bool) -> anyhow::Result<Answer> {
-    let path = parts.keys.clone();
-    let path = path.with_context(|| format!("{} has no key file", parts.about.name))?;
+pub(super) async fn rotate(setup: &Setup, dry_run: bool) -> anyhow::Result<Answer> {
+    let (path, name) = (setup.keys.clone(), setup.about.name);
+    let path = path.with_context(|| format!("{name} has no key file"))?;
     let file = path.display().to_string();
-    let rotated = tokio::task::spawn_blocking(move || match dry_run {
-        true => Ok((Keys::open(&path)?, None)),
-        false => {
-            let id = Keys::rotate(&path)?;
-            Ok::<_, relay::KeysError>((Keys::open(&path)?, Some(id)))
-        }
-    });
-    let (keys, fresh) = rotated.await??;
+    let rotate = move || {
+        let new = match dry_run {
+            true => None,
+            false => Some(Keys::rotate(&path)?),
+        };
+        Ok::<_, relay::KeysError>((Keys::open(&path)?, new))
+    };
+    let (keys, new) = spawn_blocking(rotate).await??;
     let ids: Vec<&str> = keys.ids().collect();
-    let json = json!({"done": fresh.is_some(), "file": file, "keys": ids});
-    let answer = Answer::new(json).line("key file", &file).line(
-        "holds",
-        format!(
-            "{}, oldest first: {}",
-            count(ids.len() as u64, "key"),
-            ids.join(" ")
-        ),
-    );
-    Ok(match fresh {
+    let holds = count(ids.len() as u64, "key");
+    let answer = Answer::new(json!({"done": new.is_some(), "file": file, "keys": ids}))
+        .line("key file", &file)
+        .line("holds", format!("{holds}, oldest first: {}", ids.join(" ")));
+    Ok(match new {
         None => answer.line("would add", "one, which seals from the next start on"),
         Some(id) => answer
             .line(
-                "fresh",
-                format!("{id} seals from the next start of {} on", parts.about.name),
+                "new",
+                format!("{id} seals from the next start of {name} on"),
             )
             .line(
                 "keep",

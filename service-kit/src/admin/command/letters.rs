@@ -1,37 +1,37 @@
-//! `dead-letter`: the events a consumer could not apply, those parked behind them, and their way back.
+//! `dead-letter`: lists, retries and discards the events that a consumer could not apply, and those parked behind them.
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use relay::{Consumer, Database, DeadLetter, LetterState};
+use relay::{Consumer, Database, DeadLetter, LetterState, Retried};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, count, moment};
-use super::{Change, Look};
-use crate::admin::door;
-use crate::admin::operator_api::{Discard, Done, Retry};
-use crate::program::Parts;
-use crate::program::exit::Outcome;
+use crate::admin::api::{Discard, Retry};
+use crate::admin::command::Change;
+use crate::admin::command::answer::{Answer, count, moment};
+use crate::admin::setup::Setup;
+use crate::process::exit::Outcome;
+
+#[derive(Args, Debug)]
+pub(crate) struct Letters {
+    /// Whose they are; can be left out when the service has one consumer
+    #[arg(long, value_name = "NAME", global = true)]
+    consumer: Option<String>,
+    #[command(subcommand)]
+    action: Action,
+}
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Letters {
+enum Action {
     /// List them, oldest first
     List {
         /// How many, at most
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
-        #[command(flatten)]
-        of: Of,
-        #[command(flatten)]
-        look: Look,
     },
     /// Show one with its bytes
     Show {
         #[arg(value_name = "SEQ")]
         seq: u64,
-        #[command(flatten)]
-        of: Of,
-        #[command(flatten)]
-        look: Look,
     },
     /// Apply the events of a key again, in order, up to the first that is rejected again
     Retry {
@@ -39,70 +39,50 @@ pub(crate) enum Letters {
         #[arg(value_name = "KEY")]
         key: String,
         #[command(flatten)]
-        of: Of,
-        #[command(flatten)]
         change: Change,
     },
     /// Give up a dead event and apply those parked behind it. Its bytes are kept
     Discard {
         #[arg(value_name = "SEQ")]
         seq: u64,
-        /// Why, for whoever reads the audit later
+        /// Why, for later readers of the audit
         #[arg(long, value_name = "TEXT")]
         note: String,
-        #[command(flatten)]
-        of: Of,
         #[command(flatten)]
         change: Change,
     },
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct Of {
-    /// Whose they are; may be left out when the service has one consumer
-    #[arg(long, value_name = "NAME")]
-    consumer: Option<String>,
-}
-
-/// What lies there for one consumer at most is far less.
+/// Far more than one consumer can have.
 const ALL: usize = 100_000;
 
 impl Letters {
-    pub(super) fn look(&self) -> Look {
-        match self {
-            Self::List { look, .. } | Self::Show { look, .. } => *look,
-            Self::Retry { change, .. } | Self::Discard { change, .. } => change.look,
-        }
-    }
-
-    pub(super) async fn answer(self, parts: &Parts) -> anyhow::Result<Answer> {
-        let name = match &self {
-            Self::List { of, .. } | Self::Show { of, .. } => &of.consumer,
-            Self::Retry { of, .. } | Self::Discard { of, .. } => &of.consumer,
-        };
-        let consumer = parts.consumer_or_only(name.as_deref())?;
-        match self {
-            Self::List { limit, .. } => list(parts, consumer, limit).await,
-            Self::Show { seq, .. } => show(parts, consumer, seq).await,
-            Self::Retry { key, change, .. } => retry(parts, consumer, key, change.dry_run).await,
-            Self::Discard {
-                seq, note, change, ..
-            } => discard(parts, consumer, Discard { seq, note }, change.dry_run).await,
+    pub(super) async fn answer(self, setup: &Setup) -> anyhow::Result<Answer> {
+        let consumer = setup.consumer_or_only(self.consumer.as_deref())?;
+        match self.action {
+            Action::List { limit } => Ok(listed(consumer, &read(setup, consumer, limit).await?)),
+            Action::Show { seq } => show(setup, consumer, seq).await,
+            Action::Retry { key, change } => retry(setup, consumer, key, change).await,
+            Action::Discard { seq, note, change } => {
+                discard(setup, consumer, Discard { seq, note }, change).await
+            }
         }
     }
 }
 
-async fn list(parts: &Parts, consumer: &Consumer, limit: usize) -> anyhow::Result<Answer> {
-    let letters = parts
-        .look()
-        .await?
-        .dead_letters(consumer.name(), limit)
-        .await?;
-    Ok(listed(consumer, &letters))
+async fn read(setup: &Setup, of: &Consumer, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
+    let file = setup.read_only().await?;
+    Ok(file.dead_letters(of.name(), limit).await?)
 }
 
-async fn show(parts: &Parts, consumer: &Consumer, seq: u64) -> anyhow::Result<Answer> {
-    let letter = find(parts, consumer, seq).await?;
+async fn find(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<DeadLetter> {
+    let name = consumer.name();
+    let found = setup.read_only().await?.dead_letter(name, seq).await?;
+    found.with_context(|| format!("event {seq} is not set aside for {name}"))
+}
+
+async fn show(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<Answer> {
+    let letter = find(setup, consumer, seq).await?;
     let envelope = String::from_utf8_lossy(&letter.envelope);
     let mut json = json_of(&letter);
     json["envelope"] = json!(envelope);
@@ -118,110 +98,80 @@ async fn show(parts: &Parts, consumer: &Consumer, seq: u64) -> anyhow::Result<An
 }
 
 async fn retry(
-    parts: &Parts,
+    setup: &Setup,
     consumer: &Consumer,
     key: String,
-    dry_run: bool,
+    Change { dry_run }: Change,
 ) -> anyhow::Result<Answer> {
     let name = consumer.name();
-    let mut letters = parts.look().await?.dead_letters(name, ALL).await?;
+    let mut letters = read(setup, consumer, ALL).await?;
     letters.retain(|letter| letter.key == key);
     if letters.is_empty() {
         bail!("no event of {key} is set aside for {name}");
     }
     if dry_run {
-        let what = count(letters.len() as u64, "event");
-        return Ok(listed(consumer, &letters).line("would try", format!("{what}, in this order")));
+        let events = count(letters.len() as u64, "event");
+        let text = format!("{events}, in this order");
+        return Ok(listed(consumer, &letters).line("would try", text));
     }
-    let done = match door::find(parts.database()).await? {
-        Some((running, _)) => {
-            let path = format!("consumers/{name}/retry");
-            running.post(&path, &Retry { key }).await?
-        }
-        None => {
-            let db = parts.open().await?;
-            let retried = consumer.dead_letters(&db).retry(&key).await;
-            closed(&db, retried.map(Done::from)).await?
-        }
-    };
-    Ok(came_of(&done))
+    let (path, asked) = (format!("consumers/{name}/retry"), Retry { key });
+    let here = async |db: &Database| Ok(consumer.dead_letters(db).retry(&asked.key).await?);
+    let retried = setup.by_service_or_here(&path, &asked, here).await?;
+    Ok(answer(&retried))
 }
 
 async fn discard(
-    parts: &Parts,
+    setup: &Setup,
     consumer: &Consumer,
-    discard: Discard,
-    dry_run: bool,
+    asked: Discard,
+    Change { dry_run }: Change,
 ) -> anyhow::Result<Answer> {
-    let (name, seq) = (consumer.name(), discard.seq);
-    let letter = find(parts, consumer, seq).await?;
+    let (name, seq) = (consumer.name(), asked.seq);
+    let letter = find(setup, consumer, seq).await?;
     if letter.state == LetterState::Parked {
+        let key = &letter.key;
         bail!(
-            "event {seq} was never tried: it waits behind a dead one of {}, so decide on that first",
-            letter.key
+            "event {seq} was never tried: it waits behind a dead one of {key}, so decide on that first"
         );
     }
     if dry_run {
         let text = format!("event {seq} and then apply those parked behind it");
         return Ok(listed(consumer, &[letter]).line("would give up", text));
     }
-    let done = match door::find(parts.database()).await? {
-        Some((running, _)) => {
-            let path = format!("consumers/{name}/discard");
-            running.post(&path, &discard).await?
-        }
-        None => {
-            let db = parts.open().await?;
-            let letters = consumer.dead_letters(&db);
-            let discarded = letters.discard(seq, &discard.note).await;
-            let discarded = closed(&db, discarded).await?;
-            discarded
-                .with_context(|| format!("event {seq} is dead no more"))?
-                .into()
-        }
+    let path = format!("consumers/{name}/discard");
+    let here = async |db: &Database| {
+        let letters = consumer.dead_letters(db);
+        let retried = letters.discard(seq, &asked.note).await?;
+        retried.with_context(|| format!("event {seq} is dead no more"))
     };
-    Ok(came_of(&done).line(
-        "given up",
-        format!("event {seq}; its bytes are in the audit table"),
-    ))
-}
-
-/// Whatever came of it, the file is closed in order.
-async fn closed<T, E>(db: &Database, done: Result<T, E>) -> Result<T, E> {
-    db.close().await;
-    done
-}
-
-async fn find(parts: &Parts, consumer: &Consumer, seq: u64) -> anyhow::Result<DeadLetter> {
-    let name = consumer.name();
-    let found = parts.look().await?.dead_letter(name, seq).await?;
-    found.with_context(|| format!("event {seq} is not set aside for {name}"))
+    let retried = setup.by_service_or_here(&path, &asked, here).await?;
+    let text = format!("event {seq}; its bytes are in the audit table");
+    Ok(answer(&retried).line("given up", text))
 }
 
 fn listed(consumer: &Consumer, letters: &[DeadLetter]) -> Answer {
     let each: Vec<Value> = letters.iter().map(json_of).collect();
-    let mut answer = Answer::new(json!({"consumer": consumer.name(), "letters": each}));
+    let answer = Answer::new(json!({"consumer": consumer.name(), "letters": each}));
     if letters.is_empty() {
-        answer = answer.line(consumer.name(), "no event is set aside");
+        return answer.line(consumer.name(), "no event is set aside");
     }
-    for letter in letters {
-        let text = format!(
-            "{}  {}  {}  {}: {}",
-            state(letter),
-            moment(letter.since_ms),
-            letter.event_type,
-            letter.key,
-            letter.reason
-        );
-        answer = answer.line(letter.seq, text);
-    }
-    answer
+    letters.iter().fold(answer, |answer, letter| {
+        let DeadLetter {
+            event_type,
+            key,
+            reason,
+            ..
+        } = letter;
+        let (state, since) = (state(letter), moment(letter.since_ms));
+        let text = format!("{state}  {since}  {event_type}  {key}: {reason}");
+        answer.line(letter.seq, text)
+    })
 }
 
-fn came_of(done: &Done) -> Answer {
-    let answer = Answer::new(json!({"applied": done.applied, "stopped_at": done.stopped_at}))
-        .line("applied", count(done.applied as u64, "event"));
-    match &done.stopped_at {
+fn answer(retried: &Retried) -> Answer {
+    let applied = count(retried.applied as u64, "event");
+    let answer = Answer::new(json!(retried)).line("applied", applied);
+    match &retried.stopped_at {
         None => answer,
         Some((seq, reason)) => answer
             .line("stopped at", format!("event {seq}: {reason}"))

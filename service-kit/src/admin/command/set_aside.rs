@@ -1,54 +1,45 @@
-//! `set-aside`: the events that were in a log once and are in none any more.
+//! `set-aside`: the quarantined events, which were in a log once and are in none now.
 
 use anyhow::Context;
 use relay::SetAside;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, NOT_PRINTED, moment};
-use crate::observe::output::print;
-use crate::program::Parts;
+use crate::admin::command::answer::{Answer, NOT_PRINTED, moment};
+use crate::admin::setup::Setup;
+use crate::process::output::print;
 
-/// Printed as they are read: there may be as many as a stream holds.
-pub(super) async fn list(parts: &Parts, json: bool) -> anyhow::Result<Answer> {
-    let file = parts.look().await?;
+/// Prints them as it reads them: there may be as many as a stream holds.
+pub(super) async fn list(setup: &Setup, json: bool) -> anyhow::Result<Answer> {
+    let file = setup.read_only().await?;
     let mut lead = "{\n  \"set_aside\": [\n    ";
-    let mut said = Ok(true);
-    let say = |event| {
-        said = print(&match json {
-            true => format!(
-                "{}{}",
-                std::mem::replace(&mut lead, ",\n    "),
-                json_of(&event)
-            ),
-            false => line_of(&event),
-        });
-        matches!(said, Ok(true))
+    let mut printed = Ok(true);
+    let print_one = |event| {
+        printed = match json {
+            true => print(&format!("{lead}{}", json_of(&event))),
+            false => print(&line_of(&event)),
+        };
+        lead = ",\n    ";
+        matches!(printed, Ok(true))
     };
-    if file.each_set_aside(say).await? == 0 {
-        let none: [Value; 0] = [];
-        return Ok(Answer::new(json!({"set_aside": none})).line("set aside", "nothing"));
+    if file.each_set_aside(print_one).await? == 0 {
+        let none = json!({"set_aside": []});
+        return Ok(Answer::new(none).line("set aside", "nothing"));
     }
-    if said.context(NOT_PRINTED)? && json {
+    if printed.context(NOT_PRINTED)? && json {
         print("\n  ]\n}\n").context(NOT_PRINTED)?;
     }
     Ok(Answer::printed())
 }
 
 fn line_of(event: &SetAside) -> String {
-    let place = format!("{}@{}", event.log, event.seq);
-    let (id, found_in, at) = (
-        &event.event_id,
-        event.found_in.as_str(),
-        moment(event.at_ms),
-    );
-    format!(
-        "{place}  {id}, in the {found_in} until {at}: {}\n",
-        event.reason
-    )
+    let SetAside {
+        log, seq, event_id, ..
+    } = event;
+    let (found_in, at, reason) = (event.found_in.as_str(), moment(event.at_ms), &event.reason);
+    format!("{log}@{seq}  {event_id}, in the {found_in} until {at}: {reason}\n")
 }
 
 fn json_of(event: &SetAside) -> Value {
-    let envelope = event.envelope.as_deref().map(String::from_utf8_lossy);
     json!({
         "log": event.log,
         "seq": event.seq,
@@ -56,6 +47,6 @@ fn json_of(event: &SetAside) -> Value {
         "found_in": event.found_in.as_str(),
         "at": moment(event.at_ms),
         "reason": event.reason,
-        "envelope": envelope,
+        "envelope": event.envelope.as_deref().map(String::from_utf8_lossy),
     })
 }

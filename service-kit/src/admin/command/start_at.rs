@@ -1,12 +1,12 @@
-//! `start-at`: a consumer that cannot go on by itself goes on where the operator says.
+//! `start-at`: a consumer that cannot continue by itself continues where the operator says.
 
 use std::str::FromStr;
 
-use relay::{Consumer, Position, Start};
+use relay::Start;
 use serde_json::json;
 
-use super::answer::{Answer, place};
-use crate::program::Parts;
+use crate::admin::command::answer::{Answer, position};
+use crate::admin::setup::Setup;
 
 /// `first`, `now`, or the sequence of the last event that counts as applied.
 #[derive(Clone, Copy, Debug)]
@@ -21,48 +21,49 @@ impl FromStr for Where {
             "now" => Ok(Self(Start::Now)),
             seq => match seq.parse() {
                 Ok(seq) => Ok(Self(Start::At(seq))),
-                Err(_) => Err("a sequence, `first` or `now`"),
+                Err(_) => Err("expected a sequence, `first` or `now`"),
             },
         }
     }
 }
 
-pub(super) async fn plan(parts: &Parts, name: &str, at: Where) -> anyhow::Result<Answer> {
-    let consumer = parts.consumer(name)?;
-    let (known, db) = (consumer.clone(), parts.look().await?);
-    let from = db.read(move |rows| known.position(rows)).await?;
-    let to = consumer.plan_start(&parts.reader(consumer)?, at.0).await?;
-    Ok(answer(consumer, "would go on after", from, to, false))
-}
-
-/// Skips or reads again what lies between, so the service must not run meanwhile.
-pub(super) async fn start_at(parts: &Parts, name: &str, at: Where) -> anyhow::Result<Answer> {
-    let consumer = parts.consumer(name)?;
-    let (known, reader, db) = (
-        consumer.clone(),
-        parts.reader(consumer)?,
-        parts.open().await?,
-    );
-    let from = db.read(move |rows| known.position(rows)).await?;
-    let to = consumer.start_at(&db, &reader, at.0).await;
-    db.close().await;
-    let about = parts.about.name;
-    Ok(answer(consumer, "goes on after", from, to?, true).line(
-        "next",
-        format!("start {about}: what it has set aside after that it reads again"),
-    ))
-}
-
-fn answer(
-    consumer: &Consumer,
-    goes_on: &str,
-    from: Option<Position>,
-    to: Option<Position>,
-    done: bool,
-) -> Answer {
-    let name = consumer.name();
-    Answer::new(json!({"done": done, "consumer": name, "from": from, "to": to}))
+/// Skips the events in between or applies them again, so the service must not run meanwhile.
+pub(super) async fn start_at(
+    setup: &Setup,
+    name: &str,
+    Where(at): Where,
+    dry_run: bool,
+) -> anyhow::Result<Answer> {
+    let consumer = setup.consumer(name)?;
+    let (reader, known) = (setup.reader(consumer)?, consumer.clone());
+    let offset = move |rows: &_| known.position(rows);
+    let (from, to) = match dry_run {
+        true => {
+            let from = setup.read_only().await?.read(offset).await?;
+            (from, consumer.plan_start(&reader, at).await?)
+        }
+        false => {
+            let start = async |db: &relay::Database| {
+                let from = db.read(offset).await?;
+                Ok((from, consumer.start_at(db, &reader, at).await?))
+            };
+            setup.exclusively(start).await?
+        }
+    };
+    let (goes_on, next) = match dry_run {
+        true => ("would go on after", None),
+        false => {
+            let next = "it applies again what is set aside after that";
+            (
+                "goes on after",
+                Some(format!("start {}: {next}", setup.about.name)),
+            )
+        }
+    };
+    let json = json!({"done": !dry_run, "consumer": name, "from": from, "to": to});
+    Ok(Answer::new(json)
         .line("consumer", name)
-        .line("was at", place(from))
-        .line(goes_on, place(to))
+        .line("was at", position(from))
+        .line(goes_on, position(to))
+        .lines("next", next))
 }

@@ -1,6 +1,7 @@
-//! `token new`, `token list`, `token revoke`: who may come in. All of it is the access file, so it works whether the
-//! service runs or not, and a running one follows within a second.
+//! `token new`, `token list`, `token revoke`: the operators and services that are let in. All of it is the access file, so it
+//! works whether the service runs or not, and a running one follows within a second.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::stdout;
 use std::os::fd::AsFd;
@@ -8,128 +9,118 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp, Unit};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::{Change, Look};
+use crate::admin::command::Change;
+use crate::admin::command::answer::Answer;
 use crate::auth::file::{Entry, Name, change, listed_kind, look};
 use crate::auth::{Kind, Token};
-use crate::observe::output::note;
-use crate::program::Parts;
+use crate::process::output::note;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tokens {
-    /// Make a token and print it, this once: only its hash is kept
+    /// Create a token and print it, this once: only its hash is kept
     New {
-        /// `operator`: a person, or a person's program, that may do everything. `service`: another service, that may read
-        /// what services share
-        #[arg(value_name = "KIND", value_parser = listed_kind)]
-        kind: &'static Kind,
-        /// Whose it is. Each has one token; for a second one, say while the first is replaced, take a second name
-        #[arg(value_name = "NAME", value_parser = name)]
-        name: Name,
-        /// Take it for so many days and no longer
+        #[command(flatten)]
+        holder: Holder,
+        /// Accept it for so many days and no longer
         #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         expires_days: Option<u32>,
         #[command(flatten)]
         change: Change,
     },
-    /// List who has a token, and until when
-    List(Look),
-    /// Take a token away
+    /// List the holders of tokens, and until when each token is accepted
+    List,
+    /// Revoke a token
     Revoke {
-        #[arg(value_name = "KIND", value_parser = listed_kind)]
-        kind: &'static Kind,
-        #[arg(value_name = "NAME", value_parser = name)]
-        name: Name,
+        #[command(flatten)]
+        holder: Holder,
         #[command(flatten)]
         change: Change,
     },
 }
 
-fn name(text: &str) -> Result<Name, String> {
-    text.parse()
+#[derive(Args, Debug)]
+pub(crate) struct Holder {
+    /// `operator`: a person, or a person's program, that may do everything. `service`: another service, that may read
+    /// what services share
+    #[arg(value_name = "KIND", value_parser = listed_kind)]
+    kind: &'static Kind,
+    /// The holder's name. Each has one token; for a second one, such as while the first is replaced, use a second name
+    #[arg(value_name = "NAME")]
+    name: Name,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name, self.name)
+    }
 }
 
 impl Tokens {
-    pub(super) fn look(&self) -> Look {
-        match self {
-            Self::List(look) => *look,
-            Self::New { change, .. } | Self::Revoke { change, .. } => change.look,
-        }
-    }
-
-    pub(super) fn answer(self, parts: &Parts) -> anyhow::Result<Answer> {
-        let path = parts.common.access();
+    pub(super) fn answer(self, path: &Path, json: bool) -> anyhow::Result<Answer> {
         match self {
             Self::New {
-                kind,
-                name,
+                holder,
                 expires_days,
                 change,
-            } => make(&path, kind, name, expires_days, change),
-            Self::List(_) => list(&path),
-            Self::Revoke { kind, name, change } => revoke(&path, kind, &name, change.dry_run),
+            } => {
+                let expires = expires_days.map(in_days).transpose()?;
+                create(path, holder, expires, change, json)
+            }
+            Self::List => list(path),
+            Self::Revoke { holder, change } => revoke(path, &holder, change),
         }
     }
 }
 
-/// Whoever pipes the token on gets it and nothing else; the sentence about it goes to stderr.
-fn make(
+/// Prints the token alone to stdout, to be piped on, and the sentence about it to stderr.
+fn create(
     path: &Path,
-    kind: &'static Kind,
-    name: Name,
-    expires_days: Option<u32>,
-    Change {
-        dry_run,
-        look: as_json,
-    }: Change,
+    holder: Holder,
+    expires: Option<Timestamp>,
+    Change { dry_run }: Change,
+    as_json: bool,
 ) -> anyhow::Result<Answer> {
-    let token = Token::draw(kind.token_prefix);
-    let expires = expires_days.map(in_days).transpose()?;
+    let (who, token) = (holder.to_string(), Token::draw(holder.kind.token_prefix));
     let entry = Entry {
-        kind,
-        name,
+        kind: holder.kind,
+        name: holder.name,
         hash: token.hash(),
         expires,
     };
     if dry_run {
         refuse_second(&look(path)?, &entry)?;
-        let json = json!({"done": false, "kind": kind.name, "name": entry.name.to_string()});
-        let what = format!("{} {} to {}", kind.name, entry.name, path.display());
+        let json = json!({"done": false, "kind": entry.kind.name, "name": entry.name.to_string()});
+        let what = format!("{who} to {}", path.display());
         return Ok(Answer::new(json).line("would add", what));
     }
-    let json = json!({
-        "done": true,
-        "kind": kind.name,
-        "name": entry.name.to_string(),
-        "expires": expires.map(|at| at.to_string()),
-        "token": token.reveal(),
-    });
-    let answer = Answer::new(json).only(token.reveal());
+    let mut json = json_of(&entry);
+    json["done"] = true.into();
+    json["token"] = token.reveal().into();
+    let answer = Answer::plain(json, token.reveal());
     change(path, |known, lines| {
         refuse_second(known, &entry)?;
         lines.push(entry.to_string());
-        show(&answer, as_json.json)
+        show(&answer, as_json)
     })
-    .context("no token was made; one that was printed does not count")?;
+    .context("no token was made; one that was printed is not accepted")?;
     note(format_args!(
-        "This is the token of {} {}, shown this once; it counts within a second.",
-        kind.name, entry.name
+        "This is the token of {who}, shown this once; it is accepted within a second."
     ));
     Ok(Answer::printed())
 }
 
-/// Before it counts: a token that no one has seen would be a way in for no one, and its name would be taken.
-fn show(token: &Answer, json: bool) -> anyhow::Result<()> {
+/// Before it is stored: a token that was never seen could not be used, and its name would be taken.
+fn show(answer: &Answer, json: bool) -> anyhow::Result<()> {
     if is_null(stdout()).unwrap_or(true) {
         bail!(
             "stdout is closed or /dev/null, so the token would be lost: let it go to a terminal, a pipe or a file"
         );
     }
-    match token.print(json)? {
+    match answer.print(json)? {
         true => Ok(()),
         false => bail!("the reader of stdout is gone, so the token would be lost"),
     }
@@ -143,72 +134,73 @@ fn is_null(file: impl AsFd) -> std::io::Result<bool> {
 }
 
 fn refuse_second(known: &[Entry], new: &Entry) -> anyhow::Result<()> {
-    if known.iter().any(|known| known.is(new.kind, &new.name)) {
-        let Entry { kind, name, .. } = new;
-        bail!(
-            "{} {name} has a token already: revoke it first, or take another name",
-            kind.name
-        );
+    let Entry { kind, name, .. } = new;
+    if known.iter().any(|known| known.is(kind, name)) {
+        let kind = kind.name;
+        bail!("{kind} {name} has a token already: revoke it first, or take another name");
     }
     Ok(())
 }
 
 fn list(path: &Path) -> anyhow::Result<Answer> {
     let (entries, now) = (look(path)?, Timestamp::now());
-    let json = entries.iter().map(|entry| {
-        json!({
-            "kind": entry.kind.name,
-            "name": entry.name.to_string(),
-            "expires": entry.expires.map(|at| at.to_string()),
-            "valid": entry.is_valid(now),
-        })
+    let tokens = entries.iter().map(|entry| {
+        let mut json = json_of(entry);
+        json["valid"] = entry.is_valid(now).into();
+        json
     });
-    let json = json!({"file": path.display().to_string(), "tokens": json.collect::<Vec<_>>()});
-    let answer = Answer::new(json).line("file", path.display());
+    let file = path.display().to_string();
+    let json = json!({"file": file, "tokens": tokens.collect::<Value>()});
+    let answer = Answer::new(json).line("file", &file);
     if entries.is_empty() {
-        return Ok(answer.line(
-            "tokens",
-            "none, so nobody gets in: `token new operator NAME` makes one",
-        ));
+        let none = "none, so no caller is let in: `token new operator NAME` makes one";
+        return Ok(answer.line("tokens", none));
     }
-    let fate = |entry: &Entry| match entry.expires {
-        None => "does not expire".to_owned(),
-        Some(at) if entry.is_valid(now) => format!("expires {at}"),
-        Some(at) => format!("expired {at}"),
-    };
     Ok(entries.iter().fold(answer, |answer, entry| {
-        answer.line(entry.kind.name, format!("{}, {}", entry.name, fate(entry)))
+        let expires = match entry.expires {
+            None => "does not expire".to_owned(),
+            Some(at) if entry.is_valid(now) => format!("expires {at}"),
+            Some(at) => format!("expired {at}"),
+        };
+        answer.line(entry.kind.name, format!("{}, {expires}", entry.name))
     }))
 }
 
-fn revoke(path: &Path, kind: &Kind, name: &Name, dry_run: bool) -> anyhow::Result<Answer> {
-    let of_theirs = |line: &str| {
-        let entry = Entry::parse_line(line).ok().flatten();
-        entry.is_some_and(|entry| entry.is(kind, name))
-    };
-    let known = |entries: &[Entry]| match entries.iter().any(|entry| entry.is(kind, name)) {
+fn json_of(entry: &Entry) -> Value {
+    json!({
+        "kind": entry.kind.name,
+        "name": entry.name.to_string(),
+        "expires": entry.expires.map(|at| at.to_string()),
+    })
+}
+
+fn revoke(path: &Path, of: &Holder, Change { dry_run }: Change) -> anyhow::Result<Answer> {
+    let theirs = |entry: &Entry| entry.is(of.kind, &of.name);
+    let known = |entries: &[Entry]| match entries.iter().any(theirs) {
         true => Ok(()),
-        false => bail!("{} {name} has no token in {}", kind.name, path.display()),
+        false => bail!("{of} has no token in {}", path.display()),
     };
-    let json = json!({"done": !dry_run, "kind": kind.name, "name": name.to_string()});
+    let json = json!({"done": !dry_run, "kind": of.kind.name, "name": of.name.to_string()});
     let answer = Answer::new(json);
     if dry_run {
         known(&look(path)?)?;
-        return Ok(answer.line("would revoke", format!("{} {name}", kind.name)));
+        return Ok(answer.line("would revoke", of));
     }
     change(path, |entries, lines| {
         known(entries)?;
-        lines.retain(|line| !of_theirs(line));
+        lines.retain(|line| {
+            !Entry::parse_line(line)
+                .ok()
+                .flatten()
+                .is_some_and(|of| theirs(&of))
+        });
         Ok(())
     })?;
-    let what = format!(
-        "{} {name}; a running service turns it away within a second",
-        kind.name
-    );
+    let what = format!("{of}; a running service refuses it within a second");
     Ok(answer.line("revoked", what))
 }
 
-/// To the second: nobody counts further.
+/// To the second.
 fn in_days(days: u32) -> anyhow::Result<Timestamp> {
     let later = SignedDuration::from_hours(24 * i64::from(days));
     Ok(Timestamp::now().checked_add(later)?.round(Unit::Second)?)

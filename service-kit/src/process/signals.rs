@@ -3,7 +3,7 @@
 use relay::Stop;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::observe::output::flush_stderr;
+use crate::process::output::flush_stderr;
 
 /// Is cancelled by the first signal, so that the service stops in order. A second one ends the process at once:
 /// whatever was committed stays, whatever was not is rolled back at the next start.

@@ -76,8 +76,6 @@ struct Counts {
     /// Including the line that is being written.
     waiting_bytes: AtomicUsize,
     dropped: AtomicU64,
-    /// Dropped lines that no log line has reported yet.
-    unreported: AtomicU64,
 }
 
 impl Queue {
@@ -97,7 +95,7 @@ impl Queue {
         let fits = before + line.len() <= MAX_WAITING_BYTES;
         if !fits || self.lines.send(line.into()).is_err() {
             waiting.fetch_sub(line.len(), Ordering::Relaxed);
-            self.counts.lose_one();
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -109,33 +107,23 @@ impl Queue {
     }
 }
 
-impl Counts {
-    fn lose_one(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-        self.unreported.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Reports lost lines once no line waits behind this one, so that there is room for the report.
-    fn report(&self, written: &[u8]) {
-        if self.waiting_bytes.load(Ordering::Relaxed) == written.len() {
-            let lines = self.unreported.swap(0, Ordering::Relaxed);
-            if lines > 0 {
-                tracing::warn!(lines, "log lines were dropped: stderr took none");
-            }
-        }
-    }
-}
-
+/// Reports dropped lines once no other line waits, so that there is room for the report.
 fn write_out(
     lines: &Receiver<Box<[u8]>>,
     counts: &Counts,
     mut write: impl FnMut(&[u8]) -> io::Result<usize>,
 ) {
-    let mut torn = false;
+    let (mut torn, mut reported) = (false, 0);
     for line in lines {
-        match write_line(&mut write, &line, &mut torn) {
-            Ok(()) => counts.report(&line),
-            Err(_) => counts.lose_one(),
+        let written = write_line(&mut write, &line, &mut torn).is_ok();
+        if !written {
+            counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        let lost = counts.dropped.load(Ordering::Relaxed) - reported;
+        let is_last = counts.waiting_bytes.load(Ordering::Relaxed) == line.len();
+        if written && is_last && lost > 0 {
+            reported += lost;
+            tracing::warn!(lines = lost, "log lines were dropped: stderr took none");
         }
         counts
             .waiting_bytes
@@ -222,13 +210,7 @@ mod tests {
         queue.flush(Duration::from_secs(60));
         queue.push(&line);
         queue.flush(Duration::from_secs(60));
-        let Counts {
-            waiting_bytes,
-            unreported,
-            ..
-        } = &*queue.counts;
-        let left = waiting_bytes.load(Ordering::Relaxed);
-        let unreported = unreported.load(Ordering::Relaxed);
-        assert_eq!((left, dropped(), unreported), (0, 2, 0));
+        let left = queue.counts.waiting_bytes.load(Ordering::Relaxed);
+        assert_eq!((left, dropped()), (0, 2));
     }
 }

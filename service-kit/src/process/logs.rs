@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
-use crate::observe::output::Stderr;
+use crate::process::output::Stderr;
 
 /// async-nats reports each failed attempt to connect; the relay and the consumers say it once, and better.
 /// rusqlite_migration logs where its source lay on the machine that built this.

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use relay::OnDiskFailure;
 use tokio::runtime::Runtime;
 
-use crate::machine::raise_descriptors;
-use crate::observe::output::{flush_stderr, note};
+use crate::process::machine::raise_descriptors;
+use crate::process::output::{flush_stderr, note};
 
 /// How something ended that was neither refused nor failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

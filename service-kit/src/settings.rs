@@ -9,35 +9,32 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use axum::http::uri::Authority;
+use clap::Args;
 use clap::builder::BoolishValueParser;
-use clap::{Args, FromArgMatches, Subcommand};
-use relay::{DEFAULT_STREAM_BYTES, Database, Nats, OpenError, Options, Retention, Share};
+use relay::{DEFAULT_STREAM_BYTES, Nats, Retention, Share};
 use tokio::net::TcpListener;
 
-use crate::admin::command::Command;
 use crate::auth::Limits;
-use crate::program::Program;
-use crate::program::exit::or_end;
-use crate::program::files::beside;
+use crate::process::files::beside;
 
 /// What is fixed about a service and differs from one to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// Its name, which is also its user at the broker: `user-service`.
     pub name: &'static str,
-    /// Where it listens when nothing is said.
+    /// Its address without `--listen`.
     pub listen: &'static str,
-    /// Its database file when nothing is said.
+    /// Its database file without `--database`.
     pub database: &'static str,
     /// The environment variable that holds its password at the broker.
     pub password_env: &'static str,
-    /// The only reply subjects its user may listen on: `_INBOX_users`.
+    /// The prefix of the only reply subjects its user may subscribe to: `_INBOX_users`.
     pub inbox: &'static str,
     /// The environment variable that holds the token with which other services read its state.
     pub read_token_env: &'static str,
     /// The stream it alone writes: `USERS`.
     pub stream: &'static str,
-    /// What it shares of its state, for those who keep a cache of it.
+    /// What it shares of its state with services that keep a cache of it.
     pub share: Share,
     /// Whether it seals parts of its events.
     pub has_keys: bool,
@@ -51,12 +48,12 @@ pub struct CommonArgs {
     #[arg(long, env = "FREEHOLD_LISTEN", value_name = "IP:PORT")]
     pub listen: Loopback,
 
-    /// The SQLite file this service owns; made when it does not exist
+    /// The SQLite file this service owns; created when it does not exist
     #[arg(long, env = "FREEHOLD_DATABASE", value_name = "FILE")]
     pub database: PathBuf,
 
-    /// Who may call, and with which token, as hashes; `token new` adds one. A change counts at once, while the service runs
-    /// [default: beside the database, with .access after its name]
+    /// The hashed tokens of the callers that are let in; `token new` adds one. A running service follows every change
+    /// [default: the database's path with .access appended]
     #[arg(long, env = "FREEHOLD_ACCESS", value_name = "FILE")]
     pub access: Option<PathBuf>,
 
@@ -71,7 +68,7 @@ pub struct CommonArgs {
     )]
     pub max_requests_per_second: u32,
 
-    /// The NATS server. It may be down: writes go on and their events wait in the outbox
+    /// The NATS server. While it is down writes go on and their events wait in the outbox
     #[arg(
         long,
         env = "FREEHOLD_BROKER",
@@ -81,9 +78,9 @@ pub struct CommonArgs {
     )]
     pub broker: Veiled,
 
-    /// Take writes although the file may be an older copy of itself, without waiting for its stream: for when broker and
-    /// stream are gone for good. What the file lacks is lost then, and a stream that comes back will disagree with it.
-    /// Meant for one start; the file keeps a note of it
+    /// Accept writes although the file may be a restored backup, without waiting for its stream: for when broker and
+    /// stream are gone for good. Events that the file lacks are lost, and a stream that comes back will be a fork of it.
+    /// Meant for one start; the file's audit records it
     #[arg(
         long,
         env = "FREEHOLD_OPEN_WITHOUT_STREAM",
@@ -110,8 +107,8 @@ pub struct CommonArgs {
     )]
     pub keep_days: Option<u64>,
 
-    /// Keep what a reader has still to read until it has not reported its position for so long; it loads a snapshot
-    /// then. 0: remove it at once
+    /// Keep events that a reader has not read yet, until it has not reported its position for so long; it loads a
+    /// snapshot then. 0: remove them at once
     #[arg(
         long,
         env = "FREEHOLD_HOLD_READERS",
@@ -120,8 +117,8 @@ pub struct CommonArgs {
     )]
     pub hold_readers: Days,
 
-    /// What the stream may hold, in bytes. When it is full nothing more is published and events wait in the outbox; an alarm
-    /// comes before. The account file must leave room for it: `broker-config` prints it with this setting
+    /// The size limit of the stream, in bytes. When it is full nothing more is published and events wait in the outbox; an
+    /// alarm comes before. The account file must leave room for it: `broker-config` prints it with this setting
     #[arg(
         long,
         env = "FREEHOLD_MAX_STREAM_BYTES",
@@ -132,8 +129,8 @@ pub struct CommonArgs {
     pub max_stream_bytes: u64,
 }
 
-/// A setting into which a password may have been put by mistake. It is taken as it is and read after clap, whose
-/// refusals show what they refuse; to be flattened with `hide_env_values`, since `--help` shows the environment.
+/// A setting that may hold a password by mistake. It is parsed after clap, whose errors print the value that they refuse.
+/// Use it with `hide_env_values`, since `--help` prints the environment.
 #[derive(Clone)]
 pub struct Veiled(String);
 
@@ -149,100 +146,16 @@ pub struct Loopback(SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Days(Duration);
 
-/// What only serving takes; a command takes the rest, before its name or after it.
-const SERVING: [&str; 8] = [
-    "listen",
-    "max_requests_per_second",
-    "open_without_stream",
-    "keep_events",
-    "keep_days",
-    "hold_readers",
-    "help",
-    "version",
-];
-
-/// Reads the settings, and the command if there is one, from the command line and the environment. Ends the process,
-/// with clap's code 2, when they make no sense, and with 0 after `--help`.
-pub(crate) fn parse<P: Program>() -> (P, Option<Command>) {
-    let about = P::ABOUT;
-    let settings = P::command()
-        .name(about.name)
-        .mut_arg("listen", |arg| {
-            arg.required(false).default_value(about.listen)
-        })
-        .mut_arg("database", |arg| {
-            arg.required(false).default_value(about.database)
-        })
-        .mut_args(|arg| match SERVING.contains(&arg.get_id().as_str()) {
-            true => arg,
-            false => arg.global(true),
-        })
-        .after_help(environment(&about));
-    let command = Command::augment_subcommands(settings)
-        .subcommand_required(false)
-        .mut_subcommand("rotate-key", |command| command.hide(!about.has_keys));
-    let given = or_end(command.try_get_matches());
-    let read = || -> Result<_, clap::Error> {
-        let command = match given.subcommand() {
-            Some(_) => Some(Command::from_arg_matches(&given)?),
-            None => None,
-        };
-        Ok((P::from_arg_matches(&given)?, command))
-    };
-    or_end(read())
-}
-
-/// What the flags do not show.
-fn environment(about: &About) -> String {
-    let About {
-        name,
-        password_env,
-        read_token_env,
-        ..
-    } = about;
-    format!(
-        "Environment only, since flags are visible to everybody:
-  {password_env}  The password of {name} at the broker. Required
-  {read_token_env}  What other services send to load snapshots from {name}: at least 16 characters. Without it only those of the access file can
-  RUST_LOG  What to log, to stderr, as text on a terminal and as JSON elsewhere [default: {}]
-
-A flag wins over the environment, the environment over a default.
-
-Exit codes:
-  0  done; equal; healthy
-  1  refused or failed; stderr says why
-  2  the command line makes no sense
-  3  it differs; it is not healthy; events still wait for a person
-  4  it could not be said: what would have to answer does not",
-        crate::observe::logs::DEFAULT_FILTER,
-    )
-}
-
 impl CommonArgs {
-    /// The file of keys: the one that was said, or `users.db.keys` beside `users.db` itself, where a link leads to it.
-    pub fn keys(&self, said: Option<&Path>) -> PathBuf {
-        said.map_or_else(|| beside(&self.database, "keys"), Path::to_owned)
-    }
-
-    /// Takes the port.
-    pub async fn bind(&self) -> anyhow::Result<TcpListener> {
-        self.listen.bind().await
+    /// The key file: the given one, or `users.db.keys` next to `users.db` itself, which the given path may link to.
+    pub fn keys(&self, given: Option<&Path>) -> PathBuf {
+        given.map_or_else(|| beside(&self.database, "keys"), Path::to_owned)
     }
 
     /// The access file.
     pub(crate) fn access(&self) -> PathBuf {
         let access = self.access.clone();
         access.unwrap_or_else(|| beside(&self.database, "access"))
-    }
-
-    /// Opens the service's database, as the settings say.
-    pub async fn open(&self, options: Options) -> Result<Database, OpenError> {
-        let open_without_stream = self.open_without_stream;
-        let options = Options {
-            open_without_stream,
-            ..options
-        };
-        Database::open(&self.database, options).await
     }
 
     /// How much of the log is kept.
@@ -257,15 +170,15 @@ impl CommonArgs {
         }
     }
 
-    /// The way to the broker. Nothing is connected yet.
-    pub fn nats(&self, about: &About) -> anyhow::Result<Nats> {
+    /// The broker, not yet connected.
+    pub(crate) fn nats(&self, about: &About) -> anyhow::Result<Nats> {
         let BrokerUrl(url) = self.broker.read("--broker")?;
         let password = password(about, std::env::var(about.password_env).ok())?;
         Ok(Nats::new(&url, about.name, &password, about.inbox))
     }
 }
 
-/// nats-server takes an empty password for an open door, so nobody here knocks with one.
+/// Never empty: for nats-server an empty password means that none is needed.
 fn password(about: &About, found: Option<String>) -> anyhow::Result<String> {
     match found {
         Some(password) if !password.is_empty() => Ok(password),
@@ -317,8 +230,8 @@ impl FromStr for Days {
 }
 
 impl Veiled {
-    /// What it says. A refusal names the flag, says what is expected and keeps the value to itself, which the type's
-    /// own error must do too.
+    /// Parses it. The error names the flag and what is expected, and never prints the value; the type's own error must not
+    /// either.
     pub fn read<T: FromStr<Err: fmt::Display>>(&self, flag: &str) -> anyhow::Result<T> {
         let read = self.0.parse();
         read.map_err(|error| anyhow!("{flag} is not valid: {error}"))
@@ -333,7 +246,7 @@ impl FromStr for Veiled {
     }
 }
 
-/// Settings end up in logs and panics.
+/// Settings are printed in logs and panics.
 impl fmt::Debug for Veiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Veiled(..)")
@@ -343,7 +256,7 @@ impl fmt::Debug for Veiled {
 impl FromStr for BrokerUrl {
     type Err = &'static str;
 
-    /// The whole address is checked here, since the relay would try a wrong one for ever.
+    /// Checked here in full, since the relay would retry a wrong address for ever.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         const EXPECTED: &str = "expected nats://HOST:PORT, such as nats://127.0.0.1:4222";
         let address = text.strip_prefix("nats://").ok_or(EXPECTED)?;
@@ -455,19 +368,7 @@ mod tests {
     async fn a_taken_port_is_one_line_with_the_cure() {
         let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen = Loopback(holder.local_addr().unwrap());
-        let args = CommonArgs {
-            listen,
-            database: "x".into(),
-            access: None,
-            max_requests_per_second: Limits::DEFAULT,
-            broker: Veiled("x".to_owned()),
-            open_without_stream: false,
-            keep_events: None,
-            keep_days: None,
-            hold_readers: Days(Duration::ZERO),
-            max_stream_bytes: DEFAULT_STREAM_BYTES,
-        };
-        let refusal = format!("{:#}", args.bind().await.unwrap_err());
+        let refusal = format!("{:#}", listen.bind().await.unwrap_err());
         assert!(
             refusal.contains("--listen") && refusal.contains("in use"),
             "{refusal}"
