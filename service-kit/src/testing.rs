@@ -1,4 +1,5 @@
-//! What services' tests share: an API without a socket, a log that comes home, and a program that is started and killed.
+//! What the tests of services share: an API without a socket, an imported log, and a program that is started and stopped or
+//! killed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -26,7 +27,7 @@ use crate::auth::{
 use crate::http::{Problem, Routes};
 use crate::observe::Monitor;
 
-/// An API that answers in this process, to an operator unless it is told who else calls.
+/// An API in this process, called by an operator unless a test sends another token.
 #[derive(Clone)]
 pub struct TestApi {
     api: Router,
@@ -54,7 +55,7 @@ struct Testers {
     own: Option<Arc<dyn TokenStore>>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -62,7 +63,7 @@ pub struct Answer {
     pub text: String,
 }
 
-/// What takes longer is a failure and not a test that never ends.
+/// A test that waits longer fails.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl TokenStore for Testers {
@@ -84,7 +85,7 @@ impl TokenStore for Testers {
     }
 }
 
-/// Lets in callers that send one of the tokens above.
+/// Admits callers that send one of the tokens above.
 pub fn access() -> Access {
     access_with([], None)
 }
@@ -105,7 +106,7 @@ pub fn access_with(
 }
 
 impl TestApi {
-    /// A service's own routes and what surrounds them.
+    /// A service's own routes and every layer around them.
     pub fn of(routes: Routes, monitor: Monitor) -> Self {
         Self::new(crate::api(routes, monitor, access()))
     }
@@ -166,7 +167,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 
-    /// The header's text, or nothing.
+    /// The header's text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -292,9 +293,9 @@ pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
     request.header(HOST, "localhost")
 }
 
-/// Gives `home` the log of `away`, as an import from the stream does.
-pub async fn come_home(away: &Database, home: &Database) -> Result<(), LogError> {
-    let (mut from, mut to) = (away.outbox(), home.outbox());
+/// Appends the events of `from` that `to` lacks, as an import from the stream does.
+pub async fn import_log(from: &Database, to: &Database) -> Result<(), LogError> {
+    let (mut from, mut to) = (from.outbox(), to.outbox());
     let head = to.head().await?;
     let mut head = head.expect("an open database has a log");
     while head.seq < from.committed() {
@@ -304,7 +305,7 @@ pub async fn come_home(away: &Database, home: &Database) -> Result<(), LogError>
     Ok(())
 }
 
-/// What a query answers, each value as SQLite keeps it.
+/// The rows of a query, each value as SQLite stores it.
 pub async fn rows(db: &Database, sql: &'static str) -> Vec<Vec<types::Value>> {
     let read = db.read(move |rows| {
         let mut statement = rows.prepare(sql)?;
@@ -316,21 +317,21 @@ pub async fn rows(db: &Database, sql: &'static str) -> Vec<Vec<types::Value>> {
     read.await.expect("a test asks what can be answered")
 }
 
-/// A service's program that runs. It is killed when it is dropped.
+/// A running service program. It is killed when it is dropped.
 pub struct Started {
     service: Child,
     /// Its first line on stdout.
     pub ready: String,
 }
 
-/// What a program said until it was killed.
-pub struct LastWords {
+/// The output of a program that was killed.
+pub struct Killed {
     /// Its first line on stdout.
     pub ready: String,
     pub log: String,
 }
 
-/// What a program that ended in order said, and how it ended.
+/// The output and the exit code of a program that ended by itself.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -352,8 +353,8 @@ pub fn start(program: &mut Command) -> Started {
     Started { service, ready }
 }
 
-/// Starts a service's program, waits for its first line and kills it, so that all its files are still there.
-pub fn start_and_kill(program: &mut Command) -> LastWords {
+/// Starts a service's program, waits for its first line and kills it: all its files stay.
+pub fn start_and_kill(program: &mut Command) -> Killed {
     start(program).kill()
 }
 
@@ -369,16 +370,16 @@ pub fn run(program: &mut Command) -> Ended {
 }
 
 impl Started {
-    /// Kills it, so that all its files are still there.
-    pub fn kill(mut self) -> LastWords {
+    /// Kills it: all its files stay.
+    pub fn kill(mut self) -> Killed {
         let (ready, mut log) = (std::mem::take(&mut self.ready), String::new());
         self.service.kill().expect("it is ours");
         let mut stderr = self.service.stderr.take().expect("piped");
         stderr.read_to_string(&mut log).expect("its log is text");
-        LastWords { ready, log }
+        Killed { ready, log }
     }
 
-    /// As a person or a supervisor stops it.
+    /// Stops it with SIGTERM, as a supervisor does.
     pub fn stop(mut self) -> Ended {
         let pid = Pid::from_child(&self.service);
         kill_process(pid, Signal::TERM).expect("it is ours");
@@ -398,14 +399,14 @@ impl Drop for Started {
 }
 
 impl Ended {
-    /// What it answered to `--json`.
+    /// Its answer to `--json`.
     pub fn json(&self) -> Value {
         let parsed = serde_json::from_str(&self.out);
         parsed.unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// Panics unless every file of the folder can be read by its own user only.
+/// Panics unless only their own user can read the files of the folder.
 pub fn assert_private(folder: &Path) {
     for entry in folder.read_dir().expect("a folder") {
         let entry = entry.expect("an entry");

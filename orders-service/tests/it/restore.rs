@@ -1,13 +1,13 @@
 //! The file is lost, the log and the keys are not: everything answers as it did.
 
 use serde_json::{Value, json};
-use service_kit::testing::come_home;
+use service_kit::testing::import_log;
 
 use crate::office::said;
 use crate::world::{FakeUsers, World};
 
 #[tokio::test]
-async fn after_the_log_has_come_home_orders_devices_and_intents_are_what_they_were() {
+async fn after_the_log_has_import_log_orders_devices_and_intents_are_what_they_were() {
     let world = World::start(FakeUsers::Know).await;
     let (mia, mut device) = world.mia().await;
     let (noor, noors) = world.mia().await;
@@ -45,7 +45,7 @@ async fn after_the_log_has_come_home_orders_devices_and_intents_are_what_they_we
     let answers = device.verdicts(&sent).await;
 
     let home = world.bereft().await;
-    come_home(&world.db, &home.db).await.unwrap();
+    import_log(&world.db, &home.db).await.unwrap();
     home.meet_stream().await;
     let paths = [
         "/orders?limit=200".to_owned(),

@@ -1,10 +1,10 @@
-//! How many log lines callers can cause. A caller in a loop would fill the disk; the metrics count every request all the same.
+//! Limits the log lines that callers can cause: a caller in a loop would fill the disk. The metrics count every request.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many lines of each kind in a minute, and no more.
+/// Allows so many lines of each kind in a minute.
 #[derive(Default)]
 pub(crate) struct Sampled(Mutex<HashMap<Kind, Minute>>);
 

@@ -2,12 +2,12 @@
 //!
 //! | Exit code | What it says |
 //! | --- | --- |
-//! | 0 | done; equal; healthy; a service stopped because it was asked to |
+//! | 0 | done; equal; healthy; a service stopped on request |
 //! | 1 | refused or failed; one line on stderr says why |
-//! | 2 | the command line makes no sense |
-//! | 3 | it differs; it is not healthy; events still wait for a person |
-//! | 4 | it could not be said: what would have to answer does not |
-//! | 74 | the disk failed under a commit: what is on it is known after a restart |
+//! | 2 | the command line is not valid |
+//! | 3 | it differs; it is not healthy; events still wait for an operator |
+//! | 4 | unknown: a dependency did not respond |
+//! | 74 | the disk failed during a commit: a restart reads what it holds |
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -18,22 +18,22 @@ use tokio::runtime::Runtime;
 use crate::process::machine::raise_descriptors;
 use crate::process::output::{flush_stderr, note};
 
-/// How something ended that was neither refused nor failed.
+/// The result of work that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Done,
-    /// Nobody could say.
+    /// A dependency did not respond.
     Unknown,
-    /// It differs, or is not as it should be.
+    /// Something differs, or is not healthy.
     Differs,
 }
 
-/// Runs a program's work to its end.
+/// Runs a program's work and prints its error.
 pub fn run(work: impl Future<Output = anyhow::Result<Outcome>>) -> ExitCode {
     exit(raise_descriptors().and_then(|()| Runtime::new()?.block_on(work)))
 }
 
-/// The exit code, after one line with all the causes if it is an error.
+/// The exit code; for an error, after one line with all its sources.
 fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
     let code = match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -48,8 +48,7 @@ fn exit(result: anyhow::Result<Outcome>) -> ExitCode {
     code
 }
 
-/// What a program does when the disk fails under a commit: it ends as relay's own default does, once the lines that say
-/// why are written.
+/// When the disk fails during a commit the program ends, as is relay's default, but first writes the log lines that say why.
 pub fn on_disk_failure() -> OnDiskFailure {
     OnDiskFailure::new(|_| {
         flush_stderr();
@@ -57,7 +56,7 @@ pub fn on_disk_failure() -> OnDiskFailure {
     })
 }
 
-/// What clap has read; or the end of the process, after clap's help (code 0, if stdout takes it) or refusal (code 2).
+/// What clap has parsed. Otherwise ends the process, after clap's help (code 0, if stdout takes it) or error (code 2).
 pub fn or_end<T>(read: Result<T, clap::Error>) -> T {
     read.unwrap_or_else(|end| {
         let printed = end.print().and_then(|()| std::io::stdout().flush());
@@ -73,7 +72,7 @@ pub fn or_end<T>(read: Result<T, clap::Error>) -> T {
     })
 }
 
-/// Every cause once: some errors already end with what their source says.
+/// Each source once: some errors already end with the text of their source.
 fn line(error: &anyhow::Error) -> String {
     relay::chain(error.as_ref()).replace('\n', " ")
 }

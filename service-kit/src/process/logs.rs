@@ -7,11 +7,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::process::output::Stderr;
 
-/// async-nats reports each failed attempt to connect; the relay and the consumers say it once, and better.
-/// rusqlite_migration logs where its source lay on the machine that built this.
+/// async-nats logs each failed attempt to connect, which the relay and the consumers log once, with the reason.
+/// rusqlite_migration logs paths of its source on the build machine.
 pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=off,rusqlite_migration=warn";
 
-/// To be called once, first thing. Panics are logged too, since they are caught and would otherwise be half heard.
+/// Call it once, first. It logs panics too: they are caught, so otherwise only their effect would show.
 pub fn start_logs() -> anyhow::Result<()> {
     let filter = filter(std::env::var("RUST_LOG").ok())?;
     let logs = tracing_subscriber::fmt()
@@ -29,7 +29,7 @@ pub fn start_logs() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For commands, which say themselves what they did: nothing, unless somebody asks for more.
+/// For commands, whose answer says what they did: no logs, unless RUST_LOG asks for some.
 pub(crate) fn start_quiet_logs() {
     if let Ok(filter) = EnvFilter::try_from_default_env() {
         let logs = tracing_subscriber::fmt().with_env_filter(filter);

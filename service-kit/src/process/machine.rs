@@ -1,4 +1,4 @@
-//! What the machine must give. It is told at the start: a service that listens and has no descriptor left never answers.
+//! What a service needs of the machine, checked at the start: without descriptors it would listen and never answer.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +9,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Connections at a time, where the machine gives descriptors for so many. One more takes the place of one that is of no use.
 pub const MAX_CONNECTIONS: usize = 1024;
-/// For files, the runtime and the connections to other services: twice what was counted.
+/// For files, the runtime and the connections to other services: twice the measured number.
 const OWN_DESCRIPTORS: u64 = 64;
 /// With fewer connections than this a service would refuse its first callers.
 const MIN_CONNECTIONS: u64 = 64;
-/// What a new database takes at once: its tables, its WAL, and the WAL's index.
+/// A new database needs this at once: its tables, its WAL, and the WAL's index.
 const MIN_ROOM_BYTES: u64 = 1 << 20;
 /// 2020-01-01: no earlier clock is right.
 const MIN_CLOCK_S: i64 = 1_577_836_800;
@@ -39,11 +39,11 @@ pub fn check_machine(database: &Path) -> anyhow::Result<()> {
     };
     match rustix::fs::statvfs(folder) {
         Ok(disk) => check_room(database, disk.f_bavail.saturating_mul(disk.f_frsize)),
-        Err(_) => Ok(()), // told when the file is opened
+        Err(_) => Ok(()), // opening the file reports it
     }
 }
 
-/// A clock that was never set would be in every event.
+/// Every event has a time, so a clock that was never set is refused.
 pub fn check_clock() -> anyhow::Result<()> {
     check_clock_at(Timestamp::now())
 }
@@ -83,7 +83,7 @@ fn warn_of_few_connections(open_files: u64) {
     }
 }
 
-/// A full disk costs writes, never reads: a database that is there is opened whatever there is room for.
+/// A full disk costs writes, never reads: a database that exists is opened without room.
 fn check_room(database: &Path, free_bytes: u64) -> anyhow::Result<()> {
     if free_bytes >= MIN_ROOM_BYTES {
         return Ok(());

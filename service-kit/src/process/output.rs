@@ -1,10 +1,10 @@
 //! What a program writes to stdout and stderr.
 //!
-//! - stdout carries a command's answer. It is written, or the command fails; only a reader that has seen enough may go.
-//! - stderr is best effort. A line waits in a bounded queue for one thread, so that a reader that stalls or is gone and a
-//!   full disk cost lines and nothing else. Lost lines are counted, and reported once lines can be written again.
+//! - stdout carries a command's answer. It is written in full or the command fails, except that its reader may close the pipe.
+//! - stderr is best effort. One thread writes the lines of a bounded queue, so a stalled or closed reader and a full disk cost
+//!   lines and nothing else. Dropped lines are counted, and reported once lines can be written again.
 //!
-//! `tracing-appender` has such a queue, but tells its own troubles with `eprintln!`, which stalls and panics with stderr.
+//! `tracing-appender` has such a queue, but reports its own errors with `eprintln!`, which stalls and panics with stderr.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

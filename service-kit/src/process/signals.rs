@@ -1,15 +1,15 @@
-//! How a person or a supervisor stops a service: SIGINT (Ctrl-C) or SIGTERM.
+//! SIGINT (Ctrl-C) and SIGTERM stop a service.
 
 use relay::Stop;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::process::output::flush_stderr;
 
-/// Is cancelled by the first signal, so that the service stops in order. A second one ends the process at once:
-/// whatever was committed stays, whatever was not is rolled back at the next start.
+/// The first signal cancels it, so that the service stops in order. A second one ends the process at once: committed
+/// writes stay, and the next start rolls back the others.
 pub fn stop_on_signal() -> Stop {
     let stop = Stop::new();
-    tokio::spawn(obey(
+    tokio::spawn(stop_then_end(
         listen(SignalKind::interrupt()),
         listen(SignalKind::terminate()),
         stop.clone(),
@@ -17,7 +17,7 @@ pub fn stop_on_signal() -> Stop {
     stop
 }
 
-async fn obey(mut interrupt: Signal, mut terminate: Signal, stop: Stop) {
+async fn stop_then_end(mut interrupt: Signal, mut terminate: Signal, stop: Stop) {
     either(&mut interrupt, &mut terminate).await;
     tracing::info!("stopping: finishing what is under way");
     stop.cancel();
