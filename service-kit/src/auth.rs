@@ -111,7 +111,7 @@ impl Access {
 
     fn listed(&self, token: &TokenHash) -> Option<Principal> {
         let file = self.file.as_ref();
-        let listed = file.and_then(|file| file.entries().find(token, Timestamp::now()));
+        let listed = file.and_then(|file| file.listed().find(token, Timestamp::now()));
         let reads = self.read_token.as_ref() == Ok(token);
         listed.or_else(|| reads.then(|| Principal::new(SERVICE, READER)))
     }
@@ -120,7 +120,7 @@ impl Access {
     fn shut_to_services(&self) -> Option<&str> {
         let cure = self.read_token.as_ref().err()?;
         let file = self.file.as_ref();
-        let listed = file.is_some_and(|file| file.entries().lists(SERVICE));
+        let listed = file.is_some_and(|file| file.listed().has(SERVICE));
         (!listed).then_some(cure)
     }
 }

@@ -1,20 +1,20 @@
 //! `Idempotency-Key`: a POST that is sent again has no second effect and gets its first reply, byte for byte.
 //!
-//! The reply lies in a table of the service, written in the transaction of the effect, so there is one if and only if there
-//! is the other; also for a client that went away before the commit. Refusals are not kept: nothing has happened, and the
-//! next attempt is judged anew.
+//! The reply is a row, written in the transaction of the effect, so there is one if and only if there is the other, even for
+//! a client that disconnected before the commit. Refusals are not kept: nothing has happened, and the next attempt is
+//! decided anew.
 //!
-//! A reply is kept for a day in which its service runs, whatever the clock says, and belongs to the token that the request
-//! came with: a new token, also one for the same name, has keys of its own.
+//! A reply is kept for a day in which its service runs, whatever the clock says. It belongs to the token of the request: a
+//! new token, even one for the same name, has keys of its own.
 //!
-//! A restored file knows the replies it had when it was copied, and no event tells the later ones. So whoever restores an
-//! older copy must expect that a request from after the copy, sent again, is a new one here; its first effect is in the log
-//! that comes home. What an e-mail address or an id of the client's makes unique stays unique.
+//! No event carries a reply, so a restored database holds the replies of its backup alone. A request that came after the
+//! backup, sent again, is a new one, while the stream brings back its first effect. An e-mail address or an id of the
+//! client's that must be unique still is.
 
 mod store;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
 use crate::auth::{ANONYMOUS, Principal, TokenHash};
-use crate::causal::{POSITION, Place};
+use crate::causal::{POSITION, StreamPosition};
 use crate::http::{Problem, Reply, codes, extract};
 
 use store::Age;
@@ -67,7 +67,7 @@ pub struct Idempotent<T>(pub T, pub Once);
 /// The one write of a request.
 pub struct Once {
     replies: Replies,
-    /// None: the client sent no key, and wants a plain write.
+    /// `None`: the client sent no key.
     claim: Option<Claim>,
 }
 
@@ -85,7 +85,7 @@ pub struct IdempotencyKey {
     _key: Option<String>,
 }
 
-/// The replies of one service: those that are stored, and those that are on their way. An extension of every request.
+/// The replies of one service, stored or under way. An extension of every request.
 #[derive(Clone)]
 pub(crate) struct Replies {
     db: Database,
@@ -93,16 +93,16 @@ pub(crate) struct Replies {
     age: Arc<Age>,
 }
 
-/// What a key means: something else to each caller and on each route.
+/// A key belongs to a caller and a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
-    /// `operator ada sha256:9f86…`: the credential as well, since a name is given to another person one day.
+    /// `operator ada sha256:9f86…`: with the credential, since another person may get the name one day.
     caller: String,
     route: String,
     key: String,
 }
 
-/// A slot and the request that is in it. While it lives nobody else in this process has the slot.
+/// A slot and the request in it. While it lives no other request has the slot.
 struct Claim {
     asked: Asked,
     under_way: Arc<Mutex<HashSet<Slot>>>,
@@ -115,13 +115,10 @@ struct Asked {
 }
 
 impl Slot {
-    /// As replies were kept before callers were known by their credential.
+    /// Replies of earlier versions are kept for a caller without its credential.
     fn caller_by_name(&self) -> &str {
-        let (name, _) = self
-            .caller
-            .rsplit_once(CREDENTIAL)
-            .unwrap_or((&self.caller, ""));
-        name
+        let named = self.caller.rsplit_once(CREDENTIAL);
+        named.map_or(&self.caller, |(name, _)| name)
     }
 }
 
@@ -135,11 +132,7 @@ impl Replies {
     }
 
     fn claim(&self, asked: Asked) -> Result<Claim, Problem> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match under_way.insert(asked.slot.clone()) {
+        match locked(&self.under_way).insert(asked.slot.clone()) {
             true => Ok(Claim {
                 asked,
                 under_way: self.under_way.clone(),
@@ -156,10 +149,8 @@ impl Replies {
         let wall_ms = self.db.now_ms();
         let read = self.db.read(move |rows| {
             let now_ms = age.now_ms(rows, wall_ms)?;
-            match store::find(rows, &asked.slot, now_ms)? {
-                Some(kept) => kept.replay(&asked).map(Some),
-                None => Ok(None),
-            }
+            let kept = store::find(rows, &asked.slot, now_ms)?;
+            kept.map(|kept| kept.replay(&asked)).transpose()
         });
         Ok(read.await?)
     }
@@ -179,13 +170,13 @@ impl Once {
         let (asked, age, stream) = (claim.asked.clone(), replies.age.clone(), db.stream());
         let write = db.write(move |tx| asked.once(tx, &age, stream, work));
         let reply = write.await?;
-        drop(claim); // only now; and a client that goes away gives it back earlier, when the write is in the queue
+        drop(claim); // only now. When the client disconnects it is dropped earlier, with the write in the queue.
         Ok(reply)
     }
 }
 
 impl Asked {
-    /// Whoever went away may have left a write in the queue, so the question is asked once more where it decides.
+    /// A client that disconnected may have left a write in the queue, so the transaction looks for a reply again.
     fn once(
         &self,
         tx: &Tx<'_>,
@@ -198,8 +189,8 @@ impl Asked {
             return kept.replay(self);
         }
         let reply = work(tx)?;
-        let place = Place::new(stream, tx.head()?);
-        let reply = reply.with(POSITION, place.header());
+        let position = StreamPosition::new(stream, tx.head()?);
+        let reply = reply.with(POSITION, position.header());
         store::forget_some(tx, now_ms)?;
         store::keep(tx, self, &reply, now_ms)?;
         Ok(reply)
@@ -209,7 +200,7 @@ impl Asked {
 /// A stored reply, and what it was the reply to.
 struct Kept {
     request: [u8; 32],
-    /// It went to the very token that asks now, as far as is known.
+    /// It went to the token of this request.
     of_credential: bool,
     reply: Reply,
 }
@@ -217,8 +208,8 @@ struct Kept {
 impl Kept {
     fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
         if !self.of_credential {
-            // It may be the same caller who asks again, so it has no second effect; or another one, who must not get the reply.
-            let detail = "this key was sent before this service was upgraded, by a caller of this name; look whether that request was done, and choose a new key for a new one";
+            // The same caller may have sent it again, so it has no second effect. Another caller must not get the reply.
+            let detail = "a caller of this name sent this key before this service was upgraded; check whether that request was done, and choose a new key for a new one";
             return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
         }
         if self.request != asked.request {
@@ -231,13 +222,13 @@ impl Kept {
     }
 }
 
+fn locked(slots: &Mutex<HashSet<Slot>>) -> MutexGuard<'_, HashSet<Slot>> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&self.asked.slot);
+        locked(&self.under_way).remove(&self.asked.slot);
     }
 }
 
@@ -274,11 +265,8 @@ async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slo
     let Some(key) = key(&parts.headers)? else {
         return Ok(None);
     };
-    Ok(Some(Slot {
-        caller: caller(parts),
-        route: route(parts, state).await,
-        key,
-    }))
+    let (caller, route) = (caller(parts), route(parts, state).await);
+    Ok(Some(Slot { caller, route, key }))
 }
 
 fn caller(parts: &Parts) -> String {

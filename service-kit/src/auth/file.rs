@@ -7,11 +7,10 @@
 //! ```
 
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,15 +28,14 @@ pub(crate) struct Watched {
 
 struct Seen {
     looked: Instant,
-    /// `None`: it could not be read. `Some(None)`: there was no file.
-    stamp: Option<Option<Stamp>>,
-    entries: Arc<Entries>,
-    /// What cannot be read, and so lets no caller in.
-    damage: Option<String>,
+    /// `None`: it could not be read.
+    stamp: Option<Stamp>,
+    listed: Arc<Listed>,
 }
 
-/// Tells one content of the file from another without reading it. A file that replaces another has a new inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tells one content of the file from another without reading it: when it was modified, its length, and its inode, which
+/// is a new one when the file is replaced; and who may write it. All zeros: there is no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stamp {
     modified: (i64, i64),
     bytes: u64,
@@ -45,29 +43,21 @@ struct Stamp {
     mode: u32,
 }
 
-/// The lines that let a caller in.
+/// The lines that let a caller in, as far as the file can be read.
 #[derive(Debug, Default)]
-pub(crate) struct Entries(Vec<Entry>);
-
-/// What stands in the file, as far as it can be read.
-#[derive(Debug, Default)]
-struct Text {
-    entries: Entries,
-    /// The first line that cannot be.
+pub(crate) struct Listed {
+    entries: Vec<Entry>,
+    /// What cannot be read, and so lets no caller in.
     damage: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: &'static Kind,
-    pub(crate) name: Name,
+    pub(crate) name: String,
     pub(crate) hash: TokenHash,
     pub(crate) expires: Option<Timestamp>,
 }
-
-/// Whose token it is: up to 64 letters, digits, dots, dashes and underscores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name(String);
 
 /// A change of the file is noticed within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -75,59 +65,63 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Watched {
-    /// A damaged file is refused; a missing one is an empty one, until there is one.
+    /// A damaged file is refused. A missing one is taken for an empty one, until there is one.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
-        let stamp = stamp(&path)?;
-        let text = read(&path, stamp)?;
-        let entries = Arc::new(Text::parse(&text).whole(&path)?);
-        if stamp.is_none() {
+        let (stamp, text) = read(&path)?;
+        let entries = whole(&path, &text)?;
+        if stamp == Stamp::default() {
             warn_of_no_file(&path);
         }
+        let listed = Listed {
+            entries,
+            damage: None,
+        };
         let seen = Mutex::new(Seen {
             looked: Instant::now(),
             stamp: Some(stamp),
-            entries,
-            damage: None,
+            listed: Arc::new(listed),
         });
         Ok(Self { path, seen })
     }
 
-    pub(super) fn entries(&self) -> Arc<Entries> {
-        self.entries_at(Instant::now())
+    pub(super) fn listed(&self) -> Arc<Listed> {
+        self.listed_at(Instant::now())
     }
 
-    fn entries_at(&self, now: Instant) -> Arc<Entries> {
+    fn listed_at(&self, now: Instant) -> Arc<Listed> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(seen.looked) >= LOOK_EVERY {
             seen.looked = now;
             seen.look(&self.path);
         }
-        Arc::clone(&seen.entries)
+        Arc::clone(&seen.listed)
     }
 }
 
 impl Seen {
-    /// The stamp is taken first: a change in between shows in the next one. What cannot be read is read again, and logged once.
+    /// A file that cannot be read is read again the next time, and logged once.
     fn look(&mut self, path: &Path) {
-        let now = stamp(path);
-        if now.as_ref().is_ok_and(|now| self.stamp == Some(*now)) {
+        if self.stamp.is_some() && stamp(path).ok() == self.stamp {
             return;
         }
-        let found = now.and_then(|now| Ok((now, Text::parse(&read(path, now)?))));
-        let (stamp, entries, damage) = match found {
-            Ok((now, Text { entries, damage })) => (Some(now), entries, damage),
-            Err(error) => (None, Entries::default(), Some(relay::chain(error.as_ref()))),
+        let (stamp, listed) = match read(path) {
+            Ok((stamp, text)) => (Some(stamp), Listed::parse(&text)),
+            Err(error) => {
+                let damage = Some(relay::chain(error.as_ref()));
+                let entries = Vec::new();
+                (None, Listed { entries, damage })
+            }
         };
-        match &damage {
-            Some(damage) if self.damage.as_ref() == Some(damage) => {}
+        match &listed.damage {
+            Some(damage) if self.listed.damage.as_ref() == Some(damage) => {}
             Some(damage) => tracing::error!(
                 %damage,
                 "the access file is damaged: a line that cannot be read lets no caller in"
             ),
-            None if stamp == Some(None) => warn_of_no_file(path),
-            None => tracing::info!(tokens = entries.0.len(), "the access file was read"),
+            None if stamp == Some(Stamp::default()) => warn_of_no_file(path),
+            None => tracing::info!(tokens = listed.entries.len(), "the access file was read"),
         }
-        (self.stamp, self.damage, self.entries) = (stamp, damage, Arc::new(entries));
+        (self.stamp, self.listed) = (stamp, Arc::new(listed));
     }
 }
 
@@ -138,38 +132,51 @@ fn warn_of_no_file(path: &Path) {
     );
 }
 
-fn stamp(path: &Path) -> anyhow::Result<Option<Stamp>> {
+fn stamp(path: &Path) -> anyhow::Result<Stamp> {
     match fs::metadata(path) {
-        Ok(found) => Ok(Some(Stamp::of(&found))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Ok(found) => Ok(Stamp {
+            modified: (found.mtime(), found.mtime_nsec()),
+            bytes: found.size(),
+            inode: found.ino(),
+            mode: found.mode(),
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Stamp::default()),
         Err(error) => Err(error).with_context(|| cannot_read(path)),
     }
 }
 
-fn read(path: &Path, stamp: Option<Stamp>) -> anyhow::Result<String> {
-    match stamp {
-        None => Ok(String::new()),
-        Some(stamp) if stamp.bytes > MAX_BYTES => {
-            bail!("{} is no access file: it is too long", path.display())
-        }
-        Some(stamp) if stamp.mode & 0o022 != 0 => {
-            bail!("others may write {0}: chmod 600 {0}", path.display())
-        }
-        Some(_) => {
-            let text = fs::read(path).with_context(|| cannot_read(path))?;
-            Ok(String::from_utf8_lossy(&text).into_owned())
-        }
+/// The stamp is taken first: a change in between shows in the next one.
+fn read(path: &Path) -> anyhow::Result<(Stamp, String)> {
+    let stamp = stamp(path)?;
+    if stamp == Stamp::default() {
+        return Ok((stamp, String::new()));
     }
+    if stamp.bytes > MAX_BYTES {
+        bail!("{} is no access file: it is too long", path.display());
+    }
+    if stamp.mode & 0o022 != 0 {
+        bail!("others may write {0}: chmod 600 {0}", path.display());
+    }
+    let text = fs::read(path).with_context(|| cannot_read(path))?;
+    Ok((stamp, String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn cannot_read(path: &Path) -> String {
     format!("cannot read the access file {}", path.display())
 }
 
+/// For a command and for a start, which a person can repeat: a damaged file is refused.
+fn whole(path: &Path, text: &str) -> anyhow::Result<Vec<Entry>> {
+    let Listed { entries, damage } = Listed::parse(text);
+    match damage {
+        None => Ok(entries),
+        Some(damage) => bail!("{} is damaged: {damage}", path.display()),
+    }
+}
+
 /// For a command.
 pub(crate) fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
-    let text = read(path, stamp(path)?)?;
-    Ok(Text::parse(&text).whole(path)?.0)
+    whole(path, &read(path)?.1)
 }
 
 /// Changes the file by a new one that is renamed over it, so that a service never reads half of it. Lines that are not
@@ -186,10 +193,9 @@ pub(crate) fn change<T>(
     };
     let folder = File::open(folder).with_context(failed)?;
     folder.lock().with_context(failed)?;
-    let text = read(&path, stamp(&path)?)?;
-    let entries = Text::parse(&text).whole(&path)?.0;
+    let (_, text) = read(&path)?;
     let mut lines = text.lines().map(str::to_owned).collect();
-    let changed = change(&entries, &mut lines)?;
+    let changed = change(&whole(&path, &text)?, &mut lines)?;
     let replaced = replace(&path, &lines).and_then(|()| folder.sync_all());
     replaced.with_context(failed)?;
     Ok(changed)
@@ -198,23 +204,20 @@ pub(crate) fn change<T>(
 fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
     let aside = path.with_added_extension("new");
     let _left_by_a_kill = fs::remove_file(&aside);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&aside)?;
-    let replaced = lines
-        .iter()
-        .try_for_each(|line| writeln!(file, "{line}"))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&aside, path));
-    if replaced.is_err() {
-        let _full = fs::remove_file(aside);
-    }
-    replaced
+    let mut new = File::options();
+    let new = new.write(true).create_new(true).mode(0o600);
+    let written = new.open(&aside).and_then(|mut file| {
+        file.write_all(lines.join("\n").as_bytes())?;
+        file.write_all(if lines.is_empty() { b"" } else { b"\n" })?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    });
+    written.inspect_err(|_| {
+        let _full = fs::remove_file(&aside);
+    })
 }
 
-impl Text {
+impl Listed {
     /// A line that makes no sense lets no caller in. Of two lines for one name neither does: one may be the old one.
     fn parse(text: &str) -> Self {
         let (mut entries, mut doubled): (Vec<Entry>, Vec<Entry>) = Default::default();
@@ -236,79 +239,58 @@ impl Text {
             }
         }
         entries.retain(|entry| !doubled.iter().any(|of| of.is(entry.kind, &entry.name)));
-        Self {
-            entries: Entries(entries),
-            damage,
-        }
+        Self { entries, damage }
     }
 
-    /// For a command and for a start, which a person can repeat.
-    fn whole(self, path: &Path) -> anyhow::Result<Entries> {
-        match self.damage {
-            None => Ok(self.entries),
-            Some(damage) => bail!("{} is damaged: {damage}", path.display()),
-        }
-    }
-}
-
-impl Entries {
     /// Every line is compared, so that the time says nothing about which one it was.
     pub(super) fn find(&self, token: &TokenHash, now: Timestamp) -> Option<Principal> {
-        let known = self.0.iter().fold(None, |found, entry| {
+        let known = self.entries.iter().fold(None, |found, entry| {
             let this = (entry.hash == *token).then_some(entry);
             this.or(found)
         })?;
-        let caller = || Principal::new(known.kind, known.name.to_string());
+        let caller = || Principal::new(known.kind, &known.name);
         known.is_valid(now).then(caller)
     }
 
-    pub(super) fn lists(&self, kind: &Kind) -> bool {
-        self.0.iter().any(|entry| entry.kind == kind)
+    pub(super) fn has(&self, kind: &Kind) -> bool {
+        self.entries.iter().any(|entry| entry.kind == kind)
     }
 }
 
 impl Entry {
-    pub(crate) fn is(&self, kind: &Kind, name: &Name) -> bool {
-        self.kind == kind && self.name == *name
+    pub(crate) fn is(&self, kind: &Kind, name: &str) -> bool {
+        self.kind == kind && self.name == name
     }
 
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// `None`: it says nothing.
+    /// `None`: a comment, or an empty line.
     pub(crate) fn parse_line(line: &str) -> Result<Option<Self>, String> {
-        let said = line.split('#').next().unwrap_or_default();
-        match said.split_whitespace().collect::<Vec<_>>()[..] {
-            [] => Ok(None),
-            [kind, name, hash] => Self::parse(kind, name, hash, None).map(Some),
-            [kind, name, hash, "expires", at] => {
-                Self::parse(kind, name, hash, Some(at)).map(Some)
-            }
-            _ => Err(
-                "expected `operator NAME sha256:HEX` or `service NAME sha256:HEX`, and after it nothing or `expires 2027-01-01T00:00:00Z`"
-                    .to_owned(),
-            ),
-        }
-    }
-
-    fn parse(kind: &str, name: &str, hash: &str, expires: Option<&str>) -> Result<Self, String> {
+        let entry = line.split('#').next().unwrap_or_default();
+        let words: Vec<_> = entry.split_whitespace().collect();
+        let (kind, name, hash, expires) = match words[..] {
+            [] => return Ok(None),
+            [kind, name, hash] => (kind, name, hash, None),
+            [kind, name, hash, "expires", at] => (kind, name, hash, Some(at)),
+            _ => return Err("expected `operator NAME sha256:HEX` or `service NAME sha256:HEX`, and after it nothing or `expires 2027-01-01T00:00:00Z`".to_owned()),
+        };
         let hash = hash
             .strip_prefix("sha256:")
-            .and_then(|hash| hash.parse().ok())
-            .ok_or(
-                "expected `sha256:` and 64 hexadecimal digits; `token new` makes a whole line",
-            )?;
+            .and_then(|hash| hash.parse().ok());
         let moment = |at: &str| {
             let why = |_| "expected a moment behind `expires`, such as 2027-01-01T00:00:00Z";
             at.parse::<Timestamp>().map_err(why)
         };
-        Ok(Self {
+        Ok(Some(Self {
             kind: listed_kind(kind)?,
-            name: name.parse()?,
-            hash,
+            name: checked_name(name)?,
+            hash: hash.ok_or(
+                "expected `sha256:` and 64 hexadecimal digits; `token new` makes a whole line",
+            )?,
             expires: expires.map(moment).transpose()?,
-        })
+        }))
     }
 }
 
@@ -319,6 +301,14 @@ pub(crate) fn listed_kind(name: &str) -> Result<&'static Kind, String> {
     found.ok_or_else(|| format!("expected `operator` or `service`, found `{name}`"))
 }
 
+pub(crate) fn checked_name(name: &str) -> Result<String, String> {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match (1..=64).contains(&name.len()) && name.bytes().all(sign) {
+        true => Ok(name.to_owned()),
+        false => Err("a name has 1 to 64 letters, digits, dots, dashes and underscores".to_owned()),
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} sha256:{}", self.kind.name, self.name, self.hash)?;
@@ -326,37 +316,6 @@ impl fmt::Display for Entry {
             Some(expires) => write!(f, " expires {expires}"),
             None => Ok(()),
         }
-    }
-}
-
-impl Stamp {
-    fn of(found: &Metadata) -> Self {
-        Self {
-            modified: (found.mtime(), found.mtime_nsec()),
-            bytes: found.size(),
-            inode: found.ino(),
-            mode: found.mode(),
-        }
-    }
-}
-
-impl FromStr for Name {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        match (1..=64).contains(&text.len()) && text.bytes().all(sign) {
-            true => Ok(Self(text.to_owned())),
-            false => {
-                Err("a name has 1 to 64 letters, digits, dots, dashes and underscores".to_owned())
-            }
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -383,7 +342,7 @@ mod tests {
             line("operator", "ada", "a"),
             line("service", "orders-service", "b"),
         );
-        let entries = Text::parse(&text).whole(Path::new("a")).unwrap();
+        let entries = Listed::parse(&text);
         let (before, after) = (at("2026-12-31T23:59:59Z"), at("2027-01-01T00:00:00Z"));
         let find = |token: &str, now| entries.find(&TokenHash::of(token), now);
         assert_eq!(find("a", after), Some(Principal::new(OPERATOR, "ada")));
@@ -391,7 +350,8 @@ mod tests {
         assert_eq!(find("b", before), Some(orders));
         assert_eq!(find("b", after), None, "expired");
         assert_eq!(find("c", before), None);
-        for entry in &entries.0 {
+        assert_eq!(entries.damage, None);
+        for entry in &entries.entries {
             let again = Entry::parse_line(&entry.to_string()).unwrap();
             assert_eq!(again.as_ref(), Some(entry), "it reads what it writes");
         }
@@ -414,7 +374,7 @@ mod tests {
             ("operator eve sha256:ab".to_owned(), "64 hexadecimal digits"),
             (line("operator", "ada", "b"), "has a token already"),
         ] {
-            let said = Text::parse(&format!("{good}\n{bad}\n")).damage.unwrap();
+            let said = Listed::parse(&format!("{good}\n{bad}\n")).damage.unwrap();
             assert!(said.starts_with("line 2: ") && said.contains(why), "{said}");
         }
     }
@@ -427,7 +387,7 @@ mod tests {
         let mut now = Instant::now();
         let mut knows = |token: &str| {
             now += LATER;
-            let entries = watched.entries_at(now);
+            let entries = watched.listed_at(now);
             entries
                 .find(&TokenHash::of(token), at("2026-01-01T00:00:00Z"))
                 .is_some()
@@ -464,8 +424,8 @@ mod tests {
         let opened = watched.seen.lock().unwrap().looked;
         replace(&path, &[line("operator", "ada", "a")]).unwrap();
         let soon = opened + LATER / 2;
-        assert!(!watched.entries_at(soon).lists(OPERATOR));
-        assert!(watched.entries_at(opened + LATER).lists(OPERATOR));
+        assert!(!watched.listed_at(soon).has(OPERATOR));
+        assert!(watched.listed_at(opened + LATER).has(OPERATOR));
     }
 
     #[test]

@@ -4,15 +4,13 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use hyper::body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use relay::Stop;
 use tokio::sync::Notify;
 
@@ -54,12 +52,6 @@ pub(crate) struct Place {
 
 /// Held while a request is under way.
 pub(crate) struct Busy(Arc<Connection>);
-
-/// An answer whose connection is busy until it is sent.
-pub(crate) struct Sending {
-    body: Body,
-    _busy: Busy,
-}
 
 /// A connection that is cut takes a moment to end. If none can be cut yet, another one may be soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -194,28 +186,12 @@ impl Drop for Busy {
 }
 
 impl Busy {
-    pub(crate) fn until_sent(self, body: Body) -> Sending {
-        Sending { body, _busy: self }
-    }
-}
-
-impl HttpBody for Sending {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    /// Until the answer is sent.
+    pub(crate) fn until_sent(self, body: Body) -> impl HttpBody<Data = Bytes, Error = axum::Error> {
+        body.map_err(move |error| {
+            let _held = &self;
+            error
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use hyper::body::Incoming;
@@ -18,7 +19,7 @@ use relay::Stop;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::http::connections::{Connections, Place, Sending};
+use crate::http::connections::{Connections, Place};
 use crate::http::patient::Patient;
 use crate::http::{Problem, codes};
 use crate::process::machine::max_connections;
@@ -98,7 +99,7 @@ fn carrying(
     stop: &Stop,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<Sending>,
+    Response = Response<impl HttpBody<Data = Bytes, Error = axum::Error> + use<>>,
     Error = Infallible,
     Future: Send + 'static,
 > + use<> {

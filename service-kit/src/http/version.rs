@@ -1,4 +1,4 @@
-//! `ETag`, `If-Match` and `If-None-Match`: a thing's version as its tag, and what a client makes its request depend on.
+//! `ETag`, `If-Match` and `If-None-Match`: a thing's version as its tag, and the conditions of a request.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use crate::http::{Code, Problem, codes};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ETag<T = u64>(pub T);
 
-/// At which versions the client wants the change: `If-Match` and `If-None-Match`. At any, without them.
+/// The versions at which the client wants the change: `If-Match` and `If-None-Match`. Without them, any version.
 #[derive(Debug, Default)]
 pub struct IfMatch {
     wanted: Option<Tags>,
@@ -34,13 +34,6 @@ pub struct MustMatch(IfMatch);
 enum Tags {
     Any,
     These(Vec<Vec<u8>>),
-}
-
-/// The header whose condition does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unmet {
-    IfMatch,
-    IfNoneMatch,
 }
 
 /// A client has read few versions of one thing.
@@ -66,11 +59,9 @@ impl<T: Display> IntoResponseParts for ETag<T> {
 }
 
 impl IfMatch {
-    /// To be asked inside the transaction that changes the thing: outside it the answer may be old.
+    /// Call it inside the transaction that changes the thing: outside it the answer may be old.
     pub fn check(&self, current: impl Display) -> Result<(), Problem> {
-        let tag = ETag(current).header();
-        let unmet = self.unmet(&tag);
-        unmet.map_or(Ok(()), |unmet| Err(unmet.problem(tag)))
+        self.hold(&ETag(current).header())
     }
 
     fn of(headers: &HeaderMap) -> Result<Self, Problem> {
@@ -81,12 +72,21 @@ impl IfMatch {
     }
 
     /// `If-Match` decides first (RFC 9110, section 13.2.2).
-    fn unmet(&self, current: &HeaderValue) -> Option<Unmet> {
-        match (&self.wanted, &self.unwanted) {
-            (Some(wanted), _) if !wanted.have(current) => Some(Unmet::IfMatch),
-            (_, Some(unwanted)) if unwanted.have(current) => Some(Unmet::IfNoneMatch),
-            _ => None,
-        }
+    fn hold(&self, current: &HeaderValue) -> Result<(), Problem> {
+        let version = String::from_utf8_lossy(current.as_bytes());
+        let version = version.trim_matches('"');
+        let unmet = match (&self.wanted, &self.unwanted) {
+            (Some(wanted), _) if !wanted.have(current) => Problem::new(
+                codes::VERSION_MISMATCH,
+                format!("it is at version {version}; read it again and decide anew"),
+            ),
+            (_, Some(unwanted)) if unwanted.have(current) => Problem::new(
+                codes::VERSION_MATCHES,
+                format!("it is at version {version}, which If-None-Match names"),
+            ),
+            _ => return Ok(()),
+        };
+        Err(unmet.with_header(ETAG, current.clone()))
     }
 }
 
@@ -153,25 +153,7 @@ fn without_coding(tag: &[u8]) -> &[u8] {
     plain.unwrap_or(tag)
 }
 
-impl Unmet {
-    fn problem(self, current: HeaderValue) -> Problem {
-        let version = String::from_utf8_lossy(current.as_bytes());
-        let version = version.trim_matches('"');
-        let problem = match self {
-            Self::IfMatch => Problem::new(
-                codes::VERSION_MISMATCH,
-                format!("it is at version {version}; read it again and decide anew"),
-            ),
-            Self::IfNoneMatch => Problem::new(
-                codes::VERSION_MATCHES,
-                format!("it is at version {version}, which If-None-Match names"),
-            ),
-        };
-        problem.with_header(ETAG, current)
-    }
-}
-
-/// Answers a GET or HEAD 304 when the client has the version that would be shown. What has no tag is always shown.
+/// Answers a GET or HEAD 304 when the client has the version that would be shown. An answer without a tag is always shown.
 pub(crate) async fn show_if_changed(request: Request, next: Next) -> Result<Response, Problem> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return Ok(next.run(request).await);
@@ -181,10 +163,10 @@ pub(crate) async fn show_if_changed(request: Request, next: Next) -> Result<Resp
     let (StatusCode::OK, Some(tag)) = (response.status(), response.headers().get(ETAG)) else {
         return Ok(response);
     };
-    match conditions?.unmet(tag) {
-        None => Ok(response),
-        Some(Unmet::IfNoneMatch) => Ok(not_modified(response)),
-        Some(unmet) => Err(unmet.problem(tag.clone())),
+    match conditions?.hold(tag) {
+        Ok(()) => Ok(response),
+        Err(unmet) if unmet.code() == codes::VERSION_MATCHES => Ok(not_modified(response)),
+        Err(unmet) => Err(unmet),
     }
 }
 
@@ -237,8 +219,9 @@ mod tests {
     }
 
     /// Which header keeps a request from a thing at version 3.
-    fn unmet(lines: &[(&HeaderName, &str)]) -> Option<Unmet> {
-        conditions(lines).unwrap().unmet(&ETag(3).header())
+    fn unmet(lines: &[(&HeaderName, &str)]) -> Option<Code> {
+        let held = conditions(lines).unwrap().check(3);
+        held.err().map(|problem| problem.code())
     }
 
     #[test]
@@ -261,7 +244,7 @@ mod tests {
             assert_eq!(unmet(&[(&IF_MATCH, named)]), None, "{named}");
             assert_eq!(
                 unmet(&[(&IF_NONE_MATCH, named)]),
-                Some(Unmet::IfNoneMatch),
+                Some(codes::VERSION_MATCHES),
                 "{named}"
             );
         }
@@ -278,7 +261,7 @@ mod tests {
         ] {
             assert_eq!(
                 unmet(&[(&IF_MATCH, other)]),
-                Some(Unmet::IfMatch),
+                Some(codes::VERSION_MISMATCH),
                 "{other}"
             );
             assert_eq!(unmet(&[(&IF_NONE_MATCH, other)]), None, "{other}");
@@ -289,8 +272,8 @@ mod tests {
     fn lines_are_one_list_and_if_match_decides_first() {
         assert_eq!(unmet(&[(&IF_MATCH, "\"1\""), (&IF_MATCH, "\"3\"")]), None);
         let both = |wanted| unmet(&[(&IF_NONE_MATCH, "*"), (&IF_MATCH, wanted)]);
-        assert_eq!(both("\"1\""), Some(Unmet::IfMatch));
-        assert_eq!(both("\"3\""), Some(Unmet::IfNoneMatch));
+        assert_eq!(both("\"1\""), Some(codes::VERSION_MISMATCH));
+        assert_eq!(both("\"3\""), Some(codes::VERSION_MATCHES));
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! What a service answers to those who keep a cache of its state: what it shares, as of one place in its log, and
-//! whether its log holds an event. It also takes their reports of how far they have come. All of this is for other services
-//! alone, so each request needs a token.
+//! The owner's side: other services that keep a cache of its state load a snapshot, ask whether its log holds an event, and
+//! report their position. Each request needs a service's token.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::http::{Json, Path, Problem, Query, Routes, codes};
+use crate::http::{Code, Json, Path, Problem, Query, Routes, codes};
 
 /// Snapshots under way at a time. Each holds a read transaction, behind which the WAL cannot shrink.
 pub const MAX_SNAPSHOTS: usize = 2;
@@ -28,23 +27,17 @@ struct Owner {
     places: Arc<Semaphore>,
 }
 
-/// A place in the log. Number and event say together which one; neither does alone.
+/// A position in the log: a sequence and the id of the event there, which identify it together.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct At {
-    /// The number of the last event that the asker has applied. Together with `id`, or not at all.
-    #[param(value_type = Option<u64>)]
-    seq: Option<Place>,
+    /// The sequence of the last event that the reader has applied. Together with `id`, or not at all.
+    seq: Option<u64>,
     /// The id of that event.
     #[param(value_type = Option<String>, format = Uuid)]
     id: Option<EventId>,
 }
-
-/// The number of an event, as a database can hold it.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "u64")]
-struct Place(u64);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -77,15 +70,10 @@ struct Report {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Applied {
-    #[schema(value_type = u64)]
-    seq: Place,
+    seq: u64,
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
 }
-
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct ReaderName(String);
 
 pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
@@ -114,15 +102,10 @@ async fn snapshot(
         Problem::new(codes::BUSY, detail).retry_later()
     })?;
     let mut lines = owner.answers.snapshot(at).await.map_err(not_open)?;
-    // Whatever keeps the snapshot from beginning is told with a status; what breaks it later cuts the answer.
+    // A failure before the first line has a status; a later one cuts the answer off.
     let first = match lines.recv().await {
         Some(line) => line.map_err(not_open)?,
-        None => {
-            return Err(not_open(LogError::Lost(
-                "there is no snapshot".to_owned(),
-                None,
-            )));
-        }
+        None => return Err(not_open(LogError::lost("there is no snapshot"))),
     };
     let body = Body::from_stream(encoded(first, lines, place));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
@@ -137,10 +120,11 @@ async fn snapshot(
 )]
 async fn holds(
     State(owner): State<Owner>,
-    Path(Place(seq)): Path<Place>,
+    Path(seq): Path<u64>,
     Query(Event { id }): Query<Event>,
 ) -> Result<Json<Held>, Problem> {
-    let holds = owner.answers.holds(Position { seq, id }).await;
+    let at = position(seq, id, codes::INVALID_ID)?;
+    let holds = owner.answers.holds(at).await;
     let holds = holds.map_err(not_open)?;
     Ok(Json(Held { holds }))
 }
@@ -157,10 +141,15 @@ async fn holds(
 )]
 async fn report(
     State(owner): State<Owner>,
-    Path(ReaderName(reader)): Path<ReaderName>,
+    Path(reader): Path<String>,
     Json(Report { at }): Json<Report>,
 ) -> Result<Json<Held>, Problem> {
-    let at = at.map(|Applied { seq, id }| Position { seq: seq.0, id });
+    if !relay::is_reader_name(&reader) {
+        let detail = "expected 1 to 100 letters, digits, `.`, `_` and `-`";
+        return Err(Problem::field(codes::INVALID_ID, "reader", detail));
+    }
+    let at = at.map(|Applied { seq, id }| position(seq, id, codes::INVALID_BODY));
+    let at = at.transpose()?;
     let stored = owner.answers.report(&reader, at).await;
     let holds = stored.map_err(not_stored)?;
     Ok(Json(Held { holds }))
@@ -211,37 +200,23 @@ fn not_stored(error: LogError) -> Problem {
     }
 }
 
-impl TryFrom<u64> for Place {
-    type Error = String;
-
-    fn try_from(number: u64) -> Result<Self, String> {
-        match i64::try_from(number) {
-            Ok(_) => Ok(Self(number)),
-            Err(_) => Err(format!("a number too large, expected at most {}", i64::MAX)),
-        }
-    }
-}
-
-impl TryFrom<String> for ReaderName {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        match relay::is_reader_name(&name) {
-            true => Ok(Self(name)),
-            false => Err("no reader's name: expected 1 to 100 letters, digits, `.`, `_` and `-`"),
-        }
-    }
+/// A sequence fits into the database's integers.
+fn position(seq: u64, id: EventId, code: Code) -> Result<Position, Problem> {
+    let too_large = |_| format!("a number too large, expected at most {}", i64::MAX);
+    let checked = i64::try_from(seq).map_err(too_large);
+    checked.map_err(|detail| Problem::field(code, "seq", detail))?;
+    Ok(Position { seq, id })
 }
 
 impl At {
     fn position(self) -> Result<Option<Position>, Problem> {
         match (self.seq, self.id) {
-            (Some(Place(seq)), Some(id)) => Ok(Some(Position { seq, id })),
+            (Some(seq), Some(id)) => position(seq, id, codes::INVALID_QUERY).map(Some),
             (None, None) => Ok(None),
             (seq, _) => Err(Problem::field(
                 codes::INVALID_QUERY,
                 if seq.is_some() { "id" } else { "seq" },
-                "a place is `seq` and `id`: send both or none",
+                "a position is `seq` and `id`: send both or none",
             )),
         }
     }

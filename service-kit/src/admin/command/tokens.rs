@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admin::command::Change;
 use crate::admin::command::answer::Answer;
-use crate::auth::file::{Entry, Name, change, listed_kind, look};
+use crate::auth::file::{Entry, change, checked_name, listed_kind, look};
 use crate::auth::{Kind, Token};
 use crate::process::output::note;
 
@@ -49,8 +49,8 @@ pub(crate) struct Holder {
     #[arg(value_name = "KIND", value_parser = listed_kind)]
     kind: &'static Kind,
     /// The holder's name. Each has one token; for a second one, such as while the first is replaced, use a second name
-    #[arg(value_name = "NAME")]
-    name: Name,
+    #[arg(value_name = "NAME", value_parser = checked_name)]
+    name: String,
 }
 
 impl fmt::Display for Holder {
@@ -93,7 +93,7 @@ fn create(
     };
     if dry_run {
         refuse_second(&look(path)?, &entry)?;
-        let json = json!({"done": false, "kind": entry.kind.name, "name": entry.name.to_string()});
+        let json = json!({"done": false, "kind": entry.kind.name, "name": entry.name});
         let what = format!("{who} to {}", path.display());
         return Ok(Answer::new(json).line("would add", what));
     }
@@ -169,7 +169,7 @@ fn list(path: &Path) -> anyhow::Result<Answer> {
 fn json_of(entry: &Entry) -> Value {
     json!({
         "kind": entry.kind.name,
-        "name": entry.name.to_string(),
+        "name": entry.name,
         "expires": entry.expires.map(|at| at.to_string()),
     })
 }
@@ -180,7 +180,7 @@ fn revoke(path: &Path, of: &Holder, Change { dry_run }: Change) -> anyhow::Resul
         true => Ok(()),
         false => bail!("{of} has no token in {}", path.display()),
     };
-    let json = json!({"done": !dry_run, "kind": of.kind.name, "name": of.name.to_string()});
+    let json = json!({"done": !dry_run, "kind": of.kind.name, "name": of.name});
     let answer = Answer::new(json);
     if dry_run {
         known(&look(path)?)?;
