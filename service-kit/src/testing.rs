@@ -198,9 +198,10 @@ impl Answer {
     }
 }
 
-/// Panics unless `/openapi.json` is whole: what it refers to is there, each operation says what it is for, what it answers
-/// and with which codes it refuses; it lets in whom it names and no other caller; and each answer says that no cache may
-/// keep it and no browser may take it for another kind of file.
+/// Panics unless `/openapi.json` is whole: every reference leads somewhere; each operation says what it is for, which headers
+/// it takes and gives, what it answers and with which codes it refuses; it admits the callers it names and no others; and each
+/// answer says that no cache may keep it and no browser may take it for another kind of file. `added` are tokens for kinds
+/// of callers that the service declares.
 pub async fn assert_documented(api: &TestApi, added: &[(&str, &str)]) {
     let document = api.sending(None).get("/openapi.json").await.json();
     assert!(
@@ -210,14 +211,78 @@ pub async fn assert_documented(api: &TestApi, added: &[(&str, &str)]) {
         "{document}"
     );
     assert_resolved(&document, &document);
+    let problem = &document["components"]["schemas"]["Problem"];
+    assert!(problem["properties"]["request_id"].is_object(), "{problem}");
+    let tokens = [
+        ("operator", OPERATOR),
+        ("service", SERVICE),
+        ("guest", GUEST),
+    ];
+    let tokens: Vec<_> = tokens.iter().chain(added).copied().collect();
     let paths = document["paths"].as_object().expect("paths");
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("operations") {
             let what = format!("{method} {path}");
+            let method = method.to_uppercase();
             assert_told(&what, operation);
-            assert_guarded(api, &method.to_uppercase(), path, operation, added).await;
+            assert_headers(&what, &method, operation);
+            assert_guarded(api, &method, path, operation, &tokens).await;
+            assert_key_is_told(api, &method, path, operation, &tokens).await;
         }
     }
+}
+
+/// Panics unless the operation names the headers that hold for every operation of its kind.
+fn assert_headers(what: &str, method: &str, operation: &Value) {
+    let parameters = operation["parameters"].to_string();
+    let waits = operation["tags"][0] != "health";
+    for name in ["Freehold-Wait-For", "Freehold-Max-Wait-Ms"] {
+        assert_eq!(parameters.contains(name), waits, "{what} and {name}");
+    }
+    for (status, response) in operation["responses"].as_object().expect("responses") {
+        let headers = response["headers"].as_object().expect("headers");
+        let writes = method != "GET" && status.starts_with('2');
+        for (name, must) in [
+            ("X-Request-Id", true),
+            ("traceparent", true),
+            ("Freehold-Position", writes),
+            ("Retry-After", ["429", "503"].contains(&status.as_str())),
+            ("WWW-Authenticate", status == "401"),
+            ("ETag", status == "412"),
+        ] {
+            let has = headers.contains_key(name);
+            assert!(has || !must, "{what}: {status} lacks {name}");
+        }
+    }
+}
+
+/// Panics unless an operation takes `Idempotency-Key` if and only if it says so. The key is none, so nothing is done.
+async fn assert_key_is_told(
+    api: &TestApi,
+    method: &str,
+    path: &str,
+    operation: &Value,
+    tokens: &[(&str, &str)],
+) {
+    let parts = path.split(['{', '}']).enumerate();
+    let place = parts.map(|(at, part)| match at % 2 {
+        0 => part,
+        _ => "01985b3e-7c00-7a10-9d52-3f0c5a1bed09",
+    });
+    let place: String = place.collect();
+    let named = operation["security"].to_string();
+    let mut tokens = tokens.iter();
+    let token = tokens.find(|(who, _)| named.contains(&format!("\"{who}\"")));
+    let sent = request(method, &place)
+        .header(CONTENT_TYPE, "application/json")
+        .header("if-match", "*")
+        .header("idempotency-key", "two words");
+    let api = api.sending(token.map(|(_, token)| *token));
+    let answer = api.send(sent.body("{".into())).await;
+    let takes = answer.json()["code"] == "invalid_idempotency_key";
+    let parameters = operation["parameters"].to_string();
+    let says = parameters.contains("Idempotency-Key");
+    assert_eq!(takes, says, "{method} {path}: {answer:?}");
 }
 
 fn assert_resolved(document: &Value, part: &Value) {
@@ -258,7 +323,7 @@ async fn assert_guarded(
     method: &str,
     path: &str,
     operation: &Value,
-    added: &[(&str, &str)],
+    tokens: &[(&str, &str)],
 ) {
     // An id that is none, so that an admitted request does no harm.
     let place = path.replace(['{', '}'], "~");
@@ -266,13 +331,7 @@ async fn assert_guarded(
         .as_array()
         .cloned()
         .unwrap_or_default();
-    let tokens = [
-        ("operator", OPERATOR),
-        ("service", SERVICE),
-        ("guest", GUEST),
-    ];
-    let known = tokens.iter().chain(added);
-    let known = known.map(|(who, token)| (*who, Some(*token)));
+    let known = tokens.iter().map(|(who, token)| (*who, Some(*token)));
     for (who, token) in known.chain([("anonymous", None)]) {
         let may = named.is_empty() || named.iter().any(|of| of.get(who).is_some());
         let answer = api
@@ -280,6 +339,9 @@ async fn assert_guarded(
             .send(request(method, &place).body(Body::empty()))
             .await;
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        for name in ["x-request-id", "traceparent"] {
+            assert!(!answer.header(name).is_empty(), "{answer:?}");
+        }
         let kept = answer.header("cache-control");
         assert!(["no-store", "no-cache"].contains(&kept), "{answer:?}");
         let let_in = ![401, 403].contains(&answer.status);
