@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use crate::api::openapi::Document;
+use crate::api::openapi::complete;
 use crate::auth::{Guards, Kind};
 use crate::http::{Code, Json, Routes};
 
@@ -69,14 +69,13 @@ pub(crate) fn documented(
         .extend(["/openapi.json", "/docs", "/problems"]);
     let mut whole = router.to_openapi();
     whole.merge(own.router.get_openapi().clone());
-    let Document { json, guards } = Document::of(&declared, &whole, kinds);
     declared
         .codes
         .sort_by_key(|code| (code.status(), code.name()));
-    let pages = Pages {
-        openapi: json.to_string().into(),
-        problems: declared.codes.into(),
-    };
+    let problems = declared.codes.clone().into();
+    let (json, guards) = complete(declared, &whole, kinds);
+    let openapi = json.to_string().into();
+    let pages = Pages { openapi, problems };
     let router = router.merge(own.with_state(pages).router);
     (router.split_for_parts().0, guards)
 }

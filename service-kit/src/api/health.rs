@@ -23,7 +23,7 @@ pub(crate) fn routes(monitor: Monitor) -> Routes {
 
 /// Is it alive?
 ///
-/// The process answers. Whoever restarts it asks this.
+/// The process answers. For the supervisor that restarts it.
 #[utoipa::path(
     get, path = "/livez", tag = "health",
     responses((status = 200, description = "It is", body = Object, example = json!({"status": "alive"})))

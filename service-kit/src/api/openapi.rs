@@ -1,7 +1,7 @@
 //! `/openapi.json`: what the handlers declare, completed with what holds for every operation of its shape: which callers it
 //! admits, which headers it takes and gives, and with which codes it refuses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::http::Method;
 use serde_json::{Map, Value, json};
@@ -11,12 +11,6 @@ use utoipa::openapi::OpenApi;
 use crate::auth::{Guards, Kind, SERVICE};
 use crate::http::routes::Declared;
 use crate::http::{Code, ProblemDocument, codes};
-
-/// The finished document, and who may call what, as it says.
-pub(crate) struct Document {
-    pub(crate) json: Value,
-    pub(crate) guards: Guards,
-}
 
 type Operation = Map<String, Value>;
 
@@ -49,105 +43,91 @@ const WAIT_FOR: [(&str, &str); 2] = [
     ),
 ];
 
-/// Headers of answers, each with the answers that carry it: by status, and by whether the operation writes.
-const ANSWERED: [(&str, &str, fn(u16, bool) -> bool); 6] = [
+/// Headers of answers. [`answered`] says which answers carry them.
+const ANSWERED: [(&str, &str); 7] = [
     (
         "X-Request-Id",
         "Names the request, here and in the service's log",
-        |_, _| true,
     ),
     (
         "traceparent",
         "This service's step in the trace (W3C Trace Context)",
-        |_, _| true,
     ),
     (
         "Freehold-Position",
         "The position after the write, such as `users@1042`, for `Freehold-Wait-For`. Absent when nothing was written",
-        |status, writes| writes && status < 300,
     ),
     (
-        "WWW-Authenticate",
-        "Which credentials are expected",
-        |status, _| status == 401,
+        "Idempotency-Replayed",
+        "`true`: the stored reply to an earlier request with this key",
     ),
-    ("ETag", "The present version, in quotes", |status, _| {
-        status == 412
-    }),
+    ("WWW-Authenticate", "Which credentials are expected"),
+    ("ETag", "The present version, in quotes"),
     (
         "Retry-After",
         "After how many seconds a retry makes sense, if it does",
-        |status, _| matches!(status, 409 | 429 | 503 | 504),
     ),
 ];
-const REPLAYED: (&str, &str) = (
-    "Idempotency-Replayed",
-    "`true`: the stored reply to an earlier request with this key",
-);
 
-impl Document {
-    /// Panics when the handlers contradict themselves, which a service's first test shows.
-    pub(crate) fn of(
-        declared: &Declared,
-        openapi: &OpenApi,
-        kinds: impl Iterator<Item = &'static Kind>,
-    ) -> Self {
-        let mut json = serde_json::to_value(openapi).expect("the document is plain data");
-        json["info"] = json!({
-            "title": declared.name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": format!("{}\n\n{RULES}", declared.purpose),
-            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
-        });
-        let mut guards = Guards {
-            open: declared.open.clone(),
-            entrances: declared.entrances.clone(),
-            all_open: declared.all_open,
-            ..Guards::default()
-        };
-        let paths = json["paths"].as_object_mut();
-        for (path, item) in paths.into_iter().flatten() {
-            let methods = guards.routes.entry(path.clone()).or_default();
-            for (method, operation) in operations(item) {
-                let schemes = schemes(operation);
-                let open = declared.all_open || declared.open.contains(&path.as_str());
-                assert!(
-                    open == schemes.is_empty(),
-                    "{method} {path}: `security` or `open`, one of them"
-                );
-                complete(operation, &method, &schemes, declared);
-                methods.insert(method, schemes);
-            }
+/// The finished document, and who may call what, as it says. Panics when the handlers contradict themselves, which a
+/// service's first test shows.
+pub(crate) fn complete(
+    declared: Declared,
+    openapi: &OpenApi,
+    kinds: impl Iterator<Item = &'static Kind>,
+) -> (Value, Guards) {
+    let mut json = serde_json::to_value(openapi).expect("the document is plain data");
+    json["info"] = json!({
+        "title": declared.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": format!("{}\n\n{RULES}", declared.purpose),
+        "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+    });
+    let mut admitted = HashMap::new();
+    let paths = json["paths"].as_object_mut();
+    for (path, item) in paths.into_iter().flatten() {
+        let methods: &mut HashMap<_, _> = admitted.entry(path.clone()).or_default();
+        for (method, operation) in operations(item) {
+            let schemes = schemes(operation);
+            let open = declared.all_open || declared.open.contains(&path.as_str());
+            assert!(
+                open == schemes.is_empty(),
+                "{method} {path}: `security` or `open`, one of them"
+            );
+            complete_operation(operation, &method, &schemes, &declared);
+            methods.insert(method, schemes);
         }
-        json["tags"] = groups(&json["paths"]);
-        let components = &mut json["components"];
-        let schemes = kinds.map(|kind| (kind.name, kind.description));
-        components["securitySchemes"] = named(
-            schemes,
-            |_, description| json!({"type": "http", "scheme": "bearer", "description": description}),
-        );
-        components["parameters"] = named(WAIT_FOR, |name, description| {
-            header_parameter(name, description)
-        });
-        let headers = ANSWERED.map(|(name, description, _)| (name, description));
-        let headers = headers.into_iter().chain([REPLAYED]);
-        components["headers"] = named(
-            headers,
-            |_, description| json!({"description": description, "schema": {"type": "string"}}),
-        );
-        let problem = serde_json::to_value(ProblemDocument::schema());
-        components["schemas"]["Problem"] = problem.expect("a schema is plain data");
-        Self { json, guards }
     }
+    json["tags"] = groups(&json["paths"]);
+    add_components(&mut json["components"], kinds);
+    let guards = Guards {
+        declared,
+        kinds: admitted,
+    };
+    (json, guards)
 }
 
+fn add_components(components: &mut Value, kinds: impl Iterator<Item = &'static Kind>) {
+    let kinds = kinds.map(|kind| (kind.name, kind.description));
+    let bearer = json!({"type": "http", "scheme": "bearer"});
+    components["securitySchemes"] = named(kinds, |_| bearer.clone());
+    components["parameters"] = named(WAIT_FOR, |name| header_parameter(name, ""));
+    components["headers"] = named(ANSWERED, |_| json!({"schema": {"type": "string"}}));
+    let problem = serde_json::to_value(ProblemDocument::schema());
+    components["schemas"]["Problem"] = problem.expect("a schema is plain data");
+}
+
+/// Components by name, each with its description.
 fn named<'a>(
     of: impl IntoIterator<Item = (&'a str, &'a str)>,
-    make: impl Fn(&str, &str) -> Value,
+    make: impl Fn(&str) -> Value,
 ) -> Value {
-    let of = of.into_iter();
-    of.map(|(name, description)| (name.to_owned(), make(name, description)))
-        .collect()
+    let component = |(name, description): (&str, &str)| {
+        let mut component = make(name);
+        component["description"] = description.into();
+        (name.to_owned(), component)
+    };
+    of.into_iter().map(component).collect()
 }
 
 /// The groups of operations in the order of reading: a service's own first.
@@ -178,7 +158,12 @@ fn schemes(operation: &Operation) -> Vec<String> {
     named.flat_map(|named| named.keys().cloned()).collect()
 }
 
-fn complete(operation: &mut Operation, method: &Method, schemes: &[String], declared: &Declared) {
+fn complete_operation(
+    operation: &mut Operation,
+    method: &Method,
+    schemes: &[String],
+    declared: &Declared,
+) {
     let keeps_replies = !declared.all_open && takes(operation, "header", Some("Idempotency-Key"));
     add_conditions(operation, method);
     add_problems(operation, method, schemes, declared);
@@ -188,17 +173,30 @@ fn complete(operation: &mut Operation, method: &Method, schemes: &[String], decl
     }
     let responses = operation["responses"].as_object_mut();
     for (status, response) in responses.into_iter().flatten() {
-        let status: u16 = status.parse().unwrap_or_default();
-        let writes = *method != Method::GET;
-        let answered = ANSWERED.iter().filter(|(_, _, of)| of(status, writes));
-        let replayed = (keeps_replies && status < 300).then_some(REPLAYED.0);
-        for name in answered.map(|(name, ..)| *name).chain(replayed) {
+        let status = status.parse().unwrap_or_default();
+        for name in answered(status, *method != Method::GET, keeps_replies) {
             let declared = &mut response["headers"][name];
             if declared.is_null() {
                 *declared = json!({"$ref": format!("#/components/headers/{name}")});
             }
         }
     }
+}
+
+/// The headers of an answer with this status.
+fn answered(status: u16, writes: bool, keeps_replies: bool) -> impl Iterator<Item = &'static str> {
+    let success = status < 300;
+    let carries = [
+        true,
+        true,
+        success && writes,
+        success && keeps_replies,
+        status == 401,
+        status == 412,
+        matches!(status, 409 | 429 | 503 | 504),
+    ];
+    let carried = ANSWERED.iter().zip(carries).filter(|(_, carried)| *carried);
+    carried.map(|((name, _), _)| *name)
 }
 
 fn parameters(operation: &mut Operation) -> &mut Vec<Value> {

@@ -18,6 +18,7 @@ use super::principal::{ANONYMOUS, Principal};
 use super::token::TokenHash;
 use super::{Access, unauthorized};
 use crate::http::connections::Connection;
+use crate::http::routes::Declared;
 use crate::http::{Problem, codes, host};
 
 /// What the gate goes by. Clones share it.
@@ -27,16 +28,12 @@ pub(crate) struct Gate {
     guards: Arc<Guards>,
 }
 
-/// Who may call what: for each method of each route the kinds of callers.
-#[derive(Debug, Default)]
+/// Who may call what, as the service declares it.
+#[derive(Default)]
 pub(crate) struct Guards {
-    pub(crate) routes: HashMap<String, HashMap<Method, Vec<String>>>,
-    /// Routes for all callers, with or without a token.
-    pub(crate) open: Vec<&'static str>,
-    /// Those of the open ones that give out tokens.
-    pub(crate) entrances: Vec<&'static str>,
-    /// Every route is open, and a path without a route is no secret.
-    pub(crate) all_open: bool,
+    pub(crate) declared: Declared,
+    /// For each method of each route the kinds of callers.
+    pub(crate) kinds: HashMap<String, HashMap<Method, Vec<String>>>,
 }
 
 /// Machines ask these every few seconds, however many requests there are.
@@ -54,7 +51,7 @@ pub(crate) async fn check(
     }
     let connection = Connection::of(&request);
     let peer = connection.as_ref().and_then(|connection| connection.peer);
-    if gate.guards.entrances.contains(&route) {
+    if gate.guards.declared.entrances.contains(&route) {
         return gate.let_enter(request, next, peer).await;
     }
     let caller = gate.caller(route, request.headers(), peer).await?;
@@ -116,7 +113,7 @@ impl Gate {
     }
 
     fn strangers_key(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Key {
-        match self.guards.all_open {
+        match self.guards.declared.all_open {
             true if host::is_of_page(headers) => Key::Page(peer),
             _ => Key::Address(peer),
         }
@@ -165,7 +162,7 @@ impl Gate {
     }
 
     fn is_open(&self, route: &str) -> bool {
-        self.guards.all_open || self.guards.open.contains(&route)
+        self.guards.declared.all_open || self.guards.declared.open.contains(&route)
     }
 
     /// Where only services may come in and none has a token, no token helps: the refusal says what to set.
@@ -195,7 +192,7 @@ impl Guards {
             Method::HEAD => &Method::GET,
             _ => method,
         };
-        let kinds = self.routes.get(route)?.get(method)?;
+        let kinds = self.kinds.get(route)?.get(method)?;
         Some(kinds)
     }
 }

@@ -104,7 +104,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Once: of two labels nobody knows which one is right.
+/// Once: two labels contradict each other.
 fn is_labelled_json(headers: &HeaderMap) -> bool {
     let mut labels = headers.get_all(CONTENT_TYPE).iter();
     let (Some(label), None) = (labels.next(), labels.next()) else {

@@ -15,8 +15,7 @@ use crate::observe::sampled::may_log;
 #[derive(Debug)]
 pub struct Problem {
     code: Code,
-    detail: String,
-    errors: Vec<FieldError>,
+    document: Box<ProblemDocument>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -53,7 +52,7 @@ macro_rules! problem_codes {
 }
 
 /// How it travels: a refusal (RFC 9457).
-#[derive(Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProblemDocument {
     /// The code as a URN.
     #[serde(rename = "type")]
@@ -133,23 +132,17 @@ impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
-            detail: detail.into(),
-            errors: Vec::new(),
+            document: Box::new(code.document(detail)),
             headers: Vec::new(),
         }
     }
 
     /// A problem with one field of the request: the detail is about that field.
     pub fn field(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
-        let field = field.into();
-        Self {
-            errors: vec![FieldError {
-                field,
-                detail: detail.clone(),
-            }],
-            ..Self::new(code, detail)
-        }
+        let (field, detail) = (field.into(), detail.into());
+        let mut problem = Self::new(code, &detail);
+        problem.document.errors = vec![FieldError { field, detail }];
+        problem
     }
 
     /// Our fault. Its source goes to the log, once and not too often; the client learns nothing of it.
@@ -181,13 +174,9 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = ProblemDocument {
-            errors: self.errors,
-            request_id: Trace::current().request_id,
-            ..self.code.document(self.detail)
-        };
-        let mut response = (self.code.status, Json(body)).into_response();
+    fn into_response(mut self) -> Response {
+        self.document.request_id = Trace::current().request_id;
+        let mut response = (self.code.status, Json(self.document)).into_response();
         let json = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, json);
         response.headers_mut().extend(self.headers);
@@ -315,7 +304,7 @@ mod tests {
         for (error, code, retry) in sorted {
             let problem = Problem::from(error);
             assert_eq!(problem.code(), code);
-            assert!(!problem.detail.contains("secret"));
+            assert!(!problem.document.detail.contains("secret"));
             assert_eq!(
                 problem.into_response().headers().contains_key(RETRY_AFTER),
                 retry

@@ -138,7 +138,7 @@ impl Producer for HttpProducer {
     }
 }
 
-/// Line by line, until the last or until nobody listens. What ends without an end is told apart by whoever reads it.
+/// Line by line, until the last or until the reader is gone. The reader notices when the end is missing.
 async fn forward(
     mut response: Response,
     to: &mpsc::Sender<Result<Line, LogError>>,
