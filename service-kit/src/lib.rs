@@ -46,7 +46,7 @@ pub use process::signals::stop_on_signal;
 pub use program::service::Service;
 pub use program::{Program, main};
 pub use row::parsed;
-pub use settings::{About, CommonArgs, Days, Loopback, Veiled};
+pub use settings::{About, CommonArgs, Loopback, Veiled};
 pub use snapshot::answers::MAX_SNAPSHOTS;
 pub use snapshot::producer::HttpProducer;
 pub use utoipa_axum::routes;

@@ -161,10 +161,15 @@ async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
         ..setup.with_keys(Keys::open_or_create)?
     };
     let db = Database::open(setup.database(), options).await?;
-    let access = access.limits(limits).store(program.token_store(&db));
+    let read_token = Token::from_env(P::ABOUT.read_token_env);
+    if let Err(cure) = &read_token {
+        tracing::warn!(%cure, "services without a token in the access file can load no snapshot from this one");
+    }
+    let access = access.limits(limits).read_token(read_token);
+    let access = access.store(program.token_store(&db));
     let mut service = Service::new(&db)
         .publish(setup.stream(&nats), common.retention())
-        .share(P::ABOUT.share, Token::from_env(P::ABOUT.read_token_env))
+        .share(P::ABOUT.share)
         .access(access);
     for consumer in &setup.consumers {
         service = service.apply(consumer.clone(), nats.reader(consumer.stream()));

@@ -113,9 +113,10 @@ pub struct CommonArgs {
         long,
         env = "FREEHOLD_HOLD_READERS",
         value_name = "DAYS",
-        default_value = "7"
+        default_value = "7",
+        value_parser = days
     )]
-    pub hold_readers: Days,
+    pub hold_readers: Duration,
 
     /// The size limit of the stream, in bytes. When it is full nothing more is published and events wait in the outbox; an
     /// alarm comes before. The account file must leave room for it: `broker-config` prints it with this setting
@@ -142,10 +143,6 @@ struct BrokerUrl(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loopback(SocketAddr);
 
-/// A time in days, or in a part of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Days(Duration);
-
 impl CommonArgs {
     /// The key file: the given one, or `users.db.keys` next to `users.db` itself, which the given path may link to.
     pub fn keys(&self, given: Option<&Path>) -> PathBuf {
@@ -160,13 +157,12 @@ impl CommonArgs {
 
     /// How much of the log is kept.
     pub(crate) fn retention(&self) -> Retention {
-        let Days(hold_readers) = self.hold_readers;
         Retention {
             max_age: self
                 .keep_days
                 .map(|days| Duration::from_secs(days * 86_400)),
             max_events: self.keep_events,
-            hold_readers,
+            hold_readers: self.hold_readers,
         }
     }
 
@@ -215,17 +211,13 @@ impl FromStr for Loopback {
     }
 }
 
-impl FromStr for Days {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const MOST: f64 = 36_500.0;
-        match text.parse() {
-            Ok(days) if (0.0..=MOST).contains(&days) => {
-                Ok(Self(Duration::from_secs_f64(days * 86_400.0)))
-            }
-            _ => Err("expected a number of days, such as 7 or 0.5, up to 36500"),
+/// Days or parts of one.
+fn days(text: &str) -> Result<Duration, &'static str> {
+    match text.parse() {
+        Ok(days) if (0.0..=36_500.0).contains(&days) => {
+            Ok(Duration::from_secs_f64(days * 86_400.0))
         }
+        _ => Err("expected a number of days, such as 7 or 0.5, up to 36500"),
     }
 }
 
@@ -307,10 +299,10 @@ mod tests {
     fn readers_are_held_for_days_or_parts_of_one() {
         let hour = Duration::from_secs(3_600);
         for (text, time) in [("0", Duration::ZERO), ("7", 168 * hour), ("0.5", 12 * hour)] {
-            assert_eq!(text.parse(), Ok(Days(time)), "{text}");
+            assert_eq!(days(text), Ok(time), "{text}");
         }
         for bad in ["", "-1", "NaN", "inf", "36501", "7d"] {
-            assert!(bad.parse::<Days>().is_err(), "{bad}");
+            assert!(days(bad).is_err(), "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::admin::{self, socket::Socket};
 use crate::api::api;
-use crate::auth::{Access, Token};
+use crate::auth::Access;
 use crate::http::{Routes, server};
 use crate::observe::Monitor;
 use crate::process::output::print;
@@ -25,8 +25,6 @@ pub struct Service {
     /// Its snapshots, for other services.
     answers: Option<Routes>,
     access: Access,
-    /// The token that other services send; without one, what to set.
-    reader: Result<Token, String>,
 }
 
 impl Service {
@@ -39,20 +37,14 @@ impl Service {
             consumers: Vec::new(),
             answers: None,
             access: Access::closed(),
-            reader: Err("this service shares nothing".to_owned()),
         }
     }
 
-    /// Lets services that keep a cache of its state load snapshots, if they send this token or one of the access file.
-    /// `Err` says what to set to have such a token.
+    /// Lets services that keep a cache of its state load snapshots.
     #[must_use]
-    pub fn share(mut self, share: Share, token: Result<Token, String>) -> Self {
-        if let Err(cure) = &token {
-            tracing::warn!(%cure, "services without a token in the access file can load no snapshot from this one");
-        }
+    pub fn share(mut self, share: Share) -> Self {
         let answers = Arc::new(Answers::new(&self.db, share));
         self.answers = Some(answers::routes(answers));
-        self.reader = token;
         self
     }
 
@@ -115,8 +107,7 @@ impl Service {
             Some(answers) => routes.merge(answers),
             None => routes,
         };
-        let access = self.access.clone().read_token(self.reader.clone());
-        let api = api(routes, self.monitor.clone(), access);
+        let api = api(routes, self.monitor.clone(), self.access.clone());
         announce(&listener)?;
         let admin = tokio::spawn(socket.serve(operator, stop.clone()));
         let http = tokio::spawn({

@@ -11,7 +11,7 @@ use relay::{
     System, chain,
 };
 use serde_json::{Value, json};
-use service_kit::{HttpProducer, MAX_SNAPSHOTS, MAX_STALL_TIME, Service, Token};
+use service_kit::{Access, HttpProducer, MAX_SNAPSHOTS, MAX_STALL_TIME, Service, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -105,7 +105,9 @@ async fn it_says_whether_its_log_holds_an_event() {
 #[tokio::test]
 async fn who_has_not_met_the_stream_does_not_know_what_its_log_holds() {
     let (db, folder) = database().await;
-    let service = Service::new(&db).share(few, token());
+    let service = Service::new(&db)
+        .share(few)
+        .access(Access::closed().read_token(token()));
     let running = Running::start(service, kit(Router::new())).await;
     let world = World {
         running,
@@ -349,7 +351,8 @@ impl World {
         let (db, folder) = database().await;
         let service = Service::new(&db)
             .publish(MemoryBroker::new(1), Retention::default())
-            .share(share, token);
+            .share(share)
+            .access(Access::closed().read_token(token));
         let running = Running::start(service, kit(Router::new())).await;
         let world = Self {
             running,

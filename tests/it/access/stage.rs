@@ -115,7 +115,7 @@ impl Stage {
         Api::new(self.service(service).url(), None)
     }
 
-    fn service(&self, name: &str) -> &Service {
+    pub(super) fn service(&self, name: &str) -> &Service {
         match name {
             "user-service" => &self.world.user_service,
             "orders-service" => &self.world.orders_service,

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
 use jiff::{Timestamp, Unit};
-use relay::{EventId, Origin, Position};
+use relay::{Origin, Position};
 use serde_json::Value;
 
 use crate::process::exit::Outcome;
@@ -114,10 +114,6 @@ pub(super) fn position(at: Option<Position>) -> String {
 
 pub(super) fn database(of: &Origin) -> String {
     format!("{}, epoch {}", of.database_id, of.epoch)
-}
-
-pub(super) fn id_or_none(id: Option<EventId>) -> String {
-    id.map_or_else(|| "none".to_owned(), |id| id.to_string())
 }
 
 /// `1 event`, `2 events`

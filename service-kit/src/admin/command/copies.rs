@@ -74,69 +74,64 @@ fn describe(json: Value, file: &str, manifest: &Manifest) -> Answer {
         .line("taken", taken)
 }
 
-/// How far a restored file has come.
-enum Met {
-    /// It agrees with its stream.
-    Yes,
-    /// It waits for its stream, after the next start too.
-    NotYet(String),
-    /// It halts until the operator decides.
-    Halted(String),
-}
-
 /// Reads keys and password, which only the second half needs, before it touches a file.
 async fn replace(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
     let (stream, options) = (setup.stream(&setup.nats()?), setup.with_keys(Keys::open)?);
     let (database, plain) = (setup.database().to_owned(), setup.options.clone());
     let restored = spawn_blocking(move || relay::restore(&from, &plain, &database)).await??;
     let db = Database::open(setup.database(), options).await?;
-    let met = reconcile(&db, Relay::new(&db, stream)).await;
+    let (met, why) = reconcile(&db, Relay::new(&db, stream)).await;
     let head = db.outbox().committed();
     db.close().await;
-    Ok(report(setup.database(), &restored, head, &met))
+    Ok(report(setup.database(), &restored, head, met, &why))
 }
 
-/// Lets the relay step until the file agrees with the stream.
-async fn reconcile(db: &Database, mut relay: Relay<relay::NatsStream>) -> Met {
+/// Lets the relay step until the file agrees with the stream (`Done`) or halts (`Differs`). `Unknown`: it still waits for its
+/// stream, after the next start too. With the reason.
+async fn reconcile(db: &Database, mut relay: Relay<relay::NatsStream>) -> (Outcome, String) {
     let (give_up, progress) = (Instant::now() + MAX_RECONCILE_TIME, Progress);
     let mut failed = 0;
     loop {
         let why = match timeout_at(give_up, Box::pin(relay.step())).await {
             Ok(Ok(Step::Halted)) => {
-                return Met::Halted(db.gate().reason().unwrap_or_default().to_owned());
+                return (
+                    Outcome::Differs,
+                    db.gate().reason().unwrap_or_default().to_owned(),
+                );
             }
-            Ok(Ok(_)) if db.gate() == Gate::Open => return Met::Yes,
+            Ok(Ok(_)) if db.gate() == Gate::Open => return (Outcome::Done, String::new()),
             Ok(Ok(_)) => continue,
-            Ok(Err(error @ LogError::Misconfigured(_))) => return Met::NotYet(chain(&error)),
+            Ok(Err(error @ LogError::Misconfigured(_))) => {
+                return (Outcome::Unknown, chain(&error));
+            }
             Ok(Err(error)) => chain(&error),
-            Err(_) => return Met::NotYet(format!("it was not done in {MAX_RECONCILE_TIME:?}")),
+            Err(_) => format!("it was not done in {MAX_RECONCILE_TIME:?}"),
         };
         failed += 1;
         if failed == ATTEMPTS || Instant::now() >= give_up {
-            return Met::NotYet(why);
+            return (Outcome::Unknown, why);
         }
         progress.show(format_args!("waiting for the stream: {why}"));
         sleep(PAUSE).await;
     }
 }
 
-fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer {
+fn report(database: &Path, restored: &Restored, head: u64, met: Outcome, why: &str) -> Answer {
     let Restored {
         manifest,
         previous,
         previous_seq,
     } = restored;
     let kept = previous.as_ref().map(|path| path.display().to_string());
-    let (stream, outcome) = match met {
-        Met::Yes => (imported(manifest.seq, head), Outcome::Done),
-        Met::NotYet(why) => {
-            let next =
-                "the file is marked, and the next start takes over what it lacks before it writes";
-            (format!("not met: {why}; {next}"), Outcome::Unknown)
-        }
-        Met::Halted(why) => (format!("halted: {why}"), Outcome::Differs),
+    let stream = match met {
+        Outcome::Done => imported(manifest.seq, head),
+        Outcome::Unknown => format!(
+            "not met: {why}; the file is marked, and the next start takes over what it lacks before it writes"
+        ),
+        Outcome::Differs => format!("halted: {why}"),
     };
-    let unknown = unknown(met, head, *previous_seq, kept.as_deref());
+    let met_stream = met == Outcome::Done;
+    let unknown = unknown(met_stream, head, *previous_seq, kept.as_deref());
     let json = json!({
         "done": true,
         "database": database,
@@ -144,7 +139,7 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
         "previous": kept,
         "previous_seq": previous_seq,
         "head": head,
-        "met_stream": matches!(met, Met::Yes),
+        "met_stream": met_stream,
         "stream": stream,
         "unknown": unknown,
     });
@@ -156,7 +151,7 @@ fn report(database: &Path, restored: &Restored, head: u64, met: &Met) -> Answer 
         .line("log", format!("ends at {head}"))
         .lines("kept", kept)
         .line("unknown", unknown)
-        .ends(outcome)
+        .ends(met)
 }
 
 fn imported(from: u64, head: u64) -> String {
@@ -170,16 +165,16 @@ fn imported(from: u64, head: u64) -> String {
 }
 
 /// What remains unknown about the replaced file, as exactly as possible.
-fn unknown(met: &Met, head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
+fn unknown(met: bool, head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
     let all = format!(
         "writes after event {head} that were neither in the backup nor in the stream are not in this database"
     );
     match (met, previous_seq, kept) {
-        (Met::Yes, Some(last), Some(kept)) if last > head => format!(
+        (true, Some(last), Some(kept)) if last > head => format!(
             "{all}: the file that was here ended at {last}; its events {} to {last} are in {kept} and nowhere else",
             head + 1
         ),
-        (Met::Yes, Some(last), Some(_)) => {
+        (true, Some(last), Some(_)) => {
             format!("nothing, if the file that was here held these very events: it ended at {last}")
         }
         (_, Some(last), Some(kept)) => format!(
@@ -198,12 +193,12 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_said_as_exactly_as_it_is_known() {
-        let met = |last, kept| unknown(&Met::Yes, 8, last, kept);
+        let met = |last, kept| unknown(true, 8, last, kept);
         assert!(met(Some(10), Some("x")).ends_with("events 9 to 10 are in x and nowhere else"));
         assert!(met(None, Some("x")).contains("cannot be read, and is kept at x"));
         assert!(met(Some(8), Some("x")).starts_with("nothing"));
         assert!(met(None, None).ends_with("there was no file here"));
-        let not_met = unknown(&Met::NotYet(String::new()), 8, Some(10), Some("x"));
+        let not_met = unknown(false, 8, Some(10), Some("x"));
         assert!(not_met.starts_with("whether the stream holds"), "{not_met}");
     }
 }

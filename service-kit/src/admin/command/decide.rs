@@ -1,9 +1,9 @@
 //! `adopt-stream` and `new-epoch`: what the operator decides about a fork.
 
-use relay::Plan;
+use relay::{EventId, Plan};
 use serde_json::json;
 
-use crate::admin::command::answer::{Answer, count, database, id_or_none};
+use crate::admin::command::answer::{Answer, count, database};
 use crate::admin::setup::Setup;
 
 pub(super) async fn adopt_stream(setup: &Setup, dry_run: bool) -> anyhow::Result<Answer> {
@@ -45,8 +45,8 @@ fn answer(setup: &Setup, plan: &Plan, loser: &str, next: &str, dry_run: bool) ->
         0 => "no event in common".to_owned(),
         common => format!("the same events up to {common}"),
     };
-    let ends = |head, next| {
-        let id = id_or_none(next);
+    let ends = |head, next: Option<EventId>| {
+        let id = next.map_or_else(|| "none".to_owned(), |id| id.to_string());
         format!("ends at {head}; its event {}: {id}", plan.common + 1)
     };
     let (set_aside, now) = match (dry_run, loser) {

@@ -50,16 +50,15 @@ pub(super) async fn start_at(
             setup.exclusively(start).await?
         }
     };
-    let (goes_on, next) = match dry_run {
-        true => ("would go on after", None),
-        false => {
-            let next = "it applies again what is set aside after that";
-            (
-                "goes on after",
-                Some(format!("start {}: {next}", setup.about.name)),
-            )
-        }
+    let goes_on = if dry_run {
+        "would go on after"
+    } else {
+        "goes on after"
     };
+    let next = (!dry_run).then(|| {
+        let about = setup.about.name;
+        format!("start {about}: it applies again what is set aside after that")
+    });
     let json = json!({"done": !dry_run, "consumer": name, "from": from, "to": to});
     Ok(Answer::new(json)
         .line("consumer", name)

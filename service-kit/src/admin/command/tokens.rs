@@ -91,14 +91,13 @@ fn create(
         hash: token.hash(),
         expires,
     };
+    let mut json = json_of(&entry);
+    json["done"] = (!dry_run).into();
     if dry_run {
         refuse_second(&look(path)?, &entry)?;
-        let json = json!({"done": false, "kind": entry.kind.name, "name": entry.name});
         let what = format!("{who} to {}", path.display());
         return Ok(Answer::new(json).line("would add", what));
     }
-    let mut json = json_of(&entry);
-    json["done"] = true.into();
     json["token"] = token.reveal().into();
     let answer = Answer::plain(json, token.reveal());
     change(path, |known, lines| {
