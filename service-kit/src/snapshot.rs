@@ -1,4 +1,4 @@
-//! Snapshots over HTTP: the owner's side, the asker's side.
+//! Snapshots and reports of positions over HTTP: the owner's side, the reader's side.
 
 pub(crate) mod answers;
 pub(crate) mod producer;

@@ -45,7 +45,7 @@ struct ProblemCode {
     r#type: String,
 }
 
-/// One file, its style and its script in it.
+/// One file with its style and its script.
 const PAGE: &str = include_str!("docs.html");
 
 /// `default-src 'none'`; the page's only style and its only script, known by their hashes; and it may ask its own service only.

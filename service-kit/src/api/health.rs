@@ -1,4 +1,4 @@
-//! The routes machines ask: is it alive, may it get traffic, how does it fare.
+//! The routes for machines: liveness, readiness, metrics.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -35,7 +35,7 @@ async fn livez() -> Json<Value> {
 /// May it get traffic?
 ///
 /// The database can be read and takes writes. The broker does not matter: without it writes still succeed and wait in
-/// the outbox. Only a file that may be an older copy of itself waits for the broker.
+/// the outbox. Only a database that may be restored from a backup waits for the broker.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses((status = 200, description = "It may", body = Object, example = json!({"status": "ready"}))),
@@ -45,7 +45,7 @@ async fn readyz(State(monitor): State<Monitor>) -> Result<Json<Value>, Problem> 
     match monitor.db().gate() {
         Gate::Open | Gate::Held { .. } => {}
         Gate::MustImport(reason) => {
-            let waits = "writes wait until this database has met its stream";
+            let waits = "writes wait until this database agrees with its stream";
             return Err(not_ready(format!("{waits}: {reason}")).retry_later());
         }
         Gate::Halted(reason) => return Err(not_ready(format!("writes are halted: {reason}"))),

@@ -21,7 +21,7 @@ use crate::http::connections::Connection;
 use crate::http::routes::Declared;
 use crate::http::{Problem, codes, host};
 
-/// What the gate goes by. Clones share it.
+/// The credentials and the declarations that the gate checks. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Gate {
     access: Access,
@@ -175,7 +175,7 @@ impl Gate {
     }
 }
 
-/// The header has whole seconds, and too early is refused again.
+/// The header has whole seconds; a retry that is too early is refused again.
 fn too_often(wait: Duration) -> Problem {
     too_many("too many requests from this caller", wait.as_secs() + 1)
 }

@@ -1,4 +1,4 @@
-//! Where another service answers, and the way there.
+//! The address of another service, the client for requests to it, and its refusals.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
-/// `http://HOST:PORT`, with or without a path below which the service answers.
+/// `http://HOST:PORT`, with or without a path prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
-/// How long a connection may take to come about.
+/// How long a connection may take to open.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(2);
 /// Shorter than a service keeps idle connections, so that no request meets one that is just closing.
 const KEEP_IDLE: Duration = Duration::from_secs(5);
 /// How much of a refusal is read.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
-/// A way to other services. No proxy, whatever the environment says, and no redirects: the answer must be the service's
-/// own.
+/// A client for other services. It takes no proxy from the environment and follows no redirect: the answer must be the
+/// service's own.
 pub fn http_client() -> ClientBuilder {
     Client::builder()
         .connect_timeout(MAX_CONNECT_TIME)
@@ -28,8 +28,8 @@ pub fn http_client() -> ClientBuilder {
         .no_proxy()
 }
 
-/// What a service said instead of what was asked for. Without a problem it was not the service: a proxy, a login page, or
-/// another program at this address.
+/// An answer that is no success. Without a problem document it came from a proxy, a login page, or another program at this
+/// address.
 pub(crate) struct Refusal {
     status: StatusCode,
     problem: Option<Problem>,
@@ -55,7 +55,7 @@ pub(crate) async fn refusal(mut response: Response) -> Refusal {
 }
 
 impl Refusal {
-    /// What a program goes by. The status may be a proxy's.
+    /// The code that programs compare. The status may be a proxy's.
     pub(crate) fn code(&self) -> Option<&str> {
         self.problem.as_ref().map(|problem| problem.code.as_str())
     }
@@ -67,7 +67,7 @@ impl fmt::Display for Refusal {
             Some(Problem { title, detail, .. }) => {
                 write!(f, "{} {title}: {detail}", self.status.as_u16())
             }
-            None => write!(f, "{}, without a word that is understood here", self.status),
+            None => write!(f, "{} without a problem document", self.status),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The registry of problem codes that every service can answer. A service keeps its own beside its routes.
 //!
-//! A name is part of the API: it may be joined by others, never renamed or given another meaning.
+//! A name is part of the API: it is never renamed or given another meaning. New ones may come.
 
 use crate::http::Code;
 
 crate::problem_codes! {
-    // The request is not understood.
+    // The request is invalid.
     MALFORMED_JSON = BAD_REQUEST, "malformed_json", "The body is not JSON";
     INVALID_BODY = UNPROCESSABLE_ENTITY, "invalid_body", "The body does not have the expected shape";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body is not labelled as plain JSON";
@@ -25,7 +25,7 @@ crate::problem_codes! {
     FORBIDDEN = FORBIDDEN, "forbidden", "This is for other callers";
     RATE_LIMITED = TOO_MANY_REQUESTS, "rate_limited", "This caller sends too many requests";
 
-    // The request is understood and does not fit what is there.
+    // The request is valid but conflicts with the present state.
     CONSUMER_NOT_FOUND = NOT_FOUND, "consumer_not_found", "There is no such consumer";
     LETTER_NOT_FOUND = NOT_FOUND, "letter_not_found", "There is no such dead letter";
     NO_PRODUCER = CONFLICT, "no_producer", "The consumer has no producer to ask";

@@ -1,5 +1,5 @@
-//! The connections that are open. When all places are taken, a new connection takes the place of one that is of no use: first
-//! of one whose caller is not known, last of a known caller's that is idle. So connections that say nothing keep no caller out.
+//! The open connections. When all places are taken, a new connection replaces another: first one whose caller is unknown,
+//! last an idle one of a known caller. So silent connections keep no caller out.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -67,7 +67,7 @@ impl Connections {
         }
     }
 
-    /// A place for a connection, if need be another one's.
+    /// Waits for a place, and cuts another connection if all are taken.
     pub(crate) async fn admit(&self, peer: Option<IpAddr>) -> Place {
         loop {
             let freed = self.freed.notified();
@@ -94,7 +94,7 @@ impl Connections {
         })
     }
 
-    /// The one that is least worth keeping: a stranger's, or else a known caller's that has no request under way.
+    /// Cuts the least useful one: an unknown caller's, or else a known caller's without a request under way.
     pub(crate) fn cut_one(&self) {
         let open = self.open();
         let stay = open.values().filter(|one| !one.cut.is_cancelled());
@@ -106,8 +106,8 @@ impl Connections {
         for (_, one) in &may_go {
             *of_address.entry(one.peer).or_default() += 1;
         }
-        // The address that has most of them gives one. By age also among strangers: one that has just come is about to ask,
-        // and those that ask slowly are no better.
+        // The address with the most of them loses one, the oldest first: a new connection is about to send a request, and
+        // an old one that is still sending is no better.
         let worth = |(state, one): &&(State, &Arc<Connection>)| {
             (state.known, Reverse(of_address[&one.peer]), state.since)
         };
@@ -116,7 +116,7 @@ impl Connections {
         }
     }
 
-    /// Those that wait for a request, or for the rest of its head.
+    /// Cuts those that wait for a request, or for the rest of its head.
     pub(crate) fn cut_idle(&self) {
         let open = self.open();
         let idle = open.values().filter(|one| !one.state().busy);
@@ -143,12 +143,12 @@ impl Connection {
         Self { peer, state, cut }
     }
 
-    /// The one that carries this request. There is none in a test without sockets.
+    /// The connection of this request. A test without sockets has none.
     pub(crate) fn of(request: &Request) -> Option<Arc<Self>> {
         request.extensions().get::<Arc<Self>>().cloned()
     }
 
-    /// From now on its place is not a stranger's.
+    /// From now on it keeps its place like a known caller's.
     pub(crate) fn is_of_known_caller(&self) {
         self.state().known = true;
     }
@@ -186,7 +186,7 @@ impl Drop for Busy {
 }
 
 impl Busy {
-    /// Until the answer is sent.
+    /// Holds it until the answer is sent.
     pub(crate) fn until_sent(self, body: Body) -> impl HttpBody<Data = Bytes, Error = axum::Error> {
         body.map_err(move |error| {
             let _held = &self;

@@ -1,4 +1,4 @@
-//! What handlers take from a request. Every rejection is a problem that names the place.
+//! The extractors of handlers. Every rejection is a problem that names the field.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -24,8 +24,8 @@ use crate::http::{Code, Problem, codes};
 
 /// The largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How long a body may take to arrive. Shorter than a request may take, so that a slow sender is told that it was
-/// slow, and that nothing has happened.
+/// How long a body may take to arrive. Shorter than a request may take, so that a slow client learns that it was too slow
+/// and that nothing was done.
 pub const MAX_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// How much of a request a refusal repeats.
@@ -138,7 +138,7 @@ async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, P
     })
 }
 
-/// Its syntax first, so that a body that is no JSON is called that wherever it breaks.
+/// Checks the syntax first, so that an error in it is reported as one wherever it is.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii().is_empty() {
         let detail = "the body is empty; send a JSON object";
@@ -146,7 +146,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
     let json: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
     if !json.get().starts_with('{') {
-        // serde would fill a struct's fields from a list too, by their order, which no client should rely on.
+        // serde would also fill a struct's fields from a list, by their order.
         let detail = "the body must be a JSON object";
         return Err(Problem::new(codes::INVALID_BODY, detail));
     }
@@ -181,7 +181,7 @@ fn refuse_path(rejection: PathRejection) -> Problem {
     }
 }
 
-/// axum puts its own words around serde's error, which alone knows the field.
+/// axum wraps serde's error, and only that one names the field.
 fn refuse_query(rejection: &QueryRejection) -> Problem {
     let first: &(dyn Error + 'static) = rejection;
     let mut causes = iter::successors(Some(first), |&error| error.source());
@@ -201,8 +201,7 @@ fn refuse<E: Display>(code: Code, error: &serde_path_to_error::Error<E>) -> Prob
     }
 }
 
-/// Which field it is about: where the reader stood or, when a field is missing, unknown or repeated, the one serde
-/// names.
+/// The field: the path at which serde stopped or, for a missing, unknown or repeated field, the one that serde names.
 fn field<'a>(path: &'a str, said: &'a str) -> Option<&'a str> {
     if path != "." {
         return Some(path);
@@ -214,7 +213,7 @@ fn field<'a>(path: &'a str, said: &'a str) -> Option<&'a str> {
     }
 }
 
-/// serde quotes what it refuses, and that may be as long as a body. What it expected comes after the quotation.
+/// serde quotes the value it refuses, which may be as long as the body, and then says what it expected.
 fn clipped(said: &str) -> String {
     let (refused, expected) = said.split_at(said.rfind(", expected ").unwrap_or(said.len()));
     let (words, quoted) = refused.split_at(refused.find(['`', '"']).unwrap_or(refused.len()));

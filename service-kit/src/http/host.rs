@@ -1,6 +1,6 @@
-//! Whom a request believes to talk to. Services listen on loopback, and a browser on the same machine can be led there by
-//! a page whose own name resolves to 127.0.0.1 (DNS rebinding). It still sends that page's name as the host, so a name that
-//! is not this machine's is refused. So is what a page of another origin sends: it may not even use up a caller's limit.
+//! Protection against pages of other origins. Services listen on loopback, and a page whose own name resolves to 127.0.0.1
+//! can lead a browser on the same machine there (DNS rebinding). The browser still sends the page's name as the host, so a
+//! foreign host is refused. So is a request of a page of another origin, before it counts towards any limit.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::http::{Problem, codes};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A proxy in front of a service must name the address it calls, not the one it was called by.
+/// A proxy in front of a service must send the address it calls as the host.
 pub(crate) async fn refuse_foreign(request: Request, next: Next) -> Response {
     if !is_local(&request) {
         let detail =

@@ -1,4 +1,4 @@
-//! Lists in pages: after a cursor, up to a limit, in the order of registration, which is that of the log.
+//! Lists in pages: after a cursor, up to a limit, in the order of creation.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -25,7 +25,7 @@ pub struct Limit(u32);
 #[serde(try_from = "String", bound = "Number: FromStr")]
 pub struct Cursor<Number>(pub Number);
 
-/// Marks a cursor, and tells this kind of cursor from a later one.
+/// The version of the cursor's format.
 const CURSOR_PREFIX: &str = "c1.";
 
 impl<T> Page<T> {
@@ -59,7 +59,7 @@ impl Limit {
         self.0
     }
 
-    /// How many rows to read: the one too many says that there is a next page.
+    /// How many rows to read: the extra one shows that there is a next page.
     pub fn and_one_more(self) -> u32 {
         self.0 + 1
     }

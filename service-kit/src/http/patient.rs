@@ -1,5 +1,5 @@
-//! A socket with an end to its patience: a client that asks for an answer and takes it in too slowly, or not at all, is cut
-//! off. Without this it would keep its connection, and a snapshot its read transaction, for ever.
+//! A socket that disconnects a client which reads its answer too slowly. Otherwise such a client would keep its connection,
+//! and a snapshot its read transaction, for ever.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// How long a client may keep us waiting for it to take in [`MIN_TAKEN_BYTES`] of its answers.
+/// How long a client may keep an answer waiting while it reads [`MIN_TAKEN_BYTES`].
 pub const MAX_STALL_TIME: Duration = Duration::from_secs(20);
-/// About 3 KB/s, a very slow phone. A client at its limit may take in a little more: the system tells of progress in steps.
+/// About 3 KB/s, a very slow phone. A client at its limit may read a little more: the kernel reports progress in steps.
 pub const MIN_TAKEN_BYTES: usize = 64 * 1024;
-/// What lies between us and a client. The system makes it megabytes if it is let, and then tells of progress in steps
-/// that a slow client needs minutes for.
+/// The kernel's send buffer. By default it grows to megabytes, and then the kernel reports progress in steps that take a slow
+/// client minutes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Patient<S = TcpStream> {
@@ -26,8 +26,8 @@ pub(crate) struct Patient<S = TcpStream> {
     stalled: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-/// What a client has taken in since the last look at it, and for how long it has kept us waiting meanwhile. Time in which
-/// there is nothing to send does not count.
+/// What a client has read since the last check, and how long it kept us waiting meanwhile. Time with nothing to send does not
+/// count.
 #[derive(Default)]
 struct Pace {
     bytes: usize,
@@ -80,7 +80,7 @@ impl<S> Patient<S> {
         let limit = || (Instant::now(), Box::pin(tokio::time::sleep(left)));
         let (_, stalled) = self.stalled.get_or_insert_with(limit);
         stalled.as_mut().poll(context).map(|()| {
-            let why = "the client takes too little in";
+            let why = "the client reads too slowly";
             Err(io::Error::new(ErrorKind::TimedOut, why))
         })
     }

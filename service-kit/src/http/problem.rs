@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::http::codes;
 use crate::observe::sampled::may_log;
 
-/// An answer that is a refusal: what kind, what exactly, and where in the request.
+/// A refusal: its kind, its detail, and the fields of the request that are to blame.
 #[derive(Debug)]
 pub struct Problem {
     code: Code,
@@ -152,11 +152,11 @@ impl Problem {
         }
         Self::new(
             codes::INTERNAL,
-            "this service failed; what went wrong is in its log",
+            "this service failed; its log has the reason",
         )
     }
 
-    /// Tells the client to come back soon.
+    /// With `Retry-After`: the client should retry soon.
     #[must_use]
     pub fn retry_later(self) -> Self {
         self.with_header(RETRY_AFTER, RETRY_AFTER_S.into())
@@ -202,12 +202,12 @@ impl<E: Into<Problem>> From<WriteError<E>> for Problem {
             }
             WriteError::Halted(reason) => Self::new(
                 codes::WRITES_HALTED,
-                format!("this service writes nothing until a person has decided: {reason}"),
+                format!("this service writes nothing until an operator has decided: {reason}"),
             ),
             WriteError::MustImport(reason) => Self::new(
                 codes::MUST_IMPORT,
                 format!(
-                    "this service writes once its database has met its stream: {reason}; try again"
+                    "this service writes once its database agrees with its stream: {reason}; try again"
                 ),
             )
             .retry_later(),

@@ -1,4 +1,4 @@
-//! The reply: a success that was made inside a transaction, as bytes, so that it can be kept and given once more.
+//! The reply to a write: created inside the transaction, as bytes, so that it can be stored and sent again.
 
 use std::fmt::Display;
 
@@ -19,7 +19,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// 201: something is there that was not, at `location`.
+    /// 201: a new resource at `location`.
     pub fn created(location: &str, etag: ETag<impl Display>, view: &impl Serialize) -> Self {
         let location = HeaderValue::try_from(location).expect("a path of our own makes a header");
         Self::json(StatusCode::CREATED, view)
@@ -27,7 +27,7 @@ impl Reply {
             .tagged(etag)
     }
 
-    /// 200: what it is like now.
+    /// 200: the present state.
     pub fn ok(etag: ETag<impl Display>, view: &impl Serialize) -> Self {
         Self::json(StatusCode::OK, view).tagged(etag)
     }

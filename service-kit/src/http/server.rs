@@ -1,4 +1,4 @@
-//! The accept loop. Our own, because `axum::serve` keeps a connection whose headers never come open for ever.
+//! The accept loop. Our own, because `axum::serve` keeps a connection open for ever if its headers never arrive.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -36,7 +36,7 @@ pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(12);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// One log line in this many failures without a connection between them.
 const FAILURES_A_LINE: u64 = 100;
-/// How long an answer that is made may take to be sent once the service stops and its connection looks idle.
+/// How long a finished answer may take to be sent once the service stops and its connection looks idle.
 const MAX_LAST_WORD_TIME: Duration = Duration::from_millis(500);
 
 /// Whether the service stops. A handler that waits for news takes this, and answers at once with what there is.
@@ -52,7 +52,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Stopping {
     }
 }
 
-/// To a request that cannot be waited for: nothing was done.
+/// The refusal of a request whose body or position the service does not wait for any more.
 pub(crate) fn shutting_down() -> Problem {
     let detail = "the service is shutting down; nothing was done; try again";
     Problem::new(codes::SHUTTING_DOWN, detail).retry_later()
@@ -68,7 +68,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
         let connection = http().serve_connection(socket, service);
         let connection = cut.run_until_cancelled_owned(graceful.watch(connection));
         tokio::spawn(async move {
-            // Clients break off, send nonsense, or time out: theirs, and of interest only to who looks for it.
+            // Clients disconnect, send nonsense, or time out, which is their affair.
             if let Some(Err(error)) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
@@ -79,7 +79,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     drain(graceful, &connections).await;
 }
 
-/// Requests under way are answered; a client that has sent only part of a head is not waited for.
+/// Requests under way are answered. A client that has sent only part of a head is disconnected.
 async fn drain(graceful: GracefulShutdown, connections: &Connections) {
     let mut drained = pin!(graceful.shutdown());
     if timeout(MAX_LAST_WORD_TIME, &mut drained).await.is_ok() {
@@ -92,7 +92,7 @@ async fn drain(graceful: GracefulShutdown, connections: &Connections) {
     }
 }
 
-/// The API as one connection reaches it: each request brings along where it comes from and whether the service stops.
+/// The API of one connection: each request carries the connection and whether the service stops.
 fn carrying(
     place: &Place,
     api: &Router,

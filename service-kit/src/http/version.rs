@@ -13,8 +13,8 @@ use axum::response::{IntoResponseParts, Response, ResponseParts};
 
 use crate::http::{Code, Problem, codes};
 
-/// The version of what the answer shows: `"3"`. One put together from several things has a tag that is no number, since it
-/// must not pass for the version of one of them.
+/// The version of the answer's content: `"3"`. An answer that combines several resources has a tag that is no number, so that
+/// no client takes it for the version of one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ETag<T = u64>(pub T);
 
@@ -25,11 +25,11 @@ pub struct IfMatch {
     unwanted: Option<Tags>,
 }
 
-/// The same where a change must name what it changes: without `If-Match` it is 428.
+/// The same where a change must name the version: without `If-Match` it is refused with 428.
 #[derive(Debug)]
 pub struct MustMatch(IfMatch);
 
-/// What one of the headers names, all its lines together.
+/// The tags of one header, all its lines together.
 #[derive(Debug, PartialEq, Eq)]
 enum Tags {
     Any,
@@ -38,7 +38,7 @@ enum Tags {
 
 /// A client has read few versions of one thing.
 const MAX_TAGS: usize = 64;
-/// What proxies add inside the quotes when they pack an answer: `"3-gzip"` (Apache), `"3--gzip"` or `"3;gzip"` (Jetty).
+/// Suffixes that proxies add inside the quotes when they compress an answer: `"3-gzip"` (Apache), `"3--gzip"` or `"3;gzip"` (Jetty).
 const CODINGS: [&[u8]; 4] = [b"gzip", b"br", b"zstd", b"deflate"];
 const BEFORE_CODING: [&[u8]; 3] = [b"--", b"-", b";"];
 
@@ -113,8 +113,8 @@ impl Tags {
         }
     }
 
-    /// A weak tag counts like a strong one, for changes too: a tag of ours names a version and not bytes, so it says as
-    /// much after a proxy has packed the answer and weakened the tag.
+    /// A weak tag counts like a strong one, for changes too: our tags name versions, not bytes, so a proxy that compresses the
+    /// answer and weakens the tag changes nothing.
     fn have(&self, current: &HeaderValue) -> bool {
         match self {
             Self::Any => true,
@@ -170,7 +170,7 @@ pub(crate) async fn show_if_changed(request: Request, next: Next) -> Result<Resp
     }
 }
 
-/// The same headers, but for the body's. A 304 names the length of the 200 or none, and axum would name that of no body.
+/// The same headers without the body's. A 304 has the length of the 200 or none, and axum would send 0.
 fn not_modified(mut response: Response) -> Response {
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     let of_no_known_length = futures::stream::empty::<Result<Bytes, Infallible>>();
@@ -188,7 +188,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 }
 
 impl MustMatch {
-    /// To be asked inside the transaction that changes the thing.
+    /// Call it inside the transaction that changes the thing.
     pub fn check(&self, current: impl Display) -> Result<(), Problem> {
         self.0.check(current)
     }

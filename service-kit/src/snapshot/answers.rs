@@ -18,7 +18,7 @@ use crate::http::{Code, Json, Path, Problem, Query, Routes, codes};
 
 /// Snapshots under way at a time. Each holds a read transaction, behind which the WAL cannot shrink.
 pub const MAX_SNAPSHOTS: usize = 2;
-/// Lines that travel together when they are there together.
+/// The most lines in one chunk of the answer.
 const LINES_A_CHUNK: usize = 64;
 
 #[derive(Clone)]
@@ -51,16 +51,16 @@ struct Event {
 /// Whether the log holds an event.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct Held {
-    /// `yes`, `no`, or `pruned` when that place is not kept any more.
+    /// `yes`, `no`, or `pruned` when that event is not kept any more.
     #[schema(value_type = String, example = "yes")]
     pub(crate) holds: Holds,
 }
 
-/// How far a reader has come.
+/// The position of a reader.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Report {
-    /// The last event it has applied; null before the first. Never left out: null holds the whole log.
+    /// The last event it has applied; null before the first. It must be present, since null holds the whole log.
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required = true)]
     at: Option<Applied>,
@@ -129,7 +129,7 @@ async fn holds(
     Ok(Json(Held { holds }))
 }
 
-/// Reports how far a reader has come
+/// Reports a reader's position
 ///
 /// Retention keeps what the reader has still to read, as long as its last report is not too old. A position that the log
 /// does not hold is answered and not stored.
@@ -155,7 +155,7 @@ async fn report(
     Ok(Json(Held { holds }))
 }
 
-/// Lines become bytes when the client takes them. A client that goes away drops the lines, which ends their read.
+/// Lines are encoded as the client reads them. When it disconnects, the lines are dropped, which ends the read transaction.
 fn encoded(
     first: Line,
     lines: Lines,

@@ -1,4 +1,4 @@
-//! Asking the service that owns a stream, over HTTP: the other end of `answers`.
+//! The reader's side: requests over HTTP to the service that owns a stream.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub struct HttpProducer {
     client: Client,
     url: BaseUrl,
     token: Token,
-    /// Where the token came from, for the message that says it is wrong.
+    /// The environment variable that held the token, for the message that it is wrong.
     token_env: &'static str,
 }
 
 /// How long an answer to `holds` and `report` may take.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
-/// How long nothing may come while a snapshot does.
+/// How long a snapshot may stall.
 const MAX_STALL_TIME: Duration = Duration::from_secs(30);
 /// The longest line of a snapshot.
 const MAX_LINE_BYTES: usize = 1 << 20;
@@ -58,7 +58,7 @@ impl HttpProducer {
             .bearer_auth(self.token.reveal())
     }
 
-    /// Whether the producer's log holds what the request is about.
+    /// The answer to a question about one position.
     async fn held(&self, request: RequestBuilder) -> Result<Holds, LogError> {
         let response = self.send(request.timeout(MAX_ANSWER_TIME)).await?;
         let answer = response.json().await.map_err(|error| {
