@@ -1,4 +1,10 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Rooms
+//!
+//! Each stands only on those before it: `process` (the machine, output, signals, exit codes), `observe` (metrics, request log,
+//! traces), `http` (server, extractors, problems), `auth`, `causal`, `idempotency`, `snapshot`, `api` (the layers around a
+//! service's routes, and their documentation), `settings`, `admin` (the commands and their socket), `program`.
 
 mod admin;
 mod api;
@@ -15,25 +21,21 @@ mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use api::{MAX_REQUEST_TIME, api};
+pub use api::api;
 pub use auth::{
-    ANONYMOUS, Access, InvalidHash, Kind, Limits, OPERATOR, Principal, SERVICE, Token, TokenHash,
-    TokenStore,
+    Access, InvalidHash, Kind, Limits, OPERATOR, Principal, SERVICE, Token, TokenHash, TokenStore,
 };
-pub use causal::{DEFAULT_WAIT, MAX_WAIT};
 pub use http::base_url::{BaseUrl, http_client};
 pub use http::codes;
-pub use http::extract::{Json, MAX_BODY_BYTES, MAX_BODY_TIME, Path, Query, present};
+pub use http::extract::{Json, Path, Query, present};
 pub use http::page::{Cursor, Limit, Page};
-pub use http::patient::{MAX_STALL_TIME, MIN_TAKEN_BYTES};
 pub use http::problem::{Code, Problem};
 pub use http::reply::Reply;
 pub use http::routes::Routes;
-pub use http::server::{MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME, Stopping};
+pub use http::server::Stopping;
 pub use http::version::{ETag, IfMatch, MustMatch};
 pub use idempotency::{
-    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, IdempotencyKey, Idempotent,
-    MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR,
+    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, IdempotencyKey, Idempotent, Once,
 };
 pub use observe::monitor::Monitor;
 pub use observe::sampled::may_log;
@@ -41,15 +43,27 @@ pub use observe::trace;
 pub use process::exit::{Outcome, on_disk_failure, or_end, run};
 pub use process::files::keep_files_private;
 pub use process::logs::start_logs;
-pub use process::machine::{MAX_CONNECTIONS, check_clock, check_machine, max_connections};
+pub use process::machine::{check_clock, check_machine, max_connections};
 pub use process::signals::stop_on_signal;
 pub use program::service::Service;
 pub use program::{Program, main};
 pub use row::parsed;
 pub use settings::{About, CommonArgs, Loopback, Veiled};
-pub use snapshot::answers::MAX_SNAPSHOTS;
 pub use snapshot::producer::HttpProducer;
 pub use utoipa_axum::routes;
+
+/// What a request can rely on.
+pub mod limits {
+    pub use crate::api::MAX_REQUEST_TIME;
+    pub use crate::causal::{DEFAULT_WAIT, MAX_WAIT};
+    pub use crate::http::extract::{MAX_BODY_BYTES, MAX_BODY_TIME};
+    pub use crate::http::patient::{MAX_STALL_TIME, MIN_TAKEN_BYTES};
+    pub use crate::http::server::{MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME};
+    pub use crate::idempotency::{MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES};
+    pub use crate::idempotency::{MAX_KEY_CHARACTERS, REPLIES_KEPT_FOR};
+    pub use crate::process::machine::MAX_CONNECTIONS;
+    pub use crate::snapshot::answers::MAX_SNAPSHOTS;
+}
 
 /// For [`problem_codes!`], whose users need not know axum.
 #[doc(hidden)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use relay::{
-    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options, ReadOnly,
-    Refusal,
+    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options,
+    ReadOnly, Refusal,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

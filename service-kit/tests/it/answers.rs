@@ -11,7 +11,8 @@ use relay::{
     System, chain,
 };
 use serde_json::{Value, json};
-use service_kit::{Access, HttpProducer, MAX_SNAPSHOTS, MAX_STALL_TIME, Service, Token};
+use service_kit::limits::{MAX_SNAPSHOTS, MAX_STALL_TIME};
+use service_kit::{Access, HttpProducer, Service, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

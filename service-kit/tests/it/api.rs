@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Version};
 use relay::{ConsumerStatus, RelayState, RelayStatus};
+use service_kit::Monitor;
+use service_kit::limits::MAX_BODY_BYTES;
 use service_kit::testing::{TestApi, request};
-use service_kit::{MAX_BODY_BYTES, Monitor};
 use tokio::sync::watch;
 
 use crate::serve::within_a_minute;

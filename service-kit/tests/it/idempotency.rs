@@ -13,10 +13,10 @@ use axum::routing::post;
 use jiff::Timestamp;
 use relay::{Database, Environment, NewEvent, Options, System, Tx, rusqlite};
 use serde_json::{Value, json};
+use service_kit::limits::MAX_KEY_CHARACTERS;
 use service_kit::testing::{Answer, TestApi, request, rows};
 use service_kit::{
-    ETag, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEY_CHARACTERS, Monitor, OPERATOR, Principal,
-    Problem, Reply, Routes,
+    ETag, IDEMPOTENCY_MIGRATION, Idempotent, Monitor, OPERATOR, Principal, Problem, Reply, Routes,
 };
 use tokio::sync::Notify;
 

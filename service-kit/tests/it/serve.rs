@@ -8,10 +8,9 @@ use axum::Router;
 use axum::routing::get;
 use relay::{Connect, Database, Fatal, LogError, NatsStream, Retention, Stop};
 
+use service_kit::limits::{MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME};
 use service_kit::testing::{self, GUEST, OPERATOR};
-use service_kit::{
-    MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service,
-};
+use service_kit::{Routes, Service};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
