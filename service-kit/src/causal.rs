@@ -37,11 +37,6 @@ pub(crate) struct StreamPosition {
     seq: u64,
 }
 
-/// Text that is no position.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no position in a stream, such as users@1042")]
-pub(crate) struct InvalidPosition(String);
-
 /// Waits as the request asks to, lets it be handled, and answers the position of what it wrote.
 pub(crate) async fn keep_order(
     State(monitor): State<Monitor>,
@@ -167,9 +162,7 @@ fn positions(headers: &HeaderMap) -> Result<Vec<StreamPosition>, Problem> {
     for line in headers.get_all(WAIT_FOR) {
         let line = line.to_str().map_err(|_| invalid("it is no text"))?;
         for word in line.split(',') {
-            let position = word.trim().parse();
-            let refuse = |error: InvalidPosition| invalid(error.to_string());
-            positions.push(position.map_err(refuse)?);
+            positions.push(word.trim().parse().map_err(invalid::<String>)?);
         }
     }
     match positions.len() > MAX_POSITIONS {
@@ -201,7 +194,7 @@ fn number(text: &str) -> Option<u64> {
     (number.to_string() == text).then_some(number)
 }
 
-fn invalid(detail: impl Into<String>) -> Problem {
+fn invalid<T: Into<String>>(detail: T) -> Problem {
     Problem::new(codes::INVALID_WAIT_FOR, detail)
 }
 
@@ -235,9 +228,9 @@ impl fmt::Display for StreamPosition {
 }
 
 impl FromStr for StreamPosition {
-    type Err = InvalidPosition;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (stream, seq) = text.split_once('@')?;
             let of_name = |byte: u8| {
@@ -247,8 +240,10 @@ impl FromStr for StreamPosition {
             let seq = number(seq)?;
             named.then(|| Self::new(stream, seq))
         };
-        // As much as an operator needs to see which one it is.
-        parse().ok_or_else(|| InvalidPosition(text.chars().take(64).collect()))
+        parse().ok_or_else(|| {
+            let shown: String = text.chars().take(64).collect();
+            format!("{shown:?} is no position in a stream, such as users@1042")
+        })
     }
 }
 

@@ -77,11 +77,7 @@ pub struct Once {
 pub struct IdempotencyKey {
     /// A request that is sent again with the same key has no second effect and gets the first reply. 1 to 255 visible ASCII
     /// characters
-    #[param(
-        rename = "Idempotency-Key",
-        max_length = 255,
-        example = "8e03978e-40d5-43dd-bc93-6894a57f9324"
-    )]
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
     _key: Option<String>,
 }
 

@@ -85,7 +85,16 @@ impl Connections {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(peer, self.cut.child_token()));
+        let state = State {
+            known: false,
+            busy: false,
+            since: Instant::now(),
+        };
+        let connection = Arc::new(Connection {
+            peer,
+            state: Mutex::new(state),
+            cut: self.cut.child_token(),
+        });
         open.insert(number, connection.clone());
         Some(Place {
             connections: self.clone(),
@@ -133,16 +142,6 @@ impl Connections {
 }
 
 impl Connection {
-    fn new(peer: Option<IpAddr>, cut: Stop) -> Self {
-        let state = State {
-            known: false,
-            busy: false,
-            since: Instant::now(),
-        };
-        let state = Mutex::new(state);
-        Self { peer, state, cut }
-    }
-
     /// The connection of this request. A test without sockets has none.
     pub(crate) fn of(request: &Request) -> Option<Arc<Self>> {
         request.extensions().get::<Arc<Self>>().cloned()

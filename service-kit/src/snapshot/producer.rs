@@ -47,10 +47,6 @@ impl HttpProducer {
         })
     }
 
-    fn get(&self, path: &str) -> RequestBuilder {
-        self.request(Method::GET, path)
-    }
-
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
         request
@@ -103,7 +99,7 @@ impl HttpProducer {
 impl Producer for HttpProducer {
     fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
         Box::pin(async move {
-            self.held(self.get(&format!("/log/{}?id={}", at.seq, at.id)))
+            self.held(self.request(Method::GET, &format!("/log/{}?id={}", at.seq, at.id)))
                 .await
         })
     }
@@ -126,7 +122,7 @@ impl Producer for HttpProducer {
                 Some(Position { seq, id }) => format!("/snapshot?seq={seq}&id={id}"),
                 None => "/snapshot".to_owned(),
             };
-            let response = self.send(self.get(&path)).await?;
+            let response = self.send(self.request(Method::GET, &path)).await?;
             let (to, lines) = mpsc::channel(LINES);
             tokio::spawn(async move {
                 if let Err(error) = forward(response, &to).await {

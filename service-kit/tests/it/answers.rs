@@ -39,7 +39,7 @@ async fn only_who_knows_the_token_is_answered() {
 }
 
 #[tokio::test]
-async fn without_a_token_of_its_own_it_answers_nobody_and_says_what_to_set() {
+async fn without_a_read_token_it_answers_no_service_and_says_what_to_set() {
     let unset = Token::from_env(TOKEN_ENV);
     let world = World::start(unset, few).await;
     for header in ["", "authorization: Bearer \r\n"] {
@@ -460,7 +460,7 @@ fn few(_: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
 
 static STOP_WRITING: AtomicBool = AtomicBool::new(false);
 
-/// Until nobody listens, or until the test has seen enough.
+/// Until the client is gone, or until the test has seen enough.
 fn endless(_: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     let row = relay::row(&"x".repeat(10_000));
     while !STOP_WRITING.load(Ordering::Relaxed) && to(row.clone()) {

@@ -93,7 +93,7 @@ async fn idle_connections_do_not_delay_the_stop() {
 }
 
 #[tokio::test]
-async fn strangers_that_hold_every_place_keep_nobody_out_and_cost_no_request_under_way() {
+async fn strangers_that_hold_every_place_keep_no_caller_out_and_cost_no_request_under_way() {
     let (db, _folder) = database().await;
     let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let service = Service::new(&db).access(testing::access());
@@ -245,7 +245,7 @@ async fn a_head_that_is_too_large_is_refused() {
     running.ended().await;
 }
 
-/// A broker that lets nobody in.
+/// A broker that refuses every client.
 struct Refused;
 
 impl Connect for Refused {
