@@ -192,7 +192,10 @@ async fn a_database_that_takes_no_writes_is_not_ready_and_says_why() {
     let api = TestApi::of(routes(), Monitor::new(&db));
     let refused = api.get("/readyz").await;
     assert_eq!(refused.problem(), "503 not_ready");
-    assert!(refused.text.contains("agrees with its stream: "), "{refused:?}");
+    assert!(
+        refused.text.contains("agrees with its stream: "),
+        "{refused:?}"
+    );
     assert_writes_open(&api, 0).await;
 }
 
