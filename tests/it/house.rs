@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tests", &[]),
     ("bench", &["freehold-tests", "relay"]),
     ("model", &[]),
-    ("xtask", &["freehold-tests"]),
+    ("demo", &["freehold-tests"]),
+    ("xtask", &["demo", "freehold-tests"]),
 ];
 
 /// Where SQL may stand. In the harness it looks at databases from outside.

@@ -7,7 +7,6 @@ mod find;
 mod install;
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ use crate::eventually::{seconds, within};
 use crate::ports::Port;
 use crate::process::{Launch, Process};
 
-pub use find::{BROWSER_TESTS, CHROMEDRIVER, CHROMIUM, Found, Programs, find};
+pub use find::{BROWSER_TESTS, CHROMEDRIVER, CHROMIUM, Programs, find};
 pub use install::find_or_install;
 
 /// One browser with one page.
@@ -79,12 +78,9 @@ const ARGUMENTS: [&str; 14] = [
 impl Browser {
     /// `None` on a machine without a browser, after saying so aloud: the test that asked has nothing to test and returns.
     pub async fn start() -> Result<Option<Browser>> {
-        match find()? {
-            Found::Here(programs) => Browser::of(&programs).await.map(Some),
-            Found::Missing(reason) => {
-                say_skipped(&reason);
-                Ok(None)
-            }
+        match find()?.or_skip("browser tests") {
+            Some(programs) => Browser::of(&programs).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -393,17 +389,10 @@ fn wanted(programs: &Programs, profile: &Path) -> fantoccini::wd::Capabilities {
     }
 }
 
-/// Past the capture of the test runner: a skip that nobody reads would look like a pass.
-fn say_skipped(reason: &str) {
-    let line = format!("browser tests are SKIPPED: {reason}\n");
-    // Without a stderr there is nobody to tell.
-    let _nobody = io::stderr().write_all(line.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream as Connection};
 
     const PAGE: &str = r##"<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title>

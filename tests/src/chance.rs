@@ -3,10 +3,15 @@
 //! Tests that must be repeatable draw only their seed here, and everything else from it.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// 64 bits.
 pub fn number() -> u64 {
     getrandom::u64().expect("the operating system has randomness")
+}
+
+pub fn coin() -> bool {
+    number().is_multiple_of(2)
 }
 
 /// The seed of a test that must be repeatable: `FREEHOLD_SEED`, or a new one. Print it.
@@ -21,6 +26,17 @@ pub fn seed() -> u64 {
 pub fn in_range(range: Range<u16>) -> u16 {
     let width = u64::from(range.end - range.start);
     range.start + u16::try_from(number() % width).expect("smaller than the width, which is one")
+}
+
+/// Some time within these seconds.
+pub fn seconds(range: Range<u16>) -> Duration {
+    Duration::from_secs(in_range(range).into()) + Duration::from_millis(in_range(0..1000).into())
+}
+
+/// An element of the list; none when it is empty.
+pub fn one_of<T>(list: &[T]) -> Option<&T> {
+    let length = u64::try_from(list.len()).ok()?;
+    list.get(usize::try_from(number().checked_rem(length)?).ok()?)
 }
 
 /// So many of `A`-`Z`, `a`-`z`, `0`-`9`, each as likely as the other.

@@ -61,6 +61,7 @@ pub mod proxy;
 pub mod schemathesis;
 pub mod services;
 pub mod switch;
+pub mod tool;
 pub mod wire;
 pub mod world;
 

@@ -32,6 +32,8 @@ pub struct Launch {
     pub args: Vec<OsString>,
     pub env: Vec<(String, String)>,
     pub logs: PathBuf,
+    /// Where the child runs; by default where we run.
+    pub folder: Option<PathBuf>,
 }
 
 /// The two output files of a child, read from where this start began to write.
@@ -65,6 +67,7 @@ impl Launch {
             args: vec![],
             env: vec![],
             logs: logs.into(),
+            folder: None,
         }
     }
 
@@ -88,6 +91,9 @@ impl Launch {
             .arg(&self.program)
             .args(&self.args)
             .process_group(0);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FREEHOLD_"))
         {

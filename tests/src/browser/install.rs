@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use super::find::{Found, find};
+use super::find::{Programs, find};
 use crate::broker::Say;
 use crate::eventually::{seconds, within};
 use crate::process::{Launch, Process};
+use crate::tool::Found;
 
 /// The fonts: without any, a page shows boxes instead of letters and its layout is another.
 const PACKAGES: [&str; 4] = [
@@ -33,7 +34,7 @@ const INSTALL_LIMIT: Duration = seconds(420);
 
 /// Looks; where nothing is found, installs what is missing if it may, and looks again. For `cargo xtask test`: a test
 /// that runs by itself never installs anything.
-pub async fn find_or_install(say: Say<'_>) -> Result<Found> {
+pub async fn find_or_install(say: Say<'_>) -> Result<Found<Programs>> {
     let reason = match find()? {
         Found::Missing(reason) => reason,
         found => return Ok(found),
