@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::protocol::Protocol;
 use crate::state::{Consumer, Mode, State, Stream, Writer};
-use crate::step::Protocol;
 
 /// One property, by its letter in the first model; `F` is ours.
 ///

@@ -3,9 +3,9 @@
 use crate::actions::Who;
 use crate::bounds::Early;
 use crate::ids::{Id, Ids, MOST, NONE};
+use crate::protocol::{Protocol, writer};
 use crate::rules::Rule;
 use crate::state::{File, Mode, State, Stream, View};
-use crate::step::{Protocol, writer};
 
 /// What a contact finds.
 enum Verdict {

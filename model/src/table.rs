@@ -3,9 +3,9 @@
 use crate::bounds::{Bounds, Doctrine, Early, ONE_WRITER, TWO_WRITERS};
 use crate::properties::Property::{self, A, B, C, D, E, F, G, H, I, L};
 use crate::properties::SAFETY;
+use crate::protocol::Protocol;
 use crate::rules::{Rule, Rules};
 use crate::search::{Effort, Outcome, counterexample, search};
-use crate::step::Protocol;
 
 /// One rule, or a pair that covers for each other, left out.
 #[derive(Clone, Copy, Debug)]

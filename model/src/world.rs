@@ -9,8 +9,8 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::Action;
+use crate::protocol::Protocol;
 use crate::state::{self, Mode, State};
-use crate::step::Protocol;
 
 /// Everything to be compared, and nothing that only the model knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

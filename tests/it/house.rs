@@ -166,7 +166,7 @@ fn is_path(word: &str) -> bool {
     plain && (in_a_folder_of_ours || files.iter().any(is_file))
 }
 
-fn members() -> Vec<PathBuf> {
+pub(crate) fn members() -> Vec<PathBuf> {
     let folders = fs::read_dir(workspace()).expect("the workspace");
     let folders = folders.map(|entry| entry.expect("an entry").path());
     folders
@@ -239,7 +239,7 @@ fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
 }
 
 /// Lines that are neither comments nor the file's own tests.
-fn code(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn code(text: &str) -> impl Iterator<Item = &str> {
     let program = text
         .split("#[cfg(test)]\nmod tests")
         .next()
@@ -254,6 +254,6 @@ fn uses(text: &str, krate: &str) -> bool {
         .any(|line| line.contains(&format!("use {krate}")) || line.contains(&format!("{krate}::")))
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

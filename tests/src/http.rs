@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::credentials::Password;
 use crate::metrics::Metrics;
-use crate::services::Service;
 
 /// One service: its base URL, a client with a deadline, and the token it sends.
 #[derive(Clone, Debug)]
@@ -42,11 +41,6 @@ pub struct Reply {
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Api {
-    /// As the operator whom the harness let in.
-    pub fn of(service: &Service) -> Api {
-        Api::new(service.url(), Some(service.operator.clone()))
-    }
-
     pub fn new(base: impl Into<String>, token: Option<Password>) -> Api {
         let client = Client::builder()
             .timeout(DEADLINE)
@@ -109,10 +103,6 @@ impl Api {
 }
 
 impl UserApi {
-    pub fn of(service: &Service) -> UserApi {
-        UserApi(Api::of(service))
-    }
-
     pub fn new(base: impl Into<String>, token: Option<Password>) -> UserApi {
         UserApi(Api::new(base, token))
     }
@@ -165,10 +155,6 @@ impl UserApi {
 }
 
 impl OrderApi {
-    pub fn of(service: &Service) -> OrderApi {
-        OrderApi(Api::of(service))
-    }
-
     pub fn new(base: impl Into<String>, token: Option<Password>) -> OrderApi {
         OrderApi(Api::new(base, token))
     }

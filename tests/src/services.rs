@@ -15,7 +15,7 @@ use crate::cargo::cargo;
 use crate::chance;
 use crate::credentials::{Credentials, Password};
 use crate::eventually::within;
-use crate::http::Api;
+use crate::http::{Api, OrderApi, UserApi};
 use crate::part::Part;
 use crate::ports::Port;
 use crate::process::{Launch, Process, StartError};
@@ -226,6 +226,25 @@ impl Part for Service {
 
     fn slot(&mut self) -> &mut Option<Process> {
         &mut self.process
+    }
+}
+
+/// As the operator in the access file.
+impl Api {
+    pub fn of(service: &Service) -> Api {
+        Api::new(service.url(), Some(service.operator.clone()))
+    }
+}
+
+impl UserApi {
+    pub fn of(service: &Service) -> UserApi {
+        UserApi::new(service.url(), Some(service.operator.clone()))
+    }
+}
+
+impl OrderApi {
+    pub fn of(service: &Service) -> OrderApi {
+        OrderApi::new(service.url(), Some(service.operator.clone()))
     }
 }
 

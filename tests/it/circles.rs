@@ -1,0 +1,310 @@
+//! The order inside each crate: no circle between its rooms or its folders, and in `relay` every `use` points down.
+//!
+//! A room is a top-level module (`src/x.rs` with `src/x/`). `lib.rs` and `main.rs` are the door and may use every room.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use freehold_tests::paths::workspace;
+
+use crate::house::{code, members, read};
+
+/// Rooms of a crate on the same floor, the lowest floor first. A room may use rooms on lower floors only.
+const FLOORS: &[(&str, &[&[&str]])] = &[("relay", &[])];
+
+/// `["relay", "contact"]`; the door is empty.
+type Module = Vec<String>;
+/// Which modules each module uses.
+type Uses = BTreeMap<Module, BTreeSet<Module>>;
+
+struct Crate {
+    /// The program text of each module, the door's included.
+    texts: BTreeMap<Module, String>,
+    uses: Uses,
+}
+
+#[test]
+fn no_crate_has_a_circle_of_rooms_or_of_files_in_different_folders() {
+    let found = |member: PathBuf| {
+        let faults = faults(&Crate::read(&member.join("src")));
+        faults
+            .into_iter()
+            .map(move |fault| format!("{}: {fault}", member.display()))
+    };
+    let faults: Vec<_> = members().into_iter().flat_map(found).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_use_points_down() {
+    for (name, floors) in FLOORS {
+        let wrong = climbs(&Crate::read(&workspace().join(name).join("src")), floors);
+        assert!(wrong.is_empty(), "{name}: {}", wrong.join(", "));
+    }
+}
+
+/// Circles, and names that are taken from the door: the path of their room would show which one is used.
+fn faults(krate: &Crate) -> Vec<String> {
+    let room = |module: &Module| module[..1].to_vec();
+    let mut rooms = Uses::new();
+    for (of, on) in &krate.uses {
+        let others = on.iter().map(room).filter(|other| *other != room(of));
+        rooms.entry(room(of)).or_default().extend(others);
+    }
+    let folders = |circle: &Vec<Module>| {
+        let folders = circle.iter().map(|module| folder(module, &krate.uses));
+        folders.collect::<BTreeSet<_>>().len()
+    };
+    let files = circles(&krate.uses)
+        .into_iter()
+        .filter(|circle| folders(circle) > 1);
+    let named = |circle: Vec<Module>| {
+        let names: Vec<_> = circle.iter().map(|module| module.join("/")).collect();
+        format!("a circle of {}", names.join(", "))
+    };
+    let circles = circles(&rooms).into_iter().chain(files).map(named);
+    circles.chain(krate.taken_from_the_door()).collect()
+}
+
+/// A module with modules below it is its own folder.
+fn folder(module: &Module, uses: &Uses) -> Module {
+    let has_children = uses
+        .keys()
+        .any(|other| other.len() > module.len() && other.starts_with(module));
+    module[..module.len() - usize::from(!has_children)].to_vec()
+}
+
+/// Sets of modules that all reach each other.
+fn circles(uses: &Uses) -> BTreeSet<Vec<Module>> {
+    let reached: BTreeMap<_, _> = uses
+        .keys()
+        .map(|module| (module, reach(module, uses)))
+        .collect();
+    let circle = |module| {
+        let mutual = reached[module]
+            .iter()
+            .filter(|other| reached.get(other).is_some_and(|back| back.contains(module)));
+        mutual.cloned().collect::<Vec<Module>>()
+    };
+    uses.keys()
+        .map(circle)
+        .filter(|circle| circle.len() > 1)
+        .collect()
+}
+
+fn reach(from: &Module, uses: &Uses) -> BTreeSet<Module> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
+    while let Some(module) = next.pop() {
+        for used in uses.get(&module).into_iter().flatten() {
+            if seen.insert(used.clone()) {
+                next.push(used.clone());
+            }
+        }
+    }
+    seen
+}
+
+fn climbs(krate: &Crate, floors: &[&[&str]]) -> Vec<String> {
+    let floor = |module: &Module| {
+        floors
+            .iter()
+            .position(|rooms| rooms.contains(&module[0].as_str()))
+    };
+    let edges = krate
+        .uses
+        .iter()
+        .flat_map(|(of, on)| on.iter().map(move |on| (of, on)));
+    let up =
+        edges.filter(|(of, on)| of[0] != on[0] && floor(of).is_some() && floor(on) >= floor(of));
+    up.map(|(of, on)| format!("{} uses {}", of.join("/"), on.join("/")))
+        .collect()
+}
+
+impl Crate {
+    fn read(src: &Path) -> Crate {
+        let (mut texts, mut uses) = (BTreeMap::new(), Uses::new());
+        collect(src, &vec![], &mut texts);
+        for (module, text) in texts.iter().filter(|(module, _)| !module.is_empty()) {
+            let used = paths(text)
+                .into_iter()
+                .map(|path| longest(absolute(module, &path), &texts));
+            let others = used.filter(|used| used != module && !used.is_empty());
+            uses.insert(module.clone(), others.collect());
+        }
+        Crate { texts, uses }
+    }
+
+    fn taken_from_the_door(&self) -> impl Iterator<Item = String> {
+        let door = self.texts.get(&vec![]).map_or("", String::as_str);
+        let exports = door
+            .split("pub use ")
+            .skip(1)
+            .filter_map(|rest| rest.split(';').next());
+        let exported: BTreeSet<&str> = exports
+            .flat_map(|export| export.split(|c: char| !c.is_alphanumeric()))
+            .collect();
+        let rooms = self.texts.iter().filter(|(module, _)| !module.is_empty());
+        rooms.flat_map(move |(module, text)| {
+            let names = paths(text).into_iter().map(|path| absolute(module, &path));
+            let taken = names.filter(|name| longest(name.clone(), &self.texts).is_empty());
+            let taken: BTreeSet<_> = taken
+                .filter(|name| {
+                    name.first()
+                        .is_some_and(|name| exported.contains(name.as_str()))
+                })
+                .collect();
+            taken.into_iter().map(|name| {
+                format!(
+                    "{} names crate::{}, not its room",
+                    module.join("/"),
+                    name.join("::")
+                )
+            })
+        })
+    }
+}
+
+fn collect(folder: &Path, at: &Module, texts: &mut BTreeMap<Module, String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let module = match name.as_str() {
+            "mod" | "lib" | "main" => at.clone(),
+            _ => at.iter().cloned().chain([name]).collect(),
+        };
+        if path.is_dir() {
+            collect(&path, &module, texts);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            texts
+                .entry(module)
+                .or_default()
+                .push_str(&code(&read(&path)).collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// Every path that begins with `crate`, `super` or `self`, in `use` lines with nested braces and inline.
+fn paths(text: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut rest = text;
+    while let Some(start) = ["crate::", "super::", "self::"]
+        .iter()
+        .filter_map(|word| rest.find(word))
+        .min()
+    {
+        let alone = !rest[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let end = path_end(&rest[start..]);
+        if alone {
+            expand(&rest[start..start + end], &mut paths);
+        }
+        rest = &rest[start + end..];
+    }
+    paths
+}
+
+/// Where the path at the start of the text ends: behind its braces, if it has any.
+fn path_end(text: &str) -> usize {
+    let mut depth = 0;
+    let mut inside = |c: char| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth > 0 || c == '}' || c.is_alphanumeric() || "_:".contains(c)
+    };
+    text.find(|c| !inside(c)).unwrap_or(text.len())
+}
+
+/// `a::{b, c::{d, e}}` is `a::b`, `a::c::d`, `a::c::e`.
+fn expand(path: &str, paths: &mut Vec<String>) {
+    let Some((before, inner)) = path.split_once('{') else {
+        return paths.push(path.trim().to_owned());
+    };
+    let inner = inner.strip_suffix('}').unwrap_or(inner);
+    let (mut depth, before) = (0, before.trim());
+    let parts = inner.split(|c: char| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+        expand(&format!("{before}{part}"), paths);
+    }
+}
+
+/// The path from the root of the crate.
+fn absolute(module: &Module, path: &str) -> Module {
+    let mut full = module.clone();
+    for word in path.split("::") {
+        match word {
+            "crate" => full.clear(),
+            "self" => {}
+            "super" => drop(full.pop()),
+            _ => full.extend(word.split(' ').next().map(str::to_owned)),
+        }
+    }
+    full
+}
+
+/// The longest part of the path that is a module.
+fn longest(mut path: Module, texts: &BTreeMap<Module, String>) -> Module {
+    while !path.is_empty() && !texts.contains_key(&path) {
+        path.pop();
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn krate(files: &[(&str, &str)]) -> Crate {
+        let src = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            let file = src.path().join(name);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("created");
+            fs::write(file, text).expect("written");
+        }
+        Crate::read(src.path())
+    }
+
+    #[test]
+    fn rooms_in_a_circle_are_found_in_nested_braces_and_inline_paths() {
+        let files = [
+            ("lib.rs", "mod a; mod b; mod c;"),
+            ("a.rs", "use crate::{\n    b::{X, Y as Z},\n    c::W,\n};"),
+            ("b.rs", "fn f() -> super::a::V { todo() }"),
+            (
+                "c.rs",
+                "// use crate::a::V;\n#[cfg(test)]\nmod tests { use crate::a::V; }",
+            ),
+        ];
+        assert_eq!(faults(&krate(&files)), ["a circle of a, b"]);
+    }
+
+    #[test]
+    fn files_of_one_folder_may_need_each_other_and_files_of_two_may_not() {
+        let files = [
+            ("a/mod.rs", "mod b; mod c; mod d;"),
+            ("a/b.rs", "use super::c::X;"),
+            ("a/c.rs", "use super::b::X;"),
+            ("a/d/e.rs", "use crate::a::f::X;"),
+            ("a/f.rs", "use super::d::e::X;"),
+        ];
+        assert_eq!(faults(&krate(&files)), ["a circle of a/d/e, a/f"]);
+    }
+
+    #[test]
+    fn a_name_taken_from_the_door_and_a_use_that_climbs_are_found() {
+        let files = [
+            ("lib.rs", "pub use b::{X, Y};"),
+            ("a.rs", "use crate::X;"),
+            ("b.rs", "use crate::a::V;"),
+        ];
+        let krate = krate(&files);
+        assert_eq!(faults(&krate), ["a names crate::X, not its room"]);
+        assert_eq!(climbs(&krate, &[&["a"], &["b"]]), [""; 0]);
+        assert_eq!(climbs(&krate, &[&["b"], &["a"]]), ["b uses a"]);
+    }
+}
