@@ -18,16 +18,10 @@ type Module = Vec<String>;
 /// Which modules each module uses.
 type Uses = BTreeMap<Module, BTreeSet<Module>>;
 
-struct Crate {
-    /// The program text of each module, the door's included.
-    texts: BTreeMap<Module, String>,
-    uses: Uses,
-}
-
 #[test]
 fn no_crate_has_a_circle_of_rooms_or_of_files_in_different_folders() {
     let found = |member: PathBuf| {
-        let faults = faults(&Crate::read(&member.join("src")));
+        let faults = faults(&uses(&member.join("src")));
         faults
             .into_iter()
             .map(move |fault| format!("{}: {fault}", member.display()))
@@ -39,32 +33,34 @@ fn no_crate_has_a_circle_of_rooms_or_of_files_in_different_folders() {
 #[test]
 fn every_use_points_down() {
     for (name, floors) in FLOORS {
-        let wrong = climbs(&Crate::read(&workspace().join(name).join("src")), floors);
+        let wrong = climbs(&uses(&workspace().join(name).join("src")), floors);
         assert!(wrong.is_empty(), "{name}: {}", wrong.join(", "));
     }
 }
 
-/// Circles, and names that are taken from the door: the path of their room would show which one is used.
-fn faults(krate: &Crate) -> Vec<String> {
+fn faults(uses: &Uses) -> BTreeSet<String> {
     let room = |module: &Module| module[..1].to_vec();
     let mut rooms = Uses::new();
-    for (of, on) in &krate.uses {
+    for (of, on) in uses {
         let others = on.iter().map(room).filter(|other| *other != room(of));
         rooms.entry(room(of)).or_default().extend(others);
     }
     let folders = |circle: &Vec<Module>| {
-        let folders = circle.iter().map(|module| folder(module, &krate.uses));
+        let folders = circle.iter().map(|module| folder(module, uses));
         folders.collect::<BTreeSet<_>>().len()
     };
-    let files = circles(&krate.uses)
+    let files = circles(uses)
         .into_iter()
         .filter(|circle| folders(circle) > 1);
     let named = |circle: Vec<Module>| {
         let names: Vec<_> = circle.iter().map(|module| module.join("/")).collect();
         format!("a circle of {}", names.join(", "))
     };
-    let circles = circles(&rooms).into_iter().chain(files).map(named);
-    circles.chain(krate.taken_from_the_door()).collect()
+    circles(&rooms)
+        .into_iter()
+        .chain(files)
+        .map(named)
+        .collect()
 }
 
 /// A module with modules below it is its own folder.
@@ -105,14 +101,13 @@ fn reach(from: &Module, uses: &Uses) -> BTreeSet<Module> {
     seen
 }
 
-fn climbs(krate: &Crate, floors: &[&[&str]]) -> Vec<String> {
+fn climbs(uses: &Uses, floors: &[&[&str]]) -> Vec<String> {
     let floor = |module: &Module| {
         floors
             .iter()
             .position(|rooms| rooms.contains(&module[0].as_str()))
     };
-    let edges = krate
-        .uses
+    let edges = uses
         .iter()
         .flat_map(|(of, on)| on.iter().map(move |on| (of, on)));
     let up =
@@ -121,48 +116,35 @@ fn climbs(krate: &Crate, floors: &[&[&str]]) -> Vec<String> {
         .collect()
 }
 
-impl Crate {
-    fn read(src: &Path) -> Crate {
-        let (mut texts, mut uses) = (BTreeMap::new(), Uses::new());
-        collect(src, &vec![], &mut texts);
-        for (module, text) in texts.iter().filter(|(module, _)| !module.is_empty()) {
-            let used = paths(text)
-                .into_iter()
-                .map(|path| longest(absolute(module, &path), &texts));
-            let others = used.filter(|used| used != module && !used.is_empty());
-            uses.insert(module.clone(), others.collect());
-        }
-        Crate { texts, uses }
-    }
-
-    fn taken_from_the_door(&self) -> impl Iterator<Item = String> {
-        let door = self.texts.get(&vec![]).map_or("", String::as_str);
-        let exports = door
-            .split("pub use ")
-            .skip(1)
-            .filter_map(|rest| rest.split(';').next());
-        let exported: BTreeSet<&str> = exports
-            .flat_map(|export| export.split(|c: char| !c.is_alphanumeric()))
+/// Reads every module below `src` and resolves what it names of its own crate, also by a re-export of the door.
+fn uses(src: &Path) -> Uses {
+    let mut texts = BTreeMap::new();
+    collect(src, &vec![], &mut texts);
+    let door = texts.get(&vec![]).map_or("", String::as_str);
+    let exports = door
+        .split("pub use ")
+        .skip(1)
+        .filter_map(|rest| rest.split(';').next());
+    let exports: BTreeMap<_, _> = exports
+        .flat_map(|export| expanded(export, &vec![]))
+        .filter_map(|path| Some((path.last()?.clone(), longest(path, &texts))))
+        .collect();
+    let room = |path: Module| match longest(path.clone(), &texts) {
+        found if found.is_empty() => exports.get(path.first()?).cloned(),
+        found => Some(found),
+    };
+    let used = |(module, text): (&Module, &String)| {
+        let used = paths(text, module).into_iter().filter_map(room);
+        let used = used
+            .filter(|used| used != module && !used.is_empty())
             .collect();
-        let rooms = self.texts.iter().filter(|(module, _)| !module.is_empty());
-        rooms.flat_map(move |(module, text)| {
-            let names = paths(text).into_iter().map(|path| absolute(module, &path));
-            let taken = names.filter(|name| longest(name.clone(), &self.texts).is_empty());
-            let taken: BTreeSet<_> = taken
-                .filter(|name| {
-                    name.first()
-                        .is_some_and(|name| exported.contains(name.as_str()))
-                })
-                .collect();
-            taken.into_iter().map(|name| {
-                format!(
-                    "{} names crate::{}, not its room",
-                    module.join("/"),
-                    name.join("::")
-                )
-            })
-        })
-    }
+        (module.clone(), used)
+    };
+    texts
+        .iter()
+        .filter(|(module, _)| !module.is_empty())
+        .map(used)
+        .collect()
 }
 
 fn collect(folder: &Path, at: &Module, texts: &mut BTreeMap<Module, String>) {
@@ -188,19 +170,15 @@ fn collect(folder: &Path, at: &Module, texts: &mut BTreeMap<Module, String>) {
     }
 }
 
-/// Every path that begins with `crate`, `super` or `self`, in `use` lines with nested braces and inline.
-fn paths(text: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    let mut rest = text;
-    while let Some(start) = ["crate::", "super::", "self::"]
-        .iter()
-        .filter_map(|word| rest.find(word))
-        .min()
-    {
+/// Every path that begins with `crate`, `super` or `self`, in `use` lines with nested braces and inline, from the root.
+fn paths(text: &str, module: &Module) -> Vec<Module> {
+    let (mut paths, mut rest) = (Vec::new(), text);
+    let words = ["crate::", "super::", "self::"];
+    while let Some(start) = words.iter().filter_map(|word| rest.find(word)).min() {
         let alone = !rest[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
         let end = path_end(&rest[start..]);
         if alone {
-            expand(&rest[start..start + end], &mut paths);
+            paths.extend(expanded(&rest[start..start + end], module));
         }
         rest = &rest[start + end..];
     }
@@ -217,25 +195,28 @@ fn path_end(text: &str) -> usize {
     text.find(|c| !inside(c)).unwrap_or(text.len())
 }
 
-/// `a::{b, c::{d, e}}` is `a::b`, `a::c::d`, `a::c::e`.
-fn expand(path: &str, paths: &mut Vec<String>) {
+/// `crate::{b, c::{d, e}}` is `b`, `c::d`, `c::e`.
+fn expanded(path: &str, module: &Module) -> Vec<Module> {
     let Some((before, inner)) = path.split_once('{') else {
-        return paths.push(path.trim().to_owned());
+        return vec![absolute(path.trim(), module)];
     };
     let inner = inner.strip_suffix('}').unwrap_or(inner);
-    let (mut depth, before) = (0, before.trim());
+    let mut depth = 0;
     let parts = inner.split(|c: char| {
         depth += i32::from(c == '{') - i32::from(c == '}');
         c == ',' && depth == 0
     });
-    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
-        expand(&format!("{before}{part}"), paths);
-    }
+    let parts = parts.map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .flat_map(|part| expanded(&format!("{}{part}", before.trim()), module))
+        .collect()
 }
 
-/// The path from the root of the crate.
-fn absolute(module: &Module, path: &str) -> Module {
-    let mut full = module.clone();
+fn absolute(path: &str, module: &Module) -> Module {
+    let begins = ["crate", "self", "super"]
+        .iter()
+        .any(|word| path.starts_with(word));
+    let mut full = if begins { module.clone() } else { vec![] };
     for word in path.split("::") {
         match word {
             "crate" => full.clear(),
@@ -259,14 +240,18 @@ fn longest(mut path: Module, texts: &BTreeMap<Module, String>) -> Module {
 mod tests {
     use super::*;
 
-    fn krate(files: &[(&str, &str)]) -> Crate {
+    fn krate(files: &[(&str, &str)]) -> Uses {
         let src = tempfile::tempdir().expect("a folder");
         for (name, text) in files {
             let file = src.path().join(name);
             fs::create_dir_all(file.parent().expect("a folder")).expect("created");
             fs::write(file, text).expect("written");
         }
-        Crate::read(src.path())
+        uses(src.path())
+    }
+
+    fn one(fault: &str) -> BTreeSet<String> {
+        BTreeSet::from([fault.to_owned()])
     }
 
     #[test]
@@ -280,7 +265,7 @@ mod tests {
                 "// use crate::a::V;\n#[cfg(test)]\nmod tests { use crate::a::V; }",
             ),
         ];
-        assert_eq!(faults(&krate(&files)), ["a circle of a, b"]);
+        assert_eq!(faults(&krate(&files)), one("a circle of a, b"));
     }
 
     #[test]
@@ -292,19 +277,20 @@ mod tests {
             ("a/d/e.rs", "use crate::a::f::X;"),
             ("a/f.rs", "use super::d::e::X;"),
         ];
-        assert_eq!(faults(&krate(&files)), ["a circle of a/d/e, a/f"]);
+        assert_eq!(faults(&krate(&files)), one("a circle of a/d/e, a/f"));
     }
 
     #[test]
-    fn a_name_taken_from_the_door_and_a_use_that_climbs_are_found() {
+    fn a_name_taken_from_the_door_counts_as_its_room_and_a_use_that_climbs_is_found() {
         let files = [
             ("lib.rs", "pub use b::{X, Y};"),
             ("a.rs", "use crate::X;"),
-            ("b.rs", "use crate::a::V;"),
+            ("b.rs", "use crate::c::V;"),
+            ("c.rs", ""),
         ];
-        let krate = krate(&files);
-        assert_eq!(faults(&krate), ["a names crate::X, not its room"]);
-        assert_eq!(climbs(&krate, &[&["a"], &["b"]]), [""; 0]);
-        assert_eq!(climbs(&krate, &[&["b"], &["a"]]), ["b uses a"]);
+        let uses = krate(&files);
+        assert!(faults(&uses).is_empty());
+        assert_eq!(climbs(&uses, &[&["c"], &["b"], &["a"]]), [""; 0]);
+        assert_eq!(climbs(&uses, &[&["c"], &["a"], &["b"]]), ["a uses b"]);
     }
 }
