@@ -11,7 +11,19 @@ use freehold_tests::paths::workspace;
 use crate::house::{code, members, read};
 
 /// Rooms of a crate on the same floor, the lowest floor first. A room may use rooms on lower floors only.
-const FLOORS: &[(&str, &[&[&str]])] = &[("relay", &[])];
+const FLOORS: &[(&str, &[&[&str]])] = &[(
+    "relay",
+    &[
+        &["backoff", "environment", "error", "panics"],
+        &["event"],
+        &["log"],
+        &["database"],
+        &["outbox"],
+        &["consume", "publish"],
+        &["operate"],
+        &["nats", "testing"],
+    ],
+)];
 
 /// `["relay", "contact"]`; the door is empty.
 type Module = Vec<String>;
@@ -110,9 +122,10 @@ fn climbs(uses: &Uses, floors: &[&[&str]]) -> Vec<String> {
     let edges = uses
         .iter()
         .flat_map(|(of, on)| on.iter().map(move |on| (of, on)));
-    let up =
-        edges.filter(|(of, on)| of[0] != on[0] && floor(of).is_some() && floor(on) >= floor(of));
-    up.map(|(of, on)| format!("{} uses {}", of.join("/"), on.join("/")))
+    let up = edges.filter(|(of, on)| of[0] != on[0] && floor(on) >= floor(of));
+    let up = up.map(|(of, on)| format!("{} uses {}", of.join("/"), on.join("/")));
+    let homeless = uses.keys().filter(|module| floor(module).is_none());
+    up.chain(homeless.map(|module| format!("{} is on no floor", module.join("/"))))
         .collect()
 }
 
