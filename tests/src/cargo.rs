@@ -1,8 +1,8 @@
-//! The cargo that runs us, started again without what it told only us.
+//! The cargo that runs us, without the environment that it set for our package.
 //!
-//! `cargo run` and `cargo test` tell a program the name, version and folder of its package through the environment. Handed
-//! on to another cargo, those reach the build scripts, and some (ring's) watch them: half of the tree would be built anew
-//! at every change between "from a shell" and "from a test".
+//! `cargo run` and `cargo test` set the name, version and folder of the package in a program's environment. A second cargo would
+//! pass them on to build scripts, and some (ring's) watch them: half of the tree would be rebuilt at every change between
+//! "from a shell" and "from a test".
 
 use std::env;
 use std::ffi::OsString;

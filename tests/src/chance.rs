@@ -1,6 +1,6 @@
-//! Chance from the operating system: passwords, ports and inboxes that no other process draws too.
+//! Randomness from the operating system: passwords, ports and inboxes that no other process draws.
 //!
-//! Tests that must be repeatable draw only their seed here, and everything else from it.
+//! A repeatable test draws only its seed here.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -39,9 +39,9 @@ pub fn one_of<T>(list: &[T]) -> Option<&T> {
     list.get(usize::try_from(number().checked_rem(length)?).ok()?)
 }
 
-/// So many of `A`-`Z`, `a`-`z`, `0`-`9`, each as likely as the other.
+/// This many of `A`-`Z`, `a`-`z`, `0`-`9`, each equally likely.
 pub fn letters_and_digits(count: usize) -> String {
-    // Bytes that are no letter or digit are drawn again, not folded: folding would prefer some.
+    // Other bytes are drawn again, not folded: folding would prefer some letters.
     let drawn = std::iter::repeat_with(number)
         .flat_map(u64::to_ne_bytes)
         .filter(u8::is_ascii_alphanumeric);
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_drawn_stays_in_its_bounds_and_differs() {
+    fn drawn_values_stay_in_their_bounds_and_differ() {
         assert!((0..1000).all(|_| (5..8).contains(&in_range(5..8))));
         let drawn = letters_and_digits(40);
         assert!(drawn.len() == 40 && drawn.chars().all(|sign| sign.is_ascii_alphanumeric()));

@@ -1,8 +1,8 @@
-//! The three passwords of the broker and the three tokens of the services: made once, kept in a file only their owner can
-//! read, checked before each start.
+//! The three passwords of the broker and the three tokens of the services: generated once, kept in a file that only its owner
+//! can read, and checked before each start.
 //!
-//! The check is not politeness: nats-server takes an empty variable as an empty password and then lets anybody in with
-//! it, and stops with a riddle at a password that looks like a number. So whoever starts the broker asks here first.
+//! The check is needed: nats-server takes an empty variable as an empty password that admits every client, and stops with an
+//! obscure error at a password that looks like a number. So check here before you start the broker.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -15,8 +15,8 @@ use anyhow::{Context, Result};
 
 use crate::chance;
 
-/// What each user of nats.conf logs in with, what a service wants of other services, and what the operator sends who started
-/// it all. `Debug` shows no secret.
+/// The password of each user of nats.conf, the tokens that services require of each other, and the operator's token. `Debug`
+/// shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     pub users: Password,
@@ -27,14 +27,14 @@ pub struct Credentials {
     pub operator: Password,
 }
 
-/// A password nats.conf can carry: a letter, then at least 15 letters or digits.
+/// A password that nats.conf can hold: a letter, then at least 15 letters or digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassword {
     #[error(
-        "the password is empty: the broker would let anybody in. Unset the variable to have one made, or set one"
+        "the password is empty: the broker would admit every client. Unset the variable to have a password generated, or set one"
     )]
     Empty,
     #[error(
@@ -42,7 +42,7 @@ pub enum BadPassword {
     )]
     NoLetterFirst,
     #[error(
-        "the password may hold only letters and digits: other signs mean something in the broker's configuration"
+        "the password may hold only letters and digits: other characters have a meaning in the broker's configuration"
     )]
     OddSign,
     #[error("the password has {0} characters, 16 is the least")]
@@ -67,17 +67,17 @@ impl Credentials {
         }
     }
 
-    /// Reads the file, or makes it with fresh passwords when there is none. The caller sees to it that only one process does.
+    /// Reads the file, or creates it with new passwords. The caller ensures that only one process does this.
     pub fn load_or_create(file: &Path) -> Result<Credentials> {
         match fs::read_to_string(file) {
             Ok(text) => {
                 let kept = Credentials::read(&text).with_context(|| {
                     format!(
-                        "{} is damaged: correct it, or delete it to have new passwords made",
+                        "{} is damaged: correct it, or delete it to have new passwords generated",
                         file.display()
                     )
                 })?;
-                // A file from before there were tokens gets them.
+                // Adds tokens to a file of a version without them.
                 match [USERS_READ, ORDERS_READ, OPERATOR]
                     .iter()
                     .all(|name| text.contains(name))
@@ -93,7 +93,7 @@ impl Credentials {
         }
     }
 
-    /// What the environment sets wins, and is checked: an empty variable is a mistake, not a wish for no password.
+    /// The environment wins, and is checked: an empty variable is a mistake, not a request for no password.
     pub fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Credentials> {
         let set = [
             ("FREEHOLD_USERS_PASSWORD", &mut self.users),
@@ -113,7 +113,7 @@ impl Credentials {
         Ok(self)
     }
 
-    /// The environment nats.conf reads.
+    /// The variables that nats.conf reads.
     pub fn environment(&self) -> [(&'static str, &str); 3] {
         [
             ("FREEHOLD_USERS_PASSWORD", self.users.reveal()),
@@ -122,7 +122,7 @@ impl Credentials {
         ]
     }
 
-    /// What the services want of each other, and of the operator.
+    /// The tokens that services require of each other and of the operator.
     pub fn tokens(&self) -> [(&'static str, &str); 3] {
         [
             (USERS_READ, self.users_read.reveal()),
@@ -137,7 +137,7 @@ impl Credentials {
         Ok(self)
     }
 
-    /// Aside first and renamed: a crash half way must not leave a file with half a password.
+    /// Written to another file and renamed: a crash in between must not leave half a password.
     fn write(&self, file: &Path) -> io::Result<()> {
         let aside = file.with_extension("new");
         let mut out = open_private(&aside)?;
@@ -146,7 +146,7 @@ impl Credentials {
         fs::rename(aside, file)
     }
 
-    /// Lines a shell can read too: `set -a; . .freehold/credentials.env`.
+    /// Lines that a shell can read, too: `set -a; . .freehold/credentials.env`.
     fn text(&self) -> String {
         let all = self.environment().into_iter().chain(self.tokens());
         all.map(|(name, value)| format!("{name}={value}\n"))
@@ -159,7 +159,7 @@ impl Credentials {
                 .lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             let value = line.with_context(|| format!("{name} is missing"))?;
-            value.parse().with_context(|| format!("{name} is no good"))
+            value.parse().with_context(|| format!("{name} is invalid"))
         };
         let token = |name: &str| match text.contains(name) {
             true => find(name),
@@ -182,7 +182,7 @@ impl Password {
         Password(format!("p{}", chance::letters_and_digits(DRAWN_LENGTH)))
     }
 
-    /// One that somebody else has made, whatever it looks like: a device's token.
+    /// A secret made elsewhere, in any form: a device's token.
     pub fn known(text: &str) -> Password {
         Password(text.to_owned())
     }
@@ -216,7 +216,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The mode is set twice: `mode` counts only for a new file, and one left by a crash may be wider.
+/// The mode is set twice: `mode` applies only to a new file, and a file left by a crash may be readable by others.
 fn open_private(file: &Path) -> io::Result<File> {
     let out = OpenOptions::new()
         .write(true)
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_broker_would_misread_is_refused_with_the_reason() {
+    fn a_password_that_the_broker_would_misread_is_refused_with_the_reason() {
         let refusal = |text: &str| text.parse::<Password>().expect_err(text);
         assert_eq!(refusal(""), BadPassword::Empty);
         assert_eq!(refusal("12345678901234567890"), BadPassword::NoLetterFirst);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_made_once_and_only_the_owner_may_read_them() {
+    fn credentials_are_generated_once_and_only_the_owner_may_read_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
         let made = Credentials::load_or_create(&file).expect("made");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_from_before_there_were_tokens_gets_them() {
+    fn a_file_of_a_version_without_tokens_gets_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
         let made = Credentials::generate();
@@ -293,7 +293,7 @@ mod tests {
         let kept = made
             .clone()
             .or_from(set("pABCDEFGHIJKLMNO"))
-            .expect("a good one");
+            .expect("a valid one");
         assert_eq!(
             (kept.orders.reveal(), &kept.users),
             ("pABCDEFGHIJKLMNO", &made.users)
@@ -315,7 +315,7 @@ mod tests {
             Credentials::load_or_create(&file).expect_err("damaged")
         );
         assert!(
-            refusal.contains("FREEHOLD_USERS_PASSWORD is no good: the password is empty"),
+            refusal.contains("FREEHOLD_USERS_PASSWORD is invalid: the password is empty"),
             "{refusal}"
         );
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Waits for a result with a deadline instead of sleeping for it, and says why it did not come.
+//! Waits for a result with a deadline instead of sleeping for it, and reports why it did not come.
 
 use std::fmt::Display;
 use std::ops::ControlFlow;
@@ -68,7 +68,7 @@ impl Patience {
         }
     }
 
-    /// Breaks with a value, or with the last reason once the time is up; a check that hangs is cut off then.
+    /// Breaks with a value, or with the last reason once the time is up; a check that hangs is cancelled then.
     async fn hear<T, E: Display>(
         &mut self,
         answer: impl Future<Output = Result<T, E>>,

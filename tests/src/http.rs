@@ -1,4 +1,4 @@
-//! The HTTP APIs of both services as a client sees them: every answer comes back whole, problems too.
+//! The HTTP APIs of both services as a client sees them: every answer is returned whole, problems too.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct UserApi(Api);
 #[derive(Clone, Debug)]
 pub struct OrderApi(Api);
 
-/// An answer, or 0 for "no answer": a killed service is an ordinary thing here.
+/// An answer, or status 0 for no answer: a killed service is normal here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// The HTTP status; `Reply::NONE` when there was no answer.
@@ -66,7 +66,7 @@ impl Api {
         }
     }
 
-    /// For what the named calls below do not do: odd bodies, odd headers. Finish it with [`Reply::of`].
+    /// For other requests than the calls below: odd bodies, odd headers. Finish it with [`Reply::of`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -83,7 +83,7 @@ impl Api {
         Reply::of(self.request(method, path).json(body)).await
     }
 
-    /// What `/metrics` says now.
+    /// The current `/metrics`.
     pub async fn metrics(&self) -> Result<Metrics> {
         let reply = self.get("/metrics").await;
         let text = reply.body.as_str().filter(|_| reply.status == 200);
@@ -168,7 +168,7 @@ impl OrderApi {
         self.get(&format!("/orders/{id}")).await
     }
 
-    /// The same, and its user: from the cache, or from user-service when that does not know it.
+    /// The same, and its user: from the cache, or from user-service when the cache lacks it.
     pub async fn order_with_user(&self, id: &str) -> Reply {
         self.get(&format!("/orders/{id}?include=user")).await
     }
@@ -222,14 +222,14 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// Panics with the whole answer when it is another one.
+    /// Panics with the whole answer if the status differs.
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Reply {
         assert_eq!(self.status, status, "answered {}", self.body);
         self
     }
 
-    /// The `id` of what was answered.
+    /// The `id` in the answer.
     #[track_caller]
     pub fn id(&self) -> &str {
         self.body["id"]

@@ -1,6 +1,6 @@
-//! Looks into a service's database from outside, read only: its outbox, its dead letters, the users it knows.
+//! Looks into a service's database from outside, read only: its outbox, its dead letters, its users.
 //!
-//! The library's tables are read directly on purpose. A check that asked the library would believe what it checks.
+//! It reads the library's tables directly on purpose: a check through the library would trust what it checks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::observer::StoredEvent;
 
-/// Every event of the outbox, in order, with the bytes as they are kept.
+/// Every event of the outbox, in order, with its stored bytes.
 pub fn read_all(database: &Path) -> Result<Vec<StoredEvent>> {
     let connection = open(database)?;
     let mut statement =
@@ -76,7 +76,7 @@ pub fn users_in(database: &Path, table: &str) -> Result<Users> {
         .with_context(|| format!("cannot read {table} in {}", database.display()))
 }
 
-/// What a query answers, each value as SQLite keeps it.
+/// The rows of a query, each value as SQLite stores it.
 pub fn rows(database: &Path, sql: &str) -> Result<Vec<Vec<Value>>> {
     let connection = open(database)?;
     let mut statement = connection.prepare(sql)?;
@@ -87,7 +87,7 @@ pub fn rows(database: &Path, sql: &str) -> Result<Vec<Vec<Value>>> {
         .with_context(|| format!("cannot ask {} {sql:?}", database.display()))
 }
 
-/// Read only: a mistake here must not be able to change what is being judged.
+/// Read-only: a mistake here must not change the database under test.
 fn open(database: &Path) -> Result<Connection> {
     Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("cannot open {}", database.display()))

@@ -1,4 +1,4 @@
-//! Where things lie on this machine: the workspace, its binaries, and the cache that all processes of a user share.
+//! Paths on this machine: the workspace, its binaries, and the cache that all processes of a user share.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub fn workspace() -> &'static Path {
         .expect("tests/ lies inside the workspace")
 }
 
-/// The configuration every broker of ours is started with.
+/// The configuration of every broker that we start.
 pub fn nats_conf() -> PathBuf {
     workspace().join("nats.conf")
 }

