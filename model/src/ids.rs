@@ -1,4 +1,4 @@
-//! Event ids, and short lists of them. An id is abstract: the n-th one that somebody still holds.
+//! Event ids, and short lists of them. An id is abstract: the n-th one that any actor still holds.
 
 use std::fmt;
 

@@ -21,7 +21,7 @@ impl Protocol {
         Some(after)
     }
 
-    /// All that may happen next: the protocol's and the operator's steps first, then what the world does.
+    /// All possible next actions: the protocol's and the operator's steps first, then the world's.
     pub fn actions(&self, state: &State, found: &mut Vec<Action>) {
         self.own_actions(state, found);
         self.world_actions(state, found);
@@ -82,7 +82,7 @@ impl Protocol {
         }
     }
 
-    /// Writes, copies, faults: what may happen but need not. So may stopping a writer while no consumer waits for it.
+    /// Writes, copies, faults: possible, but not required. So may stopping a writer while no consumer waits for it.
     pub(crate) fn world_actions(&self, state: &State, found: &mut Vec<Action>) {
         if state.decisions > 0 {
             found.extend([Action::Kill(0), Action::Kill(1)]);
@@ -169,7 +169,7 @@ impl Protocol {
         }
     }
 
-    /// What an action destroyed, and who has seen what.
+    /// Records what an action destroyed, and which consumer has seen what.
     fn account(&self, before: &State, after: &mut State, action: Action) {
         let held = after.held();
         if action.fault().is_some() {

@@ -7,17 +7,17 @@ use crate::protocol::Protocol;
 use crate::rules::{Rule, Rules};
 use crate::search::{Effort, Outcome, counterexample, search};
 
-/// One rule, or a pair that covers for each other, left out.
+/// One rule left out, or a pair of which each covers for the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The rule's name in the first model.
     pub name: &'static str,
     pub off: &'static [Rule],
-    /// What the first model says fails.
+    /// The property that fails in the first model.
     pub property: Property,
     /// The first model's counterexample: properties, steps, faults.
     pub first_model: &'static str,
-    /// Steps of ours; nothing when a complete search within the bounds finds none.
+    /// Our steps; none when a complete search within the bounds finds no counterexample.
     pub ours: Option<usize>,
     /// All kinds of faults, so that the path found is the shortest there is.
     pub wide: Bounds,
@@ -81,7 +81,7 @@ const fn case(
     }
 }
 
-/// The broker's faults only: nobody may halt.
+/// The broker's faults only: no writer may halt.
 const BROKER: Bounds = Bounds::new(2, 1, "WTSDtcRl");
 
 /// The rules whose counterexample is reproduced.
@@ -174,7 +174,7 @@ pub const CASES: &[Case] = &[
         &[Rule::Timer],
         (E, "E, 1, 1", 1),
         (1, 1, "D"),
-        "the stream is deleted, nobody looks",
+        "the stream is deleted, and no look follows",
     ),
     case(
         "S6, rival",

@@ -1,4 +1,4 @@
-//! A random walk through the model, as a list of actions that the product can be led along.
+//! A random walk through the model, as a list of actions that a test can replay in the library.
 
 use std::fmt;
 use std::str::FromStr;
