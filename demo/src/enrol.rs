@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use freehold_tests::http::Reply;
-use freehold_tests::{DriverApi, Office, within};
+use freehold_tests::{DriverApi, OrderApi, within};
 use serde_json::Value;
 
 use crate::driver::{driver_id, text};
@@ -20,13 +20,13 @@ pub(crate) enum Enrolled {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Makes sure that the device is enrolled for this person.
-pub(crate) async fn enrol(office: &Office, device: &DriverApi, person: &str) -> Result<Enrolled> {
+pub(crate) async fn enrol(orders: &OrderApi, device: &DriverApi, person: &str) -> Result<Enrolled> {
     let enrolled = within(PATIENCE, || enrolled(device)).await;
     let Err(before) = enrolled.map_err(|reason| anyhow!(reason))? else {
         return Ok(Enrolled::Before);
     };
-    let driver = driver(office, before, person).await?;
-    let code = expect(office.code(&driver).await, 201)?;
+    let driver = driver(orders, before, person).await?;
+    let code = expect(orders.code(&driver).await, 201)?;
     expect(device.enrol(text(&code, "code")).await, 200)?;
     Ok(Enrolled::Now)
 }
@@ -46,8 +46,8 @@ async fn enrolled(device: &DriverApi) -> Result<Result<(), Option<String>>, Stri
 }
 
 /// The driver the device had, else a driver of that name, both unless revoked; else a new driver.
-async fn driver(office: &Office, before: Option<String>, person: &str) -> Result<String> {
-    let listed = expect(office.get("/drivers?limit=200").await, 200)?;
+async fn driver(orders: &OrderApi, before: Option<String>, person: &str) -> Result<String> {
+    let listed = expect(orders.get("/drivers?limit=200").await, 200)?;
     let active = listed["items"].as_array().into_iter().flatten();
     let active = active.filter(|driver| driver["revoked"] == false);
     let same = active
@@ -55,7 +55,7 @@ async fn driver(office: &Office, before: Option<String>, person: &str) -> Result
         .find(|driver| Some(text(driver, "id")) == before.as_deref());
     match same.or_else(|| active.clone().find(|driver| driver["name"] == person)) {
         Some(driver) => Ok(text(driver, "id").to_owned()),
-        None => expect(office.enrol_driver(person).await, 201).map(|new| text(&new, "id").into()),
+        None => expect(orders.enrol_driver(person).await, 201).map(|new| text(&new, "id").into()),
     }
 }
 
@@ -71,15 +71,15 @@ mod tests {
     use super::*;
     use freehold_tests::{World, eventually, seconds};
 
-    /// An enrolled device in a world of its own, and its office.
-    async fn world() -> (World, Office, DriverApi) {
+    /// An enrolled device in a world of its own, and the API of orders-service.
+    async fn world() -> (World, OrderApi, DriverApi) {
         let world = World::builder().with_drivers(1).start().await;
-        let (office, device) = (Office::of(&world.orders_service), world.drivers[0].api());
-        (world, office, device)
+        let (orders, device) = (OrderApi::of(&world.orders_service), world.drivers[0].api());
+        (world, orders, device)
     }
 
-    async fn drivers(office: &Office) -> usize {
-        let page = office.get("/drivers").await.expect_status(200);
+    async fn drivers(orders: &OrderApi) -> usize {
+        let page = orders.get("/drivers").await.expect_status(200);
         page.body["items"].as_array().expect("a list").len()
     }
 
@@ -96,26 +96,26 @@ mod tests {
 
     #[tokio::test]
     async fn an_enrolled_device_is_left_alone_and_a_revoked_one_is_enrolled_for_the_same_driver() {
-        let (world, office, device) = world().await;
+        let (world, orders, device) = world().await;
         let driver = &world.drivers[0];
-        let again = enrol(&office, &device, &driver.name).await.unwrap();
-        assert_eq!((again, drivers(&office).await), (Enrolled::Before, 1));
+        let again = enrol(&orders, &device, &driver.name).await.unwrap();
+        assert_eq!((again, drivers(&orders).await), (Enrolled::Before, 1));
 
-        let known = office.driver(&driver.id).await.expect_status(200);
+        let known = orders.driver(&driver.id).await.expect_status(200);
         let id = text(&known.body["devices"][0], "id");
-        office.revoke_device(id).await.expect_status(200);
+        orders.revoke_device(id).await.expect_status(200);
         until_revoked(&device).await;
-        let now = enrol(&office, &device, &driver.name).await.unwrap();
-        assert_eq!((now, drivers(&office).await), (Enrolled::Now, 1));
+        let now = enrol(&orders, &device, &driver.name).await.unwrap();
+        assert_eq!((now, drivers(&orders).await), (Enrolled::Now, 1));
     }
 
     #[tokio::test]
     async fn a_revoked_driver_is_replaced_by_a_new_one() {
-        let (world, office, device) = world().await;
+        let (world, orders, device) = world().await;
         let driver = &world.drivers[0];
-        office.revoke_driver(&driver.id).await.expect_status(200);
+        orders.revoke_driver(&driver.id).await.expect_status(200);
         until_revoked(&device).await;
-        let now = enrol(&office, &device, &driver.name).await.unwrap();
-        assert_eq!((now, drivers(&office).await), (Enrolled::Now, 2));
+        let now = enrol(&orders, &device, &driver.name).await.unwrap();
+        assert_eq!((now, drivers(&orders).await), (Enrolled::Now, 2));
     }
 }

@@ -1,4 +1,4 @@
-//! The whole system on one machine: broker, services and two drivers' devices, with simulated customers, an office and
+//! The whole system on one machine: broker, services and two drivers' devices, with simulated customers, a dispatcher and
 //! drivers. `cargo xtask up` runs [`Up`], `cargo xtask reset` runs [`Reset`].
 
 mod console;

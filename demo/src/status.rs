@@ -60,7 +60,7 @@ struct AtWork {
 async fn metrics(simulation: &Simulation) -> Reading {
     let (users, orders) = tokio::join!(
         timeout(PATIENCE, simulation.users.metrics()),
-        timeout(PATIENCE, simulation.office.metrics())
+        timeout(PATIENCE, simulation.orders.metrics())
     );
     [users, orders].map(|answer| answer.ok()?.ok())
 }
@@ -74,7 +74,7 @@ async fn count(api: &Api, list: &str) -> Option<usize> {
 impl Deliveries {
     /// Empty without drivers.
     async fn of(simulation: &Simulation) -> Deliveries {
-        let (office, mut drivers) = (&simulation.office, Vec::new());
+        let (orders, mut drivers) = (&simulation.orders, Vec::new());
         for driver in &simulation.drivers {
             drivers.push(AtWork {
                 name: driver.first_name(),
@@ -83,8 +83,8 @@ impl Deliveries {
             });
         }
         Deliveries {
-            waiting: count(office, "/orders?status=placed").await,
-            undecided: count(office, "/intents?open=true").await,
+            waiting: count(orders, "/orders?status=placed").await,
+            undecided: count(orders, "/intents?open=true").await,
             drivers,
         }
     }

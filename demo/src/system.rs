@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
 use freehold_tests::http::{Api, UserApi};
 use freehold_tests::services::{self, Home, Service};
-use freehold_tests::{Credentials, Office, Part, seconds, within};
+use freehold_tests::{Credentials, OrderApi, Part, seconds, within};
 use tokio::task::spawn_blocking;
 
 use crate::console::Console;
@@ -47,11 +47,11 @@ impl System {
                 until_ready(service, console).await?;
             }
         }
-        let office = (!system.leaves_out(services::ORDERS_SERVICE)).then(|| system.office());
+        let orders = (!system.leaves_out(services::ORDERS_SERVICE)).then(|| system.orders());
         for device in &mut system.devices {
             scripts::write(&device.app, None, data)?;
             if !leaves_out(&system.left_out, device.app.name()) {
-                start_device(device, office.as_ref(), console).await?;
+                start_device(device, orders.as_ref(), console).await?;
             }
         }
         Ok(system)
@@ -102,8 +102,8 @@ impl System {
         leaves_out(&self.left_out, name)
     }
 
-    pub(crate) fn office(&self) -> Office {
-        Office::of(&self.orders_service)
+    pub(crate) fn orders(&self) -> OrderApi {
+        OrderApi::of(&self.orders_service)
     }
 
     pub(crate) fn users(&self) -> UserApi {
@@ -178,7 +178,7 @@ async fn build(release: bool, console: &Console) -> Result<PathBuf> {
 /// The device has a driver afterwards, unless orders-service cannot be reached: that is printed and harms nothing else.
 async fn start_device(
     device: &mut Device,
-    office: Option<&Office>,
+    orders: Option<&OrderApi>,
     console: &Console,
 ) -> Result<()> {
     start(&mut device.app, console).await?;
@@ -188,8 +188,8 @@ async fn start_device(
         device.driver.person,
         &device.driver.device,
     );
-    if let Some(office) = office {
-        let enrolled = enrol(office, api, person);
+    if let Some(orders) = orders {
+        let enrolled = enrol(orders, api, person);
         match console
             .while_waiting(&format!("enrolling {name}"), enrolled)
             .await

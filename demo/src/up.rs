@@ -123,7 +123,7 @@ impl Up {
             tasks.spawn(device.driver.clone().watch_network(console.clone()));
         }
         let drivers: Vec<Driver> = system.running_drivers();
-        let simulation = Simulation::new(system.users(), system.office(), drivers, console);
+        let simulation = Simulation::new(system.users(), system.orders(), drivers, console);
         let whole = !system.leaves_out("user-service") && !system.leaves_out("orders-service");
         if whole && !self.no_traffic {
             simulation.start(self.rate, &mut tasks);

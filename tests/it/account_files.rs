@@ -49,7 +49,7 @@ async fn writer(world: &World) -> StreamSession {
     writer
 }
 
-/// What the first look of orders-service at USERS ends with.
+/// The result of the first look of orders-service at USERS.
 async fn first_look(world: &World) -> LogError {
     let from = reader(&world.broker).reader("USERS");
     let mut session = from.connect().await.expect("it connects");

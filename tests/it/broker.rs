@@ -28,7 +28,7 @@ async fn a_killed_broker_comes_back_on_its_port_with_what_it_acknowledged() {
         .observer()
         .stream_info("USERS")
         .await
-        .expect_err("nobody answers");
+        .expect_err("no responders");
     world.broker.start().await.expect("it starts again");
 
     assert_eq!(world.broker.url(), url);

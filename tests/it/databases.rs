@@ -1,4 +1,4 @@
-//! The harness' own promises about a service's database: a copy is whole, can be put back, and a second service can run on it.
+//! The harness' own promises about a service's database: a copy is complete, can be restored, and a second service can run on it.
 
 use freehold_tests::http::UserApi;
 use freehold_tests::{Part, World, outbox};
@@ -11,7 +11,7 @@ async fn users_alone() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_a_running_service_is_whole_and_can_be_put_back() {
+async fn a_copy_of_a_running_service_is_complete_and_can_be_restored() {
     let mut world = users_alone().await;
     let before = register(&world, 0..50).await;
     let copy = world.folder().join("copy.db");

@@ -1,5 +1,5 @@
-//! The driver's page in every state it can be told, in a real browser. The program behind it is played here, so that it can be
-//! slow, silent and contradictory at will; the page with the real program is looked at elsewhere.
+//! The driver's page in every state that it can receive, in a real browser. The program is simulated here, so that it can be slow,
+//! silent and contradictory on demand; `page` tests it with the real program.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use freehold_tests::{Browser, eventually, paths, seconds};
 use serde_json::{Value, json};
 
-/// What the page was told and what it asked for.
+/// The states sent to the page, and its requests.
 #[derive(Default)]
 struct Played {
     now: Mutex<Now>,
@@ -27,12 +27,12 @@ struct Now {
     posts: Vec<(String, Value)>,
     /// The Idempotency-Key of each.
     keys: Vec<Option<String>>,
-    /// Takes what is posted, and the answer gets lost.
+    /// Accepts a POST, and loses the answer.
     loses_answers: bool,
     refusal: Option<Value>,
 }
 
-/// Long enough for a second tap to come before the first is answered.
+/// Long enough for a second tap before the first is answered.
 const ANSWERS_AFTER: Duration = Duration::from_millis(300);
 const MINUTE: i64 = 60_000;
 
@@ -539,9 +539,9 @@ async fn a_program_that_is_silent_for_a_while_is_said_calmly_and_nothing_is_forg
 
 #[tokio::test]
 async fn a_code_is_taken_in_any_spelling_and_a_wrong_one_is_explained() {
-    let nobody = with(state(&[]), "/driver", Value::Null);
+    let unassigned = with(state(&[]), "/driver", Value::Null);
     let Some((played, browser)) =
-        Played::showing(with(nobody, "/sync/enrolment", json!("none"))).await
+        Played::showing(with(unassigned, "/sync/enrolment", json!("none"))).await
     else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The harness' promises about a whole world: it works, it survives kills, and disorder in it is noticed.
+//! The harness' promises about a whole world: it works, it survives kills, and the final check detects disorder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -145,7 +145,7 @@ async fn what_a_service_says_of_itself_can_be_read() {
     .await;
 }
 
-/// The outbox may guard itself with triggers; a rotten disk does not ask them.
+/// Triggers may protect the outbox; a damaged disk bypasses them.
 fn tamper(world: &World) {
     let connection = Connection::open(&world.user_service.database).expect("the file is there");
     let triggers: Vec<String> = connection

@@ -11,7 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::chance;
 
@@ -49,9 +49,6 @@ pub enum BadPassword {
     Short(usize),
 }
 
-const USERS_READ: &str = "FREEHOLD_USERS_READ_TOKEN";
-const ORDERS_READ: &str = "FREEHOLD_ORDERS_READ_TOKEN";
-const OPERATOR: &str = "FREEHOLD_OPERATOR_TOKEN";
 const LEAST_LENGTH: usize = 16;
 const DRAWN_LENGTH: usize = 32;
 
@@ -67,47 +64,46 @@ impl Credentials {
         }
     }
 
+    /// The variable of each: what nats.conf reads, then the tokens.
+    fn named(&mut self) -> [(&'static str, &mut Password); 6] {
+        [
+            ("FREEHOLD_USERS_PASSWORD", &mut self.users),
+            ("FREEHOLD_ORDERS_PASSWORD", &mut self.orders),
+            ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
+            ("FREEHOLD_USERS_READ_TOKEN", &mut self.users_read),
+            ("FREEHOLD_ORDERS_READ_TOKEN", &mut self.orders_read),
+            ("FREEHOLD_OPERATOR_TOKEN", &mut self.operator),
+        ]
+    }
+
     /// Reads the file, or creates it with new passwords. The caller ensures that only one process does this.
     pub fn load_or_create(file: &Path) -> Result<Credentials> {
-        match fs::read_to_string(file) {
-            Ok(text) => {
-                let kept = Credentials::read(&text).with_context(|| {
-                    format!(
-                        "{} is damaged: correct it, or delete it to have new passwords generated",
-                        file.display()
-                    )
-                })?;
-                // Adds tokens to a file of a version without them.
-                match [USERS_READ, ORDERS_READ, OPERATOR]
-                    .iter()
-                    .all(|name| text.contains(name))
-                {
-                    true => Ok(kept),
-                    false => kept.kept_in(file),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Credentials::generate().kept_in(file)
-            }
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.with_context(|| format!("cannot read {}", file.display()))?),
+        };
+        let kept = text.as_deref().map(Credentials::read).transpose();
+        let kept = kept.with_context(|| {
+            format!(
+                "{} is damaged: correct it, or delete it to have new passwords generated",
+                file.display()
+            )
+        })?;
+        let kept = kept.unwrap_or_else(Credentials::generate);
+        // Also when a file of a version without tokens gets them.
+        if text.is_none_or(|text| text != kept.text()) {
+            kept.write(file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
         }
+        Ok(kept)
     }
 
     /// The environment wins, and is checked: an empty variable is a mistake, not a request for no password.
     pub fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Credentials> {
-        let set = [
-            ("FREEHOLD_USERS_PASSWORD", &mut self.users),
-            ("FREEHOLD_ORDERS_PASSWORD", &mut self.orders),
-            ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
-            (USERS_READ, &mut self.users_read),
-            (ORDERS_READ, &mut self.orders_read),
-            (OPERATOR, &mut self.operator),
-        ];
-        for (name, password) in set {
+        for (name, password) in self.named() {
             if let Some(text) = environment(name) {
-                *password = text
-                    .parse()
-                    .with_context(|| format!("{name} is set, but"))?;
+                let set = || format!("{name} is set, but");
+                *password = text.parse().with_context(set)?;
             }
         }
         Ok(self)
@@ -122,21 +118,6 @@ impl Credentials {
         ]
     }
 
-    /// The tokens that services require of each other and of the operator.
-    pub fn tokens(&self) -> [(&'static str, &str); 3] {
-        [
-            (USERS_READ, self.users_read.reveal()),
-            (ORDERS_READ, self.orders_read.reveal()),
-            (OPERATOR, self.operator.reveal()),
-        ]
-    }
-
-    fn kept_in(self, file: &Path) -> Result<Credentials> {
-        self.write(file)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(self)
-    }
-
     /// Written to another file and renamed: a crash in between must not leave half a password.
     fn write(&self, file: &Path) -> io::Result<()> {
         let aside = file.with_extension("new");
@@ -148,31 +129,26 @@ impl Credentials {
 
     /// Lines that a shell can read, too: `set -a; . .freehold/credentials.env`.
     fn text(&self) -> String {
-        let all = self.environment().into_iter().chain(self.tokens());
-        all.map(|(name, value)| format!("{name}={value}\n"))
-            .collect()
+        let mut copy = self.clone();
+        let lines = copy.named();
+        let lines = lines
+            .iter()
+            .map(|(name, password)| format!("{name}={}\n", password.reveal()));
+        lines.collect()
     }
 
+    /// A file of a version without tokens gets generated ones.
     fn read(text: &str) -> Result<Credentials> {
-        let find = |name: &str| -> Result<Password> {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            let value = line.with_context(|| format!("{name} is missing"))?;
-            value.parse().with_context(|| format!("{name} is invalid"))
-        };
-        let token = |name: &str| match text.contains(name) {
-            true => find(name),
-            false => Ok(Password::generate()),
-        };
-        Ok(Credentials {
-            users: find("FREEHOLD_USERS_PASSWORD")?,
-            orders: find("FREEHOLD_ORDERS_PASSWORD")?,
-            observer: find("FREEHOLD_OBSERVER_PASSWORD")?,
-            users_read: token(USERS_READ)?,
-            orders_read: token(ORDERS_READ)?,
-            operator: token(OPERATOR)?,
-        })
+        let mut read = Credentials::generate();
+        for (name, password) in read.named() {
+            let value = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::parse);
+            match text.lines().find_map(value) {
+                Some(value) => *password = value.with_context(|| format!("{name} is invalid"))?,
+                None if name.ends_with("_TOKEN") => {}
+                None => bail!("{name} is missing"),
+            }
+        }
+        Ok(read)
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::credentials::Password;
 use crate::eventually::{eventually, seconds, within};
 use crate::http::{Api, Reply};
+use crate::orders::OrderApi;
 use crate::ports::Port;
 use crate::services::{Home, Service};
 use crate::switch::Switch;
@@ -37,10 +38,6 @@ pub struct DriverApi(Api);
 /// Everything a device shows, as of one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown(pub Value);
-
-/// An operator's actions in orders-service.
-#[derive(Clone, Debug)]
-pub struct Office(Api);
 
 /// A device in the test's hands: orders-service's sync API with a device's token.
 #[derive(Clone, Debug)]
@@ -78,14 +75,14 @@ impl Driver {
     }
 
     /// The operator registers this person as a driver, issues a code, and the device is enrolled with it.
-    pub async fn join(&mut self, office: &Office) -> Result<()> {
+    pub async fn join(&mut self, office: &OrderApi) -> Result<()> {
         let driver = patiently(|| office.enrol_driver(&self.name)).await?;
         driver.id().clone_into(&mut self.id);
         self.enrol(office).await
     }
 
     /// Enrols the device with a new code, also if it was enrolled before.
-    pub async fn enrol(&self, office: &Office) -> Result<()> {
+    pub async fn enrol(&self, office: &OrderApi) -> Result<()> {
         let api = self.api();
         let code = patiently(|| office.code(&self.id)).await?;
         let code = code.body["code"].as_str().context("a code is text")?;
@@ -283,117 +280,6 @@ impl std::fmt::Display for Shown {
     }
 }
 
-impl Office {
-    pub fn of(orders: &Service) -> Office {
-        Office(Api::of(orders))
-    }
-
-    pub async fn enrol_driver(&self, name: &str) -> Reply {
-        self.send(Method::POST, "/drivers", &json!({"name": name}))
-            .await
-    }
-
-    pub async fn driver(&self, id: &str) -> Reply {
-        self.get(&format!("/drivers/{id}")).await
-    }
-
-    /// For one device.
-    pub async fn code(&self, driver_id: &str) -> Reply {
-        self.send(
-            Method::POST,
-            &format!("/drivers/{driver_id}/codes"),
-            &json!({}),
-        )
-        .await
-    }
-
-    /// At any version.
-    pub async fn revoke_driver(&self, id: &str) -> Reply {
-        self.change(&format!("/drivers/{id}/revoke"), None, &json!({}))
-            .await
-    }
-
-    pub async fn revoke_device(&self, id: &str) -> Reply {
-        self.change(&format!("/devices/{id}/revoke"), None, &json!({}))
-            .await
-    }
-
-    pub async fn place(&self, user_id: &str, amount_minor: i64) -> Reply {
-        let order = json!({"user_id": user_id, "amount_minor": amount_minor, "currency": "EUR"});
-        self.send(Method::POST, "/orders", &order).await
-    }
-
-    pub async fn order(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}")).await
-    }
-
-    pub async fn history(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}/history?limit=200")).await
-    }
-
-    /// If the order is at this version; `None` for any.
-    pub async fn assign(&self, id: &str, version: Option<u64>, driver_id: &str) -> Reply {
-        let body = json!({"driver_id": driver_id});
-        self.change(&format!("/orders/{id}/assign"), version, &body)
-            .await
-    }
-
-    pub async fn unassign(&self, id: &str, version: Option<u64>) -> Reply {
-        self.change(&format!("/orders/{id}/unassign"), version, &json!({}))
-            .await
-    }
-
-    /// `customer_request`, `out_of_stock`, `undeliverable`.
-    pub async fn cancel(&self, id: &str, version: Option<u64>, reason: &str) -> Reply {
-        let body = json!({"reason": reason});
-        self.change(&format!("/orders/{id}/cancel"), version, &body)
-            .await
-    }
-
-    pub async fn intent(&self, id: &str) -> Reply {
-        self.get(&format!("/intents/{id}")).await
-    }
-
-    /// All of them, page by page; `query` narrows it: `driver_id=…`, `open=true`.
-    pub async fn intents(&self, query: &str) -> Result<BTreeMap<String, Value>> {
-        let mut intents = BTreeMap::new();
-        let mut cursor = String::new();
-        loop {
-            let page = self
-                .get(&format!("/intents?limit=200&{query}{cursor}"))
-                .await;
-            let items = page.body["items"].as_array();
-            let items =
-                items.with_context(|| format!("/intents answers {} {}", page.status, page.body))?;
-            for item in items {
-                let id = item["id"].as_str().context("an intent has an id")?;
-                intents.insert(id.to_owned(), item.clone());
-            }
-            match page.body["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(intents),
-            }
-        }
-    }
-
-    /// `upheld` or `dismissed`, if the intent still has this tag; `None` for any.
-    pub async fn decide(&self, intent_id: &str, tag: Option<&str>, decision: &str) -> Reply {
-        let (path, tag) = (format!("/intents/{intent_id}/decision"), tag.unwrap_or("*"));
-        self.change_at(&path, tag, &json!({"decision": decision}))
-            .await
-    }
-
-    async fn change(&self, path: &str, version: Option<u64>, body: &Value) -> Reply {
-        let tag = version.map_or_else(|| "*".to_owned(), |version| format!("\"{version}\""));
-        self.change_at(path, &tag, body).await
-    }
-
-    async fn change_at(&self, path: &str, tag: &str, body: &Value) -> Reply {
-        let request = self.request(Method::POST, path).header("If-Match", tag);
-        Reply::of(request.json(body)).await
-    }
-}
-
 impl SyncApi {
     /// Without a token, as every device begins.
     pub fn of(orders: &Service) -> SyncApi {
@@ -463,14 +349,6 @@ fn apply(deliveries: &mut BTreeMap<String, Value>, item: &Value) -> Result<()> {
 }
 
 impl Deref for DriverApi {
-    type Target = Api;
-
-    fn deref(&self) -> &Api {
-        &self.0
-    }
-}
-
-impl Deref for Office {
     type Target = Api;
 
     fn deref(&self) -> &Api {

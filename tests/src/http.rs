@@ -23,10 +23,6 @@ pub struct Api {
 #[derive(Clone, Debug)]
 pub struct UserApi(Api);
 
-/// orders-service.
-#[derive(Clone, Debug)]
-pub struct OrderApi(Api);
-
 /// An answer, or status 0 for no answer: a killed service is normal here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -154,39 +150,7 @@ impl UserApi {
     }
 }
 
-impl OrderApi {
-    pub fn new(base: impl Into<String>, token: Option<Password>) -> OrderApi {
-        OrderApi(Api::new(base, token))
-    }
-
-    pub async fn place(&self, user_id: &str, amount_minor: i64, currency: &str) -> Reply {
-        let order = json!({"user_id": user_id, "amount_minor": amount_minor, "currency": currency});
-        self.send(Method::POST, "/orders", &order).await
-    }
-
-    pub async fn order(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}")).await
-    }
-
-    /// The same, and its user: from the cache, or from user-service when the cache lacks it.
-    pub async fn order_with_user(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}?include=user")).await
-    }
-
-    pub async fn orders_of(&self, user_id: &str) -> Reply {
-        self.get(&format!("/orders?user_id={user_id}")).await
-    }
-}
-
 impl Deref for UserApi {
-    type Target = Api;
-
-    fn deref(&self) -> &Api {
-        &self.0
-    }
-}
-
-impl Deref for OrderApi {
     type Target = Api;
 
     fn deref(&self) -> &Api {

@@ -15,7 +15,7 @@ use crate::cargo::cargo;
 use crate::chance;
 use crate::credentials::{Credentials, Password};
 use crate::eventually::within;
-use crate::http::{Api, OrderApi, UserApi};
+use crate::http::{Api, UserApi};
 use crate::part::Part;
 use crate::ports::Port;
 use crate::process::{Launch, Process, StartError};
@@ -239,12 +239,6 @@ impl Api {
 impl UserApi {
     pub fn of(service: &Service) -> UserApi {
         UserApi::new(service.url(), Some(service.operator.clone()))
-    }
-}
-
-impl OrderApi {
-    pub fn of(service: &Service) -> OrderApi {
-        OrderApi::new(service.url(), Some(service.operator.clone()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freehold_tests::http::{Reply, UserApi};
-use freehold_tests::{Office, chance};
+use freehold_tests::{OrderApi, chance};
 use tokio::sync::Semaphore;
 use tokio::time::interval;
 
@@ -34,7 +34,7 @@ const NAMES: [&str; 12] = [
 
 struct Customers {
     users: UserApi,
-    orders: Office,
+    orders: OrderApi,
     shared: Arc<Shared>,
     /// Otherwise orders are placed without limit and wait.
     has_drivers: bool,
@@ -52,7 +52,7 @@ enum Action {
 pub(super) async fn act(
     rate: f64,
     users: UserApi,
-    orders: Office,
+    orders: OrderApi,
     shared: Arc<Shared>,
     has_drivers: bool,
 ) {
@@ -104,7 +104,7 @@ impl Customers {
 
     async fn order(&self, user: &str) -> Reply {
         let amount = chance::in_range(100..10_000);
-        let reply = self.orders.place(user, amount.into()).await;
+        let reply = self.orders.place(user, amount.into(), "EUR").await;
         match reply.status {
             201 if self.has_drivers => self.shared.waiting().push_back(Placed::of(&reply.body)),
             422 => self.forget(user),

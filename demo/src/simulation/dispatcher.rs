@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_tests::http::UserApi;
-use freehold_tests::{Office, Shown, chance};
+use freehold_tests::{OrderApi, Shown, chance};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +16,7 @@ use crate::console::Console;
 use crate::driver::{Driver, text};
 
 struct Dispatcher {
-    office: Office,
+    orders: OrderApi,
     users: UserApi,
     drivers: Vec<Driver>,
     shared: Arc<Shared>,
@@ -54,7 +54,7 @@ const BETWEEN_FAREWELLS: Range<u16> = 60..120;
 /// Runs until dropped.
 pub(super) async fn work(
     users: UserApi,
-    office: Office,
+    orders: OrderApi,
     drivers: Vec<Driver>,
     shared: Arc<Shared>,
     console: Console,
@@ -64,7 +64,7 @@ pub(super) async fn work(
         turns: 0,
         next_farewell: Instant::now() + chance::seconds(BETWEEN_FAREWELLS),
         given: None,
-        office,
+        orders,
         users,
         drivers,
         shared,
@@ -78,12 +78,12 @@ pub(super) async fn work(
 
 impl Dispatcher {
     async fn take_over(&self) {
-        let page = self.office.get(LEFT_OVER).await;
+        let page = self.orders.get(LEFT_OVER).await;
         let orders = page.body["items"].as_array().into_iter().flatten();
         self.shared.waiting().extend(orders.map(Placed::of));
     }
 
-    /// Answers how long to pause.
+    /// Returns how long to pause.
     async fn turn(&mut self) -> Duration {
         let loads = self.loads().await;
         self.assign_next(&loads).await;
@@ -103,7 +103,7 @@ impl Dispatcher {
             let mut open = 0;
             for status in ["assigned", "picked_up"] {
                 let list = format!("/orders?driver_id={id}&status={status}&limit=50");
-                let page = self.office.get(&list).await;
+                let page = self.orders.get(&list).await;
                 open += page.body["items"].as_array().map_or(MOST, Vec::len);
             }
             let most = if driver.played { MOST_FOR_PLAYED } else { MOST };
@@ -125,7 +125,7 @@ impl Dispatcher {
         };
         let to = &self.drivers[*driver];
         let id = to.id.as_deref().unwrap_or_default();
-        let reply = self.office.assign(&order.order_id, None, id).await;
+        let reply = self.orders.assign(&order.order_id, None, id).await;
         self.shared.note(&reply);
         if reply.is_success() && !to.played {
             self.given = Some((*driver, order));
@@ -133,7 +133,7 @@ impl Dispatcher {
     }
 
     async fn see_to_conflicts(&mut self) {
-        let Ok(open) = self.office.intents("open=true").await else {
+        let Ok(open) = self.orders.intents("open=true").await else {
             return;
         };
         let played = |intent: &Value| {
@@ -163,11 +163,11 @@ impl Dispatcher {
         let other = other.and_then(|other| Some((other.first_name(), other.id.as_deref()?)));
         let (reply, what) = match other {
             Some((name, id)) if self.turns % 2 == 1 => (
-                self.office.assign(&order, None, id).await,
+                self.orders.assign(&order, None, id).await,
                 format!("gave {name} an order"),
             ),
             _ => (
-                self.office.cancel(&order, None, "customer_request").await,
+                self.orders.cancel(&order, None, "customer_request").await,
                 "cancelled an order".to_owned(),
             ),
         };
@@ -188,9 +188,9 @@ impl Dispatcher {
         let upheld = text(intent, "kind") == "deliver"
             && (intent["decision"] == "insisted" || chance::coin());
         let decision = if upheld { "upheld" } else { "dismissed" };
-        let mut reply = self.office.decide(id, None, decision).await;
+        let mut reply = self.orders.decide(id, None, decision).await;
         if upheld && reply.status == 409 {
-            reply = self.office.decide(id, None, "dismissed").await; // the other driver has delivered it
+            reply = self.orders.decide(id, None, "dismissed").await; // the other driver has delivered it
         }
         self.shared.note(&reply);
         if reply.is_success() {

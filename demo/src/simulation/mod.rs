@@ -8,7 +8,7 @@ mod shared;
 
 use std::sync::Arc;
 
-use freehold_tests::Office;
+use freehold_tests::OrderApi;
 use freehold_tests::http::UserApi;
 use tokio::task::JoinSet;
 
@@ -20,7 +20,7 @@ use shared::Shared;
 #[derive(Clone)]
 pub(crate) struct Simulation {
     pub(crate) users: UserApi,
-    pub(crate) office: Office,
+    pub(crate) orders: OrderApi,
     pub(crate) drivers: Vec<Driver>,
     shared: Arc<Shared>,
     console: Console,
@@ -30,13 +30,13 @@ impl Simulation {
     /// Nothing happens before it is started.
     pub(crate) fn new(
         users: UserApi,
-        office: Office,
+        orders: OrderApi,
         drivers: Vec<Driver>,
         console: &Console,
     ) -> Simulation {
         Simulation {
             users,
-            office,
+            orders,
             drivers,
             shared: Arc::default(),
             console: console.clone(),
@@ -44,15 +44,15 @@ impl Simulation {
     }
 
     pub(crate) fn start(&self, rate: f64, tasks: &mut JoinSet<()>) {
-        let (users, office, shared) = (
+        let (users, orders, shared) = (
             self.users.clone(),
-            self.office.clone(),
+            self.orders.clone(),
             Arc::clone(&self.shared),
         );
         tasks.spawn(customers::act(
             rate,
             users.clone(),
-            office.clone(),
+            orders.clone(),
             Arc::clone(&shared),
             !self.drivers.is_empty(),
         ));
@@ -62,7 +62,7 @@ impl Simulation {
         let (drivers, console) = (self.drivers.clone(), self.console.clone());
         tasks.spawn(dispatcher::work(
             users,
-            office,
+            orders,
             drivers,
             Arc::clone(&shared),
             console,

@@ -1,4 +1,4 @@
-//! What must go on working: the walls of nats.conf keep nobody from doing their own work.
+//! Legitimate work: the permissions of nats.conf block no user's own work.
 
 use freehold_tests::broker::User;
 use freehold_tests::seconds;

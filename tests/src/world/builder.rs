@@ -139,7 +139,7 @@ impl WorldBuilder {
     }
 
     async fn start_drivers(self, world: &mut World) -> anyhow::Result<()> {
-        let office = world.office();
+        let office = world.orders();
         for driver in &mut world.drivers {
             driver.app.start().await?;
             if self.members.orders_service {

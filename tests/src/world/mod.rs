@@ -13,10 +13,11 @@ pub use builder::WorldBuilder;
 pub use check::Disorder;
 
 use crate::broker::Broker;
-use crate::drivers::{Driver, Office};
+use crate::drivers::Driver;
 use crate::eventually::{eventually, seconds};
-use crate::http::{OrderApi, UserApi};
+use crate::http::UserApi;
 use crate::observer::Observer;
+use crate::orders::OrderApi;
 use crate::proxy::Proxy;
 use crate::services::{Home, Service};
 
@@ -83,11 +84,6 @@ impl World {
 
     pub fn orders(&self) -> OrderApi {
         OrderApi::of(&self.orders_service)
-    }
-
-    /// The operator of orders-service.
-    pub fn office(&self) -> Office {
-        Office::of(&self.orders_service)
     }
 
     /// The folders of this world, for a part that a test adds.
