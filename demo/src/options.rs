@@ -121,9 +121,11 @@ impl Up {
 
 impl Played {
     pub(crate) fn includes(self, number: usize) -> bool {
-        self == Played::Both
-            || (self == Played::First && number == 1)
-            || (self == Played::Second && number == 2)
+        match self {
+            Played::Both => true,
+            Played::None => false,
+            one => number == 1 + one as usize,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::console::Console;
 use crate::driver::{PATIENCE, text};
-use crate::simulation::Simulation;
+use crate::simulation::Scene;
 
 const LIVE: Duration = Duration::from_secs(1);
 const PLAIN: Duration = Duration::from_secs(10);
@@ -18,17 +18,17 @@ const PLAIN: Duration = Duration::from_secs(10);
 const COUNTED: usize = 50;
 
 /// Runs until dropped.
-pub(crate) async fn show(simulation: Simulation, console: Console) {
+pub(crate) async fn show(scene: Scene, console: Console) {
     let mut ticks = interval(if console.is_terminal { LIVE } else { PLAIN });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rate = Rate::default();
     ticks.tick().await; // the first tick comes at once, when there is no rate yet
-    rate.of(heads(&metrics(&simulation).await), Instant::now());
+    rate.of(heads(&metrics(&scene).await), Instant::now());
     loop {
         ticks.tick().await;
-        let (now, deliveries) = tokio::join!(metrics(&simulation), Deliveries::of(&simulation));
+        let (now, deliveries) = tokio::join!(metrics(&scene), Deliveries::of(&scene));
         let rate = rate.of(heads(&now), Instant::now());
-        let line = line(&now, rate, &deliveries, simulation.failed_requests());
+        let line = line(&now, rate, &deliveries, scene.failed_requests());
         match console.is_terminal {
             true => console.live(&line),
             false => console.line(&line),
@@ -57,10 +57,10 @@ struct AtWork {
     shown: Option<Shown>,
 }
 
-async fn metrics(simulation: &Simulation) -> Reading {
+async fn metrics(scene: &Scene) -> Reading {
     let (users, orders) = tokio::join!(
-        timeout(PATIENCE, simulation.users.metrics()),
-        timeout(PATIENCE, simulation.orders.metrics())
+        timeout(PATIENCE, scene.users.metrics()),
+        timeout(PATIENCE, scene.orders.metrics())
     );
     [users, orders].map(|answer| answer.ok()?.ok())
 }
@@ -73,9 +73,9 @@ async fn count(api: &Api, list: &str) -> Option<usize> {
 
 impl Deliveries {
     /// Empty without drivers.
-    async fn of(simulation: &Simulation) -> Deliveries {
-        let (orders, mut drivers) = (&simulation.orders, Vec::new());
-        for driver in &simulation.drivers {
+    async fn of(scene: &Scene) -> Deliveries {
+        let (orders, mut drivers) = (&scene.orders, Vec::new());
+        for driver in &scene.drivers {
             drivers.push(AtWork {
                 name: driver.first_name(),
                 has_network: driver.network.is_on(),

@@ -12,7 +12,7 @@ use crate::data_dir::{self, DataDir};
 use crate::driver::Driver;
 use crate::options::Up;
 use crate::signals::Signals;
-use crate::simulation::Simulation;
+use crate::simulation::{self, Scene};
 use crate::system::System;
 use crate::{describe, status};
 
@@ -123,12 +123,12 @@ impl Up {
             tasks.spawn(device.driver.clone().watch_network(console.clone()));
         }
         let drivers: Vec<Driver> = system.running_drivers();
-        let simulation = Simulation::new(system.users(), system.orders(), drivers, console);
+        let scene = Scene::new(system.users(), system.orders(), drivers, console);
         let whole = !system.leaves_out("user-service") && !system.leaves_out("orders-service");
         if whole && !self.no_traffic {
-            simulation.start(self.rate, &mut tasks);
+            simulation::start(&scene, self.rate, &mut tasks);
         }
-        tasks.spawn(status::show(simulation, console.clone()));
+        tasks.spawn(status::show(scene, console.clone()));
         tasks
     }
 }

@@ -53,6 +53,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     })
 }
 
+/// End-to-end tests mostly wait for processes, so there are two for each core, unless the caller sets another number.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
 /// A step's name, how it ended, and how long it took.
 struct Step {
     name: &'static str,
@@ -139,6 +142,10 @@ fn tests(pages: &Extra, fuzz: &Extra, counts: &mut Counts) -> Result<bool> {
         if extra.0.is_none() {
             command.env(variable, "required");
         }
+    }
+    if std::env::var_os(TEST_THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env(TEST_THREADS, (2 * cores).to_string());
     }
     let mut child = command
         .args(["test", "--workspace", "--no-fail-fast"])

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freehold_tests::http::{Reply, UserApi};
-use freehold_tests::{OrderApi, chance};
+use freehold_tests::chance;
+use freehold_tests::http::Reply;
 use tokio::sync::Semaphore;
 use tokio::time::interval;
 
-use super::shared::{Placed, Shared};
+use super::scene::{Placed, Scene};
 
 /// More at a time would only queue inside the services.
 const AT_ONCE: usize = 64;
@@ -33,11 +33,7 @@ const NAMES: [&str; 12] = [
 ];
 
 struct Customers {
-    users: UserApi,
-    orders: OrderApi,
-    shared: Arc<Shared>,
-    /// Otherwise orders are placed without limit and wait.
-    has_drivers: bool,
+    scene: Scene,
     known: Mutex<Vec<String>>,
 }
 
@@ -49,20 +45,9 @@ enum Action {
 }
 
 /// Runs until dropped. A slow service slows the traffic down instead of piling it up.
-pub(super) async fn act(
-    rate: f64,
-    users: UserApi,
-    orders: OrderApi,
-    shared: Arc<Shared>,
-    has_drivers: bool,
-) {
-    let customers = Arc::new(Customers {
-        users,
-        orders,
-        shared,
-        has_drivers,
-        known: Mutex::default(),
-    });
+pub(super) async fn act(scene: Scene, rate: f64) {
+    let known = Mutex::default();
+    let customers = Arc::new(Customers { scene, known });
     let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -80,7 +65,7 @@ pub(super) async fn act(
 
 impl Customers {
     async fn act(&self) {
-        let full = self.has_drivers && self.shared.waiting().len() >= WAITING;
+        let full = self.has_drivers() && self.scene.waiting().len() >= WAITING;
         let action = match action(chance::number()) {
             Action::Order if full => Action::Rename,
             action => action,
@@ -91,11 +76,11 @@ impl Customers {
             (Action::Order, Some(user)) => self.order(&user).await,
             _ => self.register().await,
         };
-        self.shared.note(&reply);
+        self.scene.note(&reply);
     }
 
     async fn rename(&self, user: &str) -> Reply {
-        let reply = self.users.rename(user, name()).await;
+        let reply = self.scene.users.rename(user, name()).await;
         if reply.status == 404 {
             self.forget(user);
         }
@@ -104,9 +89,9 @@ impl Customers {
 
     async fn order(&self, user: &str) -> Reply {
         let amount = chance::in_range(100..10_000);
-        let reply = self.orders.place(user, amount.into(), "EUR").await;
+        let reply = self.scene.orders.place(user, amount.into(), "EUR").await;
         match reply.status {
-            201 if self.has_drivers => self.shared.waiting().push_back(Placed::of(&reply.body)),
+            201 if self.has_drivers() => self.scene.waiting().push_back(Placed::of(&reply.body)),
             422 => self.forget(user),
             _ => {}
         }
@@ -115,7 +100,7 @@ impl Customers {
 
     async fn register(&self) -> Reply {
         let email = format!("u{:016x}@example.org", chance::number());
-        let reply = self.users.register(name(), &email).await;
+        let reply = self.scene.users.register(name(), &email).await;
         if reply.status == 201 {
             let mut known = self.known();
             known.push(reply.id().to_owned());
@@ -129,6 +114,11 @@ impl Customers {
     /// The user is deleted.
     fn forget(&self, id: &str) {
         self.known().retain(|known| known != id);
+    }
+
+    /// Without them orders are placed without limit, and wait.
+    fn has_drivers(&self) -> bool {
+        !self.scene.drivers.is_empty()
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<String>> {

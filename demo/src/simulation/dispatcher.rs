@@ -3,24 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_tests::http::UserApi;
-use freehold_tests::{OrderApi, Shown, chance};
+use freehold_tests::{Shown, chance};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::shared::{Placed, Shared};
-use crate::console::Console;
-use crate::driver::{Driver, text};
+use super::scene::{Placed, Scene};
+use crate::driver::text;
 
 struct Dispatcher {
-    orders: OrderApi,
-    users: UserApi,
-    drivers: Vec<Driver>,
-    shared: Arc<Shared>,
-    console: Console,
+    scene: Scene,
     /// Whether the dispatcher has changed a delivery of each driver since that driver lost their network.
     crossed: Vec<bool>,
     /// Changes alternate: cancel, give to the other driver, cancel, …
@@ -52,23 +45,13 @@ const LEFT_OVER: &str = "/orders?status=placed&limit=8";
 const BETWEEN_FAREWELLS: Range<u16> = 60..120;
 
 /// Runs until dropped.
-pub(super) async fn work(
-    users: UserApi,
-    orders: OrderApi,
-    drivers: Vec<Driver>,
-    shared: Arc<Shared>,
-    console: Console,
-) {
+pub(super) async fn work(scene: Scene) {
     let mut dispatcher = Dispatcher {
-        crossed: vec![false; drivers.len()],
+        crossed: vec![false; scene.drivers.len()],
         turns: 0,
         next_farewell: Instant::now() + chance::seconds(BETWEEN_FAREWELLS),
         given: None,
-        orders,
-        users,
-        drivers,
-        shared,
-        console,
+        scene,
     };
     dispatcher.take_over().await;
     loop {
@@ -78,9 +61,9 @@ pub(super) async fn work(
 
 impl Dispatcher {
     async fn take_over(&self) {
-        let page = self.orders.get(LEFT_OVER).await;
+        let page = self.scene.orders.get(LEFT_OVER).await;
         let orders = page.body["items"].as_array().into_iter().flatten();
-        self.shared.waiting().extend(orders.map(Placed::of));
+        self.scene.waiting().extend(orders.map(Placed::of));
     }
 
     /// Returns how long to pause.
@@ -98,12 +81,12 @@ impl Dispatcher {
     /// Of the drivers who are enrolled.
     async fn loads(&self) -> Vec<Load> {
         let mut loads = Vec::new();
-        for (index, driver) in self.drivers.iter().enumerate() {
+        for (index, driver) in self.scene.drivers.iter().enumerate() {
             let Some(id) = &driver.id else { continue };
             let mut open = 0;
             for status in ["assigned", "picked_up"] {
                 let list = format!("/orders?driver_id={id}&status={status}&limit=50");
-                let page = self.orders.get(&list).await;
+                let page = self.scene.orders.get(&list).await;
                 open += page.body["items"].as_array().map_or(MOST, Vec::len);
             }
             let most = if driver.played { MOST_FOR_PLAYED } else { MOST };
@@ -120,32 +103,32 @@ impl Dispatcher {
         let Some(Load { driver, .. }) = least_loaded(loads) else {
             return;
         };
-        let Some(order) = self.shared.waiting().pop_front() else {
+        let Some(order) = self.scene.waiting().pop_front() else {
             return;
         };
-        let to = &self.drivers[*driver];
+        let to = &self.scene.drivers[*driver];
         let id = to.id.as_deref().unwrap_or_default();
-        let reply = self.orders.assign(&order.order_id, None, id).await;
-        self.shared.note(&reply);
+        let reply = self.scene.orders.assign(&order.order_id, None, id).await;
+        self.scene.note(&reply);
         if reply.is_success() && !to.played {
             self.given = Some((*driver, order));
         }
     }
 
     async fn see_to_conflicts(&mut self) {
-        let Ok(open) = self.orders.intents("open=true").await else {
+        let Ok(open) = self.scene.orders.intents("open=true").await else {
             return;
         };
         let played = |intent: &Value| {
-            let mut drivers = self.drivers.iter();
+            let mut drivers = self.scene.drivers.iter();
             drivers
                 .any(|driver| driver.played && driver.id.as_deref() == intent["driver_id"].as_str())
         };
         if let Some(intent) = due(&open, played) {
             return self.decide(intent).await;
         }
-        for index in 0..self.drivers.len() {
-            if self.drivers[index].network.is_on() {
+        for index in 0..self.scene.drivers.len() {
+            if self.scene.drivers[index].network.is_on() {
                 self.crossed[index] = false;
             } else if !self.crossed[index] && open.len() < UNDECIDED {
                 self.crossed[index] = self.cross(index).await;
@@ -155,30 +138,37 @@ impl Dispatcher {
 
     /// Changes an order that the driver has just delivered offline. False when there is none.
     async fn cross(&mut self, index: usize) -> bool {
-        let driver = &self.drivers[index];
+        let driver = &self.scene.drivers[index];
         let Some(order) = driver.shown().await.as_ref().and_then(delivered_unsent) else {
             return false;
         };
-        let other = self.drivers.iter().find(|it| it.number != driver.number);
+        let other = self
+            .scene
+            .drivers
+            .iter()
+            .find(|it| it.number != driver.number);
         let other = other.and_then(|other| Some((other.first_name(), other.id.as_deref()?)));
         let (reply, what) = match other {
             Some((name, id)) if self.turns % 2 == 1 => (
-                self.orders.assign(&order, None, id).await,
+                self.scene.orders.assign(&order, None, id).await,
                 format!("gave {name} an order"),
             ),
             _ => (
-                self.orders.cancel(&order, None, "customer_request").await,
+                self.scene
+                    .orders
+                    .cancel(&order, None, "customer_request")
+                    .await,
                 "cancelled an order".to_owned(),
             ),
         };
-        self.shared.note(&reply);
+        self.scene.note(&reply);
         if reply.is_success() {
             self.turns += 1;
             let line = format!(
                 "{what} that {} has delivered offline: expect a conflict",
                 driver.first_name()
             );
-            self.console.about("dispatcher", &line);
+            self.scene.console.about("dispatcher", &line);
         }
         reply.is_success()
     }
@@ -188,14 +178,14 @@ impl Dispatcher {
         let upheld = text(intent, "kind") == "deliver"
             && (intent["decision"] == "insisted" || chance::coin());
         let decision = if upheld { "upheld" } else { "dismissed" };
-        let mut reply = self.orders.decide(id, None, decision).await;
+        let mut reply = self.scene.orders.decide(id, None, decision).await;
         if upheld && reply.status == 409 {
-            reply = self.orders.decide(id, None, "dismissed").await; // the other driver has delivered it
+            reply = self.scene.orders.decide(id, None, "dismissed").await; // the other driver has delivered it
         }
-        self.shared.note(&reply);
+        self.scene.note(&reply);
         if reply.is_success() {
             let line = format!("decided a conflict: {}", text(&reply.body, "decision"));
-            self.console.about("dispatcher", &line);
+            self.scene.console.about("dispatcher", &line);
         }
     }
 
@@ -207,14 +197,15 @@ impl Dispatcher {
         let Some((index, order)) = self.given.take() else {
             return;
         };
-        let driver = &self.drivers[index];
+        let driver = &self.scene.drivers[index];
         if driver.network.is_on() {
-            self.shared.note(&self.users.delete(&order.user_id).await);
+            self.scene
+                .note(&self.scene.users.delete(&order.user_id).await);
             let line = format!(
                 "a customer of {}'s is deleted: their open orders are cancelled",
                 driver.first_name()
             );
-            self.console.about("customers", &line);
+            self.scene.console.about("customers", &line);
             self.next_farewell = Instant::now() + chance::seconds(BETWEEN_FAREWELLS);
         }
     }

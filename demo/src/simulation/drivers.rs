@@ -1,7 +1,6 @@
 //! A simulated driver: acts like a person, every few seconds, online or offline, and is out of range now and then.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use freehold_tests::http::Reply;
@@ -9,7 +8,7 @@ use freehold_tests::{Shown, chance};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::shared::Shared;
+use super::scene::Scene;
 use crate::driver::{Driver, text};
 
 /// What a driver does next, and to which order or intent.
@@ -40,12 +39,12 @@ const NOTES: [&str; 6] = [
 const PROBLEMS: [&str; 4] = ["nobody_home", "wrong_address", "damaged", "refused"];
 
 /// Runs until dropped.
-pub(super) async fn deliver(driver: Driver, shared: Arc<Shared>) {
+pub(super) async fn deliver(driver: Driver, scene: Scene) {
     loop {
         sleep(chance::seconds(BETWEEN_ACTS)).await;
         let shown = driver.shown().await;
         if let Some(act) = shown.and_then(|shown| next(&shown, chance::number())) {
-            shared.note(&act.done_by(&driver).await);
+            scene.note(&act.done_by(&driver).await);
         }
     }
 }
