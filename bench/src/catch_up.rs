@@ -1,4 +1,4 @@
-//! A reader that begins late: a full stream read from its first event, beside what reading it costs alone.
+//! A reader that begins late: a full stream read from its first event, compared with reading alone.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use relay::{Connect, Log};
 use crate::pipeline::{EVENTS, until_applied, write_all};
 use crate::subject::Bench;
 
-/// What a consumer asks for at a time.
+/// Events per request of a consumer.
 const BATCH: usize = 1000;
 
 pub(crate) async fn report(bench: &mut Bench) -> Result<()> {

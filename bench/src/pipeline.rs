@@ -1,4 +1,4 @@
-//! Events per second from emit to applied, everything running at once, beside what the writes alone could do.
+//! Events per second from emit to applied, everything running at once, compared with the writes alone.
 
 use std::time::Instant;
 

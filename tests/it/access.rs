@@ -44,7 +44,7 @@ async fn every_route_admits_exactly_the_callers_of_its_table() {
 }
 
 #[tokio::test]
-async fn a_device_answers_its_own_machine_and_nobody_elses_pages() {
+async fn a_device_answers_its_own_machine_and_no_page_of_another_site() {
     let stage = Stage::set().await;
     let api = stage.api("driver-app");
     compare_with_documentation(&api, "driver-app", DEVICE).await;

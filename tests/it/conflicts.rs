@@ -101,7 +101,7 @@ async fn a_delivery_of_an_order_that_was_given_to_another_driver_can_be_upheld_a
 
 /// The first driver's answer was lost with their network; the device asks again as the second driver's.
 #[tokio::test]
-async fn what_the_first_driver_did_keeps_its_verdict_when_the_device_changes_hands() {
+async fn the_first_drivers_intents_keep_their_verdicts_when_the_device_changes_hands() {
     let mut world = World::builder().with_drivers(1).start().await;
     let (office, first) = (world.orders(), world.drivers[0].id.clone());
     let order = assigned(&world, &first).await;

@@ -76,7 +76,7 @@ async fn a_device_that_is_enrolled_shows_its_deliveries_without_waiting_for_news
 
 /// Pasted from elsewhere, scanned, typed on any keyboard: what the device accepts is delivered, and reads the same on both sides.
 #[tokio::test]
-async fn whatever_a_driver_writes_is_delivered_and_reads_the_same_on_both_sides() {
+async fn any_note_is_delivered_and_reads_the_same_on_both_sides() {
     let world = World::builder().with_drivers(1).start().await;
     let (office, driver) = (world.orders(), &world.drivers[0]);
     let user = world.users().register("Ada", "ada@example.org").await;

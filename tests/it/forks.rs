@@ -320,7 +320,7 @@ async fn write(service: &Service, numbers: std::ops::Range<u64>) {
 /// The broker is there, and clients write from the first moment on, again and again: every acknowledged event follows the ones that
 /// the file lacked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolled_back_disk_under_clients_that_try_again_never_forks() {
+async fn a_rolled_back_disk_with_retrying_clients_never_forks() {
     let mut world = World::start().await;
     register(&world, 0..5).await;
     world.check().await;

@@ -31,7 +31,7 @@ async fn nats_keeps_every_rule() {
 }
 
 #[tokio::test]
-async fn a_stream_is_not_made_with_a_token_that_is_no_word() {
+async fn a_stream_is_not_created_with_an_invalid_token() {
     let world = World::builder()
         .without_user_service()
         .without_orders_service();
@@ -45,7 +45,7 @@ async fn a_stream_is_not_made_with_a_token_that_is_no_word() {
 
 /// While the broker removes one deleted stream's folder it cannot remove the next one's, and reports no error.
 #[tokio::test]
-async fn a_new_stream_never_holds_what_was_deleted() {
+async fn a_new_stream_never_holds_deleted_messages() {
     let world = World::builder()
         .without_user_service()
         .without_orders_service();

@@ -350,7 +350,7 @@ async fn a_closed_stream_is_recreated() {
 /// With the owner's rights any message can be stored with the next sequence. The service halts on it, says what to do, and the
 /// message's bytes are kept.
 #[tokio::test]
-async fn a_message_that_is_no_event_halts_its_owner_until_a_new_epoch_leaves_it_out() {
+async fn a_message_that_is_no_event_halts_its_owner_until_a_new_epoch_quarantines_it() {
     let mut world = World::start().await;
     register(&world, 0..10).await;
     world.check().await;

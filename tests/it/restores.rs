@@ -50,7 +50,7 @@ async fn an_older_database_of_the_consumer_applies_every_missing_event_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_store_of_the_broker_is_filled_again() {
+async fn an_older_store_of_the_broker_is_refilled() {
     let mut run = Run::start().await;
     let mut lost = Vec::new();
     for age in AGES {

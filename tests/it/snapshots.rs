@@ -120,7 +120,7 @@ async fn a_snapshot_interrupted_at_either_end_starts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_readers_never_miss_it() {
+async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_stays_readable() {
     let world = World::start().await;
     let user = register(&world, 0..1).await.remove(0);
     world.until_applied(1).await;

@@ -140,7 +140,7 @@ async fn another_services_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_process_on_one_file_is_refused_and_told_whose_it_is() {
+async fn a_second_process_on_one_file_is_refused_and_the_refusal_names_the_holder() {
     let world = users_alone().await;
     let start = Start {
         database: world.user_service.database.clone(),

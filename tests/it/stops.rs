@@ -14,7 +14,7 @@ const DEVICES: usize = 20;
 const SOON: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn devices_that_wait_for_news_are_answered_when_the_owner_stops() {
+async fn polling_devices_are_answered_when_the_owner_stops() {
     let mut world = World::builder().without_user_service().start().await;
     let mut devices = Vec::new();
     for _ in 0..DEVICES {
@@ -43,7 +43,7 @@ async fn devices_that_wait_for_news_are_answered_when_the_owner_stops() {
 }
 
 #[tokio::test]
-async fn a_page_that_waits_and_strangers_that_say_half_a_sentence_do_not_keep_a_program() {
+async fn a_polling_page_and_half_sent_requests_do_not_delay_a_stop() {
     let mut world = World::builder().with_drivers(1).start().await;
     let mut strangers = Vec::new();
     for part in [

@@ -27,7 +27,7 @@ async fn events(world: &mut World) -> usize {
 
 /// These three test the harness' own faults.
 #[tokio::test]
-async fn a_copy_of_a_store_can_be_put_back_again_and_again() {
+async fn a_copy_of_a_store_can_be_restored_repeatedly() {
     let mut world = stopped_broker().await;
     let copy = world.folder().join("copy");
     world.broker.copy_store(&copy).expect("copied");

@@ -45,7 +45,7 @@ async fn a_user_arrives_in_the_order_view_though_every_part_is_killed_on_the_way
 }
 
 #[tokio::test]
-async fn the_final_check_starts_what_was_left_down() {
+async fn the_final_check_starts_stopped_parts() {
     let mut world = World::start().await;
     world.broker.kill();
     world

@@ -92,6 +92,6 @@ mod tests {
         for word in ["FREEHOLD_NATS_SERVER", "XDG_CACHE_HOME", "FREEHOLD_BIN_DIR"] {
             assert!(help("up").contains(word), "{word} is missing");
         }
-        assert!(help("bench").contains("[possible values: writes, pipeline, latency]"));
+        assert!(help("bench").contains("[possible values: writes, pipeline, catch-up, latency]"));
     }
 }

@@ -151,7 +151,7 @@ async fn a_reader_that_learns_the_write_token_cannot_write() {
 
 /// The limits of an account file protect the broker and its other accounts. They do not cover direct gets.
 #[tokio::test]
-async fn what_one_account_may_take_is_bounded() {
+async fn the_resources_of_an_account_are_limited() {
     let free = lab::without_permissions_of("orders-service");
     let lab = Lab::with_config(free).await;
     let mut wire = owner::connect(lab.broker(), User::Orders).await;
