@@ -69,7 +69,7 @@ impl Driver {
         self.person.split(' ').next().unwrap_or(self.person)
     }
 
-    /// Switches the network as the file says, for ever. An operating system tells its programs when the network is back; here we
+    /// Switches the network as the file says, for ever. An operating system notifies its programs when the network is back; here we
     /// tell the device, which would otherwise retry within a minute.
     pub(crate) async fn watch_network(self, console: Console) {
         loop {

@@ -89,9 +89,9 @@ pub enum Action {
     Cut(Who),
 
     // The operator.
-    /// `adopt-stream`, one transaction: the local tail is set aside; the next contacts take over the stream's.
+    /// `adopt-stream`, one transaction: the local tail is quarantined; the next contacts import the stream's.
     Adopt(Who),
-    /// `new-epoch`, one transaction: a higher epoch; the next contacts set the stream's foreign tail aside and make it anew.
+    /// `new-epoch`, one transaction: a higher epoch; the next contacts quarantine the stream's foreign tail and recreate it.
     New(Who),
     /// A writer is stopped for good; what only it holds is handed to the other.
     Kill(Who),

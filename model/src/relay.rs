@@ -19,7 +19,7 @@ enum Verdict {
     Discard,
     /// This file is an older copy: take over the next row.
     Import,
-    /// A rival, a fork, a later epoch, or a copy too old to join: the operator decides.
+    /// A second writer, a fork, a later epoch, or a copy too old to join: the operator decides.
     Halt,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 /// One rule, or the part of one that can be left out by itself. S: service and relay, K: consumer, O: operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// S1. Row n is published with expected last sequence n-1, so that the broker refuses a rival's, a doubled or a missing number.
+    /// S1. Row n is published with expected last sequence n-1, so that the broker refuses another writer's, a repeated or a missing number.
     ExpectedSequence,
     /// S1. The number in the acknowledgement must be the row's own (`relay/src/nats/publish.rs`; the second look at the same thing).
     AckNumber,
@@ -23,7 +23,7 @@ pub enum Rule {
     Superseded,
     /// S5. A new epoch is above the stream's, too, because an equal one does not replace it.
     NewIsAbove,
-    /// S6. The contact is repeated on a timer, because a relay with nothing to publish would never learn of a rival or of a missing stream.
+    /// S6. The contact is repeated on a timer, because a relay with nothing to publish would never notice another writer or a missing stream.
     Timer,
     /// S7. A process imports a longer stream at its first contact, because a restored file is the common reason for one.
     Import,

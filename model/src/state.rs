@@ -215,7 +215,7 @@ impl State {
         self.consumers.iter().flatten()
     }
 
-    /// What the live writers have set aside.
+    /// The quarantine of the live writers.
     pub(crate) fn aside(&self) -> IdSet {
         let asides = self.live().map(|writer| writer.file.aside);
         asides.fold(IdSet::default(), IdSet::and)
@@ -339,7 +339,7 @@ impl State {
         }
     }
 
-    /// Events in no list for which something is still to be answered: set aside, lost without a trace, or seen and not
+    /// Events in no list for which something is still to be answered: quarantined, lost without a trace, or seen and not
     /// reported. In an order that depends only on the sets they are in.
     fn unsettled(&mut self, names: &Names) -> Vec<Id> {
         let unlisted = (1..=self.known).filter(|id| names.get(*id) == NONE);

@@ -129,7 +129,7 @@ impl Consumer {
     }
 }
 
-/// Numbers in the order in which names were first seen: the product's ids, told in the model's words.
+/// Numbers in the order in which names were first seen: the library's ids in the model's terms.
 #[derive(Clone, Debug)]
 pub struct Numbers<K>(HashMap<K, u8>);
 
@@ -154,7 +154,7 @@ mod tests {
     use crate::rules::Rules;
     use crate::walk::Walk;
 
-    /// The searches take equal worlds for one by naming ids anew in each state. Here is what that must not change.
+    /// The searches take equal worlds for one by renaming ids in each state. This test shows what that must not change.
     #[test]
     fn names_do_not_matter() {
         let bounds = Bounds::new(8, 4, ANYTHING).consumers(2);

@@ -114,7 +114,7 @@ impl Browser {
         self.client.refresh().await.context("cannot reload")
     }
 
-    /// Taps the first element of this selector, once it is there, enabled, and nothing lies over it.
+    /// Taps the first element of this selector, once it exists, is enabled, and nothing covers it.
     pub async fn tap(&self, css: &str) -> Result<()> {
         self.patiently(css, || self.try_tap(BY_CSS, css)).await
     }

@@ -24,7 +24,7 @@ pub fn cargo() -> Command {
 
 /// Settings (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_BUILD_…`, `CARGO_NET_…`) are the user's and stay.
 fn is_about_our_package(name: &str) -> bool {
-    let told = [
+    let prefixes = [
         "CARGO_PKG_",
         "CARGO_MANIFEST_",
         "CARGO_BIN_",
@@ -32,7 +32,7 @@ fn is_about_our_package(name: &str) -> bool {
         "CARGO_PRIMARY_",
         "OUT_DIR",
     ];
-    told.iter().any(|prefix| name.starts_with(prefix))
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -41,13 +41,13 @@ mod tests {
 
     #[test]
     fn settings_stay_and_what_is_about_us_goes() {
-        let told: Vec<_> = cargo()
+        let set: Vec<_> = cargo()
             .get_envs()
             .map(|(name, value)| (name.to_owned(), value.is_some()))
             .collect();
         assert!(
-            told.contains(&(OsString::from("CARGO_MANIFEST_DIR"), false)),
-            "cargo told this test its folder: {told:?}"
+            set.contains(&(OsString::from("CARGO_MANIFEST_DIR"), false)),
+            "cargo set the folder of this test: {set:?}"
         );
         assert!(!is_about_our_package("CARGO_HOME") && !is_about_our_package("CARGO_TARGET_DIR"));
     }

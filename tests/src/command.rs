@@ -48,7 +48,7 @@ impl Service {
             stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
         };
-        self.keep(words, &said).expect("a place beside the logs");
+        self.keep(words, &said).expect("a file with the logs");
         said
     }
 

@@ -63,7 +63,7 @@ impl Service {
                 false => remove_if_there(&file)?,
             }
         }
-        remove_if_there(&beside(&self.database, "-shm"))
+        remove_if_there(&companion(&self.database, "-shm"))
     }
 
     /// A second instance on a clone of this one's disk. A cloned disk has the same inodes, a plain copy has not; so the copy's
@@ -71,7 +71,10 @@ impl Service {
     pub fn clone_machine(&mut self, database: &Path) -> Result<Service> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         copy_files(&self.database, database)?;
-        fs::copy(beside(&self.database, ".lock"), beside(database, ".lock"))?;
+        fs::copy(
+            companion(&self.database, ".lock"),
+            companion(database, ".lock"),
+        )?;
         let rows = Connection::open(database)?;
         rows.execute("update relay_identity set file_id = null", [])?;
         Ok(self.twin(database)?)
@@ -80,12 +83,12 @@ impl Service {
     /// Deletes the lock file, too: an empty folder.
     pub fn delete_database_and_lock(&mut self) -> io::Result<()> {
         self.delete_database()?;
-        remove_if_there(&beside(&self.database, ".lock"))
+        remove_if_there(&companion(&self.database, ".lock"))
     }
 
     /// The path of its key file.
     pub fn keys(&self) -> PathBuf {
-        beside(&self.database, ".keys")
+        companion(&self.database, ".keys")
     }
 
     /// Damages the first sector of a page in the middle of the file that the WAL does not replace. Elsewhere in a page the bytes
@@ -93,10 +96,10 @@ impl Service {
     pub fn damage_database(&mut self) -> Result<u64> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         let (size, pages) = pages_of(&self.database)?;
-        let wal = fs::read(beside(&self.database, "-wal")).unwrap_or_default();
-        let anew = pages_in_wal(&wal, size);
-        let page = (pages / 2 + 1..=pages).find(|page| !anew.contains(page));
-        let page = page.context("the WAL holds every page anew: stop the service once before")?;
+        let wal = fs::read(companion(&self.database, "-wal")).unwrap_or_default();
+        let replaced = pages_in_wal(&wal, size);
+        let page = (pages / 2 + 1..=pages).find(|page| !replaced.contains(page));
+        let page = page.context("the WAL replaces every page: stop the service once before")?;
         let start = (page - 1) * size;
         damage::flip(&self.database, start..start + SECTOR)?;
         Ok(page)
@@ -116,11 +119,11 @@ fn copy_live(from: &Path, to: &Path) -> Result<()> {
 /// The WAL belongs to its database and moves with it; SQLite recreates the `-shm` from it.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
-    copy_if_there(&beside(from, "-wal"), &beside(to, "-wal"))
+    copy_if_there(&companion(from, "-wal"), &companion(to, "-wal"))
 }
 
 fn disk_of(database: &Path) -> [PathBuf; 3] {
-    ["", "-wal", ".lock"].map(|suffix| beside(database, suffix))
+    ["", "-wal", ".lock"].map(|suffix| companion(database, suffix))
 }
 
 fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -131,10 +134,10 @@ fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn files_of(database: &Path) -> [PathBuf; 3] {
-    ["", "-wal", "-shm"].map(|suffix| beside(database, suffix))
+    ["", "-wal", "-shm"].map(|suffix| companion(database, suffix))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn companion(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -206,7 +209,7 @@ mod tests {
         let mut service = service(folder.path());
         let (copy, lock) = (
             folder.path().join("copy.db"),
-            beside(&service.database, ".lock"),
+            companion(&service.database, ".lock"),
         );
         fs::write(&lock, "kept").unwrap();
         service.copy_database(&copy).unwrap();
@@ -232,7 +235,7 @@ mod tests {
         let mut service = service(folder.path());
         let (then, lock) = (
             folder.path().join("then"),
-            beside(&service.database, ".lock"),
+            companion(&service.database, ".lock"),
         );
         fs::write(&lock, "then").unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
@@ -268,7 +271,7 @@ mod tests {
         copy_live(&service.database, &live).unwrap();
         // As after a kill: the database is not closed, and its WAL is there.
         service.copy_database(&killed).unwrap();
-        assert!(beside(&killed, "-wal").exists());
+        assert!(companion(&killed, "-wal").exists());
         drop(writer);
         assert_eq!((count(&live), count(&killed)), (4, 4));
     }

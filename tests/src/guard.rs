@@ -83,7 +83,7 @@ impl Post {
     fn tell(&mut self, line: &str) -> io::Result<()> {
         match self.write(line) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.relieve(),
-            told => told,
+            written => written,
         }
     }
 
@@ -138,9 +138,9 @@ mod tests {
         let guard = Guard::start().expect("the guard starts");
         let (mut watched, mut forgotten) = (sleeper(), sleeper());
         for child in [&watched, &forgotten] {
-            guard.watch(child.id()).expect("told");
+            guard.watch(child.id()).expect("written");
         }
-        guard.forget(forgotten.id()).expect("told");
+        guard.forget(forgotten.id()).expect("written");
         drop(guard);
         eventually("killed", seconds(10), async || {
             watched.try_wait().expect("ours").ok_or("still alive")
@@ -157,7 +157,7 @@ mod tests {
     async fn a_guard_that_was_killed_is_relieved_by_one_that_knows_every_living_child() {
         let guard = Guard::start().expect("the guard starts");
         let mut children = [sleeper(), sleeper()];
-        guard.watch(children[0].id()).expect("told");
+        guard.watch(children[0].id()).expect("written");
         guard.post().shell.kill().expect("ours");
         eventually("the guard is gone", seconds(10), async || {
             let ended = guard.post().shell.try_wait().expect("ours");
@@ -165,7 +165,9 @@ mod tests {
         })
         .await;
 
-        guard.watch(children[1].id()).expect("told to the next");
+        guard
+            .watch(children[1].id())
+            .expect("written to the next guard");
         drop(guard);
         for child in &mut children {
             eventually("killed", seconds(10), async || {

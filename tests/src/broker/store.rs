@@ -74,7 +74,7 @@ impl Broker {
         );
         assert!(
             self.image.is_none(),
-            "the store lies in an image, where only the broker sees it"
+            "the store is on an image that only the broker sees"
         );
         &self.store
     }

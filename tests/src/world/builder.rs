@@ -112,28 +112,16 @@ impl WorldBuilder {
     pub async fn start(self) -> World {
         let mut world = self.build().await;
         if self.members.broker {
-            world
-                .broker
-                .start()
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            start(&mut world.broker).await;
         }
         if self.members.user_service {
-            world
-                .user_service
-                .start()
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            start(&mut world.user_service).await;
         }
         if self.members.orders_service {
-            world
-                .orders_service
-                .start()
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            start(&mut world.orders_service).await;
         }
         if let Err(error) = self.start_drivers(&mut world).await {
-            panic!("the drivers do not begin: {error:#}");
+            panic!("the drivers cannot start: {error:#}");
         }
         world
     }
@@ -190,7 +178,7 @@ impl WorldBuilder {
             broker.config = folder.path().join("nats.conf");
             let config = broker::whole_config().expect("nats.conf and the files it includes");
             let config = config.replacen("\naccounts {\n", &format!("\naccounts {{\n{account}"), 1);
-            std::fs::write(&broker.config, config).expect("a file beside the databases");
+            std::fs::write(&broker.config, config).expect("a file next to the databases");
         }
         let proxy = self
             .proxy
@@ -230,4 +218,9 @@ impl WorldBuilder {
             }
         }
     }
+}
+
+async fn start(part: &mut impl Part) {
+    let started = part.start().await;
+    started.unwrap_or_else(|error| panic!("{error}"));
 }
