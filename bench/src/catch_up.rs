@@ -12,7 +12,7 @@ use crate::subject::Bench;
 const BATCH: usize = 1000;
 
 pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
-    let running = bench.running().await?;
+    let running = Box::pin(bench.running()).await?;
     write_all(&running.producer).await?;
     until_applied(&running, EVENTS).await;
     running.stop().await?;

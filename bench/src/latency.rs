@@ -12,7 +12,7 @@ const PER_SECOND: u32 = 200;
 const EVENTS: u64 = 4000;
 
 pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
-    let running = bench.running().await?;
+    let running = Box::pin(bench.running()).await?;
     for number in 1..=200 {
         write(&running.producer, number).await?; // warm: connections, caches, statements
     }
