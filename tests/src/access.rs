@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_own_line_is_replaced_and_those_of_others_stay() {
+    fn its_own_line_is_replaced_and_other_lines_stay() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.access");
         let (one, two) = (Password::generate(), Password::generate());

@@ -438,7 +438,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn a_page_is_typed_into_and_tapped_as_soon_as_it_takes_a_tap() {
+    async fn a_page_is_typed_into_and_tapped_as_soon_as_it_is_ready() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -458,7 +458,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn a_screen_has_the_size_and_the_colours_it_is_given() {
+    async fn a_screen_has_the_given_size_and_colour_scheme() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -484,7 +484,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn what_a_page_complains_of_is_heard_and_stays_heard() {
+    async fn errors_of_a_page_are_collected_and_kept() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -504,7 +504,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn what_does_not_come_is_told_with_what_is_there() {
+    async fn a_missing_text_is_reported_with_the_visible_one() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -524,7 +524,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn nothing_of_it_is_left_once_it_is_dropped() {
+    async fn no_process_is_left_once_it_is_dropped() {
         let Some(browser) = at_the_page().await else {
             return;
         };

@@ -123,7 +123,7 @@ mod tests {
     const CANARY: &str = "canary>>>???~~~bird";
 
     #[test]
-    fn it_is_found_in_every_form_it_was_planted_in_and_where() {
+    fn it_is_found_in_every_planted_form_with_its_position() {
         let folder = tempfile::tempdir().expect("a folder");
         let deep = folder.path().join("a/b");
         fs::create_dir_all(&deep).expect("made");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_found_and_a_missing_folder_is_an_error() {
+    fn an_absent_text_is_not_found_and_a_missing_folder_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("x"), "canary>>>???~~~bir").expect("written");
         assert_eq!(search(&[folder.path()], CANARY).expect("it is read"), []);

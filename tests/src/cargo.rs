@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_stay_and_what_is_about_us_goes() {
+    fn settings_stay_and_variables_of_our_package_are_removed() {
         let set: Vec<_> = cargo()
             .get_envs()
             .map(|(name, value)| (name.to_owned(), value.is_some()))

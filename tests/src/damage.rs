@@ -23,7 +23,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_bytes_are_turned_over_and_no_other() {
+    fn the_given_bytes_are_flipped_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         fs::write(&file, [0, 1, 2, 3]).unwrap();

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_copy_is_put_back_as_a_new_file_and_what_lies_beside_it_stays() {
+    fn an_older_copy_is_restored_as_a_new_file_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
         let (copy, lock) = (
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_wal_holds_is_in_both_kinds_of_copy() {
+    fn rows_that_only_the_wal_holds_are_in_both_kinds_of_copy() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
         let (live, killed) = (
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotten_sector_is_one_that_a_check_finds() {
+    fn a_damaged_sector_is_found_by_a_check() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
         let filled = "with recursive c(n) as (select 1 union all select n + 1 from c limit 9999) insert into t select n from c";
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_in_a_wal_are_seen() {
+    fn the_pages_in_a_wal_are_found() {
         let frame = |page: u8| [&[0, 0, 0, page][..], &[0; 20 + 512]].concat();
         let wal = [vec![0; 32], frame(7), frame(2), frame(7)].concat();
         assert_eq!(pages_in_wal(&wal, 512), BTreeSet::from([2, 7]));

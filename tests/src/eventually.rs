@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_the_last_reason_at_the_deadline() {
+    async fn it_returns_the_last_reason_at_the_deadline() {
         let mut asked = 0;
         let answer = within(Duration::from_millis(30), || {
             asked += 1;

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_pipe_closes_it_kills_who_is_left_and_nobody_else() {
+    async fn when_the_pipe_closes_it_kills_the_remaining_children_and_no_others() {
         let guard = Guard::start().expect("the guard starts");
         let (mut watched, mut forgotten) = (sleeper(), sleeper());
         for child in [&watched, &forgotten] {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guard_that_was_killed_is_relieved_by_one_that_knows_every_living_child() {
+    async fn a_killed_guard_is_replaced_by_one_with_every_living_child() {
         let guard = Guard::start().expect("the guard starts");
         let mut children = [sleeper(), sleeper()];
         guard.watch(children[0].id()).expect("written");

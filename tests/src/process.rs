@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn killing_takes_the_grandchildren_along() {
+    async fn a_kill_includes_the_grandchildren() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = shell("sleep 1000 & echo $!; wait", folder.path());
         said(&child, "\n").await;

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_tells_events_that_ask_for_an_answer_from_everything_else() {
+    fn it_distinguishes_events_with_a_reply_subject_from_other_frames() {
         let shared = Shared {
             server: ([127, 0, 0, 1], 1).into(),
             events: "users.".to_owned(),

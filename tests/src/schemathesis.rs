@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_installer_that_is_not_there_is_named() {
+    async fn a_missing_installer_is_named() {
         let refusal = run("/nowhere/python3", &[]).await.expect_err("not there");
         assert_eq!(refusal.to_string(), "/nowhere/python3 does not run");
     }

@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_send_says_its_sizes() {
+    fn sent_frames_state_their_sizes() {
         let plain = Outgoing::to("users.x").reply("y").payload("abc");
         assert_eq!(encode(&plain), b"PUB users.x y 3\r\nabc\r\n");
         let headers = Outgoing::to("a").header("K", "v").payload("abc");

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_text_holds_every_account_and_includes_nothing() {
+    fn the_whole_text_contains_every_account_and_no_include() {
         let whole = whole_config().expect("every included file is there");
         for account in ["SYS {", "USERS {", "ORDERS {", "OBSERVER {"] {
             assert!(whole.contains(account), "{account}");
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_stay_as_short_as_a_reader_wants_them() {
+    fn the_files_stay_short() {
         let lines = |path: &str| {
             let text = fs::read_to_string(paths::workspace().join(path));
             text.expect("it is there").lines().count()

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_server_on_the_path_is_passed_over_and_the_reason_said() {
+    fn an_old_server_on_the_path_is_skipped_with_the_reason() {
         let folder = tempfile::tempdir().unwrap();
         let old = stand_in(&folder.path().join("debian"), "2.9.10");
         let new = stand_in(&folder.path().join("new"), "2.12.3");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_server_is_taken_or_refused_but_never_replaced() {
+    fn a_named_server_is_used_or_refused_but_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let old = stand_in(folder.path(), "2.11.9");
         let refusal = explicit(&old).expect_err("too old").to_string();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_beyond_the_path_are_looked_into_and_none_twice() {
+    fn folders_beyond_the_path_are_searched_and_none_twice() {
         let folder = tempfile::tempdir().unwrap();
         let program = stand_in(folder.path(), "2.15.1");
         let path = env::join_paths([folder.path(), folder.path()]).unwrap();

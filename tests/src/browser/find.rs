@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_program_is_taken_or_refused_but_never_replaced() {
+    fn a_named_program_is_used_or_refused_but_never_replaced() {
         let shelf = Shelf::with(&[("chromium", "Chromium 156.0"), ("chromedriver", "x 156.1")]);
         let named = Search {
             chromium: Some("/nowhere/chromium".into()),

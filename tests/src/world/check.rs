@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_other_numbers_and_missing_ends_are_seen() {
+    fn different_bytes_sequences_and_missing_ends_are_detected() {
         let wrong = |outbox: &[StoredEvent], kept: &[StoredEvent]| {
             compare("USERS", outbox, kept)
                 .expect_err("differs")
