@@ -329,7 +329,7 @@ async fn a_closed_stream_is_recreated() {
     register(&world, 10..20).await;
     says(
         &world.user_service,
-        "a replacement was begun and not finished",
+        "began to replace it and did not finish",
     )
     .await;
     everything_arrived_once(&mut world).await;
