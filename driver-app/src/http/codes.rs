@@ -1,4 +1,4 @@
-//! The problem codes that only this program answers.
+//! The problem codes that only this program returns.
 
 use service_kit::Code;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use driver_app::owner_api::{Answer, Ask, Heard, Owner};
+use driver_app::owner_api::{FeedRequest, Owner, Reply, Replying};
 use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
 use event_schema::DriverId;
@@ -191,7 +191,7 @@ async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
     world.owner.truth().shut_out = Some("revoked");
     assert_eq!(world.down().await, Step::Idle);
     world.owner.truth().shut_out = None;
-    world.device().ring();
+    world.device().sync_now();
     assert_eq!(
         (world.up().await, world.down().await),
         (Step::Idle, Step::Idle),
@@ -245,7 +245,7 @@ async fn another_driver_finds_nothing_of_the_one_before_whose_deeds_wait_for_the
     assert_eq!(state["sync"]["oldest_unsent_ms"], Value::Null);
     assert_eq!(
         state["sync"]["waiting_because"],
-        "1 action of another driver waits on this device until they enrol here again"
+        "1 action of another driver waits on this device until they enrol here again."
     );
 }
 
@@ -340,19 +340,19 @@ struct Slow {
 }
 
 impl Owner for Slow {
-    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Heard<'a, Enrolled> {
+    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Replying<'a, Enrolled> {
         unreachable!("the device enrols at the real one")
     }
 
-    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Heard<'a, Vec<Verdict>> {
+    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Replying<'a, Vec<Verdict>> {
         unreachable!("nothing is sent")
     }
 
-    fn feed<'a>(&'a self, _: &'a str, _: &'a Ask) -> Heard<'a, FeedPage> {
+    fn feed<'a>(&'a self, _: &'a str, _: &'a FeedRequest) -> Replying<'a, FeedPage> {
         Box::pin(async {
             self.asked.notify_one();
             self.go.notified().await;
-            Ok(Answer {
+            Ok(Reply {
                 value: self.page.clone(),
                 date_ms: None,
             })

@@ -352,7 +352,7 @@ async fn no_intent_waits_for_one_that_cannot_arrive_any_more() {
     world.does(order, "report_problem", report.clone()).await;
     world.owner.fail(Fault::LoseAnswer);
     world.up().await;
-    world.device().ring();
+    world.device().sync_now();
     world.owner.fail(Fault::Refuse(409, "incarnation_forked"));
     world.up().await;
     world.send_all().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use driver_app::owner_api::{Ask, Heard, Owner, OwnerApi, Refusal};
+use driver_app::owner_api::{FeedRequest, Owner, OwnerApi, OwnerError, Replying};
 use driver_app::sync::{self, LONG_POLL, Step};
 use event_schema::sync::{Enrolled, Enrolment, FeedPage, Upload, Verdict};
 use relay::Stop;
@@ -18,22 +18,22 @@ use crate::world::World;
 struct Nobody(AtomicUsize);
 
 impl Nobody {
-    fn silent<T>(&self) -> Result<T, Refusal> {
+    fn silent<T>(&self) -> Result<T, OwnerError> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Err(Refusal::Silent("no network".to_owned()))
+        Err(OwnerError::NoReply("no network".to_owned()))
     }
 }
 
 impl Owner for Nobody {
-    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Heard<'a, Enrolled> {
+    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Replying<'a, Enrolled> {
         Box::pin(async { self.silent() })
     }
 
-    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Heard<'a, Vec<Verdict>> {
+    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Replying<'a, Vec<Verdict>> {
         Box::pin(async { self.silent() })
     }
 
-    fn feed<'a>(&'a self, _: &'a str, _: &'a Ask) -> Heard<'a, FeedPage> {
+    fn feed<'a>(&'a self, _: &'a str, _: &'a FeedRequest) -> Replying<'a, FeedPage> {
         Box::pin(async { self.silent() })
     }
 }
@@ -50,7 +50,7 @@ async fn before_the_first_contact_ever_everything_answers_and_nobody_is_asked() 
         state["sync"]["waiting_because"]
             .as_str()
             .unwrap()
-            .contains("ask the office")
+            .contains("Ask the office")
     );
     assert_eq!(state["deliveries"], json!([]));
     assert_eq!(
@@ -247,7 +247,7 @@ async fn an_intent_is_sent_at_once_while_a_question_for_news_waits() {
         "confirmed"
     );
     // "Try now" gives the question up and asks anew.
-    world.device().ring();
+    world.device().sync_now();
     let fed = async {
         while world.delivery(order).await["pending"] != json!([]) {
             revision.changed().await.unwrap();

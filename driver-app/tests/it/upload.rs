@@ -80,7 +80,7 @@ async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_t
     assert_eq!(state["sync"]["pending"], 1, "the one behind it waits");
     assert_eq!(
         state["sync"]["waiting_because"],
-        "1 action waits behind one that could not be sent: send that one again, or drop it"
+        "1 action is blocked by one that failed. Retry it or discard it."
     );
     let delivery = world.delivery(slow).await;
     assert_eq!(delivery["status"], "delivered", "what the driver did stays");
@@ -223,7 +223,7 @@ async fn a_lane_waits_as_long_as_the_owner_asks() {
     for (after_ms, least, most) in [(900_000, 890, 900), (u64::MAX, 3000, 3600)] {
         let said = json!({"verdict": "retry_later", "code": "budget_spent", "detail": "no", "after_ms": after_ms});
         world.owner.truth().says.insert(order.to_string(), said);
-        world.device().ring();
+        world.device().sync_now();
         assert_eq!(world.up().await, Step::Progress);
         let Step::Wait(wait) = world.up().await else {
             panic!("its lane is held")
@@ -319,7 +319,7 @@ async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_chokes_on_it(
     world.picks_up(good).await;
     let stuck = world.picks_up(bad).await;
     world.picks_up(fine).await;
-    world.device().ring();
+    world.device().sync_now();
     let mut step = Step::Progress;
     for _ in 0..12 {
         if step != Step::Progress {
@@ -363,7 +363,7 @@ async fn unknown_words_and_missing_verdicts_are_no_verdicts_yet() {
             .truth()
             .says
             .insert(order.to_string(), said.clone());
-        world.device().ring();
+        world.device().sync_now();
         assert_eq!(world.up().await, Step::Progress);
         assert_eq!(
             world.delivery(order).await["pending"][0]["state"],

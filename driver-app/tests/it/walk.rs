@@ -71,7 +71,7 @@ impl Walk {
             75..85 => self.network_fails(),
             85..88 => self.owner_is_slow(),
             88..90 => self.owner_pages(),
-            90..93 => self.world.device().ring(),
+            90..93 => self.world.device().sync_now(),
             93..98 => self.world.kill().await,
             98..99 => self.copy().await,
             _ => self.forget_faults(),

@@ -180,12 +180,12 @@ impl World {
     }
 
     pub async fn send_all(&mut self) {
-        self.device().ring();
+        self.device().sync_now();
         while self.up().await == Step::Progress {}
     }
 
     pub async fn follow_all(&mut self) {
-        self.device().ring();
+        self.device().sync_now();
         while self.down().await == Step::Progress {}
     }
 
