@@ -657,20 +657,17 @@ async fn a_question_about_many_users_is_not_a_page_and_has_an_end() {
     for (query, says) in [
         (
             format!("ids={id}&limit=1"),
-            "`ids` names the users to show; it goes without",
+            "`ids` cannot be combined with `cursor`",
         ),
         (
             format!("ids={id}&cursor=c1.1"),
-            "`ids` names the users to show; it goes without",
+            "`ids` cannot be combined with `cursor`",
         ),
         (format!("ids={too_many}"), "too many ids, expected 1 to 100"),
-        (
-            "ids=".to_owned(),
-            "an id that cannot be read, expected 1 to 100",
-        ),
+        ("ids=".to_owned(), "an unreadable id, expected 1 to 100"),
         (
             format!("ids={id},seven"),
-            "an id that cannot be read, expected 1 to 100",
+            "an unreadable id, expected 1 to 100",
         ),
     ] {
         let refused = world.api.get(&format!("/users?{query}")).await;

@@ -129,7 +129,7 @@ async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_its_operator_
         let log = start_and_kill(&mut program(&path)).log;
         let told: Vec<&str> = log
             .lines()
-            .filter(|line| line.contains("one e-mail address"))
+            .filter(|line| line.contains("share a mailbox"))
             .collect();
         let [told] = told[..] else { panic!("{log}") };
         assert!(
@@ -162,7 +162,7 @@ async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_its_operator_
     assert_eq!(moved.status, 200, "{moved:?}");
     world.db.close().await;
     let log = start_and_kill(&mut program(&world.folder.path().join("users.db"))).log;
-    assert!(!log.contains("one e-mail address"), "{log}");
+    assert!(!log.contains("share a mailbox"), "{log}");
 }
 
 fn program(database: &Path) -> Command {

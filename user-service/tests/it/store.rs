@@ -1,13 +1,12 @@
 //! The statements, and what the schema refuses.
 
 use event_schema::{UserEvent, UserId};
-use relay::WriteError;
 use relay::rusqlite::types::Value;
-use relay::{Database, Keys, Options, rusqlite};
+use relay::{Database, EmitError, Keys, NewEvent, Options, WriteError, rusqlite};
 use service_kit::testing::rows;
 use user_service::domain::{Change, OwnEvent, User};
 use user_service::store::{self, StoreError};
-use user_service::{MIGRATIONS, config, events};
+use user_service::{MIGRATIONS, events};
 
 use crate::world::{World, database};
 
@@ -176,7 +175,7 @@ async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_who
 {
     let folder = tempfile::tempdir().unwrap();
     let keys = Keys::open_or_create(&folder.path().join("users.db.keys")).unwrap();
-    let options = Options::new(config::ABOUT.name, config::ABOUT.stream, &OLDER).keys(keys);
+    let options = Options::new("user-service", "USERS", &OLDER).keys(keys);
     let old = Database::open(folder.path().join("users.db"), options)
         .await
         .unwrap();
@@ -187,7 +186,15 @@ async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_who
                 "insert into users (id, name, email, version) values (?1, 'Ada', ?2, 1)",
                 (at(hour).to_string(), &email),
             )?;
-            events::emit(tx, &created(at(hour), &email)).expect("it is emitted");
+            let OwnEvent { event, .. } = created(at(hour), &email);
+            let emitted = tx.emit(NewEvent {
+                event_type: event.event_type(),
+                aggregate: event.aggregate().to_string(),
+                data: &event,
+                sealed: None,
+                decode: UserEvent::decode,
+            });
+            emitted.expect("it is emitted");
         }
         tx.execute("delete from relay_outbox where seq in (1, 5)", [])
     });
@@ -203,14 +210,18 @@ async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_who
     );
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum MakeError {
+    Emit(#[from] EmitError),
+    Store(#[from] StoreError),
+}
+
 impl World {
     async fn apply(&self, event: OwnEvent) -> Result<(), StoreError> {
-        let write = self.db.write(move |tx| {
-            let seq = events::emit(tx, &event).expect("it is emitted");
-            store::apply(tx, &event, seq)
-        });
+        let write = self.db.write(move |tx| events::make(tx, &event));
         write.await.map_err(|error| match error {
-            WriteError::Work(refused) => refused,
+            WriteError::Work(MakeError::Store(refused)) => refused,
             other => panic!("{other}"),
         })
     }
