@@ -6,10 +6,10 @@ use std::sync::Arc;
 use event_schema::sync::{Delivery, Enrolled};
 use event_schema::{IntentId, OrderId, Version};
 use relay::rusqlite::{self, Connection};
-use relay::{Database, Environment, Gate, OpenError, Options, ReadError, Tx, WriteError};
+use relay::{Database, Environment, Options, ReadError, Tx, WriteError};
 
 use crate::MIGRATIONS;
-use crate::domain::{self, Action, LocalIntent, NotPossible, State, Verdict};
+use crate::domain::{self, Action, LocalIntent, Verdict};
 use crate::status::Status;
 use crate::store::device::Identity;
 use crate::store::{self, StoreError};
@@ -30,7 +30,7 @@ pub struct View {
     /// Open ones.
     pub intents: Vec<LocalIntent>,
     /// Queued intents of other drivers, until they enrol here again.
-    pub others_unsent: u64,
+    pub others_unsent: usize,
 }
 
 /// Why the driver cannot do this.
@@ -38,8 +38,8 @@ pub struct View {
 pub enum Refused {
     #[error("there is no such {0} on this device")]
     NotFound(&'static str),
-    #[error(transparent)]
-    NotPossible(#[from] NotPossible),
+    #[error("a delivery that is {status} does not allow {kind}")]
+    NotPossible { kind: String, status: String },
     #[error("{0}")]
     NotOpen(&'static str),
     #[error("this key belongs to another action; draw a new one for each")]
@@ -52,23 +52,16 @@ pub enum Refused {
     Rows(#[from] rusqlite::Error),
 }
 
-/// Why the device could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenDeviceError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Start(#[from] StoreError),
-}
-
 /// Intents in a driver's queue, at most.
-pub const MAX_QUEUED: u64 = 10_000;
+pub const MAX_QUEUED: usize = 10_000;
 
-/// A device emits no events, so its stream never exists.
+/// A device emits no events, so it has no stream. A file that may be an older copy of itself therefore need not wait until it
+/// has met its stream: it begins a new incarnation (`start`).
 pub fn database(clock: Arc<dyn Environment>) -> Options {
     Options {
         environment: clock,
         readers: 2,
+        open_without_stream: true,
         on_disk_failure: service_kit::on_disk_failure(),
         ..Options::new("driver-app", "DEVICE", MIGRATIONS)
     }
@@ -77,21 +70,16 @@ pub fn database(clock: Arc<dyn Environment>) -> Options {
 impl Device {
     /// Opens the device's file, or creates it. A file that is a copy, or an older copy of itself, begins a new
     /// incarnation.
-    pub async fn open(path: &Path, clock: Arc<dyn Environment>) -> Result<Self, OpenDeviceError> {
-        let db = open_for_writing(path, &clock).await?;
+    pub async fn open(path: &Path, clock: Arc<dyn Environment>) -> Result<Self, StoreError> {
+        let db = Database::open(path, database(clock.clone())).await?;
         let now_ms = clock.now().as_millisecond();
-        let started = db.write(move |tx| start(tx, now_ms)).await;
-        let identity = started.map_err(StoreError::from)?;
+        let identity = db.write(move |tx| start(tx, now_ms)).await?;
         let status = Arc::new(Status::new(identity.last_contact_ms));
         Ok(Self { db, status, clock })
     }
 
     pub fn database(&self) -> &Database {
         &self.db
-    }
-
-    pub async fn close(&self) {
-        self.db.close().await;
     }
 
     /// By the device's clock, which may be wrong by years. It is never compared with the owner's.
@@ -109,8 +97,8 @@ impl Device {
             Ok(View {
                 identity: store::device::get(rows)?,
                 deliveries: store::deliveries::list(rows)?,
-                intents: store::intents::open(rows)?,
-                others_unsent: store::intents::count_others(rows)?,
+                intents: store::intents::open(rows, None)?,
+                others_unsent: store::intents::count_queued(rows)?.1,
             })
         };
         self.db.read(read).await
@@ -125,8 +113,11 @@ impl Device {
     ) -> Result<IntentId, WriteError<Refused>> {
         self.record(action, key, Some(id), move |tx, action| {
             let delivery = store::deliveries::find(tx, id)?.ok_or(Refused::NotFound("delivery"))?;
-            let seen = domain::overlay(&delivery, &store::intents::open_of(tx, id)?);
-            domain::check(&seen, action)?;
+            let seen = domain::overlay(&delivery, &store::intents::open(tx, Some(id))?);
+            if !domain::allows(&seen, &action.kind) {
+                let (kind, status) = (action.kind.as_str().to_owned(), seen.status);
+                return Err(Refused::NotPossible { kind, status });
+            }
             Ok((id.to_string(), delivery.version))
         })
         .await
@@ -164,7 +155,7 @@ impl Device {
                 return Ok(id);
             }
             let (lane, base_version) = ground(tx, &action)?;
-            if store::intents::count_queued(tx)? >= MAX_QUEUED {
+            if store::intents::count_queued(tx)?.0 >= MAX_QUEUED {
                 return Err(Refused::QueueFull);
             }
             let id = key.unwrap_or_else(IntentId::new);
@@ -204,13 +195,8 @@ impl Device {
         let write = move |tx: &Tx<'_>| store::device::enrol(tx, &enrolled);
         self.db.write(write).await?;
         self.status.forget_failures();
-        self.sync_now();
-        Ok(())
-    }
-
-    /// Ends every wait: what the device has to send or to ask, it sends and asks now.
-    pub fn sync_now(&self) {
         self.status.sync_now();
+        Ok(())
     }
 
     async fn write<T: Send + 'static>(
@@ -222,29 +208,6 @@ impl Device {
         self.status.upload.wake();
         Ok(done)
     }
-}
-
-/// The library accepts no writes to a file that may be an older copy of itself until it has met its stream. A device has no
-/// stream. It begins a new incarnation instead (`start`), so it accepts writes at once.
-async fn open_for_writing(
-    path: &Path,
-    clock: &Arc<dyn Environment>,
-) -> Result<Database, OpenError> {
-    let options = database(clock.clone());
-    let db = Database::open(path, options.clone()).await?;
-    if let Gate::MustImport(_) = db.gate() {
-        db.close().await;
-        let open_without_stream = true;
-        return Database::open(
-            path,
-            Options {
-                open_without_stream,
-                ..options
-            },
-        )
-        .await;
-    }
-    Ok(db)
 }
 
 /// Creates the device's row, or begins a new incarnation if the library found the file to be a copy. The library's note
@@ -285,9 +248,8 @@ fn is_recorded(
 
 /// A conflict that the driver may decide like this. A driver who insisted may still accept, until the owner has decided.
 fn undecided(rows: &Connection, id: IntentId, decision: &Action) -> Result<LocalIntent, Refused> {
-    let conflict = store::intents::find(rows, id)?.filter(|intent| {
-        intent.state == State::Answered && intent.verdict == Some(Verdict::Conflict)
-    });
+    let found = store::intents::find(rows, id)?;
+    let conflict = found.filter(|intent| intent.verdict == Some(Verdict::Conflict));
     let conflict = conflict.ok_or(Refused::NotFound("conflict"))?;
     if store::intents::is_deciding(rows, id)? {
         return Err(Refused::NotOpen("your decision about it waits to be sent"));

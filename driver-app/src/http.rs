@@ -14,20 +14,19 @@ use utoipa::ToSchema;
 
 use crate::device::{Device, Refused};
 use crate::domain::InvalidArgument;
-use crate::owner_api::Owner;
-use crate::store::StoreError;
+use crate::owner_api::OwnerApi;
 
 /// The state of the handlers.
 #[derive(Clone)]
 struct App {
     device: Device,
-    owner: Arc<dyn Owner>,
+    owner: Arc<OwnerApi>,
 }
 
 const PURPOSE: &str = "Runs on a driver's device: shows their deliveries and records what they do, with or without a network. It answers every caller, because only programs on the device can reach it.";
 
 /// Open to every caller: the device is its driver's and has no other users.
-pub fn routes(device: Device, owner: Arc<dyn Owner>) -> Routes {
+pub fn routes(device: Device, owner: Arc<OwnerApi>) -> Routes {
     Routes::new("driver-app", PURPOSE)
         .problems(codes::ALL)
         .routes(routes!(state::read))
@@ -56,7 +55,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let code = match refused {
             Refused::NotFound(what) => codes::not_found(what),
-            Refused::NotPossible(_) | Refused::NotOpen(_) => codes::NOT_POSSIBLE_NOW,
+            Refused::NotPossible { .. } | Refused::NotOpen(_) => codes::NOT_POSSIBLE_NOW,
             Refused::KeyReused => kit::IDEMPOTENCY_KEY_REUSED,
             Refused::QueueFull => codes::QUEUE_FULL,
             Refused::Rows(error) => return error.into(),
@@ -73,14 +72,5 @@ impl From<InvalidArgument> for Problem {
             InvalidArgument::UnknownDecision => (codes::INVALID_DECISION, "decision"),
         };
         Self::field(code, field, error.to_string())
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Write(error) => error.into(),
-            StoreError::Read(error) => error.into(),
-        }
     }
 }

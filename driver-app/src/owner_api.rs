@@ -6,47 +6,19 @@
 use std::time::Duration;
 
 use event_schema::sync::{Enrolled, Enrolment, FeedPage, Outcome, Upload, Verdict};
-use futures::future::BoxFuture;
 use jiff::fmt::rfc2822;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use service_kit::{BaseUrl, Code, codes as kit, http_client};
-
-/// The owner of the orders. [`OwnerApi`] reaches it over HTTP; tests have other owners.
-pub trait Owner: Send + Sync + 'static {
-    /// A device that was enrolled before proves that with its last token, even if the token is no longer valid.
-    fn enrol<'a>(
-        &'a self,
-        token: Option<&'a str>,
-        enrolment: &'a Enrolment,
-    ) -> Replying<'a, Enrolled>;
-
-    /// The verdicts that this version can read.
-    fn upload<'a>(&'a self, token: &'a str, upload: &'a Upload) -> Replying<'a, Vec<Verdict>>;
-
-    fn feed<'a>(&'a self, token: &'a str, request: &'a FeedRequest) -> Replying<'a, FeedPage>;
-}
-
-pub type Replying<'a, T> = BoxFuture<'a, Result<Reply<T>, OwnerError>>;
+use service_kit::{BaseUrl, codes as kit, http_client};
 
 #[derive(Clone, Debug)]
 pub struct Reply<T> {
     pub value: T,
     /// The owner's clock: Unix time in milliseconds, to the second.
     pub date_ms: Option<i64>,
-}
-
-/// Asks for one page of the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedRequest {
-    /// `None`: from scratch.
-    pub after: Option<String>,
-    pub limit: u32,
-    /// How long the owner may wait for news.
-    pub wait: Duration,
 }
 
 /// The owner did not do as asked, sorted by what the device does next.
@@ -73,7 +45,13 @@ pub enum OwnerError {
     Refused { code: String, detail: String },
 }
 
-/// [`Owner`] over HTTP.
+impl OwnerError {
+    pub fn is_refused_as(&self, expected: &str) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == expected)
+    }
+}
+
+/// The owner of the orders, over HTTP.
 pub struct OwnerApi {
     client: Client,
     url: BaseUrl,
@@ -82,7 +60,9 @@ pub struct OwnerApi {
 /// From the first packet to the whole reply, without the wait for news. Enrolling happens inside a request to the device,
 /// so this must be shorter than the device's own deadline.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// A page of the feed holds 200 deliveries; no reply is this large.
+/// Changes in a page of the feed, at most.
+const PAGE: &str = "200";
+/// No page of the feed is this large.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 /// The wait after a verdict that this version cannot read.
 const SOON_MS: u64 = 1000;
@@ -91,6 +71,53 @@ impl OwnerApi {
     pub fn new(url: BaseUrl) -> Result<Self, reqwest::Error> {
         let client = http_client().build()?;
         Ok(Self { client, url })
+    }
+
+    /// A device that was enrolled before proves that with its last token, even if the token is no longer valid.
+    pub async fn enrol(
+        &self,
+        token: Option<&str>,
+        enrolment: &Enrolment,
+    ) -> Result<Reply<Enrolled>, OwnerError> {
+        let mut request = self.client.post(format!("{}/devices", self.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        self.send(request.json(enrolment), DEADLINE).await
+    }
+
+    /// The verdicts that this version can read.
+    pub async fn upload(
+        &self,
+        token: &str,
+        upload: &Upload,
+    ) -> Result<Reply<Vec<Verdict>>, OwnerError> {
+        let request = self.client.post(format!("{}/sync/intents", self.url));
+        let request = request.bearer_auth(token).json(upload);
+        let Reply { value, date_ms } = self.send::<LooseVerdicts>(request, DEADLINE).await?;
+        let value = value.verdicts.into_iter().filter_map(verdict).collect();
+        Ok(Reply { value, date_ms })
+    }
+
+    /// A page of the feed after this position; `None` from scratch. The owner may hold the request this long while there is
+    /// no news.
+    pub async fn feed(
+        &self,
+        token: &str,
+        after: Option<&str>,
+        wait: Duration,
+    ) -> Result<Reply<FeedPage>, OwnerError> {
+        let wait_ms = wait.as_millis().to_string();
+        let query = [
+            ("limit", Some(PAGE)),
+            ("wait_ms", Some(&wait_ms)),
+            ("after", after),
+        ];
+        let request = self.client.get(format!("{}/sync/feed", self.url));
+        let request = request.bearer_auth(token).query(&query);
+        let Reply { value, date_ms } = self.send(request, DEADLINE + wait).await?;
+        let value = page(value)?;
+        Ok(Reply { value, date_ms })
     }
 
     async fn send<T: DeserializeOwned>(
@@ -107,51 +134,6 @@ impl OwnerApi {
         }
         let value = serde_json::from_slice(&body).map_err(unexpected)?;
         Ok(Reply { value, date_ms })
-    }
-}
-
-impl<T> Reply<T> {
-    fn try_map<U>(
-        self,
-        read: impl FnOnce(T) -> Result<U, OwnerError>,
-    ) -> Result<Reply<U>, OwnerError> {
-        let Self { value, date_ms } = self;
-        read(value).map(|value| Reply { value, date_ms })
-    }
-}
-
-impl Owner for OwnerApi {
-    fn enrol<'a>(
-        &'a self,
-        token: Option<&'a str>,
-        enrolment: &'a Enrolment,
-    ) -> Replying<'a, Enrolled> {
-        let mut request = self.client.post(format!("{}/devices", self.url));
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        Box::pin(self.send(request.json(enrolment), DEADLINE))
-    }
-
-    fn upload<'a>(&'a self, token: &'a str, upload: &'a Upload) -> Replying<'a, Vec<Verdict>> {
-        let request = self.client.post(format!("{}/sync/intents", self.url));
-        let request = request.bearer_auth(token).json(upload);
-        Box::pin(async move {
-            let reply = self.send::<LooseVerdicts>(request, DEADLINE).await?;
-            reply.try_map(|all| Ok(all.verdicts.into_iter().filter_map(verdict).collect()))
-        })
-    }
-
-    fn feed<'a>(&'a self, token: &'a str, request: &'a FeedRequest) -> Replying<'a, FeedPage> {
-        let FeedRequest { after, limit, wait } = request;
-        let query = [
-            ("limit", Some(limit.to_string())),
-            ("wait_ms", Some(wait.as_millis().to_string())),
-            ("after", after.clone()),
-        ];
-        let url = format!("{}/sync/feed", self.url);
-        let request = self.client.get(url).bearer_auth(token).query(&query);
-        Box::pin(async move { self.send(request, DEADLINE + *wait).await?.try_map(page) })
     }
 }
 
@@ -220,15 +202,13 @@ fn refusal(status: StatusCode, is_problem: bool, body: &[u8]) -> OwnerError {
     let Some(Problem { code, detail }) = problem else {
         return OwnerError::Unexpected(format!("{status} without a problem code"));
     };
-    let is = |known: Code| code == known.name();
-    let unreadable = [kit::INVALID_BODY, kit::MALFORMED_JSON];
+    let unreadable = [kit::BODY_TOO_LARGE, kit::INVALID_BODY, kit::MALFORMED_JSON];
     match status {
         StatusCode::UNAUTHORIZED => OwnerError::Unauthorized { code, detail },
         StatusCode::CONFLICT if code == "incarnation_forked" => OwnerError::Forked { detail },
-        StatusCode::PAYLOAD_TOO_LARGE if is(kit::BODY_TOO_LARGE) => {
+        _ if unreadable.iter().any(|known| code == known.name()) => {
             OwnerError::Unreadable { detail }
         }
-        _ if unreadable.into_iter().any(is) => OwnerError::Unreadable { detail },
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => unavailable(status, detail),
         _ if status.is_client_error() => OwnerError::Refused { code, detail },
         _ => unavailable(status, detail),

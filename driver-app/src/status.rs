@@ -104,7 +104,7 @@ impl Status {
     }
 
     /// Ends every wait of both loops.
-    pub(crate) fn sync_now(&self) {
+    pub fn sync_now(&self) {
         for wake in [&self.upload, &self.feed] {
             wake.now.store(true, Ordering::Relaxed);
             wake.wake();

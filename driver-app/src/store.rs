@@ -7,13 +7,15 @@ pub mod intents;
 
 use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Row};
-use relay::{ReadError, WriteError};
+use relay::{OpenError, ReadError, WriteError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The device's own file failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    #[error("the device's file could not be opened")]
+    Open(#[from] OpenError),
     #[error("the device's file could not be written")]
     Write(#[from] WriteError<rusqlite::Error>),
     #[error("the device's file could not be read")]

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay::rusqlite;
-use relay::{Fatal, Stop, Tx};
+use relay::{Database, Fatal, Stop, Tx};
 
 use crate::device::Device;
-use crate::owner_api::{Owner, OwnerError};
-use crate::status::{Part, Wake};
+use crate::owner_api::{OwnerApi, OwnerError};
+use crate::status::{Part, Status, Wake};
 use crate::store::{self, StoreError};
 use feed::Follower;
 use upload::Uploader;
@@ -32,7 +32,7 @@ pub enum Step {
 pub const LONG_POLL: Duration = Duration::from_secs(8);
 
 /// Uploads and follows until stopped. Neither loop waits for the other.
-pub async fn run(device: Device, owner: Arc<dyn Owner>, stop: Stop) -> Result<(), Fatal> {
+pub async fn run(device: Device, owner: Arc<OwnerApi>, stop: Stop) -> Result<(), Fatal> {
     let uploader = Uploader::new(&device, owner.clone());
     let follower = Follower::new(&device, owner, LONG_POLL);
     let status = device.status();
@@ -77,30 +77,37 @@ async fn rest(step: Step, wake: &Wake, stop: &Stop) {
 struct Link {
     part: Part,
     device: Device,
-    owner: Arc<dyn Owner>,
-    backoff: Backoff,
+    owner: Arc<OwnerApi>,
+    failures: u32,
 }
 
 impl Link {
-    fn new(part: Part, device: &Device, owner: Arc<dyn Owner>) -> Self {
-        let (device, backoff) = (device.clone(), Backoff::default());
+    fn new(part: Part, device: &Device, owner: Arc<OwnerApi>) -> Self {
+        let (device, failures) = (device.clone(), 0);
         Self {
             part,
             device,
             owner,
-            backoff,
+            failures,
         }
+    }
+
+    fn status(&self) -> &Status {
+        self.device.status()
+    }
+
+    fn db(&self) -> &Database {
+        self.device.database()
     }
 
     /// Did the driver ask to sync now, since the last call?
     fn take_now(&mut self) -> bool {
-        let status = self.device.status();
         let now = match self.part {
-            Part::Upload => status.upload.take_now(),
-            _ => status.feed.take_now(),
+            Part::Upload => self.status().upload.take_now(),
+            _ => self.status().feed.take_now(),
         };
         if now {
-            self.backoff.reset();
+            self.failures = 0;
         }
         now
     }
@@ -114,19 +121,19 @@ impl Link {
         work: impl FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let write = move |tx: &Tx<'_>| Ok((store::device::accept(tx, &token)?, work(tx)?));
-        let (accepted_again, done) = self.device.database().write(write).await?;
+        let (accepted_again, done) = self.db().write(write).await?;
         self.reached(date_ms);
         if accepted_again {
-            self.device.status().changed();
-            self.device.sync_now();
+            self.status().changed();
+            self.status().sync_now();
         }
         Ok(done)
     }
 
     fn reached(&mut self, date_ms: Option<i64>) {
-        self.backoff.reset();
+        self.failures = 0;
         let now_ms = self.device.now_ms();
-        self.device.status().reached(self.part, now_ms, date_ms);
+        self.status().reached(self.part, now_ms, date_ms);
     }
 
     /// The owner did not do as asked, for a reason that has nothing to do with what was asked.
@@ -138,13 +145,13 @@ impl Link {
                 match (self.refuse(token, revoked).await?, revoked) {
                     (false, _) => return Ok(Step::Progress), // the device has a newer token by now
                     (true, true) => Step::Idle,
-                    (true, false) => Step::Wait(self.backoff.next(LONGEST_WAIT_UNAUTHORIZED)),
+                    (true, false) => self.back_off(LONGEST_WAIT_UNAUTHORIZED),
                 }
             }
-            _ => Step::Wait(self.backoff.next(LONGEST_WAIT)),
+            _ => self.back_off(LONGEST_WAIT),
         };
         tracing::info!(part = ?self.part, why, "no contact with orders-service");
-        self.device.status().set_wait(self.part, Some(why));
+        self.status().set_wait(self.part, Some(why));
         Ok(step)
     }
 
@@ -159,9 +166,15 @@ impl Link {
             }
             Ok(ours)
         };
-        let ours = self.device.database().write(write).await?;
-        self.device.status().changed();
+        let ours = self.db().write(write).await?;
+        self.status().changed();
         Ok(ours)
+    }
+
+    /// How long to wait after failures in a row. A monotonic clock measures it, so the device's wall clock does not matter.
+    fn back_off(&mut self, longest: Duration) -> Step {
+        self.failures = self.failures.saturating_add(1);
+        Step::Wait(growing(self.failures, longest))
     }
 
     /// The step's result. If the device's own file failed, all that helps is to try again.
@@ -170,17 +183,11 @@ impl Link {
             if !error.is_closed() {
                 let error = relay::chain(&error);
                 tracing::error!(error, "a step of the sync failed");
-                self.device.status().set_wait(self.part, Some(error));
+                self.status().set_wait(self.part, Some(error));
             }
-            Step::Wait(self.backoff.next(LONGEST_WAIT))
+            self.back_off(LONGEST_WAIT)
         })
     }
-}
-
-/// How long to wait after failures in a row. A monotonic clock measures it, so the device's wall clock does not matter.
-#[derive(Debug, Default)]
-struct Backoff {
-    failures: u32,
 }
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -188,17 +195,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The token may never be accepted again, so the device asks less and less often.
 const LONGEST_WAIT_UNAUTHORIZED: Duration = Duration::from_secs(300);
-
-impl Backoff {
-    fn next(&mut self, longest: Duration) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        growing(self.failures, longest)
-    }
-
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
 
 /// From half a second, doubling. Up to a quarter more, so that devices that lost the network together do not all come back
 /// at once.
@@ -214,16 +210,12 @@ mod tests {
 
     #[test]
     fn waits_grow_up_to_a_limit() {
-        let mut backoff = Backoff::default();
-        assert!(backoff.next(LONGEST_WAIT) < Duration::from_secs(1));
-        for _ in 0..100 {
-            backoff.next(LONGEST_WAIT);
+        assert!(growing(1, LONGEST_WAIT) < Duration::from_secs(1));
+        assert!(growing(2, LONGEST_WAIT) >= FIRST_WAIT * 2);
+        for failures in [20, 100, u32::MAX] {
+            let longest = growing(failures, LONGEST_WAIT);
+            assert!(longest >= LONGEST_WAIT && longest <= LONGEST_WAIT.mul_f64(1.25));
+            assert!(growing(failures, LONGEST_WAIT_UNAUTHORIZED) >= LONGEST_WAIT_UNAUTHORIZED);
         }
-        let longest = backoff.next(LONGEST_WAIT);
-        assert!(longest >= LONGEST_WAIT && longest <= LONGEST_WAIT.mul_f64(1.25));
-        let longest = backoff.next(LONGEST_WAIT_UNAUTHORIZED);
-        assert!(longest >= LONGEST_WAIT_UNAUTHORIZED);
-        backoff.reset();
-        assert!(backoff.next(LONGEST_WAIT) < Duration::from_secs(1));
     }
 }

@@ -431,7 +431,7 @@ async fn offline_is_said_with_what_is_unsent_and_where() {
     let Some((played, browser)) = Played::showing(offline).await else {
         return;
     };
-    for words in ["Offline", "12 min ago", "1 change waits", "no network"] {
+    for words in ["Offline", "12 min ago", "1 change waits", "No network"] {
         browser.wait_for(words, seconds(10)).await.unwrap();
     }
     let card = "[data-list=unsent] [data-order='1']";

@@ -56,7 +56,7 @@ pub(super) async fn enrol(
 /// the reply to an enrolment was lost and the driver has a new code.
 async fn exchange(app: App, code: String) -> Result<Welcome, Problem> {
     let mut reply = ask(&app, &code).await?;
-    if matches!(&reply, Err(OwnerError::Refused { code, .. }) if code == "device_enrolled") {
+    if matches!(&reply, Err(error) if error.is_refused_as("device_enrolled")) {
         let write = |tx: &Tx<'_>| store::device::draw_another_id(tx);
         app.device.database().write(write).await?;
         reply = ask(&app, &code).await?;
@@ -87,7 +87,7 @@ async fn ask(app: &App, code: &str) -> Result<Result<Enrolled, OwnerError>, Prob
     responses((status = 202, description = "The device tries to reach orders-service now")),
 )]
 pub(super) async fn sync(State(app): State<App>, Json(Empty {}): Json<Empty>) -> StatusCode {
-    app.device.sync_now();
+    app.device.status().sync_now();
     StatusCode::ACCEPTED
 }
 

@@ -1,6 +1,6 @@
 //! `/api/state`: everything that the page shows, in one reply.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -49,7 +49,7 @@ struct SyncView {
     last_contact_ms: Option<i64>,
     oldest_unsent_ms: Option<i64>,
     pending: usize,
-    others_unsent: u64,
+    others_unsent: usize,
     in_flight: usize,
     conflicts: usize,
     refused: usize,
@@ -142,17 +142,24 @@ async fn news(device: &Device, after: u64, wait: Duration, stop: &Stop) {
 }
 
 fn everything(device: &Device, revision: u64, view: View) -> Everything {
-    let conflicts: Vec<_> = conflicts(&view.intents).collect();
-    let refused = view.intents.iter().filter(|intent| intent.is_refused());
-    let refused: Vec<_> = refused.map(RefusedView::from).collect();
     let lanes = lanes(&view.intents);
     let deliveries = view.deliveries.iter().map(|delivery| {
         let lane = lanes.get(delivery.order_id.to_string().as_str());
         delivery_view(delivery, lane.map_or(&[], Vec::as_slice))
     });
+    let refused = view.intents.iter().filter(|intent| intent.is_refused());
+    let refused = refused.map(|intent| RefusedView {
+        intent: intent.into(),
+        gave_up: intent.state == Stored::GaveUp,
+    });
+    let (conflicts, refused): (Vec<_>, Vec<_>) = (conflicts(&view.intents), refused.collect());
     Everything {
         revision,
-        sync: sync(device, &view, conflicts.len(), refused.len()),
+        sync: SyncView {
+            conflicts: conflicts.len(),
+            refused: refused.len(),
+            ..sync(device, &view, blocked(&lanes))
+        },
         deliveries: deliveries.collect(),
         driver: view.identity.driver,
         conflicts,
@@ -160,7 +167,7 @@ fn everything(device: &Device, revision: u64, view: View) -> Everything {
     }
 }
 
-fn sync(device: &Device, view: &View, conflicts: usize, refused: usize) -> SyncView {
+fn sync(device: &Device, view: &View, blocked: usize) -> SyncView {
     let (contact, identity) = (device.status().contact(), &view.identity);
     let queued = || view.intents.iter().filter(|intent| intent.is_unanswered());
     SyncView {
@@ -172,9 +179,9 @@ fn sync(device: &Device, view: &View, conflicts: usize, refused: usize) -> SyncV
         in_flight: queued()
             .filter(|intent| intent.state == Stored::Sent)
             .count(),
-        conflicts,
-        refused,
-        waiting_because: waits_because(view, &contact),
+        conflicts: 0,
+        refused: 0,
+        waiting_because: waits_because(view, &contact, blocked),
         as_of: identity.feed_at,
         now_ms: device.now_ms(),
         clock_off_by_ms: contact.clock_off_by_ms,
@@ -185,7 +192,7 @@ fn sync(device: &Device, view: &View, conflicts: usize, refused: usize) -> SyncV
 }
 
 /// In words for the driver: why the device sends nothing, and what waits for a person.
-fn waits_because(view: &View, contact: &Contact) -> Option<String> {
+fn waits_because(view: &View, contact: &Contact, blocked: usize) -> Option<String> {
     let no_contact = match view.identity.enrolment {
         Enrolment::None => Some("This device is not enrolled yet. Ask the office for a code."),
         Enrolment::NotAccepted => Some(
@@ -196,37 +203,31 @@ fn waits_because(view: &View, contact: &Contact) -> Option<String> {
         ),
         Enrolment::Valid => contact.waits_because(),
     };
-    let blocked = match blocked(&view.intents) {
-        0 => None,
-        1 => Some("1 action is blocked by one that failed. Retry it or discard it.".to_owned()),
-        many => Some(format!(
-            "{many} actions are blocked by one that failed. Retry it or discard it."
-        )),
-    };
-    let others = match view.others_unsent {
-        0 => None,
-        1 => Some(
-            "1 action of another driver waits on this device until they enrol here again."
-                .to_owned(),
+    let reasons = [
+        no_contact.map(str::to_owned),
+        counted(
+            blocked,
+            ["is blocked", "are blocked"],
+            "by one that failed. Retry it or discard it.",
         ),
-        many => Some(format!(
-            "{many} actions of another driver wait on this device until they enrol here again."
-        )),
-    };
-    let reasons = [no_contact.map(str::to_owned), blocked, others];
-    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
-    (!reasons.is_empty()).then(|| reasons.join(" "))
+        counted(
+            view.others_unsent,
+            ["of another driver waits", "of another driver wait"],
+            "on this device until they enrol here again.",
+        ),
+    ];
+    let reasons = reasons.into_iter().flatten();
+    let sentence = |reason: String| format!("{}.", reason.trim_end_matches('.'));
+    let sentences: Vec<String> = reasons.map(sentence).collect();
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
-/// How many wait behind a failed intent.
-fn blocked(intents: &[LocalIntent]) -> usize {
-    let failed = intents
-        .iter()
-        .filter(|intent| intent.state == Stored::GaveUp);
-    let lanes: HashSet<&str> = failed.map(|intent| intent.order_id.as_str()).collect();
-    let is_behind =
-        |intent: &&LocalIntent| intent.is_unanswered() && lanes.contains(intent.order_id.as_str());
-    intents.iter().filter(is_behind).count()
+fn counted(actions: usize, [one, many]: [&str; 2], rest: &str) -> Option<String> {
+    match actions {
+        0 => None,
+        1 => Some(format!("1 action {one} {rest}")),
+        _ => Some(format!("{actions} actions {many} {rest}")),
+    }
 }
 
 /// The intents that the driver sees on top of each delivery, in order.
@@ -236,6 +237,16 @@ fn lanes(intents: &[LocalIntent]) -> HashMap<&str, Vec<&LocalIntent>> {
         lanes.entry(&intent.order_id).or_default().push(intent);
     }
     lanes
+}
+
+/// How many wait behind a failed intent.
+fn blocked(lanes: &HashMap<&str, Vec<&LocalIntent>>) -> usize {
+    let blocked = lanes.values().filter(|lane| has_failed(lane)).flatten();
+    blocked.filter(|intent| intent.is_unanswered()).count()
+}
+
+fn has_failed(lane: &[&LocalIntent]) -> bool {
+    lane.iter().any(|intent| intent.state == Stored::GaveUp)
 }
 
 fn delivery_view(delivery: &Delivery, lane: &[&LocalIntent]) -> DeliveryView {
@@ -249,7 +260,7 @@ fn delivery_view(delivery: &Delivery, lane: &[&LocalIntent]) -> DeliveryView {
 
 /// An intent that the owner postponed makes those behind it in its lane wait, too. A failed one blocks its whole lane.
 fn pending_views(lane: &[&LocalIntent]) -> Vec<PendingView> {
-    let blocked = lane.iter().any(|intent| intent.state == Stored::GaveUp);
+    let blocked = has_failed(lane);
     let mut held = false;
     let view = |intent: &&LocalIntent| {
         held |= intent.state == Stored::Unsent && intent.tries > 0;
@@ -269,28 +280,22 @@ fn pending_views(lane: &[&LocalIntent]) -> Vec<PendingView> {
     lane.iter().map(view).collect()
 }
 
-fn conflicts(intents: &[LocalIntent]) -> impl Iterator<Item = ConflictView> {
+fn conflicts(intents: &[LocalIntent]) -> Vec<ConflictView> {
+    let is_conflict = |intent: &&LocalIntent| intent.verdict == Some(Verdict::Conflict);
+    let is_deciding = |about| {
+        let mut undecided = intents.iter().filter(|intent| intent.is_undecided());
+        undecided.any(|intent| intent.about == Some(about))
+    };
     let conflicts = intents
         .iter()
-        .filter(|intent| intent.verdict == Some(Verdict::Conflict));
-    conflicts.map(|intent| ConflictView {
-        intent: intent.into(),
-        current: intent.current.clone(),
-        decision: intent.decision.clone(),
-        deciding: intents
-            .iter()
-            .any(|other| other.is_undecided() && other.about == Some(intent.intent_id)),
-    })
-}
-
-impl From<&LocalIntent> for RefusedView {
-    fn from(intent: &LocalIntent) -> Self {
-        let gave_up = intent.state == Stored::GaveUp;
-        Self {
+        .filter(is_conflict)
+        .map(|intent| ConflictView {
             intent: intent.into(),
-            gave_up,
-        }
-    }
+            current: intent.current.clone(),
+            decision: intent.decision.clone(),
+            deciding: is_deciding(intent.intent_id),
+        });
+    conflicts.collect()
 }
 
 impl From<&LocalIntent> for IntentView {

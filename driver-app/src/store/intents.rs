@@ -91,46 +91,38 @@ pub fn queued(rows: &Connection, held: &[&String], most: usize) -> rusqlite::Res
     .collect()
 }
 
-/// How many of the driver's intents are queued.
-pub fn count_queued(rows: &Connection) -> rusqlite::Result<u64> {
-    count(rows, &format!("{QUEUED} and {OURS}"))
+/// How many intents are queued: the driver's, and those that wait for another driver to enrol here again.
+pub fn count_queued(rows: &Connection) -> rusqlite::Result<(usize, usize)> {
+    rows.prepare_cached(&format!(
+        "select count(*) filter (where {OURS}), count(*) filter (where not {OURS}) from intents where {QUEUED}"
+    ))?
+    .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// How many intents wait for another driver to enrol here again.
-pub fn count_others(rows: &Connection) -> rusqlite::Result<u64> {
-    count(rows, &format!("{QUEUED} and not {OURS}"))
-}
-
-fn count(rows: &Connection, which: &str) -> rusqlite::Result<u64> {
-    rows.prepare_cached(&format!("select count(*) from intents where {which}"))?
-        .query_row([], |row| row.get(0))
-}
-
-/// From now on it may have arrived.
-pub fn mark_sent(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+/// From now on they may have arrived.
+pub fn mark_sent(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "update intents set state = 'sent' where intent_id = ?1 and state = 'unsent'",
+        "update intents set state = 'sent' where state = 'unsent' and intent_id in (select value from json_each(?1))",
     )?
-    .execute([id.to_string()])?;
+    .execute([to_json(&ids)])?;
     Ok(())
 }
 
 /// Undecided intents of every driver get the numbers of the device's incarnation, in their old order. The ids stay. A
 /// failed intent keeps its place among them, because the driver may retry it.
 pub fn renumber(rows: &Connection) -> rusqlite::Result<()> {
-    ids(rows, &format!("{UNDECIDED} order by seq"), [])?
-        .into_iter()
-        .try_for_each(|id| number_again(rows, id))
+    let undecided = ids(rows, &format!("{UNDECIDED} order by seq"), [])?;
+    number_again(rows, &undecided)
 }
 
-fn number_again(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+fn number_again(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents
-         set state = case state when 'gave_up' then state else 'unsent' end, seq = ?2,
-             incarnation = (select incarnation from device)
-         where intent_id = ?1",
+         set state = iif(state = 'gave_up', state, 'unsent'), seq = next_seq + key, incarnation = device.incarnation
+         from device, json_each(?1) where intent_id = value",
     )?
-    .execute((id.to_string(), take_seq(rows)?))?;
+    .execute([to_json(&ids)])?;
+    rows.execute("update device set next_seq = next_seq + ?1", [ids.len()])?;
     Ok(())
 }
 
@@ -147,24 +139,24 @@ fn ids(rows: &Connection, which: &str, with: impl Params) -> rusqlite::Result<Ve
 /// They go before the undecided ones, in the order of their verdicts. A decision is sent again only with its conflict:
 /// without it the owner would have nothing to decide.
 pub fn ask_again(rows: &Connection, at: u64) -> rusqlite::Result<()> {
-    let lost = ids(rows, LOST, [sequence(at)])?;
-    let undecided = ids(rows, &format!("{UNDECIDED} order by seq"), [])?;
-    lost.iter().try_for_each(|id| reopen(rows, *id))?;
-    if !lost.is_empty() {
-        let mut all = lost.into_iter().chain(undecided);
-        all.try_for_each(|id| number_again(rows, id))?;
+    let mut again = ids(rows, LOST, [sequence(at)])?;
+    if !again.is_empty() {
+        let undecided = ids(rows, &format!("{UNDECIDED} order by seq"), [])?;
+        reopen(rows, &again)?;
+        again.extend(undecided);
+        number_again(rows, &again)?;
     }
     forget_seen(rows, at)
 }
 
-fn reopen(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+fn reopen(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents
          set state = 'unsent', verdict = null, at = null, code = null, detail = null, current = null, tries = 0,
              decision = null, decided_by = null, open = 1, asked_again = 1
-         where intent_id = ?1",
+         where intent_id in (select value from json_each(?1))",
     )?
-    .execute([id.to_string()])?;
+    .execute([to_json(&ids)])?;
     Ok(())
 }
 
@@ -304,26 +296,13 @@ pub fn strip(rows: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The driver's open intents, oldest first.
-pub fn open(rows: &Connection) -> rusqlite::Result<Vec<LocalIntent>> {
-    select_open(rows, "1", [])
-}
-
-/// The same, of one lane.
-pub fn open_of(rows: &Connection, id: OrderId) -> rusqlite::Result<Vec<LocalIntent>> {
-    select_open(rows, "order_id = ?1", [id.to_string()])
-}
-
-fn select_open(
-    rows: &Connection,
-    which: &str,
-    with: impl Params,
-) -> rusqlite::Result<Vec<LocalIntent>> {
+/// The driver's open intents, oldest first: of one lane, or of all.
+pub fn open(rows: &Connection, lane: Option<OrderId>) -> rusqlite::Result<Vec<LocalIntent>> {
     rows.prepare_cached(&format!(
-        "select {LOCAL} from intents where open = 1 and {which} and {OURS}
+        "select {LOCAL} from intents where open = 1 and order_id = coalesce(?1, order_id) and {OURS}
          order by incarnation = (select incarnation from device), seq"
     ))?
-    .query_map(with, json)?
+    .query_map([lane.map(|id| id.to_string())], json)?
     .collect()
 }
 

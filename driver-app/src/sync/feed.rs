@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Link, Step};
 use crate::device::Device;
-use crate::owner_api::{FeedRequest, Owner, OwnerError, Reply};
+use crate::owner_api::{OwnerApi, OwnerError, Reply};
 use crate::status::Part;
 use crate::store::device::Identity;
 use crate::store::{self, StoreError};
@@ -22,8 +22,6 @@ pub struct Follower {
     wait: Duration,
 }
 
-/// Changes in a page, at most.
-pub const PAGE: u32 = 200;
 /// The pause after a reply without news, for an owner that does not wait for any.
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 
@@ -45,7 +43,7 @@ enum Taken {
 }
 
 impl Follower {
-    pub fn new(device: &Device, owner: Arc<dyn Owner>, wait: Duration) -> Self {
+    pub fn new(device: &Device, owner: Arc<OwnerApi>, wait: Duration) -> Self {
         let link = Link::new(Part::Feed, device, owner);
         Self { link, wait }
     }
@@ -58,22 +56,18 @@ impl Follower {
 
     async fn follow(&mut self) -> Result<Step, StoreError> {
         let now = self.link.take_now();
-        let Some(cursor) = self.link.device.database().read(cursor).await? else {
+        let Some(cursor) = self.link.db().read(cursor).await? else {
             return Ok(Step::Idle);
         };
         // The page should show at once that the network is back, not when there is news or the wait is over.
-        let may_wait = self.link.device.status().contact().online() && !now;
-        let request = FeedRequest {
-            after: cursor.after.clone(),
-            limit: PAGE,
-            wait: match may_wait && !cursor.mid_checkpoint {
-                true => self.wait,
-                false => Duration::ZERO,
-            },
-        };
+        let may_wait = self.link.status().contact().online() && !now && !cursor.mid_checkpoint;
+        let wait = if may_wait { self.wait } else { Duration::ZERO };
         let asked = Instant::now();
         let owner = self.link.owner.clone();
-        match owner.feed(&cursor.token, &request).await {
+        match owner
+            .feed(&cursor.token, cursor.after.as_deref(), wait)
+            .await
+        {
             Ok(Reply { value, .. }) if is_stuck(&cursor, &value) => {
                 let why = "the feed's next page is the same page again".to_owned();
                 self.refused(cursor, OwnerError::Unexpected(why)).await
@@ -94,7 +88,7 @@ impl Follower {
         let work = move |tx: &Tx<'_>| take(tx, &cursor, &value, now_ms);
         let taken = self.link.store(token, date_ms, work).await?;
         if taken == Taken::Checkpoint {
-            self.link.device.status().changed();
+            self.link.status().changed();
         }
         Ok(match taken {
             Taken::NoNews => Step::Wait(SHORTEST_POLL.saturating_sub(asked.elapsed())),
@@ -103,23 +97,16 @@ impl Follower {
     }
 
     async fn refused(&mut self, cursor: Cursor, error: OwnerError) -> Result<Step, StoreError> {
-        let unknown =
-            matches!(&error, OwnerError::Refused { code, .. } if code == INVALID_QUERY.name());
         let token = cursor.token.clone();
-        if cursor.after.is_some() && unknown {
-            self.begin_again(cursor, &error).await?;
+        if cursor.after.is_some() && error.is_refused_as(INVALID_QUERY.name()) {
+            tracing::warn!(%error, "the feed begins from scratch");
+            let write = move |tx: &Tx<'_>| match self::cursor(tx)? == Some(cursor) {
+                true => store::device::restart_feed(tx),
+                false => Ok(()),
+            };
+            self.link.db().write(write).await?;
         }
         self.link.refused(&token, error).await
-    }
-
-    /// The owner does not know this position in its feed.
-    async fn begin_again(&self, at: Cursor, why: &OwnerError) -> Result<(), StoreError> {
-        tracing::warn!(%why, "the feed begins from scratch");
-        let write = move |tx: &Tx<'_>| match cursor(tx)? == Some(at) {
-            true => store::device::restart_feed(tx),
-            false => Ok(()),
-        };
-        Ok(self.link.device.database().write(write).await?)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{LONGEST_WAIT, Link, Step, growing};
 use crate::device::Device;
-use crate::owner_api::{Owner, OwnerError};
+use crate::owner_api::{OwnerApi, OwnerError};
 use crate::status::Part;
 use crate::store::device::Identity;
 use crate::store::{self, StoreError};
@@ -49,7 +49,7 @@ struct Hold {
 }
 
 impl Uploader {
-    pub fn new(device: &Device, owner: Arc<dyn Owner>) -> Self {
+    pub fn new(device: &Device, owner: Arc<OwnerApi>) -> Self {
         Self {
             link: Link::new(Part::Upload, device, owner),
             most: MAX_INTENTS,
@@ -103,13 +103,13 @@ impl Uploader {
             self.hurried.extend(self.held.drain().map(|(lane, _)| lane));
         }
         if self.held.is_empty() {
-            self.link.device.status().set_wait(Part::Lanes, None);
+            self.link.status().set_wait(Part::Lanes, None);
         }
     }
 
     /// Only held lanes have something to send.
     fn rest(&self) -> Step {
-        self.link.device.status().set_wait(Part::Upload, None);
+        self.link.status().set_wait(Part::Upload, None);
         let next = self.held.values().min();
         next.map_or(Step::Idle, |until| {
             Step::Wait(until.saturating_duration_since(Instant::now()))
@@ -123,18 +123,15 @@ impl Uploader {
             let queued = store::intents::queued(rows, &held, most)?;
             Ok((store::device::get(rows)?, fitting(queued)))
         };
-        Ok(self.link.device.database().read(read).await?)
+        Ok(self.link.db().read(read).await?)
     }
 
     /// Before the first byte leaves: whatever happens next, the owner may have received them.
     async fn mark_sent(&self, intents: &[Intent]) -> Result<(), StoreError> {
         let ids: Vec<IntentId> = intents.iter().map(|intent| intent.intent_id).collect();
-        let write = move |tx: &Tx<'_>| {
-            ids.iter()
-                .try_for_each(|id| store::intents::mark_sent(tx, *id))
-        };
-        self.link.device.database().write(write).await?;
-        self.link.device.status().changed();
+        let write = move |tx: &Tx<'_>| store::intents::mark_sent(tx, &ids);
+        self.link.db().write(write).await?;
+        self.link.status().changed();
         Ok(())
     }
 
@@ -147,37 +144,30 @@ impl Uploader {
         verdicts: Vec<Verdict>,
     ) -> Result<(), StoreError> {
         let now_ms = self.link.device.now_ms();
-        let hurried = self.take_hurried(&sent);
+        let lanes = sent.iter().map(|intent| &intent.order_id);
+        let hurried = lanes.filter_map(|lane| self.hurried.take(lane)).collect();
         let work = move |tx: &Tx<'_>| {
             store::device::set_contact(tx, now_ms)?;
             record(tx, &sent, &hurried, verdicts)
         };
         let holds = self.link.store(token, date_ms, work).await?;
         holds.into_iter().for_each(|hold| self.hold(hold));
-        self.link.device.status().changed();
+        self.link.status().changed();
         Ok(())
     }
 
-    /// The lanes of these intents whose wait was cut short.
-    fn take_hurried(&mut self, sent: &[Intent]) -> HashSet<String> {
-        let lanes = sent.iter().map(|intent| &intent.order_id);
-        lanes.filter_map(|lane| self.hurried.take(lane)).collect()
-    }
-
-    fn hold(
-        &mut self,
-        Hold {
-            lane,
-            tries,
-            after,
+    fn hold(&mut self, hold: Hold) {
+        let wait = growing(hold.tries, LONGEST_HOLD).max(hold.after.min(LONGEST_ASKED));
+        let why = format!("orders-service asks to wait: {}", hold.why);
+        tracing::info!(
+            lane = hold.lane,
+            tries = hold.tries,
+            ?wait,
             why,
-        }: Hold,
-    ) {
-        let wait = growing(tries, LONGEST_HOLD).max(after.min(LONGEST_ASKED));
-        tracing::info!(lane, tries, ?wait, why, "a lane waits");
-        self.held.insert(lane, Instant::now() + wait);
-        let why = format!("orders-service asks to wait: {why}");
-        self.link.device.status().set_wait(Part::Lanes, Some(why));
+            "a lane waits"
+        );
+        self.held.insert(hold.lane, Instant::now() + wait);
+        self.link.status().set_wait(Part::Lanes, Some(why));
     }
 
     /// The owner could not read the upload. Halving it isolates the bad intent: alone, it holds its lane and in the end fails,
@@ -218,7 +208,7 @@ impl Uploader {
         device.status().changed();
         device.status().feed.wake();
         // If the owner calls every incarnation forked, the device must not ask without a pause.
-        Ok(Step::Wait(self.link.backoff.next(LONGEST_WAIT)))
+        Ok(self.link.back_off(LONGEST_WAIT))
     }
 }
 
