@@ -54,7 +54,9 @@ struct Empty {}
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let code = match refused {
-            Refused::NotFound(what) => codes::not_found(what),
+            Refused::NotFound("delivery") => codes::DELIVERY_NOT_FOUND,
+            Refused::NotFound("conflict") => codes::CONFLICT_NOT_FOUND,
+            Refused::NotFound(_) => codes::REFUSAL_NOT_FOUND,
             Refused::NotPossible { .. } | Refused::NotOpen(_) => codes::NOT_POSSIBLE_NOW,
             Refused::KeyReused => kit::IDEMPOTENCY_KEY_REUSED,
             Refused::QueueFull => codes::QUEUE_FULL,

@@ -146,7 +146,12 @@ pub fn ask_again(rows: &Connection, at: u64) -> rusqlite::Result<()> {
         again.extend(undecided);
         number_again(rows, &again)?;
     }
-    forget_seen(rows, at)
+    // No sequence beyond the log's end counts as seen: the owner would wait until its log reaches it.
+    rows.prepare_cached(
+        "update intents set seen = null, seen_at = null where state != 'answered' and seen_at > ?1",
+    )?
+    .execute([sequence(at)])?;
+    Ok(())
 }
 
 fn reopen(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
@@ -157,15 +162,6 @@ fn reopen(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
          where intent_id in (select value from json_each(?1))",
     )?
     .execute([to_json(&ids)])?;
-    Ok(())
-}
-
-/// No sequence beyond the log's end counts as seen: the owner would wait until its log reaches it.
-fn forget_seen(rows: &Connection, at: u64) -> rusqlite::Result<()> {
-    rows.prepare_cached(
-        "update intents set seen = null, seen_at = null where state != 'answered' and seen_at > ?1",
-    )?
-    .execute([sequence(at)])?;
     Ok(())
 }
 

@@ -181,7 +181,8 @@ impl Uploader {
         self.most = (sent.len() / 2).max(1);
         if let [intent] = &sent[..] {
             tracing::warn!(why = %error, "orders-service could not read an upload of one intent");
-            let (intent_id, outcome) = (intent.intent_id, later(UPLOAD_REFUSED, error.to_string()));
+            let (intent_id, outcome) =
+                (intent.intent_id, later(UPLOAD_REFUSED, &error.to_string()));
             self.take(token, None, sent, vec![Verdict { intent_id, outcome }])
                 .await?;
         } else {
@@ -238,7 +239,9 @@ fn record(
     }
     let (mut holds, mut undecided) = (Vec::new(), HashSet::new());
     for intent in sent {
-        let outcome = outcomes.remove(&intent.intent_id).unwrap_or_else(missing);
+        let outcome = outcomes.remove(&intent.intent_id);
+        let outcome =
+            outcome.unwrap_or_else(|| later("no_verdict", "orders-service sent no verdict"));
         match outcome.first() {
             Outcome::RetryLater {
                 code,
@@ -291,15 +294,11 @@ fn record_unasked(rows: &Connection, id: IntentId, outcome: &Outcome) -> rusqlit
     }
 }
 
-fn missing() -> Outcome {
-    later("no_verdict", "orders-service sent no verdict".to_owned())
-}
-
-fn later(code: &str, detail: String) -> Outcome {
-    let code = code.to_owned();
+fn later(code: &str, detail: &str) -> Outcome {
+    let (code, detail, after_ms) = (code.to_owned(), detail.to_owned(), 0);
     Outcome::RetryLater {
         code,
         detail,
-        after_ms: 0,
+        after_ms,
     }
 }
