@@ -439,7 +439,7 @@ function showEnrol(expired, revoked) {
   write(field(section, 'enrol-title'), mayPass ? 'The office does not accept this device at the moment'
     : expired ? 'This device is not enrolled any more' : 'Enrol this device');
   write(field(section, 'enrol-why'), mayPass
-    ? 'You can continue to work, and everything is kept here. The device keeps asking. If this lasts, ask the office for a new code.'
+    ? 'You can continue to work, and everything is kept here. The device keeps asking by itself. If this lasts, ask the office for a new code.'
     : expired
     ? 'The office has revoked it. You can continue to work, and everything is kept here, but nothing is sent until you enrol again. Ask the office for a new code.'
     : 'The office gives you a code. Enter it once while you have a connection. After that, this device also works offline.');

@@ -306,16 +306,16 @@ mod tests {
 
     #[test]
     fn the_code_of_a_refusal_decides_what_the_device_does() {
-        let said = |status, code: &str| {
+        let read = |status, code: &str| {
             let body = format!(r#"{{"code": "{code}", "detail": "gone"}}"#);
             refusal(status, true, body.as_bytes())
         };
         assert!(matches!(
-            said(StatusCode::UNAUTHORIZED, "revoked"),
+            read(StatusCode::UNAUTHORIZED, "revoked"),
             OwnerError::Unauthorized { .. }
         ));
         assert!(matches!(
-            said(StatusCode::BAD_GATEWAY, "busy"),
+            read(StatusCode::BAD_GATEWAY, "busy"),
             OwnerError::Unavailable { .. }
         ));
         for (status, unreadable) in [
@@ -323,8 +323,8 @@ mod tests {
             (422, "invalid_body"),
             (400, "malformed_json"),
         ] {
-            let said = said(StatusCode::from_u16(status).unwrap(), unreadable);
-            assert!(matches!(said, OwnerError::Unreadable { .. }), "{said:?}");
+            let error = read(StatusCode::from_u16(status).unwrap(), unreadable);
+            assert!(matches!(error, OwnerError::Unreadable { .. }), "{error:?}");
         }
         for (status, code) in [
             (400, "bad_gateway"),
@@ -332,8 +332,8 @@ mod tests {
             (413, "too_much"),
             (422, "no"),
         ] {
-            let said = said(StatusCode::from_u16(status).unwrap(), code);
-            assert!(matches!(said, OwnerError::Refused { .. }), "{said:?}");
+            let error = read(StatusCode::from_u16(status).unwrap(), code);
+            assert!(matches!(error, OwnerError::Refused { .. }), "{error:?}");
         }
     }
 

@@ -177,10 +177,10 @@ pub fn needs_verdict(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> 
 pub fn answer(rows: &Connection, id: IntentId, outcome: &Outcome) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents
-         set state = 'answered', verdict = said ->> 'verdict', at = said_at, code = said ->> 'code', detail = said ->> 'detail',
-             current = said -> 'current',
-             open = said ->> 'verdict' not in ('applied', 'superseded') or said_at > (select coalesce(feed_at, 0) from device)
-         from (select ?2 as said, min(?2 ->> 'at', 9223372036854775807) as said_at)
+         set state = 'answered', verdict = outcome ->> 'verdict', at = outcome_at, code = outcome ->> 'code', detail = outcome ->> 'detail',
+             current = outcome -> 'current',
+             open = outcome ->> 'verdict' not in ('applied', 'superseded') or outcome_at > (select coalesce(feed_at, 0) from device)
+         from (select ?2 as outcome, min(?2 ->> 'at', 9223372036854775807) as outcome_at)
          where intent_id = ?1 and state != 'answered'",
     )?
     .execute((id.to_string(), to_json(outcome)))?;

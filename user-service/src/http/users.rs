@@ -9,8 +9,8 @@ use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query, Reader,
-    Reply, codes as kit, present,
+    Caller, Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query,
+    Reader, Reply, codes as kit, present,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -150,7 +150,8 @@ pub(super) async fn change(
         changes.iter().try_for_each(|event| make(tx, event))?;
         known(tx, id)
     });
-    Ok(shown(write.await?))
+    let user = write.await?;
+    Ok((ETag(user.version.get()), Json(UserView::full(user))))
 }
 
 /// Delete a user
@@ -189,33 +190,30 @@ pub(super) async fn list(
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    match (ids, cursor, limit) {
-        (Some(ids), None, None) => {
-            let named = batch::read(&db, ids).await?;
-            Ok(for_this_caller(Listed::Named(named)))
-        }
+    let listed = match (ids, cursor, limit) {
+        (Some(ids), None, None) => Listed::Named(batch::read(&db, ids).await?),
         (Some(_), ..) => {
             let detail =
                 "`ids` cannot be combined with `cursor` and `limit`, which page through all users";
-            Err(Problem::field(kit::INVALID_QUERY, "ids", detail))
+            return Err(Problem::field(kit::INVALID_QUERY, "ids", detail));
         }
         (None, cursor, limit) => {
-            let page = page(&db, cursor, limit.unwrap_or_default()).await?;
-            let page = page.map(|user| UserView::of(user, &caller));
-            Ok(for_this_caller(Listed::Page(page)))
+            Listed::Page(page(&db, &caller, cursor, limit.unwrap_or_default()).await?)
         }
-    }
+    };
+    Ok(for_this_caller(listed))
 }
 
 async fn page(
     db: &Database,
+    caller: &Caller,
     cursor: Option<Cursor<i64>>,
     limit: Limit,
-) -> Result<Page<User>, Problem> {
+) -> Result<Page<UserView>, Problem> {
     let after = cursor.map(|Cursor(seq)| seq);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
     let page = Page::new(users, limit, |(seq, _)| *seq);
-    Ok(page.map(|(_, user)| user))
+    Ok(page.map(|(_, user)| UserView::of(user, caller)))
 }
 
 /// The user to change, if it is still at the version that the client expects.
@@ -240,10 +238,6 @@ fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
 /// Caches must not show one caller's reply to another: callers see different fields.
 fn for_this_caller<T: Serialize>(view: T) -> impl IntoResponse {
     ([(VARY, "authorization")], Json(view))
-}
-
-fn shown(user: User) -> impl IntoResponse {
-    (ETag(user.version.get()), Json(UserView::full(user)))
 }
 
 impl ChangedUser {
