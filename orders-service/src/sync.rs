@@ -1,4 +1,4 @@
-//! What drivers' devices say and hear: their intents are judged, and what they may know goes down to them.
+//! Sync with drivers' devices: uploads of intents, and the feed of deliveries.
 
 mod feed;
 mod intents;
@@ -10,14 +10,13 @@ use relay::rusqlite::{self, Connection};
 
 use crate::cache::users;
 use crate::domain::Order;
-use crate::store::orders;
 
 pub use feed::{DEFAULT_TAIL, page};
 pub use intents::{UploadError, receive};
 pub use token::{FeedToken, InvalidToken};
-pub use turns::{Turn, Turns};
+pub use turns::Turns;
 
-/// An order as its driver may know it.
+/// An order as its driver may see it.
 fn delivery(rows: &Connection, order: Order) -> rusqlite::Result<Delivery> {
     let customer = users::find(rows, order.user_id)?;
     Ok(Delivery {
@@ -30,7 +29,7 @@ fn delivery(rows: &Connection, order: Order) -> rusqlite::Result<Delivery> {
         note: order.note,
         cancel_reason: order.cancel_reason,
         problems: order.problems,
-        seq: orders::seq(rows, order.id)?,
+        seq: Some(order.seq),
         created_at_ms: order.created_at_ms,
         changed_at_ms: order.changed_at_ms,
     })

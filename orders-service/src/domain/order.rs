@@ -9,7 +9,7 @@ use event_schema::{
     ReleaseReason, UserId, Version,
 };
 
-use super::{Amount, Currency, Note};
+use super::{Amount, Currency, Note, explain};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -18,19 +18,22 @@ pub struct Order {
     pub amount: Amount,
     pub currency: Currency,
     pub status: Status,
-    /// Who is to deliver it, or has.
+    /// The driver who is to deliver it, or who delivered it.
     pub driver_id: Option<DriverId>,
-    /// What the driver or the office wrote when it ended.
+    /// Written by the driver or the operator who ended it.
     pub note: Option<String>,
     pub cancel_reason: Option<String>,
     /// Problems reported on the way.
     pub problems: u32,
     pub version: Version,
-    /// The last change that no device asked for: a driver who has not seen it may be in conflict with it.
-    pub office_version: Version,
+    /// Of the last change that came from orders-service and not from a device. An intent based on an earlier version may be
+    /// in conflict with it.
+    pub owner_version: Version,
     /// Unix time in milliseconds.
     pub created_at_ms: i64,
     pub changed_at_ms: i64,
+    /// The sequence of the event that placed it. Lists are in this order, because clocks jump.
+    pub seq: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,33 +49,26 @@ pub enum Status {
 #[error("no order has the status {0:?}")]
 pub struct UnknownStatus(String);
 
-/// Why an order does not change as wished. It stays as it is.
+/// Why an order refuses a change. It stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", explain(self.code()))]
 pub enum Refusal {
-    #[error("the order has been delivered")]
     Delivered,
-    #[error("the order has been cancelled")]
     Cancelled,
-    #[error("this driver has the order already")]
     AlreadyAssigned,
-    #[error("no driver has the order")]
     NotAssigned,
-    #[error("another driver has the order")]
     AnotherDriver,
-    #[error("the order has been picked up already")]
     AlreadyPickedUp,
-    #[error("the order has not been picked up")]
     NotPickedUp,
-    #[error("{MAX_PROBLEMS} problems of the order were reported already")]
     TooManyProblems,
 }
 
-/// Each report is a change of the order, which its readers see. A device that repeats itself must not keep an operator from
-/// changing it.
+/// Each report changes the order's version. Without a limit, a device that repeats itself would fail every `If-Match` of an
+/// operator.
 const MAX_PROBLEMS: u32 = 20;
 
 impl Order {
-    /// Whether the user exists is the caller's to know: it takes a look at the cache, or a call.
+    /// The caller checks that the user exists.
     pub fn place(
         id: OrderId,
         user_id: UserId,
@@ -90,7 +86,7 @@ impl Order {
         })
     }
 
-    /// To a driver, or from one to another. Whether that driver may deliver is the caller's to know.
+    /// To a driver, or from one to another. The caller checks that the driver may deliver.
     pub fn assign(&self, driver_id: DriverId, at_ms: i64) -> Result<OrderEvent, Refusal> {
         self.open()?;
         if self.driver_id == Some(driver_id) {
@@ -105,7 +101,7 @@ impl Order {
         }))
     }
 
-    /// From its driver back to those that wait for one.
+    /// Takes it from its driver. It waits for another.
     pub fn release(&self, reason: ReleaseReason, at_ms: i64) -> Result<OrderEvent, Refusal> {
         self.open()?;
         Ok(OrderEvent::Released(OrderReleased {
@@ -166,7 +162,7 @@ impl Order {
         Ok(self.delivered(driver_id, note.map(Note::into), intent, false, at_ms))
     }
 
-    /// Lets a delivery count that was in conflict with what else happened to the order: a person has decided so.
+    /// Accepts a delivery that was in conflict: an operator decided so.
     pub fn uphold(
         &self,
         driver_id: DriverId,
@@ -180,7 +176,6 @@ impl Order {
         }
     }
 
-    /// The order goes on as it was.
     pub fn report_problem(
         &self,
         driver_id: DriverId,
@@ -202,6 +197,46 @@ impl Order {
             intent,
             at_ms,
         }))
+    }
+
+    /// Applies an event of this order: when it is emitted, and again when it is imported.
+    pub fn apply(&mut self, event: &OrderEvent) {
+        let by_device = match event {
+            OrderEvent::Assigned(assigned) => {
+                (self.status, self.driver_id) = (Status::Assigned, Some(assigned.driver_id));
+                false
+            }
+            OrderEvent::Released(_) => {
+                (self.status, self.driver_id) = (Status::Placed, None);
+                false
+            }
+            OrderEvent::Cancelled(cancelled) => {
+                self.status = Status::Cancelled;
+                self.note.clone_from(&cancelled.note);
+                self.cancel_reason = Some(cancelled.reason.as_str().to_owned());
+                false
+            }
+            OrderEvent::PickedUp(_) => {
+                self.status = Status::PickedUp;
+                true
+            }
+            OrderEvent::Delivered(delivered) => {
+                (self.status, self.driver_id) = (Status::Delivered, Some(delivered.driver_id));
+                self.note.clone_from(&delivered.note);
+                self.cancel_reason = None;
+                !delivered.upheld
+            }
+            OrderEvent::ProblemReported(_) => {
+                self.problems += 1;
+                true
+            }
+            _ => true, // a refusal or a decision of an older log, which changed the version alone
+        };
+        self.version = event.version();
+        self.changed_at_ms = event.at_ms().unwrap_or(self.changed_at_ms);
+        if !by_device {
+            self.owner_version = self.version;
+        }
     }
 
     fn delivered(
@@ -231,7 +266,7 @@ impl Order {
         }
     }
 
-    /// Open, and in this driver's hands.
+    /// Open, and assigned to this driver.
     fn with(&self, driver_id: DriverId) -> Result<(), Refusal> {
         self.open()?;
         match self.driver_id {
@@ -243,7 +278,7 @@ impl Order {
 }
 
 impl Refusal {
-    /// Its name for programs; it never changes its meaning.
+    /// Stable: programs compare it.
     pub fn code(self) -> &'static str {
         match self {
             Self::Delivered => "order_delivered",
@@ -275,11 +310,6 @@ impl Status {
             Self::Delivered => "delivered",
             Self::Cancelled => "cancelled",
         }
-    }
-
-    /// Something is still to happen to the order.
-    pub fn is_open(self) -> bool {
-        !matches!(self, Self::Delivered | Self::Cancelled)
     }
 }
 
@@ -317,9 +347,10 @@ pub(super) mod tests {
             cancel_reason: None,
             problems: 0,
             version,
-            office_version: version,
+            owner_version: version,
             created_at_ms: 7,
             changed_at_ms: 8,
+            seq: 1,
         }
     }
 
@@ -334,11 +365,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_placed_order_is_told_in_full() {
+    fn the_event_of_a_placed_order_is_complete() {
         let (id, user_id) = (OrderId::new(), UserId::new());
         let amount = Amount::try_from(1999).unwrap();
         let event = Order::place(id, user_id, amount, "EUR".parse().unwrap(), 7);
-        let told = OrderPlaced {
+        let expected = OrderPlaced {
             order_id: id,
             user_id,
             amount_minor: 1999,
@@ -346,12 +377,12 @@ pub(super) mod tests {
             version: Version::FIRST,
             created_at_ms: Some(7),
         };
-        assert_eq!(event, OrderEvent::Placed(told));
+        assert_eq!(event, OrderEvent::Placed(expected));
     }
 
-    /// Every status against every wish: what is possible, and why the rest is not.
+    /// Every status against every change: which are possible, and why the others are not.
     #[test]
-    fn an_order_takes_no_step_that_is_not_on_its_way() {
+    fn an_order_refuses_every_other_step() {
         use Refusal as R;
         use Status as S;
         let mia = DriverId::new();
@@ -390,7 +421,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn another_drivers_order_is_not_ones_own() {
+    fn an_order_refuses_a_driver_it_is_not_assigned_to() {
         let (mia, noor) = (DriverId::new(), DriverId::new());
         for status in [Status::Assigned, Status::PickedUp] {
             let order = order(status, Some(mia));
@@ -403,7 +434,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_step_is_one_version_and_says_who_had_it_before() {
+    fn an_assignment_names_the_driver_before_and_the_next_version() {
         let (mia, noor) = (DriverId::new(), DriverId::new());
         let order = order(Status::PickedUp, Some(mia));
         let Ok(OrderEvent::Assigned(assigned)) = order.assign(noor, 9) else {
@@ -414,7 +445,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_what_is_not_delivered_can_be_upheld() {
+    fn every_order_but_a_delivered_one_can_be_upheld() {
         let mia = DriverId::new();
         for status in Status::ALL {
             let upheld = order(status, Some(mia)).uphold(mia, None, stamp(), 9);

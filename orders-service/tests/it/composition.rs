@@ -303,13 +303,13 @@ async fn the_answer_says_how_old_its_users_may_be() {
 #[tokio::test]
 async fn an_unknown_include_is_told_what_there_is() {
     let world = World::start(FakeUsers::Gone).await;
-    let refused = world.api.get("/orders?include=user,driver").await;
+    let refused = world.api.get("/orders?include=driver").await;
     assert_eq!(refused.problem(), "400 invalid_query");
     let errors = refused.json()["errors"][0].clone();
     assert_eq!(errors["field"], "include");
     let detail = errors["detail"].as_str().unwrap();
     assert!(
-        detail.contains("`driver`") && detail.ends_with("of: user"),
+        detail.contains("`driver`") && detail.contains("`user`"),
         "{detail}"
     );
 }

@@ -47,7 +47,7 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
 
 #[tokio::test]
 async fn a_user_whom_only_the_owner_knows_can_order_at_once() {
-    let owner = r#"{"id": "any", "name": "Ada K.", "email": "a@example.org", "version": 2}"#;
+    let owner = r#"{"items": [{"id": "ID", "name": "Ada K.", "email": "a@example.org", "version": 2}], "missing": []}"#;
     let world = World::start(FakeUsers::Show(owner)).await;
     let placed = world.place(UserId::new(), 5, "JPY").await;
     assert_eq!((placed.status, world.asked()), (201, 1));
@@ -70,9 +70,10 @@ async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
     for trouble in [
         FakeUsers::Answer(200),
         FakeUsers::Show("{}"),
-        FakeUsers::Show(r#"{"name": "Ada"}"#),
-        FakeUsers::Show(r#"{"name": "Ada", "version": 0}"#),
-        FakeUsers::Show(r#"{"name": null, "version": 1}"#),
+        FakeUsers::Show(r#"{"items": [], "missing": []}"#),
+        FakeUsers::Show(r#"{"items": [{"id": "ID", "name": "Ada"}], "missing": []}"#),
+        FakeUsers::Show(r#"{"items": [{"id": "ID", "name": "Ada", "version": 0}], "missing": []}"#),
+        FakeUsers::Show(r#"{"items": [{"id": "ID", "name": null, "version": 1}], "missing": []}"#),
         FakeUsers::Answer(500),
         FakeUsers::Answer(503),
         FakeUsers::Answer(301),

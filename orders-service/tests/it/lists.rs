@@ -146,6 +146,7 @@ async fn an_older_file_lists_by_its_events_and_before_them_what_has_no_event_any
                 revoked_at_ms: None,
                 version: event_schema::Version::FIRST,
                 enrolled_at_ms: 1,
+                seq: 1,
             };
             let device = device.enrol_device(at(hour + 20), 9, 1).unwrap();
             for (at, event) in [placed(hour, UserId::new()), driver, device]

@@ -12,7 +12,7 @@ use service_kit::testing::{Answer, request};
 use crate::users::Users;
 use crate::world::{FakeUsers, World};
 
-const ADA: &str = r#"{"id": "any", "name": "Ada", "email": "a@example.org", "version": 2}"#;
+const ADA: &str = r#"{"items": [{"id": "ID", "name": "Ada", "version": 2}], "missing": []}"#;
 
 async fn place(world: &World, user: UserId, amount_minor: i64) -> Answer {
     let body = json!({"user_id": user, "amount_minor": amount_minor, "currency": "EUR"});

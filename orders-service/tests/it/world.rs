@@ -9,8 +9,8 @@ use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version
 use jiff::Timestamp;
 use orders_service::access::Devices;
 use orders_service::cache::users;
-use orders_service::domain::{Amount, Driver, Order};
-use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::domain::{Amount, Driver, Order, OwnEvent};
+use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http, sync};
