@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use relay::Database;
-use relay::rusqlite::{self, Connection};
 use service_kit::{Caller, Enrolled, Problem, TokenHash, codes};
 
 use crate::domain::Device;
@@ -40,12 +39,15 @@ impl Enrolled for Devices {
                 db.environment().now().as_millisecond(),
             );
             let read = match tokens.contain(&hash).await? {
-                true => db.read(move |rows| known(rows, &hash)).await?,
+                true => {
+                    db.read(move |rows| drivers::device_of_token(rows, &hash))
+                        .await?
+                }
                 false => None,
             };
             match read {
-                Some((device, false)) if device.expires_at_ms > now_ms => Ok(Some(caller(&device))),
-                Some((_, true)) => Err(revoked()),
+                Some(device) if device.revoked => Err(revoked()),
+                Some(device) if device.expires_at_ms > now_ms => Ok(Some(caller(&device))),
                 _ => Ok(None),
             }
         }
@@ -69,17 +71,6 @@ fn not_yet(why: &str) -> Problem {
         "tokens of devices cannot be checked before this service's database matches its stream: {why}; try again. Tokens of operators and services work"
     );
     Problem::new(codes::NOT_READY, detail).retry_later()
-}
-
-/// The device, and whether it or its driver was revoked.
-fn known(rows: &Connection, hash: &str) -> rusqlite::Result<Option<(Device, bool)>> {
-    let Some(device) = drivers::device_of_token(rows, hash)? else {
-        return Ok(None);
-    };
-    let driver = drivers::find(rows, device.driver_id)?;
-    let is_active = driver.is_some_and(|driver| driver.check_active().is_ok());
-    let revoked = device.revoked || !is_active;
-    Ok(Some((device, revoked)))
 }
 
 fn caller(device: &Device) -> Caller {

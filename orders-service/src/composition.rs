@@ -75,14 +75,6 @@ pub enum Missing {
     },
 }
 
-/// What the database holds about some users.
-struct Cached {
-    ids: BTreeSet<UserId>,
-    users: HashMap<UserId, User>,
-    /// The cache's at that time.
-    offset: u64,
-}
-
 impl Composer {
     pub fn new(db: Database, cache: Consumer, user_api: UserApi) -> Self {
         Self {
@@ -101,56 +93,61 @@ impl Composer {
     pub async fn read<T: Send + 'static>(
         &self,
         include: Option<Include>,
-        read: impl FnOnce(&Connection) -> Result<(T, Vec<UserId>), Problem> + Send + 'static,
+        read: impl FnOnce(&Connection) -> Result<(T, BTreeSet<UserId>), Problem> + Send + 'static,
     ) -> Result<(T, Option<Users>), Problem> {
         // From before the transaction: what was applied by then is in every row that it reads.
         let status = self.cache.status().borrow().clone();
         let cache = include.map(|Include::User| self.cache.clone());
+        let now_ms = self.db.environment().now_ms();
         let read = self.db.read(move |rows| {
             let (body, ids) = read(rows)?;
-            let cached = cache.map(|cache| Cached::read(rows, &cache, ids));
+            let cached = cache.map(|cache| cached(rows, &cache, &status, ids, now_ms));
             Ok::<_, Problem>((body, cached.transpose()?))
         });
         Ok(match read.await? {
-            (body, Some(cached)) => (body, Some(self.complete(cached, &status).await)),
+            (body, Some((users, unknown))) => (body, Some(self.complete(users, unknown).await)),
             (body, None) => (body, None),
         })
     }
 
     /// Asks user-service for the users that are not in the cache. The answer is not written to the cache: only events are,
     /// in their order.
-    async fn complete(&self, mut cached: Cached, status: &ConsumerStatus) -> Users {
-        let unknown = |id: &&UserId| !cached.users.contains_key(*id);
-        let unknown: Vec<UserId> = cached.ids.iter().filter(unknown).copied().collect();
+    async fn complete(&self, mut users: Users, unknown: Vec<UserId>) -> Users {
         let mut found = self.user_api.find_many(&unknown).await;
         log_missing(&found);
-        let now_ms = self.db.environment().now_ms();
-        // The cache wins, even if it is behind: one rule, and the answer says how fresh it is.
-        let mut part = |id| match (cached.users.remove(&id), found.users.remove(&id)) {
-            (Some(user), _) => UserPart::known(user, Source::Cache),
-            (None, Some(Some(user))) => UserPart::known(user, Source::Owner),
-            (None, Some(None)) => UserPart::missing(id, Missing::DeletedOrNeverKnown),
-            (None, None) => UserPart::missing(id, Missing::unavailable(&found, now_ms)),
-        };
-        let freshness = UsersFreshness::of(self.cache.stream(), cached.offset, status, now_ms);
-        Users {
-            parts: cached.ids.iter().map(|id| (*id, part(*id))).collect(),
-            freshness,
+        let since = found.error.map(|error| error.since);
+        let since = since.unwrap_or_else(|| self.db.environment().now());
+        for id in unknown {
+            let part = match found.users.remove(&id) {
+                Some(Some(user)) => UserPart::known(user, Source::Owner),
+                Some(None) => UserPart::missing(id, Missing::DeletedOrNeverKnown),
+                None => {
+                    let since = since.to_string();
+                    UserPart::missing(id, Missing::OwnerUnavailable { since })
+                }
+            };
+            users.parts.insert(id, part);
         }
+        users
     }
 }
 
-impl Cached {
-    fn read(rows: &Connection, cache: &Consumer, ids: Vec<UserId>) -> rusqlite::Result<Self> {
-        let ids: BTreeSet<UserId> = ids.into_iter().collect();
-        let users = users::find_many(rows, &ids)?;
-        let position = cache.position(rows)?;
-        Ok(Self {
-            ids,
-            users: users.into_iter().map(|user| (user.id, user)).collect(),
-            offset: position.map_or(0, |position| position.seq),
-        })
-    }
+/// The users that are in the cache, even if it is behind: the answer says how fresh it is. And those that are not.
+fn cached(
+    rows: &Connection,
+    cache: &Consumer,
+    status: &ConsumerStatus,
+    ids: BTreeSet<UserId>,
+    now_ms: u64,
+) -> rusqlite::Result<(Users, Vec<UserId>)> {
+    let known = users::find_many(rows, &ids)?.into_iter();
+    let known = known.map(|user| (user.id, UserPart::known(user, Source::Cache)));
+    let parts: HashMap<UserId, UserPart> = known.collect();
+    let offset = cache.position(rows)?.map_or(0, |position| position.seq);
+    let freshness = UsersFreshness::of(cache.stream(), offset, status, now_ms);
+    let unknown = ids.into_iter().filter(|id| !parts.contains_key(id));
+    let unknown = unknown.collect();
+    Ok((Users { parts, freshness }, unknown))
 }
 
 impl Users {
@@ -177,14 +174,6 @@ impl UserPart {
     /// Whether user-service has no such user.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Missing { why, .. } if *why == Missing::DeletedOrNeverKnown)
-    }
-}
-
-impl Missing {
-    fn unavailable(found: &Found, now_ms: u64) -> Self {
-        let since = found.error.as_ref().map(|error| error.since.to_string());
-        let since = since.unwrap_or_else(|| freshness::rfc3339(now_ms));
-        Self::OwnerUnavailable { since }
     }
 }
 

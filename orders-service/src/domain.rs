@@ -16,7 +16,7 @@ pub use currency::{Currency, InvalidCurrency};
 pub use driver::{Device, Driver, DriverRevoked};
 pub use event::OwnEvent;
 pub use intent::{Conflict, Intent, InvalidIntent, Verdict, explain, judge, with_clean_note};
-pub use order::{Order, Refusal, Status, UnknownStatus};
+pub use order::{Act, Order, Refusal, Status};
 pub use texts::{DriverName, InvalidDriverName, InvalidNote, operator_note};
 
 use event_schema::{UserId, Version};

@@ -11,6 +11,7 @@ mod hashes;
 pub mod http;
 mod problems;
 pub mod reactions;
+mod rows;
 pub mod store;
 pub mod sync;
 pub mod user_api;

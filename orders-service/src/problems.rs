@@ -1,11 +1,12 @@
 //! The problem codes of this service, and the errors of its other modules as problems.
 
+use std::fmt::Display;
+
 use relay::chain;
-use service_kit::Problem;
+use service_kit::{Code, Problem};
 
 use crate::domain::{
     DriverRevoked, InvalidAmount, InvalidCurrency, InvalidDriverName, InvalidNote, Refusal,
-    UnknownStatus,
 };
 use crate::events::MakeError;
 use crate::sync::UploadError;
@@ -46,6 +47,11 @@ pub fn revoked() -> Problem {
     Problem::new(REVOKED, detail)
 }
 
+/// The lookup of something by an id that a client sent.
+pub fn found<T>(row: Option<T>, code: Code, what: &str, id: impl Display) -> Result<T, Problem> {
+    row.ok_or_else(|| Problem::new(code, format!("there is no {what} {id}")))
+}
+
 /// Refusals of one field of a request: the error, its code, and the field.
 macro_rules! field_problems {
     ($($error:ty => $code:expr, $field:literal;)+) => { $(
@@ -62,7 +68,6 @@ field_problems! {
     InvalidNote => INVALID_NOTE, "note";
     InvalidAmount => INVALID_AMOUNT, "amount_minor";
     InvalidCurrency => INVALID_CURRENCY, "currency";
-    UnknownStatus => service_kit::codes::INVALID_QUERY, "status";
 }
 
 impl From<DriverRevoked> for Problem {

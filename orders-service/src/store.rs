@@ -7,8 +7,7 @@ pub mod orders;
 pub mod scopes;
 
 use event_schema::{CancelReason, OrderEvent};
-use relay::rusqlite::types::Value;
-use relay::rusqlite::{self, Connection, Row, params_from_iter};
+use relay::rusqlite::{self, Connection};
 
 use crate::cache::users;
 use crate::domain::OwnEvent;
@@ -78,27 +77,4 @@ fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Re
     }
     scopes::follow(rows, &order, former, seq)?;
     Ok(changed)
-}
-
-/// One page of a list: the rows of `select` that match every filter that is set, in the order of their sequences, after
-/// `after`.
-fn list<T>(
-    rows: &Connection,
-    select: &str,
-    filters: &[(&str, Option<String>)],
-    after: i64,
-    limit: i64,
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
-    let (mut conditions, mut values) = (String::new(), vec![after.into(), limit.into()]);
-    for (column, value) in filters {
-        if let Some(value) = value {
-            values.push(Value::from(value.clone()));
-            conditions += &format!(" and {column} = ?{}", values.len());
-        }
-    }
-    let sql = format!("{select} and seq > ?1{conditions} order by seq limit ?2");
-    rows.prepare_cached(&sql)?
-        .query_map(params_from_iter(values), read)?
-        .collect()
 }

@@ -21,11 +21,11 @@ fn delivery(rows: &Connection, order: Order) -> rusqlite::Result<Delivery> {
     let customer = users::find(rows, order.user_id)?;
     Ok(Delivery {
         order_id: order.id,
-        status: order.status.to_string(),
+        status: order.status.as_str().to_owned(),
         version: order.version,
         customer: customer.map(|user| user.name),
         amount_minor: order.amount.minor(),
-        currency: order.currency.to_string(),
+        currency: order.currency,
         note: order.note,
         cancel_reason: order.cancel_reason,
         problems: order.problems,

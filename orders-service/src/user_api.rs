@@ -178,12 +178,12 @@ impl UserApi {
         if left < retry::MIN_CALL_TIME {
             return Err(CallError::OutOfTime);
         }
-        let permit = self.breaker.admit(self.clock.now_ms());
+        let permit = self.breaker.admit(self.clock.now());
         let permit = permit.ok_or(CallError::BreakerOpen)?;
         let answer = self.call(ids, left.min(self.limits.call)).await;
         match &answer {
             Ok(_) | Err(CallError::Unauthorized) => permit.succeeded(),
-            Err(_) => permit.failed(self.clock.now_ms()),
+            Err(_) => permit.failed(self.clock.now()),
         }
         answer
     }
@@ -217,9 +217,7 @@ impl UserApi {
     }
 
     fn failing_since(&self) -> Timestamp {
-        let since_ms = self.breaker.failing_since_ms();
-        let since_ms = since_ms.and_then(|ms| i64::try_from(ms).ok());
-        let since = since_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let since = self.breaker.failing_since();
         since.unwrap_or_else(|| self.clock.now())
     }
 }

@@ -1,18 +1,20 @@
 //! `user_cache`: a projection of stream USERS, and the only module with SQL about users.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use event_schema::{UserEvent, UserId, UserSnapshot, Version};
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use relay::rusqlite::{self, Connection, OptionalExtension};
 use relay::{ApplyError, Consumer, Producer, Received, Rows, Sink};
-use service_kit::parsed;
 
 use crate::domain::User;
+use crate::rows;
 
 /// The consumer's name, here and at the broker.
 pub const CONSUMER: &str = "orders-user-cache";
+
+const USERS: &str =
+    "select json_object('id', id, 'name', name, 'version', version) from user_cache where";
 
 /// `producer` is user-service. The consumer asks it for a snapshot when the stream no longer holds what comes next.
 pub fn consumer(producer: Option<Arc<dyn Producer>>) -> Consumer {
@@ -44,20 +46,9 @@ fn load(rows: &Rows<'_>, user: &UserSnapshot) -> Result<(), ApplyError> {
 
 /// The cache in the form of user-service's snapshot, so that the two can be compared.
 fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
-    let mut users = rows.prepare("select id, name, version from user_cache order by id")?;
-    let mut users = users.query([])?;
-    while let Some(row) = users.next()? {
-        let User { id, name, version } = user(row)?;
-        let user = UserSnapshot {
-            user_id: id,
-            name,
-            version,
-        };
-        if !to(relay::row(&user)) {
-            break;
-        }
-    }
-    Ok(())
+    let user = "json_object('user_id', id, 'name', name, 'version', version)";
+    let select = format!("select {user} from user_cache order by id");
+    rows::share::<UserSnapshot>(rows, &select, to)
 }
 
 /// Their open orders are being cancelled, and they can place no more.
@@ -81,19 +72,17 @@ pub fn is_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<bool> {
 }
 
 pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
-    rows.prepare_cached("select id, name, version from user_cache where id = ?1")?
-        .query_row([id.to_string()], user)
+    rows.prepare_cached(&format!("{USERS} id = ?1"))?
+        .query_row([id.to_string()], rows::json)
         .optional()
 }
 
 /// Those of `ids` that are in the cache, in one statement.
 pub fn find_many(rows: &Connection, ids: &BTreeSet<UserId>) -> rusqlite::Result<Vec<User>> {
     let ids = serde_json::json!(ids).to_string();
-    rows.prepare_cached(
-        "select id, name, version from user_cache where id in (select value from json_each(?1))",
-    )?
-    .query_map([ids], user)?
-    .collect()
+    rows.prepare_cached(&format!("{USERS} id in (select value from json_each(?1))"))?
+        .query_map([ids], rows::json)?
+        .collect()
 }
 
 fn put(rows: &Connection, id: UserId, name: &str, version: Version) -> rusqlite::Result<()> {
@@ -116,12 +105,4 @@ fn remove(rows: &Connection, id: UserId, version: Version) -> rusqlite::Result<(
     rows.prepare_cached("delete from user_cache where id = ?1 and version < ?2")?
         .execute((id.to_string(), version.get()))?;
     Ok(())
-}
-
-fn user(row: &Row<'_>) -> rusqlite::Result<User> {
-    Ok(User {
-        id: parsed(row, 0)?,
-        name: row.get(1)?,
-        version: row.get::<_, NonZeroU64>(2)?.into(),
-    })
 }

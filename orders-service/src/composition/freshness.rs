@@ -63,7 +63,7 @@ fn why(stream: &str, behind: u64, status: &ConsumerStatus, now_ms: u64) -> Optio
     Some(why)
 }
 
-pub(super) fn rfc3339(unix_ms: u64) -> String {
+fn rfc3339(unix_ms: u64) -> String {
     let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     at.to_string()

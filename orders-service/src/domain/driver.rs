@@ -4,9 +4,11 @@ use event_schema::{
     DeviceEnrolled, DeviceId, DeviceRevoked, DriverEnrolled, DriverId, OrderEvent, Version,
 };
 
+use serde::Deserialize;
+
 use super::DriverName;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Driver {
     pub id: DriverId,
     pub name: String,
@@ -18,7 +20,7 @@ pub struct Driver {
     pub seq: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Device {
     pub id: DeviceId,
     pub driver_id: DriverId,

@@ -13,7 +13,7 @@ use event_schema::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Note, Order, Refusal, Status};
+use super::{Act, Note, Order, Refusal, Status};
 
 /// A valid intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,21 +113,16 @@ impl Intent {
 pub fn judge(
     order: &Order,
     conflict: Option<&Conflict>,
-    driver_id: DriverId,
+    act: Act,
     intent: Intent,
     base_version: Version,
-    stamp: IntentStamp,
-    at_ms: i64,
 ) -> Result<OrderEvent, Verdict> {
+    let driver_id = act.driver_id;
     let changed = match intent.clone() {
-        Intent::PickUp => order.pick_up(driver_id, stamp, at_ms),
-        Intent::Deliver { note } => order.deliver(driver_id, note, stamp, at_ms),
-        Intent::ReportProblem { problem, note } => {
-            order.report_problem(driver_id, problem, note, stamp, at_ms)
-        }
-        Intent::DecideConflict { decision, .. } => {
-            return decide(order, conflict, driver_id, decision, stamp, at_ms);
-        }
+        Intent::PickUp => order.pick_up(act),
+        Intent::Deliver { note } => order.deliver(act, note),
+        Intent::ReportProblem { problem, note } => order.report_problem(act, problem, note),
+        Intent::DecideConflict { decision, .. } => return decide(order, conflict, act, decision),
     };
     changed.map_err(|refusal| Verdict {
         kind: refused(order, driver_id, &intent, base_version, refusal),
@@ -193,13 +188,11 @@ fn refused(
 fn decide(
     order: &Order,
     conflict: Option<&Conflict>,
-    driver_id: DriverId,
+    act: Act,
     decision: Decision,
-    stamp: IntentStamp,
-    at_ms: i64,
 ) -> Result<OrderEvent, Verdict> {
     let conflict = conflict
-        .filter(|conflict| conflict.driver_id == driver_id && conflict.order_id == order.id)
+        .filter(|conflict| conflict.driver_id == act.driver_id && conflict.order_id == order.id)
         .ok_or_else(|| Verdict::rejected("conflict_not_found"))?;
     if !conflict.is_open() || conflict.decision.as_ref() == Some(&decision) {
         return Err(Verdict {
@@ -207,7 +200,7 @@ fn decide(
             code: "already_decided",
         });
     }
-    Ok(conflict.decide(decision, DecidedBy::Driver, Some(stamp), at_ms))
+    Ok(conflict.decide(decision, DecidedBy::Driver, Some(act.intent), act.at_ms))
 }
 
 /// What a code means, for operators and drivers. The driver's page calls orders-service "the office".
@@ -324,11 +317,11 @@ impl InvalidIntent {
 mod tests {
     use serde_json::json;
 
-    use super::super::order::tests::{order, stamp};
+    use super::super::order::tests::{act, order};
     use super::*;
 
     fn outcome(order: &Order, driver: DriverId, intent: Intent, seen: Version) -> String {
-        match judge(order, None, driver, intent, seen, stamp(), 9) {
+        match judge(order, None, act(driver), intent, seen) {
             Ok(event) => event.event_type().to_owned(),
             Err(Verdict { kind, code }) => format!("{} {code}", kind.as_str()),
         }
@@ -409,7 +402,7 @@ mod tests {
                 decision,
             };
             let seen = cancelled.version;
-            match judge(&cancelled, Some(conflict), driver, intent, seen, stamp(), 9) {
+            match judge(&cancelled, Some(conflict), act(driver), intent, seen) {
                 Ok(event) => event.event_type().to_owned(),
                 Err(verdict) => verdict.code.to_owned(),
             }

@@ -1,22 +1,21 @@
 //! An order's life: placed → assigned → picked_up → delivered, or cancelled on the way.
 
-use std::fmt;
-use std::str::FromStr;
-
 use event_schema::{
     CancelReason, DriverId, IntentStamp, OrderAssigned, OrderCancelled, OrderDelivered, OrderEvent,
     OrderId, OrderPickedUp, OrderPlaced, OrderProblemReported, OrderReleased, ProblemKind,
     ReleaseReason, UserId, Version,
 };
 
+use serde::Deserialize;
+
 use super::{Amount, Currency, Note, explain};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Order {
     pub id: OrderId,
     pub user_id: UserId,
     pub amount: Amount,
-    pub currency: Currency,
+    pub currency: String,
     pub status: Status,
     /// The driver who is to deliver it, or who delivered it.
     pub driver_id: Option<DriverId>,
@@ -36,7 +35,8 @@ pub struct Order {
     pub seq: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     Placed,
     Assigned,
@@ -44,10 +44,6 @@ pub enum Status {
     Delivered,
     Cancelled,
 }
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no order has the status {0:?}")]
-pub struct UnknownStatus(String);
 
 /// Why an order refuses a change. It stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +57,14 @@ pub enum Refusal {
     AlreadyPickedUp,
     NotPickedUp,
     TooManyProblems,
+}
+
+/// Whose intent it is, and when it is judged.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    pub at_ms: i64,
 }
 
 /// Each report changes the order's version. Without a limit, a device that repeats itself would fail every `If-Match` of an
@@ -80,7 +84,7 @@ impl Order {
             order_id: id,
             user_id,
             amount_minor: amount.minor(),
-            currency: currency.to_string(),
+            currency: currency.into(),
             version: Version::FIRST,
             created_at_ms: Some(at_ms),
         })
@@ -129,74 +133,67 @@ impl Order {
         }))
     }
 
-    pub fn pick_up(
-        &self,
-        driver_id: DriverId,
-        intent: IntentStamp,
-        at_ms: i64,
-    ) -> Result<OrderEvent, Refusal> {
-        self.with(driver_id)?;
+    pub fn pick_up(&self, act: Act) -> Result<OrderEvent, Refusal> {
+        self.with(act.driver_id)?;
         if self.status == Status::PickedUp {
             return Err(Refusal::AlreadyPickedUp);
         }
         Ok(OrderEvent::PickedUp(OrderPickedUp {
             order_id: self.id,
-            driver_id,
+            driver_id: act.driver_id,
             version: self.version.next(),
-            intent,
-            at_ms,
+            intent: act.intent,
+            at_ms: act.at_ms,
         }))
     }
 
-    pub fn deliver(
-        &self,
-        driver_id: DriverId,
-        note: Option<Note>,
-        intent: IntentStamp,
-        at_ms: i64,
-    ) -> Result<OrderEvent, Refusal> {
-        self.with(driver_id)?;
+    pub fn deliver(&self, act: Act, note: Option<Note>) -> Result<OrderEvent, Refusal> {
+        self.with(act.driver_id)?;
         if self.status != Status::PickedUp {
             return Err(Refusal::NotPickedUp);
         }
-        Ok(self.delivered(driver_id, note.map(Note::into), intent, false, at_ms))
+        Ok(self.delivered(act, note, false))
     }
 
     /// Accepts a delivery that was in conflict: an operator decided so.
-    pub fn uphold(
-        &self,
-        driver_id: DriverId,
-        note: Option<String>,
-        intent: IntentStamp,
-        at_ms: i64,
-    ) -> Result<OrderEvent, Refusal> {
+    pub fn uphold(&self, act: Act, note: Option<Note>) -> Result<OrderEvent, Refusal> {
         match self.status {
             Status::Delivered => Err(Refusal::Delivered),
-            _ => Ok(self.delivered(driver_id, note, intent, true, at_ms)),
+            _ => Ok(self.delivered(act, note, true)),
         }
     }
 
     pub fn report_problem(
         &self,
-        driver_id: DriverId,
+        act: Act,
         problem: ProblemKind,
         note: Option<Note>,
-        intent: IntentStamp,
-        at_ms: i64,
     ) -> Result<OrderEvent, Refusal> {
-        self.with(driver_id)?;
+        self.with(act.driver_id)?;
         if self.problems >= MAX_PROBLEMS {
             return Err(Refusal::TooManyProblems);
         }
         Ok(OrderEvent::ProblemReported(OrderProblemReported {
             order_id: self.id,
-            driver_id,
+            driver_id: act.driver_id,
             problem,
             note: note.map(Note::into),
             version: self.version.next(),
-            intent,
-            at_ms,
+            intent: act.intent,
+            at_ms: act.at_ms,
         }))
+    }
+
+    fn delivered(&self, act: Act, note: Option<Note>, upheld: bool) -> OrderEvent {
+        OrderEvent::Delivered(OrderDelivered {
+            order_id: self.id,
+            driver_id: act.driver_id,
+            note: note.map(Note::into),
+            version: self.version.next(),
+            intent: act.intent,
+            upheld,
+            at_ms: act.at_ms,
+        })
     }
 
     /// Applies an event of this order: when it is emitted, and again when it is imported.
@@ -239,25 +236,6 @@ impl Order {
         }
     }
 
-    fn delivered(
-        &self,
-        driver_id: DriverId,
-        note: Option<String>,
-        intent: IntentStamp,
-        upheld: bool,
-        at_ms: i64,
-    ) -> OrderEvent {
-        OrderEvent::Delivered(OrderDelivered {
-            order_id: self.id,
-            driver_id,
-            note,
-            version: self.version.next(),
-            intent,
-            upheld,
-            at_ms,
-        })
-    }
-
     fn open(&self) -> Result<(), Refusal> {
         match self.status {
             Status::Delivered => Err(Refusal::Delivered),
@@ -294,14 +272,6 @@ impl Refusal {
 }
 
 impl Status {
-    pub const ALL: [Self; 5] = [
-        Self::Placed,
-        Self::Assigned,
-        Self::PickedUp,
-        Self::Delivered,
-        Self::Cancelled,
-    ];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Placed => "placed",
@@ -313,26 +283,19 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Status {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
-        found.ok_or_else(|| UnknownStatus(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use event_schema::{DeviceId, IncarnationId, IntentId};
 
     use super::*;
+
+    const ALL: [Status; 5] = [
+        Status::Placed,
+        Status::Assigned,
+        Status::PickedUp,
+        Status::Delivered,
+        Status::Cancelled,
+    ];
 
     pub(in crate::domain) fn order(status: Status, driver_id: Option<DriverId>) -> Order {
         let version = Version::FIRST.next();
@@ -340,7 +303,7 @@ pub(super) mod tests {
             id: OrderId::new(),
             user_id: UserId::new(),
             amount: Amount::try_from(1999).unwrap(),
-            currency: "EUR".parse().unwrap(),
+            currency: "EUR".to_owned(),
             status,
             driver_id,
             note: None,
@@ -354,13 +317,17 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::domain) fn stamp() -> IntentStamp {
-        IntentStamp {
-            intent_id: IntentId::new(),
-            device_id: DeviceId::new(),
-            incarnation: IncarnationId::new(),
-            seq: 1,
-            device_time_ms: 0,
+    pub(in crate::domain) fn act(driver_id: DriverId) -> Act {
+        Act {
+            driver_id,
+            intent: IntentStamp {
+                intent_id: IntentId::new(),
+                device_id: DeviceId::new(),
+                incarnation: IncarnationId::new(),
+                seq: 1,
+                device_time_ms: 0,
+            },
+            at_ms: 9,
         }
     }
 
@@ -394,10 +361,10 @@ pub(super) mod tests {
                 order.assign(DriverId::new(), 9).err(),
                 order.release(ReleaseReason::Unassigned, 9).err(),
                 order.cancel(CancelReason::OutOfStock, None, 9).err(),
-                order.pick_up(mia, stamp(), 9).err(),
-                order.deliver(mia, None, stamp(), 9).err(),
+                order.pick_up(act(mia)).err(),
+                order.deliver(act(mia), None).err(),
                 order
-                    .report_problem(mia, ProblemKind::Damaged, None, stamp(), 9)
+                    .report_problem(act(mia), ProblemKind::Damaged, None)
                     .err(),
             ]
         };
@@ -425,11 +392,8 @@ pub(super) mod tests {
         let (mia, noor) = (DriverId::new(), DriverId::new());
         for status in [Status::Assigned, Status::PickedUp] {
             let order = order(status, Some(mia));
-            assert_eq!(
-                order.deliver(noor, None, stamp(), 9),
-                Err(Refusal::AnotherDriver)
-            );
-            assert_eq!(order.pick_up(noor, stamp(), 9), Err(Refusal::AnotherDriver));
+            assert_eq!(order.deliver(act(noor), None), Err(Refusal::AnotherDriver));
+            assert_eq!(order.pick_up(act(noor)), Err(Refusal::AnotherDriver));
         }
     }
 
@@ -447,17 +411,18 @@ pub(super) mod tests {
     #[test]
     fn every_order_but_a_delivered_one_can_be_upheld() {
         let mia = DriverId::new();
-        for status in Status::ALL {
-            let upheld = order(status, Some(mia)).uphold(mia, None, stamp(), 9);
-            assert_eq!(upheld.is_ok(), status != Status::Delivered, "{status}");
+        for status in ALL {
+            let upheld = order(status, Some(mia)).uphold(act(mia), None);
+            assert_eq!(upheld.is_ok(), status != Status::Delivered, "{status:?}");
         }
     }
 
     #[test]
     fn a_status_is_its_text() {
-        for status in Status::ALL {
-            assert_eq!(status.to_string().parse(), Ok(status));
+        for status in ALL {
+            let text = serde_json::json!(status.as_str());
+            assert_eq!(serde_json::from_value::<Status>(text).unwrap(), status);
         }
-        assert!("lost".parse::<Status>().is_err());
+        assert!(serde_json::from_str::<Status>("\"lost\"").is_err());
     }
 }

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::orders::{OrderView, known};
 use super::{App, PageQuery};
 use crate::composition::{Include, UserPart, Users, UsersFreshness};
-use crate::domain::Order;
+use crate::domain::{Order, Status};
 use crate::problems;
 use crate::store::orders::{self, Filter};
 
@@ -34,8 +34,8 @@ pub(super) struct ListQuery {
     /// Only the orders that this driver is to deliver or has delivered.
     driver_id: Option<DriverId>,
     /// Only those with this status.
-    #[param(example = "placed")]
-    status: Option<String>,
+    #[param(value_type = Option<String>, example = "placed")]
+    status: Option<Status>,
     /// The `next_cursor` of the page before.
     #[param(value_type = Option<String>, example = "c1.1042")]
     cursor: Option<Cursor<i64>>,
@@ -99,7 +99,7 @@ pub(super) async fn read(
 ) -> Result<impl IntoResponse, Problem> {
     let read = app.composer.read(include, move |rows| {
         let order = known(rows, id)?;
-        let users = vec![order.user_id];
+        let users = [order.user_id].into();
         Ok((order, users))
     });
     let (order, users) = read.await?;
@@ -123,7 +123,7 @@ pub(super) async fn list(
     let filter = Filter {
         user_id: query.user_id,
         driver_id: query.driver_id,
-        status: query.status.as_deref().map(str::parse).transpose()?,
+        status: query.status,
     };
     let read = app.composer.read(query.include, move |rows| {
         let page = page(rows, filter, query.cursor, query.limit)?;
@@ -158,7 +158,7 @@ pub(super) async fn of_user(
     let read = app.composer.read(Some(Include::User), move |rows| {
         let page = page(rows, filter, cursor, limit)?;
         let has_orders = !page.items.is_empty() || orders::has_any(rows, id)?;
-        Ok(((page, has_orders), vec![id]))
+        Ok(((page, has_orders), [id].into()))
     });
     let ((page, has_orders), users) = read.await?;
     let user = users.as_ref().and_then(|users| users.part(id));

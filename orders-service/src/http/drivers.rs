@@ -363,17 +363,13 @@ fn release_all(tx: &Tx<'_>, driver_id: DriverId) -> Result<(), Problem> {
 }
 
 fn known(rows: &Connection, id: DriverId) -> Result<Driver, Problem> {
-    drivers::find(rows, id)?.ok_or_else(|| {
-        let detail = format!("there is no driver {id}");
-        Problem::new(problems::DRIVER_NOT_FOUND, detail)
-    })
+    let found = drivers::find(rows, id)?;
+    problems::found(found, problems::DRIVER_NOT_FOUND, "driver", id)
 }
 
 fn known_device(rows: &Connection, id: DeviceId) -> Result<Device, Problem> {
-    drivers::find_device(rows, id)?.ok_or_else(|| {
-        let detail = format!("there is no device {id}");
-        Problem::new(problems::DEVICE_NOT_FOUND, detail)
-    })
+    let found = drivers::find_device(rows, id)?;
+    problems::found(found, problems::DEVICE_NOT_FOUND, "device", id)
 }
 
 impl From<Driver> for DriverView {

@@ -3,8 +3,7 @@
 use axum::extract::State;
 use axum::response::IntoResponse;
 use event_schema::OrderId;
-use relay::Envelope;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::{Cursor, Json, Page, Path, Problem, Query, Reader};
 use utoipa::ToSchema;
@@ -28,7 +27,8 @@ pub(super) struct ChangeView {
     event: Option<EventView>,
 }
 
-#[derive(Serialize, ToSchema)]
+/// The event as every service may read it: without its sealed part.
+#[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = OrderEvent)]
 pub(super) struct EventView {
     id: String,
@@ -38,6 +38,7 @@ pub(super) struct EventView {
     #[schema(format = DateTime, example = "2026-11-22T18:30:00Z")]
     time: String,
     /// The request that caused it, if known.
+    #[serde(rename(deserialize = "requestid"))]
     request_id: Option<String>,
     #[schema(value_type = Object)]
     data: Value,
@@ -72,21 +73,9 @@ impl From<Change> for ChangeView {
         Self {
             version: change.version,
             position: format!("orders@{}", change.seq),
-            event: change.event.as_deref().and_then(EventView::read),
+            event: change
+                .event
+                .and_then(|event| serde_json::from_slice(&event).ok()),
         }
-    }
-}
-
-impl EventView {
-    /// Without the sealed part.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let envelope = Envelope::parse(bytes).ok()?;
-        Some(Self {
-            id: envelope.id.to_string(),
-            event_type: envelope.event_type.into_owned(),
-            time: envelope.time.into_owned(),
-            request_id: envelope.requestid.map(Into::into),
-            data: serde_json::from_str(envelope.data.get()).ok()?,
-        })
     }
 }

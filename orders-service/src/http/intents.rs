@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use service_kit::codes::INVALID_QUERY;
 use service_kit::{
     Cursor, ETag, Idempotent, Json, Limit, MustMatch, Operator, Page, Path, Problem, Query, Reply,
 };
@@ -14,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::orders::{OrderView, known as known_order};
 use super::{App, rfc3339};
-use crate::domain::{Conflict, Order, explain};
+use crate::domain::{Act, Conflict, Order, explain};
 use crate::events::{make, now_ms};
 use crate::problems;
 use crate::store::intents::{self, Filter, IntentRow};
@@ -186,11 +187,7 @@ fn known_verdict(text: String) -> Result<String, Problem> {
         "applied" | "superseded" | "rejected" | "conflict" => Ok(text),
         _ => {
             let detail = "a verdict is `applied`, `superseded`, `rejected` or `conflict`";
-            Err(Problem::field(
-                service_kit::codes::INVALID_QUERY,
-                "verdict",
-                detail,
-            ))
+            Err(Problem::field(INVALID_QUERY, "verdict", detail))
         }
     }
 }
@@ -201,7 +198,12 @@ fn uphold(order: &Order, row: IntentRow, now_ms: i64) -> Result<OrderEvent, Prob
         return Err(Problem::new(problems::CANNOT_UPHOLD, detail));
     }
     let note = row.note();
-    Ok(order.uphold(row.driver_id, note, row.stamp, now_ms)?)
+    let act = Act {
+        driver_id: row.driver_id,
+        intent: row.stamp,
+        at_ms: now_ms,
+    };
+    Ok(order.uphold(act, note)?)
 }
 
 fn open_conflict(rows: &Connection, id: IntentId) -> Result<Conflict, Problem> {
@@ -236,10 +238,8 @@ fn tag(order: Option<&Order>, row: &IntentRow) -> ETag<String> {
 }
 
 fn known(rows: &Connection, id: IntentId) -> Result<IntentRow, Problem> {
-    intents::find(rows, id)?.ok_or_else(|| {
-        let detail = format!("there is no intent {id}");
-        Problem::new(problems::INTENT_NOT_FOUND, detail)
-    })
+    let found = intents::find(rows, id)?;
+    problems::found(found, problems::INTENT_NOT_FOUND, "intent", id)
 }
 
 impl From<IntentRow> for IntentView {

@@ -284,10 +284,8 @@ fn no_user(id: UserId) -> Problem {
 }
 
 pub(super) fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
-    orders::find(rows, id)?.ok_or_else(|| {
-        let detail = format!("there is no order {id}");
-        Problem::new(problems::ORDER_NOT_FOUND, detail)
-    })
+    let found = orders::find(rows, id)?;
+    problems::found(found, problems::ORDER_NOT_FOUND, "order", id)
 }
 
 impl From<Order> for OrderView {
@@ -296,7 +294,7 @@ impl From<Order> for OrderView {
             id: order.id,
             user_id: order.user_id,
             amount_minor: order.amount.minor(),
-            currency: order.currency.to_string(),
+            currency: order.currency,
             status: order.status.as_str(),
             driver_id: order.driver_id,
             note: order.note,

@@ -1,18 +1,19 @@
 //! Drivers, their devices, and the one-time codes that enrol devices.
 
 use std::collections::HashSet;
-use std::num::NonZeroU64;
 
 use event_schema::{DeviceEnrolled, DeviceId, DriverEnrolled, DriverId, Version};
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use relay::rusqlite::{self, Connection, OptionalExtension};
 use service_kit::{Limit, parsed};
 
 use crate::domain::{Device, Driver};
+use crate::rows;
 
 const DRIVERS: &str =
-    "select id, name, revoked_at_ms, version, enrolled_at_ms, seq from drivers where";
-const DEVICES: &str =
-    "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where";
+    "select json_object('id', id, 'name', name, 'revoked_at_ms', revoked_at_ms, 'version', version,
+    'enrolled_at_ms', enrolled_at_ms, 'seq', seq) from drivers where";
+const DEVICES: &str = "select json_object('id', id, 'driver_id', driver_id, 'revoked', json(iif(revoked, 'true', 'false')),
+    'enrolled_at_ms', enrolled_at_ms, 'expires_at_ms', expires_at_ms) from devices where";
 
 /// How often a device may send its code. Responses get lost, but each use is an event.
 const MAX_USES: u32 = 10;
@@ -31,15 +32,10 @@ pub(super) fn insert(
     seq: u64,
 ) -> rusqlite::Result<usize> {
     rows.prepare_cached(
-        "insert into drivers (id, name, version, enrolled_at_ms, seq) values (?1, ?2, ?3, ?4, ?5)",
+        "insert into drivers (id, name, version, enrolled_at_ms, seq)
+         select ?1 ->> 'driver_id', ?1 ->> 'name', ?1 ->> 'version', ?1 ->> 'at_ms', ?2",
     )?
-    .execute((
-        event.driver_id.to_string(),
-        &event.name,
-        event.version.get(),
-        event.at_ms,
-        seq,
-    ))
+    .execute((rows::to_json(event), seq))
 }
 
 /// The next version of a driver, and their revocation if there is one.
@@ -64,18 +60,11 @@ pub(super) fn put_device(
 ) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "insert into devices (id, driver_id, token_hash, revoked, enrolled_at_ms, expires_at_ms, seq)
-         values (?1, ?2, ?3, 0, ?4, ?5, ?6)
+         select ?1 ->> 'device_id', ?1 ->> 'driver_id', ?2, 0, ?1 ->> 'at_ms', ?1 ->> 'expires_at_ms', ?3 where true
          on conflict (id) do update set driver_id = excluded.driver_id, token_hash = excluded.token_hash, revoked = 0,
            enrolled_at_ms = excluded.enrolled_at_ms, expires_at_ms = excluded.expires_at_ms",
     )?
-    .execute((
-        event.device_id.to_string(),
-        event.driver_id.to_string(),
-        token_hash,
-        event.at_ms,
-        event.expires_at_ms,
-        seq,
-    ))?;
+    .execute((rows::to_json(event), token_hash, seq))?;
     rows.prepare_cached(
         "insert into device_tokens (token_hash, device_id) values (?1, ?2) on conflict do nothing",
     )?
@@ -91,20 +80,28 @@ pub(super) fn revoke_device(rows: &Connection, id: DeviceId) -> rusqlite::Result
 
 pub fn find(rows: &Connection, id: DriverId) -> rusqlite::Result<Option<Driver>> {
     rows.prepare_cached(&format!("{DRIVERS} id = ?1"))?
-        .query_row([id.to_string()], driver)
+        .query_row([id.to_string()], rows::json)
         .optional()
 }
 
 /// In the order of enrolment, after the sequence `after`; one more than the limit if there are more.
 pub fn list(rows: &Connection, after: Option<i64>, limit: Limit) -> rusqlite::Result<Vec<Driver>> {
     let (after, limit) = (after.unwrap_or(i64::MIN), limit.and_one_more().into());
-    super::list(rows, &format!("{DRIVERS} true"), &[], after, limit, driver)
+    rows::list(rows, &format!("{DRIVERS} true"), &[], after, limit)
 }
 
+/// Revoked if its driver is revoked, too.
 pub fn device_of_token(rows: &Connection, token_hash: &str) -> rusqlite::Result<Option<Device>> {
-    rows.prepare_cached(&format!("{DEVICES} token_hash = ?1"))?
-        .query_row([token_hash], device)
-        .optional()
+    let device = rows
+        .prepare_cached(&format!("{DEVICES} token_hash = ?1"))?
+        .query_row([token_hash], rows::json::<Device>)
+        .optional()?;
+    device
+        .map(|device| {
+            let revoked = !may_sync(rows, device.id, device.driver_id)?;
+            Ok(Device { revoked, ..device })
+        })
+        .transpose()
 }
 
 /// Whether this device has or had the token.
@@ -130,7 +127,7 @@ pub fn code_hashes(rows: &Connection, now_ms: i64) -> rusqlite::Result<HashSet<S
 
 pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<Device>> {
     rows.prepare_cached(&format!("{DEVICES} id = ?1"))?
-        .query_row([id.to_string()], device)
+        .query_row([id.to_string()], rows::json)
         .optional()
 }
 
@@ -147,7 +144,7 @@ pub fn may_sync(rows: &Connection, id: DeviceId, driver_id: DriverId) -> rusqlit
 /// In the order of enrolment. A driver has few.
 pub fn devices_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Device>> {
     rows.prepare_cached(&format!("{DEVICES} driver_id = ?1 order by seq"))?
-        .query_map([driver_id.to_string()], device)?
+        .query_map([driver_id.to_string()], rows::json)?
         .collect()
 }
 
@@ -214,25 +211,4 @@ pub fn delete_codes_of_device(rows: &Connection, device_id: DeviceId) -> rusqlit
     rows.prepare_cached("delete from enrolment_codes where device_id = ?1")?
         .execute([device_id.to_string()])?;
     Ok(())
-}
-
-fn driver(row: &Row<'_>) -> rusqlite::Result<Driver> {
-    Ok(Driver {
-        id: parsed(row, 0)?,
-        name: row.get(1)?,
-        revoked_at_ms: row.get(2)?,
-        version: row.get::<_, NonZeroU64>(3)?.into(),
-        enrolled_at_ms: row.get(4)?,
-        seq: row.get(5)?,
-    })
-}
-
-fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
-    Ok(Device {
-        id: parsed(row, 0)?,
-        driver_id: parsed(row, 1)?,
-        revoked: row.get(2)?,
-        enrolled_at_ms: row.get(3)?,
-        expires_at_ms: row.get(4)?,
-    })
 }

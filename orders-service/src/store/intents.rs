@@ -2,17 +2,19 @@
 
 use event_schema::sync::Kind;
 use event_schema::{
-    ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentRefusedV2,
-    IntentStamp, OrderEvent, OrderId, Wanted,
+    ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentMisdirected,
+    IntentRefused, IntentRefusedV2, IntentStamp, OrderEvent, OrderId, Wanted,
 };
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use relay::rusqlite::{self, Connection, OptionalExtension};
+use serde::Deserialize;
 use service_kit::{Limit, parsed};
 
 use super::history;
 use crate::domain::{Conflict, Intent, Note};
+use crate::rows;
 
 /// An intent and its outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct IntentRow {
     pub stamp: IntentStamp,
     pub driver_id: DriverId,
@@ -33,7 +35,7 @@ pub struct IntentRow {
 }
 
 /// The last decision about an intent in conflict.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Decided {
     pub decision: String,
     pub by: String,
@@ -52,8 +54,12 @@ pub struct Filter {
     pub open: bool,
 }
 
-const INTENTS: &str = "select id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
-    device_time_ms, judged_at_ms, decision, decided_by, decided_seq, decided_at_ms from intents where";
+/// An [`IntentRow`] as JSON.
+const INTENTS: &str = "select json_object('stamp', json_object('intent_id', id, 'device_id', device_id,
+    'incarnation', incarnation, 'seq', place, 'device_time_ms', device_time_ms), 'driver_id', driver_id, 'lane', lane,
+    'kind', kind, 'wanted', json(wanted), 'verdict', verdict, 'code', code, 'status', status, 'seq', seq,
+    'judged_at_ms', judged_at_ms, 'decided', json(iif(decision is null, null, json_object('decision', decision,
+    'by', decided_by, 'seq', decided_seq, 'at_ms', decided_at_ms)))) from intents where";
 /// Refused, and about no order that is or was the driver's. Two indexes have the same condition.
 const IS_ABOUT_NO_ORDER: &str = "verdict <> 'applied' and status is null";
 /// An index has the same condition.
@@ -61,10 +67,10 @@ const IS_OPEN: &str = "verdict = 'conflict' and (decision is null or decision = 
 
 impl IntentRow {
     /// What the driver wrote about a delivery, in any version of the arguments.
-    pub fn note(&self) -> Option<String> {
+    pub fn note(&self) -> Option<Note> {
         let wanted = self.wanted.as_ref()?;
         match Intent::parse(&wanted.kind, wanted.schema_version, &wanted.arguments) {
-            Ok(Intent::Deliver { note }) => note.map(Note::into),
+            Ok(Intent::Deliver { note }) => note,
             _ => None,
         }
     }
@@ -81,127 +87,55 @@ impl IntentRow {
 
 /// Records the verdict or the decision that the event at `seq` holds, if it holds one.
 pub(super) fn record(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Result<()> {
-    let applied = |stamp: &IntentStamp, driver_id, order_id: OrderId, kind: Kind, at_ms| {
-        let row = IntentRow {
-            stamp: stamp.clone(),
-            driver_id,
-            lane: order_id.to_string(),
-            kind: kind.as_str().to_owned(),
-            wanted: None,
-            verdict: "applied".to_owned(),
-            code: None,
-            status: None,
-            seq,
-            judged_at_ms: at_ms,
-            decided: None,
-        };
-        insert(rows, &row)
-    };
-    match event.clone() {
-        OrderEvent::PickedUp(of) => applied(
-            &of.intent,
-            of.driver_id,
-            of.order_id,
-            Kind::PickUp,
-            of.at_ms,
-        ),
+    let kind = match event {
+        OrderEvent::PickedUp(_) => Kind::PickUp,
         // An upheld delivery names an intent that has its verdict already.
-        OrderEvent::Delivered(of) if !of.upheld => applied(
-            &of.intent,
-            of.driver_id,
-            of.order_id,
-            Kind::Deliver,
-            of.at_ms,
-        ),
-        OrderEvent::ProblemReported(of) => {
-            let kind = Kind::ReportProblem;
-            applied(&of.intent, of.driver_id, of.order_id, kind, of.at_ms)
-        }
+        OrderEvent::Delivered(of) if !of.upheld => Kind::Deliver,
+        OrderEvent::ProblemReported(_) => Kind::ReportProblem,
         OrderEvent::ConflictDecidedV2(of) | OrderEvent::ConflictDecided(of) => {
-            match (decide(rows, &of, seq)?, &of.intent) {
-                (Some(driver_id), Some(stamp)) => applied(
-                    stamp,
-                    driver_id,
-                    of.order_id,
-                    Kind::DecideConflict,
-                    of.at_ms,
-                ),
-                _ => Ok(()),
+            decide(rows, of, seq)?;
+            match of.intent {
+                Some(_) => Kind::DecideConflict,
+                None => return Ok(()),
             }
         }
-        OrderEvent::IntentRefusedV2(of) => insert(rows, &refused(of, seq)),
-        OrderEvent::IntentRefused(of) => insert(rows, &refused(of.into(), seq)),
-        OrderEvent::IntentMisdirected(of) => insert(rows, &refused(of.into(), seq)),
-        _ => Ok(()),
-    }
+        OrderEvent::IntentRefusedV2(IntentRefusedV2 { wanted, .. })
+        | OrderEvent::IntentRefused(IntentRefused { wanted, .. })
+        | OrderEvent::IntentMisdirected(IntentMisdirected { wanted, .. }) => Kind::of(&wanted.kind),
+        _ => return Ok(()),
+    };
+    insert(rows, event, kind.as_str(), seq)
 }
 
-/// Returns whose intent it is.
-fn decide(
-    rows: &Connection,
-    event: &ConflictDecided,
-    seq: u64,
-) -> rusqlite::Result<Option<DriverId>> {
-    let decided = (
-        event.intent_id.to_string(),
-        event.decision.as_str(),
-        event.by.as_str(),
-        seq,
-        event.at_ms,
-    );
+/// The events of all versions have the same names for the same things. A decision is an intent of the driver whose intent is in
+/// conflict.
+fn insert(rows: &Connection, event: &OrderEvent, kind: &str, seq: u64) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "update intents set decision = ?2, decided_by = ?3, decided_seq = ?4, decided_at_ms = ?5 where id = ?1
-         returning driver_id",
+        "insert into intents (id, device_id, incarnation, place, device_time_ms, driver_id, lane, kind, wanted, verdict,
+           code, status, seq, judged_at_ms)
+         select stamp ->> 'intent_id', stamp ->> 'device_id', stamp ->> 'incarnation', stamp ->> 'seq',
+           stamp ->> 'device_time_ms', driver_id, coalesce(event ->> 'lane', event ->> 'order_id'), ?2, event -> 'wanted',
+           coalesce(event ->> 'verdict', 'applied'), event ->> 'code', event ->> 'status', ?3, event ->> 'at_ms'
+         from (select ?1 as event, ?1 -> 'intent' as stamp, coalesce(?1 ->> 'driver_id',
+           (select driver_id from intents where id = ?1 ->> 'intent_id')) as driver_id)
+         where driver_id is not null",
     )?
-    .query_row(decided, |row| parsed(row, 0))
-    .optional()
+    .execute((rows::to_json(event), kind, seq))?;
+    Ok(())
 }
 
-fn refused(of: IntentRefusedV2, seq: u64) -> IntentRow {
-    IntentRow {
-        stamp: of.intent,
-        driver_id: of.driver_id,
-        lane: of.lane,
-        kind: of.wanted.kind.clone(),
-        wanted: Some(of.wanted),
-        verdict: of.verdict.as_str().to_owned(),
-        code: Some(of.code),
-        status: of.status,
-        seq,
-        judged_at_ms: of.at_ms,
-        decided: None,
-    }
-}
-
-fn insert(rows: &Connection, row: &IntentRow) -> rusqlite::Result<()> {
-    let json = |wanted| serde_json::to_string(wanted).expect("plain values are JSON");
+fn decide(rows: &Connection, event: &ConflictDecided, seq: u64) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "insert into intents (id, device_id, driver_id, incarnation, place, lane, kind, wanted, verdict, code, status, seq,
-           device_time_ms, judged_at_ms)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        "update intents set decision = ?1 ->> 'decision', decided_by = ?1 ->> 'by', decided_seq = ?2,
+           decided_at_ms = ?1 ->> 'at_ms' where id = ?1 ->> 'intent_id'",
     )?
-    .execute(rusqlite::params![
-        row.stamp.intent_id.to_string(),
-        row.stamp.device_id.to_string(),
-        row.driver_id.to_string(),
-        row.stamp.incarnation.to_string(),
-        row.stamp.seq,
-        row.lane,
-        row.kind,
-        row.wanted.as_ref().map(json),
-        row.verdict,
-        row.code,
-        row.status,
-        row.seq,
-        row.stamp.device_time_ms,
-        row.judged_at_ms,
-    ])?;
+    .execute((rows::to_json(event), seq))?;
     Ok(())
 }
 
 pub fn find(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<IntentRow>> {
     rows.prepare_cached(&format!("{INTENTS} id = ?1"))?
-        .query_row([id.to_string()], intent)
+        .query_row([id.to_string()], rows::json)
         .optional()
 }
 
@@ -289,7 +223,7 @@ pub fn list(
         ("lane", filter.order_id.map(|id| id.to_string())),
     ];
     let (select, limit) = (format!("{INTENTS} {only}"), limit.and_one_more().into());
-    super::list(rows, &select, &filters, after, limit, intent)
+    rows::list(rows, &select, &filters, after, limit)
 }
 
 /// Decisions about a driver's intents after this sequence, the earliest first.
@@ -302,38 +236,6 @@ pub fn decided_after(
     rows.prepare_cached(&format!(
         "{INTENTS} driver_id = ?1 and decided_seq > ?2 order by decided_seq limit ?3"
     ))?
-    .query_map((driver_id.to_string(), seq, limit), intent)?
+    .query_map((driver_id.to_string(), seq, limit), rows::json)?
     .collect()
-}
-
-fn intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
-    let wanted: Option<String> = row.get(7)?;
-    let decision: Option<String> = row.get(14)?;
-    let decided = |decision| -> rusqlite::Result<Decided> {
-        Ok(Decided {
-            decision,
-            by: row.get(15)?,
-            seq: row.get(16)?,
-            at_ms: row.get(17)?,
-        })
-    };
-    Ok(IntentRow {
-        stamp: IntentStamp {
-            intent_id: parsed(row, 0)?,
-            device_id: parsed(row, 1)?,
-            incarnation: parsed(row, 3)?,
-            seq: row.get(4)?,
-            device_time_ms: row.get(12)?,
-        },
-        driver_id: parsed(row, 2)?,
-        lane: row.get(5)?,
-        kind: row.get(6)?,
-        wanted: wanted.and_then(|wanted| serde_json::from_str(&wanted).ok()),
-        verdict: row.get(8)?,
-        code: row.get(9)?,
-        status: row.get(10)?,
-        seq: row.get(11)?,
-        judged_at_ms: row.get(13)?,
-        decided: decision.map(decided).transpose()?,
-    })
 }

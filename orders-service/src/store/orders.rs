@@ -1,19 +1,20 @@
 //! Orders: their current state.
 
 use std::fmt::Display;
-use std::num::NonZeroU64;
 
 use event_schema::{DriverId, OrderPlaced, OrderSnapshot, UserId};
 use relay::Sink;
-use relay::rusqlite::types::Type;
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
-use service_kit::{Limit, parsed};
+use relay::rusqlite::{self, Connection, OptionalExtension};
+use service_kit::Limit;
 
-use crate::domain::{Amount, Order, Status};
+use crate::domain::{Order, Status};
+use crate::rows;
 
-/// As `order` reads them.
-const COLUMNS: &str = "id, user_id, amount_minor, currency, status, driver_id, note, cancel_reason, problems, version,
-    office_version, created_at_ms, changed_at_ms, seq";
+/// An [`Order`] as JSON.
+pub(super) const ORDER: &str = "json_object('id', id, 'user_id', user_id, 'amount', amount_minor, 'currency', currency,
+    'status', status, 'driver_id', orders.driver_id, 'note', note, 'cancel_reason', cancel_reason, 'problems', problems,
+    'version', version, 'owner_version', office_version, 'created_at_ms', created_at_ms, 'changed_at_ms', changed_at_ms,
+    'seq', orders.seq)";
 
 /// Which orders a list shows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,17 +32,10 @@ pub(super) fn insert(
 ) -> rusqlite::Result<usize> {
     rows.prepare_cached(
         "insert into orders (id, user_id, amount_minor, currency, status, version, created_at_ms, changed_at_ms, seq)
-         values (?1, ?2, ?3, ?4, 'placed', ?5, ?6, ?6, ?7)",
+         select ?1 ->> 'order_id', ?1 ->> 'user_id', ?1 ->> 'amount_minor', ?1 ->> 'currency', 'placed', ?1 ->> 'version',
+           coalesce(?1 ->> 'created_at_ms', ?2), coalesce(?1 ->> 'created_at_ms', ?2), ?3",
     )?
-    .execute((
-        event.order_id.to_string(),
-        event.user_id.to_string(),
-        event.amount_minor,
-        &event.currency,
-        event.version.get(),
-        event.created_at_ms.unwrap_or(emitted_at_ms),
-        seq,
-    ))
+    .execute((rows::to_json(event), emitted_at_ms, seq))
 }
 
 /// What can change of an order. Updates nothing if the order was not at the version before.
@@ -64,8 +58,8 @@ pub(super) fn update(rows: &Connection, order: &Order) -> rusqlite::Result<usize
 }
 
 pub fn find(rows: &Connection, id: impl Display) -> rusqlite::Result<Option<Order>> {
-    rows.prepare_cached(&format!("select {COLUMNS} from orders where id = ?1"))?
-        .query_row([id.to_string()], order)
+    rows.prepare_cached(&format!("select {ORDER} from orders where id = ?1"))?
+        .query_row([id.to_string()], rows::json)
         .optional()
 }
 
@@ -76,16 +70,16 @@ pub fn list(
     after: Option<i64>,
     limit: Limit,
 ) -> rusqlite::Result<Vec<Order>> {
-    let select = format!("select {COLUMNS} from orders where true");
+    let select = format!("select {ORDER} from orders where true");
     let (after, limit) = (after.unwrap_or(i64::MIN), limit.and_one_more().into());
-    super::list(rows, &select, &filter.columns(), after, limit, order)
+    rows::list(rows, &select, &filter.columns(), after, limit)
 }
 
 /// Open orders of a user or of a driver.
 pub fn open_of(rows: &Connection, filter: Filter) -> rusqlite::Result<Vec<Order>> {
     let open = "status in ('placed', 'assigned', 'picked_up')";
-    let select = format!("select {COLUMNS} from orders where {open}");
-    super::list(rows, &select, &filter.columns(), i64::MIN, -1, order)
+    let select = format!("select {ORDER} from orders where {open}");
+    rows::list(rows, &select, &filter.columns(), i64::MIN, -1)
 }
 
 /// Whether the user has ever ordered.
@@ -96,25 +90,9 @@ pub fn has_any(rows: &Connection, user_id: UserId) -> rusqlite::Result<bool> {
 
 /// Every order as other services may know it, in the order of the ids.
 pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
-    let mut orders = rows.prepare(&format!("select {COLUMNS} from orders order by id"))?;
-    let mut orders = orders.query([])?;
-    while let Some(row) = orders.next()? {
-        let order = order(row)?;
-        let shared = OrderSnapshot {
-            order_id: order.id,
-            user_id: order.user_id,
-            amount_minor: order.amount.minor(),
-            currency: order.currency.to_string(),
-            status: order.status.as_str().to_owned(),
-            version: order.version,
-            created_at_ms: order.created_at_ms,
-            driver_id: order.driver_id,
-        };
-        if !to(relay::row(&shared)) {
-            break;
-        }
-    }
-    Ok(())
+    let select = "select json_object('order_id', id, 'user_id', user_id, 'amount_minor', amount_minor, 'currency', currency,
+        'status', status, 'version', version, 'created_at_ms', created_at_ms, 'driver_id', driver_id) from orders order by id";
+    rows::share::<OrderSnapshot>(rows, select, to)
 }
 
 impl Filter {
@@ -122,34 +100,10 @@ impl Filter {
         [
             ("user_id", self.user_id.map(|id| id.to_string())),
             ("driver_id", self.driver_id.map(|id| id.to_string())),
-            ("status", self.status.map(|status| status.to_string())),
+            (
+                "status",
+                self.status.map(|status| status.as_str().to_owned()),
+            ),
         ]
     }
-}
-
-fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
-    let driver_id: Option<String> = row.get(5)?;
-    Ok(Order {
-        id: parsed(row, 0)?,
-        user_id: parsed(row, 1)?,
-        amount: amount(row, 2)?,
-        currency: parsed(row, 3)?,
-        status: parsed(row, 4)?,
-        driver_id: driver_id.map(|_| parsed(row, 5)).transpose()?,
-        note: row.get(6)?,
-        cancel_reason: row.get(7)?,
-        problems: row.get(8)?,
-        version: row.get::<_, NonZeroU64>(9)?.into(),
-        owner_version: row.get::<_, NonZeroU64>(10)?.into(),
-        created_at_ms: row.get(11)?,
-        changed_at_ms: row.get(12)?,
-        seq: row.get(13)?,
-    })
-}
-
-fn amount(row: &Row<'_>, column: usize) -> rusqlite::Result<Amount> {
-    let minor: i64 = row.get(column)?;
-    Amount::try_from(minor).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(error))
-    })
 }

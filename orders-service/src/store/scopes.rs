@@ -1,13 +1,15 @@
 //! What each driver may see: the orders they have, and those that were taken from them.
 
 use event_schema::{DriverId, OrderId};
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
-use service_kit::parsed;
+use relay::rusqlite::{self, Connection, OptionalExtension};
+use serde::Deserialize;
 
-use super::orders;
+use super::orders::ORDER;
 use crate::domain::Order;
+use crate::rows;
 
 /// The last change of an order that concerns a driver.
+#[derive(Deserialize)]
 pub struct Entry {
     pub seq: u64,
     pub order_id: OrderId,
@@ -34,17 +36,19 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Whether the driver has the order. `None`: neither now nor before; `Some(false)`: no longer.
-pub fn has(
+/// The order of a lane, if the driver has it. With `or_had`, also if they only had it.
+pub fn order(
     rows: &Connection,
     driver_id: DriverId,
-    order_id: OrderId,
-) -> rusqlite::Result<Option<bool>> {
-    rows.prepare_cached("select not gone from scopes where driver_id = ?1 and order_id = ?2")?
-        .query_row((driver_id.to_string(), order_id.to_string()), |row| {
-            row.get(0)
-        })
-        .optional()
+    lane: &str,
+    or_had: bool,
+) -> rusqlite::Result<Option<Order>> {
+    rows.prepare_cached(&format!(
+        "select {ORDER} from scopes join orders on orders.id = order_id
+         where scopes.driver_id = ?1 and order_id = ?2 and (?3 or not gone)"
+    ))?
+    .query_row((driver_id.to_string(), lane, or_had), rows::json)
+    .optional()
 }
 
 /// The driver's entries after this sequence.
@@ -54,12 +58,12 @@ pub fn after(
     seq: u64,
     limit: u32,
 ) -> rusqlite::Result<Vec<Entry>> {
-    let mut statement = rows.prepare_cached(
-        "select seq, order_id, gone from scopes where driver_id = ?1 and seq > ?2 order by seq limit ?3",
-    )?;
-    let key = (driver_id.to_string(), seq, limit);
-    let found = statement.query_map(key, |row| entry(rows, row))?;
-    found.collect()
+    rows.prepare_cached(&format!(
+        "select {} where scopes.driver_id = ?1 and scopes.seq > ?2 order by scopes.seq limit ?3",
+        entry()
+    ))?
+    .query_map((driver_id.to_string(), seq, limit), rows::json)?
+    .collect()
 }
 
 /// The driver's open orders and those finished since a time, in the order of the orders' ids.
@@ -71,26 +75,23 @@ pub fn present(
     limit: u32,
 ) -> rusqlite::Result<Vec<Entry>> {
     let after = after.map_or_else(String::new, |id| id.to_string());
-    let mut statement = rows.prepare_cached(
-        "select scopes.seq, order_id, gone from scopes join orders on orders.id = order_id
-         where scopes.driver_id = ?1 and order_id > ?2 and not gone
+    rows.prepare_cached(&format!(
+        "select {} where scopes.driver_id = ?1 and order_id > ?2 and not gone
            and (status in ('placed', 'assigned', 'picked_up') or changed_at_ms >= ?3)
          order by order_id limit ?4",
-    )?;
-    let key = (driver_id.to_string(), after, finished_since_ms, limit);
-    let found = statement.query_map(key, |row| entry(rows, row))?;
-    found.collect()
+        entry()
+    ))?
+    .query_map(
+        (driver_id.to_string(), after, finished_since_ms, limit),
+        rows::json,
+    )?
+    .collect()
 }
 
-fn entry(rows: &Connection, row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let (order_id, gone) = (parsed(row, 1)?, row.get(2)?);
-    Ok(Entry {
-        seq: row.get(0)?,
-        order_id,
-        order: if gone {
-            None
-        } else {
-            orders::find(rows, order_id)?
-        },
-    })
+/// An [`Entry`] as JSON.
+fn entry() -> String {
+    format!(
+        "json_object('seq', scopes.seq, 'order_id', order_id, 'order', json(iif(gone, null, {ORDER})))
+         from scopes join orders on orders.id = order_id"
+    )
 }

@@ -21,10 +21,10 @@ use serde_json::Value;
 use service_kit::may_log;
 
 use super::{FeedToken, delivery};
-use crate::domain::{Intent, InvalidIntent, Order, Verdict, explain, judge, with_clean_note};
+use crate::domain::{Act, Intent, InvalidIntent, Order, Verdict, explain, judge, with_clean_note};
 use crate::events::{MakeError, make};
 use crate::store::intents::IntentRow;
-use crate::store::{drivers, history, intents, orders, scopes};
+use crate::store::{drivers, history, intents, scopes};
 
 /// Why an upload as a whole is refused. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +171,11 @@ impl Context<'_> {
             return Ok(without_event("intent_id_taken"));
         }
         self.check_caught_up(&intent)?;
-        let order = self.order_in_scope(&intent)?;
+        // An order that never was this driver's looks as if it did not exist.
+        let order = match intent.order_id.parse::<OrderId>() {
+            Ok(order_id) => scopes::order(self.tx, self.driver_id, &order_id.to_string(), true)?,
+            Err(_) => None,
+        };
         let parsed = Intent::parse(&intent.kind, intent.schema_version, &intent.arguments);
         match (parsed, order) {
             (Ok(parsed), Some(order)) => self.apply(&order, parsed, intent),
@@ -212,15 +216,8 @@ impl Context<'_> {
         })
     }
 
-    /// The order, while it is this driver's.
     fn current(&self, lane: &str) -> rusqlite::Result<Option<sync::Delivery>> {
-        let Ok(order_id) = lane.parse() else {
-            return Ok(None);
-        };
-        if scopes::has(self.tx, self.driver_id, order_id)? != Some(true) {
-            return Ok(None);
-        }
-        let order = orders::find(self.tx, order_id)?;
+        let order = scopes::order(self.tx, self.driver_id, lane, false)?;
         order.map(|order| delivery(self.tx, order)).transpose()
     }
 
@@ -248,17 +245,6 @@ impl Context<'_> {
         }
     }
 
-    /// The order, if it is or was this driver's. Others look as if they did not exist.
-    fn order_in_scope(&self, intent: &sync::Intent) -> Result<Option<Order>, NotJudged> {
-        let Ok(order_id) = intent.order_id.parse::<OrderId>() else {
-            return Ok(None);
-        };
-        match scopes::has(self.tx, self.driver_id, order_id)? {
-            Some(_) => Ok(orders::find(self.tx, order_id)?),
-            None => Ok(None),
-        }
-    }
-
     fn apply(
         &mut self,
         order: &Order,
@@ -269,15 +255,12 @@ impl Context<'_> {
             Intent::DecideConflict { intent_id, .. } => intents::conflict(self.tx, *intent_id)?,
             _ => None,
         };
-        let judged = judge(
-            order,
-            conflict.as_ref(),
-            self.driver_id,
-            parsed,
-            intent.base_version,
-            self.stamp(&intent),
-            self.now_ms,
-        );
+        let act = Act {
+            driver_id: self.driver_id,
+            intent: self.stamp(&intent),
+            at_ms: self.now_ms,
+        };
+        let judged = judge(order, conflict.as_ref(), act, parsed, intent.base_version);
         match judged {
             Ok(event) => Ok(Outcome::Applied {
                 at: self.write(event)?,
@@ -308,7 +291,7 @@ impl Context<'_> {
             lane: lane.unwrap_or_else(|| beginning(&intent.order_id)),
             verdict: verdict.kind,
             code: verdict.code.to_owned(),
-            status: order.map(|order| order.status.to_string()),
+            status: order.map(|order| order.status.as_str().to_owned()),
             version: Version::FIRST,
             at_ms: self.now_ms,
             wanted: wanted(intent),
@@ -338,14 +321,11 @@ impl Context<'_> {
             Some(budget) => budget,
             None => self.count()?,
         };
-        let left = budget.left.checked_sub(1);
-        self.budget = Some(Budget {
-            left: left.unwrap_or_default(),
-            ..budget
-        });
-        match left {
-            Some(_) => Ok(()),
-            None => Err(self.budget_spent(budget.more_at_ms)),
+        let left = budget.left.saturating_sub(1);
+        self.budget = Some(Budget { left, ..budget });
+        match budget.left {
+            0 => Err(self.budget_spent(budget.more_at_ms)),
+            _ => Ok(()),
         }
     }
 

@@ -28,18 +28,10 @@ const SNAPSHOT: &str = "s1";
 impl fmt::Display for FeedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { driver_id, seq, .. } = self;
-        let kind = match self.snapshot_after {
-            None => TAIL,
-            Some(_) => SNAPSHOT,
-        };
-        write!(f, "{kind}.{driver_id}.{seq}.")?;
-        match self.event_id {
-            Some(id) => write!(f, "{id}")?,
-            None => f.write_str("-")?,
-        }
+        let event = self.event_id.map_or("-".to_owned(), |id| id.to_string());
         match self.snapshot_after {
-            Some(order_id) => write!(f, ".{order_id}"),
-            None => Ok(()),
+            None => write!(f, "{TAIL}.{driver_id}.{seq}.{event}"),
+            Some(order_id) => write!(f, "{SNAPSHOT}.{driver_id}.{seq}.{event}.{order_id}"),
         }
     }
 }

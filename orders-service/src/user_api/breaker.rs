@@ -4,6 +4,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Limits;
 
 pub(super) struct Breaker {
@@ -11,15 +13,14 @@ pub(super) struct Breaker {
     state: Mutex<State>,
 }
 
-/// All times are Unix milliseconds.
 #[derive(Default)]
 struct State {
     /// In a row.
     failures: u32,
     /// The first of these failures.
-    since_ms: Option<u64>,
+    since: Option<Timestamp>,
     /// When the last one opened the breaker.
-    opened_at_ms: Option<u64>,
+    opened_at: Option<Timestamp>,
     /// One call is trying. The others are refused until its outcome.
     probing: bool,
 }
@@ -36,10 +37,10 @@ impl Breaker {
         Self { limits, state }
     }
 
-    pub(super) fn admit(&self, now_ms: u64) -> Option<Permit<'_>> {
+    pub(super) fn admit(&self, now: Timestamp) -> Option<Permit<'_>> {
         let mut state = self.state();
-        let is_open = state.opened_at_ms.is_some();
-        if is_open && (state.probing || !self.has_rested(&state, now_ms)) {
+        let is_open = state.opened_at.is_some();
+        if is_open && (state.probing || !self.has_rested(&state, now)) {
             return None;
         }
         state.probing = is_open;
@@ -50,15 +51,16 @@ impl Breaker {
     }
 
     /// A clock that was set back does not say how long it was: rather one call too many.
-    fn has_rested(&self, state: &State, now_ms: u64) -> bool {
-        let gone_ms = now_ms.checked_sub(state.opened_at_ms.unwrap_or(0));
-        let gone = gone_ms.map(Duration::from_millis);
-        gone.is_none_or(|gone| gone >= self.limits.open_for)
+    fn has_rested(&self, state: &State, now: Timestamp) -> bool {
+        let opened_at = state.opened_at.unwrap_or(now);
+        let gone = now.duration_since(opened_at);
+        Duration::try_from(gone).is_ok_and(|gone| gone >= self.limits.open_for)
+            || gone.is_negative()
     }
 
     /// The first of the failures in a row, if the last call failed.
-    pub(super) fn failing_since_ms(&self) -> Option<u64> {
-        self.state().since_ms
+    pub(super) fn failing_since(&self) -> Option<Timestamp> {
+        self.state().since
     }
 
     /// Each change of the state is complete, so a panic elsewhere leaves it valid.
@@ -70,17 +72,17 @@ impl Breaker {
 impl Permit<'_> {
     pub(super) fn succeeded(self) {
         let before = std::mem::take(&mut *self.breaker.state());
-        if before.opened_at_ms.is_some() {
+        if before.opened_at.is_some() {
             tracing::info!("user-service answers again");
         }
     }
 
-    pub(super) fn failed(self, now_ms: u64) {
+    pub(super) fn failed(self, now: Timestamp) {
         let mut state = self.breaker.state();
         state.failures = state.failures.saturating_add(1);
-        state.since_ms.get_or_insert(now_ms);
+        state.since.get_or_insert(now);
         let opens = state.failures >= self.breaker.limits.failures;
-        if opens && state.opened_at_ms.replace(now_ms).is_none() {
+        if opens && state.opened_at.replace(now).is_none() {
             tracing::warn!("user-service fails repeatedly; no calls are made for a while");
         }
     }
@@ -106,13 +108,17 @@ mod tests {
         })
     }
 
-    fn fail(breaker: &Breaker, now_ms: u64) {
-        breaker.admit(now_ms).unwrap().failed(now_ms);
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).unwrap()
     }
 
-    fn open_at(now_ms: u64) -> Breaker {
+    fn fail(breaker: &Breaker, ms: i64) {
+        breaker.admit(at(ms)).unwrap().failed(at(ms));
+    }
+
+    fn open_at(ms: i64) -> Breaker {
         let breaker = breaker();
-        (0..3).for_each(|_| fail(&breaker, now_ms));
+        (0..3).for_each(|_| fail(&breaker, ms));
         breaker
     }
 
@@ -121,47 +127,50 @@ mod tests {
         let breaker = breaker();
         fail(&breaker, 1);
         fail(&breaker, 2);
-        breaker.admit(3).unwrap().succeeded();
-        assert_eq!(breaker.failing_since_ms(), None);
-        (10..=12).for_each(|now_ms| fail(&breaker, now_ms));
-        assert_eq!(breaker.failing_since_ms(), Some(10));
-        for now_ms in [12, 50, 111] {
-            assert!(breaker.admit(now_ms).is_none(), "{now_ms}");
+        breaker.admit(at(3)).unwrap().succeeded();
+        assert_eq!(breaker.failing_since(), None);
+        (10..=12).for_each(|ms| fail(&breaker, ms));
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        for ms in [12, 50, 111] {
+            assert!(breaker.admit(at(ms)).is_none(), "{ms}");
         }
     }
 
     #[test]
     fn after_a_while_one_call_may_try_and_an_answer_closes_it() {
         let breaker = open_at(10);
-        let probe = breaker.admit(110).unwrap();
-        assert!(breaker.admit(110).is_none(), "one is enough");
-        assert_eq!(breaker.failing_since_ms(), Some(10));
+        let probe = breaker.admit(at(110)).unwrap();
+        assert!(breaker.admit(at(110)).is_none(), "one is enough");
+        assert_eq!(breaker.failing_since(), Some(at(10)));
         probe.succeeded();
-        assert_eq!(breaker.failing_since_ms(), None);
+        assert_eq!(breaker.failing_since(), None);
         fail(&breaker, 121);
-        assert!(breaker.admit(121).is_some(), "it counts from the beginning");
+        assert!(
+            breaker.admit(at(121)).is_some(),
+            "it counts from the beginning"
+        );
     }
 
     #[test]
     fn a_try_that_fails_opens_it_again_and_keeps_the_first_failure() {
         let breaker = open_at(10);
         fail(&breaker, 110);
-        assert_eq!(breaker.failing_since_ms(), Some(10));
-        assert!(breaker.admit(209).is_none());
-        assert!(breaker.admit(210).is_some());
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        assert!(breaker.admit(at(209)).is_none());
+        assert!(breaker.admit(at(210)).is_some());
     }
 
     #[test]
     fn a_try_whose_client_goes_away_lets_the_next_one_try() {
         let breaker = open_at(10);
-        drop(breaker.admit(110).unwrap());
-        assert_eq!(breaker.failing_since_ms(), Some(10));
-        breaker.admit(111).unwrap().succeeded();
-        assert_eq!(breaker.failing_since_ms(), None);
+        drop(breaker.admit(at(110)).unwrap());
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        breaker.admit(at(111)).unwrap().succeeded();
+        assert_eq!(breaker.failing_since(), None);
     }
 
     #[test]
     fn a_clock_that_is_set_back_refuses_no_call() {
-        assert!(open_at(1_000_000).admit(5).is_some());
+        assert!(open_at(1_000_000).admit(at(5)).is_some());
     }
 }

@@ -21,7 +21,7 @@ async fn every_amount_and_currency_comes_back_as_it_was() {
             id,
             user_id,
             amount,
-            currency: "JPY".parse().unwrap(),
+            currency: "JPY".to_owned(),
             status: Status::Placed,
             driver_id: None,
             note: None,
@@ -33,7 +33,7 @@ async fn every_amount_and_currency_comes_back_as_it_was() {
             changed_at_ms: at_ms,
             seq: i64::try_from(seq).unwrap() + 1,
         };
-        let placed = Order::place(id, user_id, amount, order.currency, at_ms);
+        let placed = Order::place(id, user_id, amount, "JPY".parse().unwrap(), at_ms);
         let write = world
             .db
             .write(move |tx| make(tx, placed).map(drop))
