@@ -83,11 +83,12 @@ impl Program for Config {
 
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
         let producer = self.users()?;
-        let reaction = match &producer {
-            Some(producer) => deleted_users::consumer().asks(producer.clone()),
-            None => deleted_users::consumer(),
-        };
-        Ok(vec![users::consumer(producer), reaction])
+        let consumers = [users::consumer(), deleted_users::consumer()];
+        let asking = consumers.into_iter().map(|consumer| match &producer {
+            Some(producer) => consumer.asks(producer.clone()),
+            None => consumer,
+        });
+        Ok(asking.collect())
     }
 
     fn enrolled(&self, db: &Database) -> Option<Arc<dyn Enrolled>> {

@@ -11,7 +11,6 @@ mod hashes;
 pub mod http;
 mod problems;
 pub mod reactions;
-mod rows;
 pub mod store;
 pub mod sync;
 pub mod user_api;

@@ -1,15 +1,16 @@
 //! Every SQL statement about orders and drivers, one function each. Those about users are in `cache`.
 
+pub mod deleted_users;
 pub mod drivers;
 pub mod history;
 pub mod intents;
 pub mod orders;
+pub mod rows;
 pub mod scopes;
 
 use event_schema::{CancelReason, OrderEvent};
 use relay::rusqlite::{self, Connection};
 
-use crate::cache::users;
 use crate::domain::OwnEvent;
 
 /// Why an event cannot be applied. Only imported events fail like this: an event that is made here follows from the rows as
@@ -73,7 +74,7 @@ fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Re
     if let OrderEvent::Cancelled(cancelled) = event
         && cancelled.reason == CancelReason::UserDeleted
     {
-        users::remember_deleted(rows, order.user_id)?; // an import brings this event, but not the one from stream USERS
+        deleted_users::add(rows, order.user_id)?; // an import brings this event, but not the one from stream USERS
     }
     scopes::follow(rows, &order, former, seq)?;
     Ok(changed)

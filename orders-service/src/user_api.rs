@@ -43,11 +43,13 @@ pub struct Limits {
     pub open_for: Duration,
 }
 
+/// `None`: there is no such user.
+type Users = HashMap<UserId, Option<User>>;
+
 /// What user-service answered about some users. Users without an answer are missing.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// `None`: there is no such user.
-    pub users: HashMap<UserId, Option<User>>,
+    pub users: Users,
     /// Why some have no answer.
     pub error: Option<Unavailable>,
 }
@@ -151,11 +153,7 @@ impl UserApi {
     }
 
     /// Retries while that can help and time is left. The log names the error, but never the user.
-    async fn find_chunk(
-        &self,
-        ids: &[UserId],
-        deadline: Instant,
-    ) -> Result<HashMap<UserId, Option<User>>, CallError> {
+    async fn find_chunk(&self, ids: &[UserId], deadline: Instant) -> Result<Users, CallError> {
         let left = || deadline.saturating_duration_since(Instant::now());
         let attempt = || self.attempt(ids, left());
         attempt
@@ -170,11 +168,7 @@ impl UserApi {
     }
 
     /// One call, if the breaker permits it.
-    async fn attempt(
-        &self,
-        ids: &[UserId],
-        left: Duration,
-    ) -> Result<HashMap<UserId, Option<User>>, CallError> {
+    async fn attempt(&self, ids: &[UserId], left: Duration) -> Result<Users, CallError> {
         if left < retry::MIN_CALL_TIME {
             return Err(CallError::OutOfTime);
         }
@@ -188,11 +182,7 @@ impl UserApi {
         answer
     }
 
-    async fn call(
-        &self,
-        ids: &[UserId],
-        timeout: Duration,
-    ) -> Result<HashMap<UserId, Option<User>>, CallError> {
+    async fn call(&self, ids: &[UserId], timeout: Duration) -> Result<Users, CallError> {
         let listed: Vec<String> = ids.iter().map(UserId::to_string).collect();
         let url = format!("{}/users?ids={}", self.url, listed.join(","));
         let mut request = self.client.get(url).headers(trace::headers());
@@ -236,7 +226,7 @@ impl CallError {
 }
 
 /// A refusal counts by its problem code: a status alone may come from a proxy.
-fn read(status: StatusCode, body: &[u8]) -> Result<HashMap<UserId, Option<User>>, CallError> {
+fn read(status: StatusCode, body: &[u8]) -> Result<Users, CallError> {
     #[derive(Deserialize)]
     struct Problem {
         code: String,

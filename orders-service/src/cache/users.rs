@@ -1,14 +1,13 @@
 //! `user_cache`: a projection of stream USERS, and the only module with SQL about users.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use event_schema::{UserEvent, UserId, UserSnapshot, Version};
 use relay::rusqlite::{self, Connection, OptionalExtension};
-use relay::{ApplyError, Consumer, Producer, Received, Rows, Sink};
+use relay::{ApplyError, Consumer, Received, Rows, Sink};
 
 use crate::domain::User;
-use crate::rows;
+use crate::store::rows;
 
 /// The consumer's name, here and at the broker.
 pub const CONSUMER: &str = "orders-user-cache";
@@ -16,14 +15,9 @@ pub const CONSUMER: &str = "orders-user-cache";
 const USERS: &str =
     "select json_object('id', id, 'name', name, 'version', version) from user_cache where";
 
-/// `producer` is user-service. The consumer asks it for a snapshot when the stream no longer holds what comes next.
-pub fn consumer(producer: Option<Arc<dyn Producer>>) -> Consumer {
+pub fn consumer() -> Consumer {
     let consumer = Consumer::projection(CONSUMER, UserEvent::STREAM, UserEvent::decode, apply);
-    let consumer = consumer.loads(&["user_cache"], load, share);
-    match producer {
-        Some(producer) => consumer.asks(producer),
-        None => consumer,
-    }
+    consumer.loads(&["user_cache"], load, share)
 }
 
 /// Runs in the transaction that moves the offset. Each statement takes only newer versions, so that the cache does not depend
@@ -49,26 +43,6 @@ fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     let user = "json_object('user_id', id, 'name', name, 'version', version)";
     let select = format!("select {user} from user_cache order by id");
     rows::share::<UserSnapshot>(rows, &select, to)
-}
-
-/// Their open orders are being cancelled, and they can place no more.
-pub fn remember_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<()> {
-    rows.prepare_cached("insert or ignore into deleted_users (id) values (?1)")?
-        .execute([id.to_string()])?;
-    Ok(())
-}
-
-/// The user exists, or exists again because user-service was restored to a time before the deletion.
-pub fn forget_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<()> {
-    rows.prepare_cached("delete from deleted_users where id = ?1")?
-        .execute([id.to_string()])?;
-    Ok(())
-}
-
-/// Whether the user's orders were cancelled because the user was deleted.
-pub fn is_deleted(rows: &Connection, id: UserId) -> rusqlite::Result<bool> {
-    rows.prepare_cached("select 1 from deleted_users where id = ?1")?
-        .exists([id.to_string()])
 }
 
 pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {

@@ -1,10 +1,10 @@
 //! How much an order costs.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// 1 to 10^12 in the currency's smallest unit. Whole numbers, since money that is a fraction loses cents; the upper
 /// end is far above any order and far below what a JSON number in a browser can hold (2^53).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "i64")]
 pub struct Amount(i64);
 

@@ -5,30 +5,37 @@
 //! allow is a conflict if orders-service has changed the order since the driver saw it, and a person decides; otherwise it is
 //! rejected.
 
-use event_schema::sync::{self, Kind};
+use event_schema::sync::Kind;
 use event_schema::{
     ConflictDecided, DecidedBy, Decision, DriverId, IntentId, IntentStamp, OrderEvent, OrderId,
     ProblemKind, RefusedVerdict, Version,
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::{Value, json};
 
 use super::{Act, Note, Order, Refusal, Status};
 
 /// A valid intent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", content = "arguments", rename_all = "snake_case")]
+#[serde(deny_unknown_fields)]
 pub enum Intent {
-    PickUp,
+    PickUp {},
     Deliver {
+        #[serde(default, deserialize_with = "note")]
         note: Option<Note>,
     },
     ReportProblem {
+        #[serde(deserialize_with = "problem")]
         problem: ProblemKind,
+        #[serde(default, deserialize_with = "note")]
         note: Option<Note>,
     },
     /// The driver's decision about an earlier intent that is in conflict.
     DecideConflict {
         intent_id: IntentId,
+        #[serde(deserialize_with = "driver_decision")]
         decision: Decision,
     },
 }
@@ -73,38 +80,18 @@ const MAX_ARGUMENTS_BYTES: usize = 4096;
 impl Intent {
     /// Reads every version that a device has ever sent.
     pub fn parse(kind: &str, version: u32, arguments: &Value) -> Result<Self, InvalidIntent> {
-        let known = Kind::of(kind);
-        check_version(&known, version)?;
+        check_version(kind, version)?;
         let arguments = with_clean_note(kind, arguments.clone());
         if !arguments.is_object() || arguments.to_string().len() > MAX_ARGUMENTS_BYTES {
             let expected = format!("send a JSON object of {MAX_ARGUMENTS_BYTES} bytes at most");
             return Err(InvalidIntent::InvalidArguments(expected));
         }
-        Ok(match known {
-            Kind::PickUp => {
-                let sync::PickUp {} = read(arguments)?;
-                Self::PickUp
-            }
-            Kind::Deliver => {
-                let deliver: sync::Deliver = read(current_delivery(version, arguments))?;
-                Self::Deliver {
-                    note: as_note(deliver.note),
-                }
-            }
-            Kind::ReportProblem => {
-                let report: sync::ReportProblem = read(arguments)?;
-                let (problem, note) = (known_problem(&report.problem)?, as_note(report.note));
-                Self::ReportProblem { problem, note }
-            }
-            Kind::DecideConflict => {
-                let decide: sync::DecideConflict = read(arguments)?;
-                Self::DecideConflict {
-                    intent_id: decide.intent_id,
-                    decision: driver_decision(&decide.decision)?,
-                }
-            }
-            Kind::Other(kind) => return Err(InvalidIntent::UnknownKind(kind)),
-        })
+        let arguments = match (kind, version) {
+            ("deliver", 1) => comment_to_note(arguments),
+            _ => arguments,
+        };
+        serde_json::from_value(json!({"kind": kind, "arguments": arguments}))
+            .map_err(|error| InvalidIntent::InvalidArguments(error.to_string()))
     }
 }
 
@@ -119,7 +106,7 @@ pub fn judge(
 ) -> Result<OrderEvent, Verdict> {
     let driver_id = act.driver_id;
     let changed = match intent.clone() {
-        Intent::PickUp => order.pick_up(act),
+        Intent::PickUp {} => order.pick_up(act),
         Intent::Deliver { note } => order.deliver(act, note),
         Intent::ReportProblem { problem, note } => order.report_problem(act, problem, note),
         Intent::DecideConflict { decision, .. } => return decide(order, conflict, act, decision),
@@ -172,7 +159,7 @@ fn refused(
 ) -> RefusedVerdict {
     let is_theirs = order.driver_id == Some(driver_id);
     let is_done = match intent {
-        Intent::PickUp => matches!(order.status, Status::PickedUp | Status::Delivered),
+        Intent::PickUp {} => matches!(order.status, Status::PickedUp | Status::Delivered),
         Intent::Deliver { .. } => order.status == Status::Delivered,
         Intent::ReportProblem { .. } | Intent::DecideConflict { .. } => false,
     };
@@ -227,9 +214,9 @@ pub fn explain(code: &str) -> &'static str {
     }
 }
 
-fn check_version(kind: &Kind, sent: u32) -> Result<(), InvalidIntent> {
-    let newest = match kind {
-        Kind::Other(kind) => return Err(InvalidIntent::UnknownKind(kind.clone())),
+fn check_version(kind: &str, sent: u32) -> Result<(), InvalidIntent> {
+    let newest = match Kind::of(kind) {
+        Kind::Other(kind) => return Err(InvalidIntent::UnknownKind(kind)),
         Kind::Deliver => 2,
         Kind::PickUp | Kind::ReportProblem | Kind::DecideConflict => 1,
     };
@@ -239,22 +226,16 @@ fn check_version(kind: &Kind, sent: u32) -> Result<(), InvalidIntent> {
         )),
         _ if sent <= newest => Ok(()),
         _ => Err(InvalidIntent::NewerVersion {
-            kind: kind.as_str().to_owned(),
+            kind: kind.to_owned(),
             newest,
             sent,
         }),
     }
 }
 
-fn read<T: DeserializeOwned>(arguments: Value) -> Result<T, InvalidIntent> {
-    let read = serde_json::from_value(arguments);
-    read.map_err(|error| InvalidIntent::InvalidArguments(error.to_string()))
-}
-
 /// `deliver` 1 → 2: the first devices always sent a `comment`, empty when the driver wrote none.
-fn current_delivery(version: u32, mut arguments: Value) -> Value {
-    if version == 1
-        && let Some(fields) = arguments.as_object_mut()
+fn comment_to_note(mut arguments: Value) -> Value {
+    if let Some(fields) = arguments.as_object_mut()
         && let Some(comment) = fields.remove("comment")
     {
         fields.insert("note".to_owned(), comment);
@@ -280,24 +261,23 @@ pub fn with_clean_note(kind: &str, mut arguments: Value) -> Value {
     arguments
 }
 
-fn as_note(note: Option<String>) -> Option<Note> {
-    note.and_then(|text| Note::clean(&text))
+fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Note>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.and_then(|text| Note::clean(&text)))
 }
 
-fn known_problem(text: &str) -> Result<ProblemKind, InvalidIntent> {
-    match ProblemKind::of(text) {
-        ProblemKind::Other(other) => Err(InvalidIntent::InvalidArguments(format!(
-            "no problem is called {other:?}"
-        ))),
+fn problem<'de, D: Deserializer<'de>>(from: D) -> Result<ProblemKind, D::Error> {
+    match ProblemKind::deserialize(from)? {
+        ProblemKind::Other(other) => Err(Error::custom(format!("no problem is called {other:?}"))),
         known => Ok(known),
     }
 }
 
-fn driver_decision(text: &str) -> Result<Decision, InvalidIntent> {
-    match Decision::of(text) {
+fn driver_decision<'de, D: Deserializer<'de>>(from: D) -> Result<Decision, D::Error> {
+    match Decision::deserialize(from)? {
         decision @ (Decision::Accepted | Decision::Insisted) => Ok(decision),
-        _ => Err(InvalidIntent::InvalidArguments(
-            "a driver's decision is `accepted` or `insisted`".to_owned(),
+        _ => Err(Error::custom(
+            "a driver's decision is `accepted` or `insisted`",
         )),
     }
 }
@@ -315,8 +295,6 @@ impl InvalidIntent {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::order::tests::{act, order};
     use super::*;
 
@@ -336,7 +314,7 @@ mod tests {
         let mia = DriverId::new();
         let assigned = order(Status::Assigned, Some(mia));
         for seen in [Version::FIRST, assigned.version] {
-            let is = outcome(&assigned, mia, Intent::PickUp, seen);
+            let is = outcome(&assigned, mia, Intent::PickUp {}, seen);
             assert_eq!(is, OrderEvent::PICKED_UP);
         }
         let picked_up = order(Status::PickedUp, Some(mia));
@@ -363,7 +341,7 @@ mod tests {
     fn an_intent_that_is_done_already_is_superseded_and_needs_no_decision() {
         let mia = DriverId::new();
         let delivered = order(Status::Delivered, Some(mia));
-        for intent in [deliver(), Intent::PickUp] {
+        for intent in [deliver(), Intent::PickUp {}] {
             let is = outcome(&delivered, mia, intent, Version::FIRST);
             assert_eq!(is, "superseded order_delivered");
         }

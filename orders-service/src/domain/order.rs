@@ -6,11 +6,11 @@ use event_schema::{
     ReleaseReason, UserId, Version,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Amount, Currency, Note, explain};
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Order {
     pub id: OrderId,
     pub user_id: UserId,
@@ -35,7 +35,7 @@ pub struct Order {
     pub seq: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Placed,

@@ -18,7 +18,7 @@ use crate::cache::users;
 use crate::domain::{Amount, Order, operator_note};
 use crate::events::{make, now_ms};
 use crate::problems;
-use crate::store::{drivers, orders};
+use crate::store::{deleted_users, drivers, orders};
 
 /// An order as its owner shows it.
 #[derive(Serialize, ToSchema)]
@@ -117,7 +117,7 @@ pub(super) async fn place(
     check_customer(&app, user_id).await?;
     let id = OrderId::new();
     let write = once.write(move |tx| {
-        if users::is_deleted(tx, user_id)? {
+        if deleted_users::contains(tx, user_id)? {
             return Err(no_user(user_id));
         }
         make(tx, Order::place(id, user_id, amount, currency, now_ms(tx)))?;

@@ -3,9 +3,9 @@
 use event_schema::{CancelReason, UserDeleted, UserEvent};
 use relay::{ApplyError, Consumer, Received, Tx};
 
-use crate::cache::users;
 use crate::domain::Refusal;
 use crate::events::{make, now_ms};
+use crate::store::deleted_users;
 use crate::store::orders::{self, Filter};
 
 /// The consumer's name, here and at the broker.
@@ -20,10 +20,10 @@ pub fn consumer() -> Consumer {
 pub fn react(tx: &Tx<'_>, received: &Received<UserEvent>) -> Result<(), ApplyError> {
     let user_id = match &received.event {
         UserEvent::Deleted(UserDeleted { user_id, .. }) => user_id,
-        UserEvent::Created(created) => return Ok(users::forget_deleted(tx, created.user_id)?),
+        UserEvent::Created(created) => return Ok(deleted_users::remove(tx, created.user_id)?),
         _ => return Ok(()),
     };
-    users::remember_deleted(tx, *user_id)?;
+    deleted_users::add(tx, *user_id)?;
     let of_user = Filter {
         user_id: Some(*user_id),
         ..Filter::default()

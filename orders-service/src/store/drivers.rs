@@ -6,8 +6,8 @@ use event_schema::{DeviceEnrolled, DeviceId, DriverEnrolled, DriverId, Version};
 use relay::rusqlite::{self, Connection, OptionalExtension};
 use service_kit::{Limit, parsed};
 
+use super::rows;
 use crate::domain::{Device, Driver};
-use crate::rows;
 
 const DRIVERS: &str =
     "select json_object('id', id, 'name', name, 'revoked_at_ms', revoked_at_ms, 'version', version,

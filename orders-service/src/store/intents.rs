@@ -1,6 +1,6 @@
 //! Intents: each is judged once. Its row keeps the outcome, and the last decision if it is in conflict.
 
-use event_schema::sync::Kind;
+use event_schema::sync::{Judged, Kind};
 use event_schema::{
     ConflictDecided, Decision, DeviceId, DriverId, IncarnationId, IntentId, IntentMisdirected,
     IntentRefused, IntentRefusedV2, IntentStamp, OrderEvent, OrderId, Wanted,
@@ -9,9 +9,8 @@ use relay::rusqlite::{self, Connection, OptionalExtension};
 use serde::Deserialize;
 use service_kit::{Limit, parsed};
 
-use super::history;
+use super::{history, rows};
 use crate::domain::{Conflict, Intent, Note};
-use crate::rows;
 
 /// An intent and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -39,8 +38,6 @@ pub struct IntentRow {
 pub struct Decided {
     pub decision: String,
     pub by: String,
-    /// Of the event with the decision.
-    pub seq: u64,
     pub at_ms: i64,
 }
 
@@ -59,7 +56,7 @@ const INTENTS: &str = "select json_object('stamp', json_object('intent_id', id, 
     'incarnation', incarnation, 'seq', place, 'device_time_ms', device_time_ms), 'driver_id', driver_id, 'lane', lane,
     'kind', kind, 'wanted', json(wanted), 'verdict', verdict, 'code', code, 'status', status, 'seq', seq,
     'judged_at_ms', judged_at_ms, 'decided', json(iif(decision is null, null, json_object('decision', decision,
-    'by', decided_by, 'seq', decided_seq, 'at_ms', decided_at_ms)))) from intents where";
+    'by', decided_by, 'at_ms', decided_at_ms)))) from intents where";
 /// Refused, and about no order that is or was the driver's. Two indexes have the same condition.
 const IS_ABOUT_NO_ORDER: &str = "verdict <> 'applied' and status is null";
 /// An index has the same condition.
@@ -226,16 +223,25 @@ pub fn list(
     rows::list(rows, &select, &filters, after, limit)
 }
 
+/// A decision about an intent, at the sequence of its event.
+#[derive(Deserialize)]
+pub struct FeedDecision {
+    pub seq: u64,
+    pub decision: Judged,
+}
+
 /// Decisions about a driver's intents after this sequence, the earliest first.
 pub fn decided_after(
     rows: &Connection,
     driver_id: DriverId,
     seq: u64,
     limit: u32,
-) -> rusqlite::Result<Vec<IntentRow>> {
-    rows.prepare_cached(&format!(
-        "{INTENTS} driver_id = ?1 and decided_seq > ?2 order by decided_seq limit ?3"
-    ))?
+) -> rusqlite::Result<Vec<FeedDecision>> {
+    rows.prepare_cached(
+        "select json_object('seq', decided_seq, 'decision', json_object('intent_id', id, 'order_id', lane,
+           'decision', decision, 'by', decided_by))
+         from intents where driver_id = ?1 and decided_seq > ?2 order by decided_seq limit ?3",
+    )?
     .query_map((driver_id.to_string(), seq, limit), rows::json)?
     .collect()
 }

@@ -7,14 +7,20 @@ use relay::Sink;
 use relay::rusqlite::{self, Connection, OptionalExtension};
 use service_kit::Limit;
 
+use super::rows;
 use crate::domain::{Order, Status};
-use crate::rows;
 
 /// An [`Order`] as JSON.
 pub(super) const ORDER: &str = "json_object('id', id, 'user_id', user_id, 'amount', amount_minor, 'currency', currency,
     'status', status, 'driver_id', orders.driver_id, 'note', note, 'cancel_reason', cancel_reason, 'problems', problems,
     'version', version, 'owner_version', office_version, 'created_at_ms', created_at_ms, 'changed_at_ms', changed_at_ms,
     'seq', orders.seq)";
+
+/// A [`Delivery`](event_schema::sync::Delivery) as JSON: an order as its driver may see it.
+pub(super) const DELIVERY: &str = "json_object('order_id', orders.id, 'status', status, 'version', version,
+    'customer', (select name from user_cache where id = user_id), 'amount_minor', amount_minor, 'currency', currency,
+    'note', note, 'cancel_reason', cancel_reason, 'problems', problems, 'seq', orders.seq,
+    'created_at_ms', created_at_ms, 'changed_at_ms', changed_at_ms)";
 
 /// Which orders a list shows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,20 +47,12 @@ pub(super) fn insert(
 /// What can change of an order. Updates nothing if the order was not at the version before.
 pub(super) fn update(rows: &Connection, order: &Order) -> rusqlite::Result<usize> {
     rows.prepare_cached(
-        "update orders set status = ?2, driver_id = ?3, note = ?4, cancel_reason = ?5, problems = ?6, version = ?7,
-         office_version = ?8, changed_at_ms = ?9 where id = ?1 and version = ?7 - 1",
+        "update orders set status = ?1 ->> 'status', driver_id = ?1 ->> 'driver_id', note = ?1 ->> 'note',
+         cancel_reason = ?1 ->> 'cancel_reason', problems = ?1 ->> 'problems', version = ?1 ->> 'version',
+         office_version = ?1 ->> 'owner_version', changed_at_ms = ?1 ->> 'changed_at_ms'
+         where id = ?1 ->> 'id' and version = (?1 ->> 'version') - 1",
     )?
-    .execute((
-        order.id.to_string(),
-        order.status.as_str(),
-        order.driver_id.map(|id| id.to_string()),
-        &order.note,
-        &order.cancel_reason,
-        order.problems,
-        order.version.get(),
-        order.owner_version.get(),
-        order.changed_at_ms,
-    ))
+    .execute([rows::to_json(order)])
 }
 
 pub fn find(rows: &Connection, id: impl Display) -> rusqlite::Result<Option<Order>> {

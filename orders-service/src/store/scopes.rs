@@ -1,12 +1,13 @@
 //! What each driver may see: the orders they have, and those that were taken from them.
 
+use event_schema::sync::Delivery;
 use event_schema::{DriverId, OrderId};
 use relay::rusqlite::{self, Connection, OptionalExtension};
 use serde::Deserialize;
 
-use super::orders::ORDER;
+use super::orders::{DELIVERY, ORDER};
+use super::rows;
 use crate::domain::Order;
-use crate::rows;
 
 /// The last change of an order that concerns a driver.
 #[derive(Deserialize)]
@@ -14,7 +15,7 @@ pub struct Entry {
     pub seq: u64,
     pub order_id: OrderId,
     /// `None`: it is no longer theirs.
-    pub order: Option<Order>,
+    pub delivery: Option<Delivery>,
 }
 
 /// After a change at `seq`. `former` is the driver from before it.
@@ -36,18 +37,30 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// The order of a lane, if the driver has it. With `or_had`, also if they only had it.
+/// An order, if it is or was the driver's.
 pub fn order(
     rows: &Connection,
     driver_id: DriverId,
-    lane: &str,
-    or_had: bool,
+    order_id: OrderId,
 ) -> rusqlite::Result<Option<Order>> {
     rows.prepare_cached(&format!(
-        "select {ORDER} from scopes join orders on orders.id = order_id
-         where scopes.driver_id = ?1 and order_id = ?2 and (?3 or not gone)"
+        "select {ORDER} from scopes join orders on id = order_id where scopes.driver_id = ?1 and order_id = ?2"
     ))?
-    .query_row((driver_id.to_string(), lane, or_had), rows::json)
+    .query_row((driver_id.to_string(), order_id.to_string()), rows::json)
+    .optional()
+}
+
+/// The order of a lane as its driver may see it, while it is theirs.
+pub fn delivery(
+    rows: &Connection,
+    driver_id: DriverId,
+    lane: &str,
+) -> rusqlite::Result<Option<Delivery>> {
+    rows.prepare_cached(&format!(
+        "select {DELIVERY} from scopes join orders on id = order_id
+         where scopes.driver_id = ?1 and order_id = ?2 and not gone"
+    ))?
+    .query_row((driver_id.to_string(), lane), rows::json)
     .optional()
 }
 
@@ -91,7 +104,7 @@ pub fn present(
 /// An [`Entry`] as JSON.
 fn entry() -> String {
     format!(
-        "json_object('seq', scopes.seq, 'order_id', order_id, 'order', json(iif(gone, null, {ORDER})))
+        "json_object('seq', scopes.seq, 'order_id', order_id, 'delivery', json(iif(gone, null, {DELIVERY})))
          from scopes join orders on orders.id = order_id"
     )
 }

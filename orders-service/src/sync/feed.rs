@@ -5,12 +5,12 @@
 //! complete.
 
 use event_schema::DriverId;
-use event_schema::sync::{FeedItem, FeedPage, Judged};
+use event_schema::sync::{FeedItem, FeedPage};
 use relay::outbox;
 use relay::rusqlite::{self, Connection};
 
-use super::{FeedToken, delivery};
-use crate::store::intents::IntentRow;
+use super::FeedToken;
+use crate::store::intents::FeedDecision;
 use crate::store::scopes::Entry;
 use crate::store::{intents, scopes};
 
@@ -78,12 +78,12 @@ fn tail_page(
     let mut decided = intents::decided_after(rows, after.driver_id, after.seq, limit + 1)?;
     let ends = [
         last_of(&entries, limit, |entry| entry.seq),
-        last_of(&decided, limit, decided_seq),
+        last_of(&decided, limit, |decided| decided.seq),
     ];
     let end = ends.into_iter().flatten().min();
     if let Some(end) = end {
         entries.retain(|entry| entry.seq <= end);
-        decided.retain(|row| decided_seq(row) <= end);
+        decided.retain(|decided| decided.seq <= end);
     }
     let next = match end {
         None => here.clone(),
@@ -94,12 +94,8 @@ fn tail_page(
         },
     };
     Ok(FeedPage {
-        snapshot: false,
-        items: items(rows, entries)?,
-        at: next.seq,
-        next: next.to_string(),
         complete: end.is_none(),
-        judged: decided.into_iter().filter_map(decision).collect(),
+        ..feed_page(&next, entries, decided)
     })
 }
 
@@ -134,36 +130,23 @@ fn snapshot_page(
     };
     Ok(FeedPage {
         snapshot: decided_since.is_some(),
-        items: items(rows, entries)?,
-        at: next.seq,
-        next: next.to_string(),
-        complete: false,
-        judged: decided.into_iter().filter_map(decision).collect(),
+        ..feed_page(&next, entries, decided)
     })
 }
 
-fn items(rows: &Connection, entries: Vec<Entry>) -> rusqlite::Result<Vec<FeedItem>> {
-    let item = |entry: Entry| match entry.order {
-        Some(order) => Ok(FeedItem::Put {
-            delivery: delivery(rows, order)?,
-        }),
-        None => Ok(FeedItem::Remove {
+fn feed_page(next: &FeedToken, entries: Vec<Entry>, decided: Vec<FeedDecision>) -> FeedPage {
+    let item = |entry: Entry| match entry.delivery {
+        Some(delivery) => FeedItem::Put { delivery },
+        None => FeedItem::Remove {
             order_id: entry.order_id,
-        }),
+        },
     };
-    entries.into_iter().map(item).collect()
-}
-
-fn decided_seq(row: &IntentRow) -> u64 {
-    row.decided.as_ref().map_or(0, |decided| decided.seq)
-}
-
-fn decision(row: IntentRow) -> Option<Judged> {
-    let decided = row.decided?;
-    Some(Judged {
-        intent_id: row.stamp.intent_id,
-        order_id: row.lane,
-        decision: decided.decision,
-        by: decided.by,
-    })
+    FeedPage {
+        snapshot: false,
+        items: entries.into_iter().map(item).collect(),
+        next: next.to_string(),
+        at: next.seq,
+        complete: false,
+        judged: decided.into_iter().map(|of| of.decision).collect(),
+    }
 }

@@ -20,7 +20,7 @@ use relay::{Tx, chain, outbox};
 use serde_json::Value;
 use service_kit::may_log;
 
-use super::{FeedToken, delivery};
+use super::FeedToken;
 use crate::domain::{Act, Intent, InvalidIntent, Order, Verdict, explain, judge, with_clean_note};
 use crate::events::{MakeError, make};
 use crate::store::intents::IntentRow;
@@ -69,7 +69,7 @@ struct Budget {
 #[derive(Debug, thiserror::Error)]
 enum NotJudged {
     #[error("the device is to send it later")]
-    Later(Outcome),
+    Later(Box<Outcome>),
     #[error("it cannot be written")]
     Failed(#[from] MakeError),
     #[error("the orders cannot be read")]
@@ -151,7 +151,8 @@ impl Context<'_> {
     /// A full disk ends the whole transaction, and with it the upload. Any other failure affects this intent alone.
     fn answer(&mut self, intent: sync::Intent) -> Result<Outcome, UploadError> {
         match self.judge(intent) {
-            Ok(outcome) | Err(NotJudged::Later(outcome)) => Ok(outcome),
+            Ok(outcome) => Ok(outcome),
+            Err(NotJudged::Later(outcome)) => Ok(*outcome),
             Err(NotJudged::Database(error)) if self.tx.is_autocommit() => Err(error.into()),
             Err(failed) => {
                 if let Some(withheld) = may_log("an intent could not be judged") {
@@ -173,16 +174,16 @@ impl Context<'_> {
         self.check_caught_up(&intent)?;
         // An order that never was this driver's looks as if it did not exist.
         let order = match intent.order_id.parse::<OrderId>() {
-            Ok(order_id) => scopes::order(self.tx, self.driver_id, &order_id.to_string(), true)?,
+            Ok(order_id) => scopes::order(self.tx, self.driver_id, order_id)?,
             Err(_) => None,
         };
         let parsed = Intent::parse(&intent.kind, intent.schema_version, &intent.arguments);
         match (parsed, order) {
             (Ok(parsed), Some(order)) => self.apply(&order, parsed, intent),
             (Ok(_), None) => self.refuse(None, intent, Verdict::rejected("order_not_found")),
-            (Err(newer @ InvalidIntent::NewerVersion { .. }), _) => {
-                Err(NotJudged::Later(later(newer.code(), newer.to_string())))
-            }
+            (Err(newer @ InvalidIntent::NewerVersion { .. }), _) => Err(NotJudged::Later(
+                Box::new(later(newer.code(), newer.to_string())),
+            )),
             (Err(invalid), order) => {
                 let verdict = Verdict::rejected(invalid.code());
                 self.refuse(order.as_ref(), shortened(intent), verdict)
@@ -210,15 +211,10 @@ impl Context<'_> {
                 at,
                 code,
                 detail,
-                current: self.current(&row.lane)?,
+                current: scopes::delivery(self.tx, self.driver_id, &row.lane)?,
             },
             _ => Outcome::Rejected { at, code, detail },
         })
-    }
-
-    fn current(&self, lane: &str) -> rusqlite::Result<Option<sync::Delivery>> {
-        let order = scopes::order(self.tx, self.driver_id, lane, false)?;
-        order.map(|order| delivery(self.tx, order)).transpose()
     }
 
     /// The driver acted on what they saw: this service must have seen it, too.
@@ -228,7 +224,7 @@ impl Context<'_> {
             && intents::at(self.tx, self.device_id, self.incarnation, seq)?.is_none()
         {
             let detail = format!("intent {seq} comes before it and has not arrived");
-            return Err(NotJudged::Later(later("out_of_order", detail)));
+            return Err(NotJudged::Later(Box::new(later("out_of_order", detail))));
         }
         let seen = intent.seen.as_deref().map(str::parse::<FeedToken>);
         let (head, _) = outbox::head(self.tx)?;
@@ -239,7 +235,7 @@ impl Context<'_> {
             {
                 let detail =
                     format!("the driver has seen event {seq} and orders-service is at {head}");
-                Err(NotJudged::Later(later("not_caught_up", detail)))
+                Err(NotJudged::Later(Box::new(later("not_caught_up", detail))))
             }
             _ => Ok(()),
         }
@@ -255,11 +251,7 @@ impl Context<'_> {
             Intent::DecideConflict { intent_id, .. } => intents::conflict(self.tx, *intent_id)?,
             _ => None,
         };
-        let act = Act {
-            driver_id: self.driver_id,
-            intent: self.stamp(&intent),
-            at_ms: self.now_ms,
-        };
+        let act = self.act(&intent);
         let judged = judge(order, conflict.as_ref(), act, parsed, intent.base_version);
         match judged {
             Ok(event) => Ok(Outcome::Applied {
@@ -284,16 +276,16 @@ impl Context<'_> {
             None => self.spend()?,
         }
         let lane = order.map(|order| order.id.to_string());
-        let intent_id = intent.intent_id;
+        let (intent_id, act) = (intent.intent_id, self.act(&intent));
         self.write(OrderEvent::IntentRefusedV2(IntentRefusedV2 {
-            driver_id: self.driver_id,
-            intent: self.stamp(&intent),
+            driver_id: act.driver_id,
+            intent: act.intent,
             lane: lane.unwrap_or_else(|| beginning(&intent.order_id)),
             verdict: verdict.kind,
             code: verdict.code.to_owned(),
             status: order.map(|order| order.status.as_str().to_owned()),
             version: Version::FIRST,
-            at_ms: self.now_ms,
+            at_ms: act.at_ms,
             wanted: wanted(intent),
         }))?;
         self.read_back(intent_id)
@@ -351,22 +343,26 @@ impl Context<'_> {
     fn budget_spent(&self, more_at_ms: i64) -> NotJudged {
         let (least, most) = BUDGET_RETRY_MS;
         let more_at = Timestamp::from_millisecond(more_at_ms).unwrap_or(Timestamp::MAX);
-        NotJudged::Later(Outcome::RetryLater {
+        NotJudged::Later(Box::new(Outcome::RetryLater {
             code: "budget_spent".to_owned(),
             detail: format!(
                 "this device or its driver has sent too many intents about orders of other drivers; the next is taken at {more_at}"
             ),
             after_ms: (more_at_ms - self.now_ms).clamp(least, most).unsigned_abs(),
-        })
+        }))
     }
 
-    fn stamp(&self, intent: &sync::Intent) -> IntentStamp {
-        IntentStamp {
-            intent_id: intent.intent_id,
-            device_id: self.device_id,
-            incarnation: self.incarnation,
-            seq: intent.seq,
-            device_time_ms: intent.device_time_ms,
+    fn act(&self, intent: &sync::Intent) -> Act {
+        Act {
+            driver_id: self.driver_id,
+            intent: IntentStamp {
+                intent_id: intent.intent_id,
+                device_id: self.device_id,
+                incarnation: self.incarnation,
+                seq: intent.seq,
+                device_time_ms: intent.device_time_ms,
+            },
+            at_ms: self.now_ms,
         }
     }
 }
