@@ -2,15 +2,16 @@
 
 pub(crate) mod answered;
 mod apply;
-pub(crate) mod dead_letter;
+mod dead_letter;
 mod follow;
+mod heal;
 pub(crate) mod import;
 mod position;
 mod rebuild;
 mod report;
 mod resume;
-mod retry;
 mod start;
+mod step;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +27,9 @@ use crate::log::{Connect, Position, Producer, Share};
 use rebuild::Cache;
 
 pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
-pub use follow::{Follower, Progress};
-pub use retry::Retry;
+pub use follow::Follower;
 pub use start::Start;
+pub use step::Progress;
 
 /// A named reader of one stream and what it does with each event. Clones are the same consumer.
 #[derive(Clone)]
@@ -42,7 +43,8 @@ pub struct Consumer {
     cache: Option<Cache>,
     producer: Option<Arc<dyn Producer>>,
     start: Start,
-    retry: Retry,
+    /// After so many attempts a transient error makes a dead letter. `None`: the event is tried for as long as it takes.
+    attempts: Option<u32>,
     rebuild_wanted: Arc<AtomicBool>,
     status: watch::Sender<ConsumerStatus>,
 }
@@ -78,16 +80,9 @@ impl ConsumerStatus {
     }
 }
 
-/// The consumer's function with its event type forgotten.
-type Handler = Arc<dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<Outcome, ApplyError> + Send + Sync>;
-
-/// What became of an event that caused no error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Applied,
-    /// Its type is not known here. By design: producers may say new things at any time.
-    Skipped,
-}
+/// The consumer's function with its event type erased. False: the type is not known here and the event is skipped, by
+/// design: producers may add event types at any time.
+type Handler = Arc<dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<bool, ApplyError> + Send + Sync>;
 
 impl Consumer {
     /// A projection gets rows, not `emit`: replaying it cannot tell the world anything.
@@ -128,8 +123,8 @@ impl Consumer {
     ) -> Self {
         let handler = move |tx: &Tx<'_>, envelope: &Envelope<'_>| match received(envelope, decode)?
         {
-            Some(event) => apply(tx, &event).map(|()| Outcome::Applied),
-            None => Ok(Outcome::Skipped),
+            Some(event) => apply(tx, &event).map(|()| true),
+            None => Ok(false),
         };
         Self {
             name,
@@ -139,7 +134,7 @@ impl Consumer {
             cache: None,
             producer: None,
             start: Start::First,
-            retry: Retry::default(),
+            attempts: None,
             rebuild_wanted: Arc::default(),
             status: watch::Sender::default(),
         }
@@ -165,10 +160,11 @@ impl Consumer {
         self
     }
 
-    /// How often and how long an event is tried again that cannot be applied yet. Without this, for as long as it takes.
+    /// After so many attempts since the start of the process, an event whose error is
+    /// [transient](ApplyError::Transient) becomes a dead letter. Without this, it is tried for as long as it takes.
     #[must_use]
-    pub fn retries(mut self, retry: Retry) -> Self {
-        self.retry = retry;
+    pub fn gives_up_after(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
         self
     }
 
@@ -221,6 +217,24 @@ impl Consumer {
     /// Where this consumer is in `rows`.
     pub fn position(&self, rows: &rusqlite::Connection) -> rusqlite::Result<Option<Position>> {
         position::load(rows, self.name)
+    }
+
+    /// Whether its program describes it in a way that can work; otherwise why not.
+    fn check(&self) -> Result<(), String> {
+        let (name, stream) = (self.name, self.stream);
+        // A reaction's events name it and its stream, between spaces.
+        let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
+        if !is_name(name) || !is_name(stream) {
+            return Err(format!(
+                "{name:?} or {stream:?} cannot name a consumer and its stream: leave out the spaces"
+            ));
+        }
+        if self.start == Start::Snapshot && !self.can_rebuild() {
+            return Err(format!(
+                "{name} cannot begin with a snapshot: it does not say how to load one and which producer to ask for it"
+            ));
+        }
+        Ok(())
     }
 
     pub fn status(&self) -> watch::Receiver<ConsumerStatus> {

@@ -23,7 +23,7 @@ pub mod testing;
 
 pub use consume::{
     Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Retried,
-    Retry, Start,
+    Start,
 };
 pub use database::{
     Database, DiskHealth, Fold, Gate, OnDiskFailure, Options, Rows, Tx, key_in_use, real_path,

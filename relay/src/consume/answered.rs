@@ -33,10 +33,10 @@ pub(super) fn answered(
     rows: &Connection,
     consumer: &str,
     upto: u64,
-) -> rusqlite::Result<HashSet<(u64, EventId)>> {
-    let sql = "select seq, event_id from relay_answered where consumer = ?1 and seq <= ?2";
+) -> rusqlite::Result<HashSet<EventId>> {
+    let sql = "select event_id from relay_answered where consumer = ?1 and seq <= ?2";
     rows.prepare_cached(sql)?
-        .query_map((consumer, upto), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map((consumer, upto), |row| row.get(0))?
         .collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relay::memory::MemoryBroker;
 use relay::rusqlite;
-use relay::{ApplyError, Consumer, LetterState, Progress, Received, Retry, Rows, Stop};
+use relay::{ApplyError, Consumer, LetterState, Progress, Received, Rows, Stop};
 
 use crate::support::{
     Scratch, Weighed, applied, catch_up, count, decode, emit, outbox_rows, owned, publish,
@@ -329,10 +329,7 @@ async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_
         }
         publish(&producer, &broker).await;
         let open = Arc::new(AtomicBool::new(false));
-        let consumer = needs_another(&open).retries(Retry {
-            attempts: Some(attempts),
-            ..Retry::default()
-        });
+        let consumer = needs_another(&open).gives_up_after(attempts);
         let mut follower = consumer.follow(&reader, broker.reader());
         let (mut failed, mut connected) = (0, 0);
         while consumer.status().borrow().offset < 4 {
@@ -360,21 +357,15 @@ async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_
     }
 }
 
-/// Between the attempts it waits as its policy says, and a restart of the process tries on.
 #[tokio::test]
-async fn a_consumer_waits_between_attempts_as_long_as_its_policy_says() {
+async fn a_consumer_that_is_stopped_between_two_attempts_tries_again_after_its_restart() {
     let scratch = Scratch::new();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     weigh(&producer, "b", 1, 1).await;
     publish(&producer, &broker).await;
     let open = Arc::new(AtomicBool::new(false));
-    let long = Duration::from_secs(3600);
-    let consumer = needs_another(&open).retries(Retry {
-        first_delay: long,
-        longest_delay: long,
-        attempts: Some(2),
-    });
+    let consumer = needs_another(&open);
     let stop = Stop::new();
     let run = tokio::spawn({
         let (consumer, reader, from, stop) = (

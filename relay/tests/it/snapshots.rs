@@ -505,7 +505,7 @@ async fn a_snapshot_that_does_not_help_is_not_loaded_over_and_over() {
         }
         assert_eq!(world.rebuilt(), loads);
         assert!(
-            said.contains("events are gone; what was done about it did not help"),
+            said.contains("events are gone; the cure did not help"),
             "{said}"
         );
         tokio::time::sleep(Duration::from_secs(120)).await; // longer than the longest delay
@@ -536,7 +536,7 @@ async fn a_stream_that_forks_where_its_producer_did_not_is_read_again_and_loads_
     for _ in 0..50 {
         let said = follower.step().await.unwrap_err().to_string();
         assert!(
-            said.contains("its producer's log holds what was applied"),
+            said.contains("its producer's log holds the applied event"),
             "{said}"
         );
     }
