@@ -16,17 +16,18 @@ mod step;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::Stop;
 use crate::database::{Database, Rows, Tx};
-use crate::error::{ApplyError, Fatal, WriteError};
+use crate::error::{ApplyError, Fatal, ReadError, WriteError};
 use crate::event::{Decode, Envelope, Received, received};
 use crate::log::{Connect, Position, Producer, Share};
 use rebuild::Cache;
 
-pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
+pub use dead_letter::{DeadLetter, LetterState, Retried};
 pub use follow::Follower;
 pub use start::Start;
 pub use step::Progress;
@@ -215,7 +216,7 @@ impl Consumer {
     }
 
     /// Where this consumer is in `rows`.
-    pub fn position(&self, rows: &rusqlite::Connection) -> rusqlite::Result<Option<Position>> {
+    pub fn position(&self, rows: &Connection) -> rusqlite::Result<Option<Position>> {
         position::load(rows, self.name)
     }
 
@@ -241,9 +242,14 @@ impl Consumer {
         self.status.subscribe()
     }
 
-    /// The events this consumer has set aside in `db`.
-    pub fn dead_letters(&self, db: &Database) -> DeadLetters {
-        DeadLetters::new(db.clone(), self.clone())
+    /// Reads something of this consumer by its name.
+    async fn read<T: Send + 'static>(
+        &self,
+        db: &Database,
+        of: fn(&Connection, &str) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError<rusqlite::Error>> {
+        let name = self.name;
+        db.read(move |rows| of(rows, name)).await
     }
 
     /// A transaction of this consumer. A projection goes on in a halted database, which only says nothing new.

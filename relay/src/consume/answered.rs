@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::Connection;
 
+use super::dead_letter::LAST;
 use super::position;
 use super::{dead_letter, start};
 use crate::database::Tx;
@@ -66,7 +67,7 @@ pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec
 
 /// A reaction reads the events after this sequence again: those that are answered it will pass by.
 pub(super) fn pass_answered(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
-    forget_answered(tx, consumer, u64::MAX >> 1)?;
+    forget_answered(tx, consumer, LAST)?;
     for at in answers(tx, consumer)? {
         if at.seq > after {
             pass(tx, consumer, at)?;
@@ -100,7 +101,7 @@ pub(crate) fn take_back(
     consumer: &str,
     last: Option<&Causation>,
 ) -> rusqlite::Result<()> {
-    forget_answered(tx, consumer, u64::MAX >> 1)?;
+    forget_answered(tx, consumer, LAST)?;
     let began = start::begun(tx, consumer)?.flatten();
     let began = began.map_or(0, |began| began.seq);
     let last = last.filter(|last| last.seq >= began);

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, ToSql};
 use super::position;
 use super::{Consumer, apply};
 use crate::database::{Database, Tx};
-use crate::error::{ApplyError, ReadError, WriteError};
+use crate::error::{ApplyError, WriteError};
 use crate::event::{Envelope, EventId};
 use crate::log::{Position, Record};
 
@@ -20,14 +20,7 @@ const MAX_DEAD_LETTERS: u64 = 10_000;
 /// Events one transaction of a retry applies, at most: other writes wait for it.
 const MAX_RETRY: usize = 500;
 /// The last sequence that SQLite can count to.
-const LAST: u64 = u64::MAX >> 1;
-
-/// The dead and parked events of one consumer.
-#[derive(Clone)]
-pub struct DeadLetters {
-    db: Database,
-    consumer: Consumer,
-}
+pub(super) const LAST: u64 = u64::MAX >> 1;
 
 /// A dead or parked event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,61 +57,39 @@ pub struct Retried {
     pub stopped_at: Option<(u64, String)>,
 }
 
-impl DeadLetters {
-    pub(super) fn new(db: Database, consumer: Consumer) -> Self {
-        Self { db, consumer }
-    }
-
-    /// The oldest `limit` of them, in order.
-    pub async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, ReadError<rusqlite::Error>> {
-        let name = self.consumer.name;
-        let list = move |rows: &Connection| DeadLetter::list(rows, name, limit);
-        self.db.read(list).await
-    }
-
-    /// One of them, with its bytes.
-    pub async fn show(&self, seq: u64) -> Result<Option<DeadLetter>, ReadError<rusqlite::Error>> {
-        let name = self.consumer.name;
-        let find = move |rows: &Connection| DeadLetter::find(rows, name, seq);
-        self.db.read(find).await
-    }
-
-    /// Applies a key's events in order. The first that is rejected again stays, with those behind it.
-    pub async fn retry(&self, key: &str) -> Result<Retried, WriteError<ApplyError>> {
+impl Consumer {
+    /// Applies a key's dead and parked events in order. The first that is rejected again stays, with those behind it.
+    pub async fn retry(&self, db: &Database, key: &str) -> Result<Retried, WriteError<ApplyError>> {
         let mut all = Retried::default();
         loop {
-            let (consumer, key) = (self.consumer.clone(), key.to_owned());
+            let (consumer, key) = (self.clone(), key.to_owned());
             let work = move |tx: &Tx<'_>| retry(tx, &consumer, &key);
-            let step = self.consumer.transact(&self.db, work).await?;
+            let step = self.transact(db, work).await?;
             all.applied += step.applied;
             all.stopped_at = step.stopped_at;
             if all.stopped_at.is_some() || step.applied == 0 {
-                self.recount().await;
-                return Ok(all);
+                break;
             }
         }
+        if let Ok(left) = self.read(db, count).await {
+            self.status.send_modify(|status| status.dead_letters = left);
+        }
+        Ok(all)
     }
 
     /// Gives up a dead event, with a note saying why, and applies those parked behind it. Its bytes stay in the audit
     /// table. `None`: no dead event has this number; parked ones wait for the dead one before them.
     pub async fn discard(
         &self,
+        db: &Database,
         seq: u64,
         note: &str,
     ) -> Result<Option<Retried>, WriteError<ApplyError>> {
-        let (name, note) = (self.consumer.name, note.to_owned());
+        let (name, note) = (self.name, note.to_owned());
         let work = move |tx: &Tx<'_>| discard(tx, name, seq, &note);
-        match self.consumer.transact(&self.db, work).await? {
-            Some(key) => self.retry(&key).await.map(Some),
+        match self.transact(db, work).await? {
+            Some(key) => self.retry(db, &key).await.map(Some),
             None => Ok(None),
-        }
-    }
-
-    async fn recount(&self) {
-        let name = self.consumer.name;
-        if let Ok(left) = self.db.read(move |rows| count(rows, name)).await {
-            let status = &self.consumer.status;
-            status.send_modify(|status| status.dead_letters = left);
         }
     }
 }

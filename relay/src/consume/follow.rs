@@ -50,10 +50,9 @@ struct Session<L> {
     position: Option<Position>,
     /// Events that were read and are not applied yet.
     ready: Vec<Record>,
-    /// The stream as it was at the last look: if it held more than was applied, some of it must come by the next.
-    seen: Head,
-    /// When that was, in Unix milliseconds.
-    seen_at_ms: u64,
+    /// The stream as it was at the last look, and when that was, in Unix milliseconds: if it held more than was applied, some
+    /// of it must come by the next look.
+    seen: Option<(Head, u64)>,
     /// Whether anything came since the last look.
     came: bool,
     look_due: Instant,
@@ -125,11 +124,9 @@ impl<C: Connect> Follower<C> {
     }
 
     async fn begins_with_snapshot(&self) -> Result<bool, Trouble> {
-        let name = self.consumer.name;
-        let begun = move |rows: &rusqlite::Connection| start::begun(rows, name);
         Ok(self.consumer.start == Start::Snapshot
             && self.load().await?.is_none()
-            && self.db.read(begun).await?.is_none())
+            && self.consumer.read(&self.db, start::begun).await?.is_none())
     }
 
     async fn step_on(&mut self) -> Result<Progress, Trouble> {
@@ -146,45 +143,26 @@ impl<C: Connect> Follower<C> {
 
     /// A new session. It exists only if the stream holds the applied event at the offset.
     async fn open(&mut self) -> Result<Session<C::Session>, Trouble> {
-        let connected = async {
-            let mut log = self.from.connect().await?;
-            let seen_at_ms = self.db.environment().now_ms();
-            let head = log.head().await?;
-            Ok((log, seen_at_ms, head))
-        };
-        let (mut log, seen_at_ms, head) = connected.await.map_err(|error| match error {
-            LogError::Misconfigured(_) if !self.met => Trouble::Fatal(chain(&error)),
-            error => error.into(),
-        })?;
-        let seen = head.ok_or(Break::Missing)?;
-        self.met = true;
-        let position = match self.load().await? {
-            None => start::first_position(&self.db, &self.consumer, &mut log, &seen).await?,
-            Some(position) => {
-                let found = log.read_after(position.seq - 1, 2, OFFSET_WAIT).await?;
-                check_offset(position, &seen, &found)?;
-                Some(position)
-            }
-        };
-        let name = self.consumer.name;
-        let count = move |rows: &rusqlite::Connection| dead_letter::count(rows, name);
-        let dead_letters = self.db.read(count).await?;
-        let session = Session {
-            log,
+        let now = Instant::now();
+        let (log, position) = (self.from.connect().await, self.load().await?);
+        let mut session = Session {
+            log: log.map_err(|error| self.refused(error))?,
             position,
             ready: Vec::new(),
-            seen,
-            seen_at_ms,
+            seen: None,
             came: false,
-            look_due: Instant::now() + LOOK_EVERY,
+            look_due: now,
         };
-        // Behind the stream, only the next event applied proves that all is well.
-        let is_well = session.has_applied_all();
-        self.show(&session, is_well, |status| {
-            status.dead_letters = dead_letters
-        });
-        self.reports.step(&self.consumer, position);
+        self.look(&mut session).await?;
         Ok(session)
+    }
+
+    /// A refusal is final if it came before the stream was ever reached: a password, a permission, a version.
+    fn refused(&self, error: LogError) -> Trouble {
+        match error {
+            LogError::Misconfigured(_) if !self.met => Trouble::Fatal(chain(&error)),
+            error => error.into(),
+        }
     }
 
     async fn advance(&mut self, session: &mut Session<C::Session>) -> Result<Progress, Trouble> {
@@ -204,7 +182,7 @@ impl<C: Connect> Follower<C> {
         match broken {
             _ if !session.ready.is_empty() => Ok(Progress::Applied(count)), // what broke is not due yet
             // It may be a late copy of an older incarnation. Only the check at the offset proves another log.
-            Some(Break::Forked { seq, .. }) => Err(Trouble::Again(format!(
+            Some(Break::Forked(Position { seq, .. })) => Err(Trouble::Again(format!(
                 "the event that came after {seq} names another one before it; reading again"
             ))),
             Some(why) => Err(why.into()),
@@ -215,31 +193,53 @@ impl<C: Connect> Follower<C> {
 
     /// Is it still the same stream, and does it still come?
     async fn look(&mut self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
-        let seen_at_ms = self.db.environment().now_ms();
-        let head = session.log.head().await?;
-        let same = head.filter(|head| head.incarnation == session.seen.incarnation);
-        let Some(head) = same else {
-            let stream = self.from.stream();
-            let recreated = format!("stream {stream} was recreated; checking it");
-            return Err(Trouble::Again(recreated));
+        let at_ms = self.db.environment().now_ms();
+        let head = session
+            .log
+            .head()
+            .await
+            .map_err(|error| self.refused(error))?;
+        let is_first = session.seen.is_none();
+        let head = match (head, &session.seen) {
+            (None, None) => return Err(Break::Missing.into()),
+            (Some(head), Some((seen, _))) if head.incarnation == seen.incarnation => head,
+            (Some(head), None) => head,
+            _ => {
+                let stream = self.from.stream();
+                let recreated = format!("stream {stream} was recreated; checking it");
+                return Err(Trouble::Again(recreated));
+            }
         };
-        let offset = session.offset();
+        self.met = true;
         let is_waiting = !session.ready.is_empty(); // for an event that cannot be applied yet
         if !session.has_applied_all() && !session.came && !is_waiting {
-            let wanted = offset + 1;
+            let wanted = session.offset() + 1;
             return Err(Break::Silent { wanted }.into());
         }
         // The last event applied may have been a late copy from a stream that is gone, and a replica that is behind may have
         // answered the last look: so each look checks the offset itself.
-        if let Some(position) = session.position {
-            let found = session.log.read_after(offset - 1, 1, OFFSET_WAIT).await?;
-            check_offset(position, &head, &found)?;
+        match session.position {
+            Some(position) => {
+                let (after, limit) = (position.seq - 1, if is_first { 2 } else { 1 });
+                let found = session.log.read_after(after, limit, OFFSET_WAIT).await?;
+                check_offset(position, &head, &found)?;
+            }
+            None if is_first => {
+                let first =
+                    start::first_position(&self.db, &self.consumer, &mut session.log, &head);
+                session.position = first.await?;
+            }
+            None => {}
         }
-        session.seen = head;
-        session.seen_at_ms = seen_at_ms;
-        session.came = false;
+        session.seen = Some((head, at_ms));
         session.look_due = Instant::now() + LOOK_EVERY;
-        self.show(session, !is_waiting, |_| ());
+        let dead_letters = self.consumer.read(&self.db, dead_letter::count).await?;
+        // Right after connecting, only the next event applied proves that all is well, if there is one.
+        let is_well = !is_waiting && (!is_first || session.has_applied_all());
+        self.show(session, is_well, |status| {
+            status.dead_letters = dead_letters
+        });
+        session.came = false;
         self.reports.step(&self.consumer, session.position);
         Ok(())
     }
@@ -290,8 +290,7 @@ impl<C: Connect> Follower<C> {
     }
 
     async fn load(&self) -> Result<Option<Position>, Trouble> {
-        let name = self.consumer.name;
-        Ok(self.db.read(move |rows| position::load(rows, name)).await?)
+        Ok(self.consumer.read(&self.db, position::load).await?)
     }
 
     /// Shows in the status how far the session is, and what `more` there is to show.
@@ -304,14 +303,16 @@ impl<C: Connect> Follower<C> {
         self.consumer.status.send_if_modified(|status| {
             let before = status.clone();
             status.offset = session.offset();
-            status.stream_head = Some(session.seen.seq.max(status.offset));
             if is_well {
                 status.trouble = None;
             }
-            // Events that came after the last look do not count: under a steady flow a reader is never at the head, and still
-            // never far behind.
-            if session.has_applied_all() {
-                status.caught_up_at_ms = Some(session.seen_at_ms);
+            if let Some((seen, at_ms)) = &session.seen {
+                status.stream_head = Some(seen.seq.max(status.offset));
+                // Events that came after the last look do not count: under a steady flow a reader is never at the head, and
+                // still never far behind.
+                if session.has_applied_all() {
+                    status.caught_up_at_ms = Some(*at_ms);
+                }
             }
             more(status);
             *status != before
@@ -339,7 +340,8 @@ impl<L> Session<L> {
 
     /// Whether everything is applied that the stream held at the last look.
     fn has_applied_all(&self) -> bool {
-        self.offset() >= self.seen.seq
+        let seen = self.seen.as_ref();
+        seen.is_none_or(|(seen, _)| self.offset() >= seen.seq)
     }
 
     /// Cuts the ready events where they stop following each other; returns why.

@@ -55,10 +55,10 @@ impl Cures {
         let held = held.map_err(|trouble| Trouble::Again(format!("{line}; {trouble}")))?;
         match (why, held) {
             (Break::Trimmed { .. }, _) => self.cure(&line, false).await,
-            (Break::Forked { .. }, Some(Holds::Yes)) => Err(Trouble::Again(format!(
+            (Break::Forked(_), Some(Holds::Yes)) => Err(Trouble::Again(format!(
                 "{line}; but its producer's log holds the applied event, so it is read again"
             ))),
-            (Break::Forked { .. }, _) | (_, Some(Holds::No)) => self.cure(&line, true).await,
+            (Break::Forked(_), _) | (_, Some(Holds::No)) => self.cure(&line, true).await,
             _ => Err(Trouble::Again(line)),
         }
     }
@@ -66,11 +66,10 @@ impl Cures {
     /// Whether the producer's log holds the event applied last, if that is in question and there is a producer to ask. One
     /// replica may be behind, or of an older incarnation: its answers prove no fork.
     async fn ask_producer(&self, why: &Break) -> Result<Option<Holds>, Trouble> {
-        let name = self.consumer.name;
-        let here = self.db.read(move |rows| position::load(rows, name)).await?;
+        let here = self.consumer.read(&self.db, position::load).await?;
         match (why, here, &self.consumer.producer) {
             (
-                Break::Forked { .. } | Break::Short { .. } | Break::Missing,
+                Break::Forked(_) | Break::Short { .. } | Break::Missing,
                 Some(here),
                 Some(producer),
             ) => Ok(Some(producer.holds(here).await?)),

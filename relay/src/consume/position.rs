@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::error::ApplyError;
-use crate::event::{Envelope, EventId};
+use crate::event::Envelope;
 use crate::log::{Head, Position, Record};
 
 /// Why the stream does not continue at a position.
@@ -16,12 +16,8 @@ pub(super) enum Break {
         "the stream ends at {stream}, before the offset {offset}; waiting until its owner has filled it again"
     )]
     Short { stream: u64, offset: u64 },
-    #[error("at {seq} the stream has {theirs}, but {ours} was applied: this is another log")]
-    Forked {
-        seq: u64,
-        theirs: String,
-        ours: EventId,
-    },
+    #[error("at {} the stream does not hold {}, which was applied: this is another log", .0.seq, .0.id)]
+    Forked(Position),
     #[error("the stream begins at {first}, after the offset {offset}: events are gone")]
     Trimmed { first: u64, offset: u64 },
     /// The replica that answered may be behind.
@@ -50,7 +46,7 @@ pub(super) fn check_offset(position: Position, head: &Head, found: &[Record]) ->
             Some(id) if id == position.id => {
                 (next.first()).map_or(Ok(()), |next| follows(Some(position), next).map(drop))
             }
-            theirs => Err(Break::forked(position, theirs)),
+            _ => Err(Break::Forked(position)),
         },
         // Trimmed exactly up to the offset: the next event names the one it follows.
         [next, ..] if first == offset + 1 => follows(Some(position), next).map(drop),
@@ -72,23 +68,11 @@ pub(super) fn follows(position: Option<Position>, record: &Record) -> Result<Pos
     let envelope = envelope.filter(|envelope| envelope.sequence == seq);
     let envelope = envelope.ok_or(Break::NoEvent { seq })?;
     match position {
-        Some(position) if envelope.prev != Some(position.id) => {
-            Err(Break::forked(position, envelope.prev))
-        }
+        Some(position) if envelope.prev != Some(position.id) => Err(Break::Forked(position)),
         _ => Ok(Position {
             seq,
             id: envelope.id,
         }),
-    }
-}
-
-impl Break {
-    fn forked(position: Position, theirs: Option<EventId>) -> Self {
-        Self::Forked {
-            seq: position.seq,
-            theirs: theirs.map_or("no event".to_owned(), |id| id.to_string()),
-            ours: position.id,
-        }
     }
 }
 
@@ -150,6 +134,7 @@ mod tests {
 
     use super::*;
     use crate::environment::System;
+    use crate::event::EventId;
     use crate::log::Origin;
 
     fn record(seq: u64, id: EventId, prev: Option<EventId>) -> Record {
@@ -188,7 +173,10 @@ mod tests {
 
         assert_eq!(check(&[record(5, ours, None)], head(1, 9)), Ok(()));
         let forked = check(&[record(5, other, None)], head(1, 9));
-        assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+        assert!(matches!(
+            forked,
+            Err(Break::Forked(Position { seq: 5, .. }))
+        ));
         assert_eq!(check(&[], head(1, 5)), Err(Break::Silent { wanted: 5 }));
         // A copy of the stream that is behind may still hold what its leader says is gone.
         for found in [&[][..], &[record(5, ours, None)]] {
@@ -210,7 +198,10 @@ mod tests {
             check_offset(at, &head(1, 9), &found)
         };
         assert_eq!(check(ours), Ok(()));
-        assert!(matches!(check(other), Err(Break::Forked { seq: 5, .. })));
+        assert!(matches!(
+            check(other),
+            Err(Break::Forked(Position { seq: 5, .. }))
+        ));
     }
 
     #[test]
@@ -232,7 +223,10 @@ mod tests {
         // Trimmed up to the offset: `prev` decides.
         assert_eq!(check(record(6, other, Some(ours)), head(6, 9)), Ok(()));
         let forked = check(record(6, other, Some(EventId::draw(&System))), head(6, 9));
-        assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+        assert!(matches!(
+            forked,
+            Err(Break::Forked(Position { seq: 5, .. }))
+        ));
     }
 
     #[test]
@@ -242,7 +236,7 @@ mod tests {
         assert_eq!(at_1, Position { seq: 1, id: first });
         assert!(follows(Some(at_1), &record(2, second, Some(first))).is_ok());
         let forked = follows(Some(at_1), &record(2, second, Some(second)));
-        assert!(matches!(forked, Err(Break::Forked { .. })));
+        assert!(matches!(forked, Err(Break::Forked(_))));
         let gap = follows(Some(at_1), &record(3, second, Some(first)));
         assert_eq!(gap, Err(Break::Missed { wanted: 2, got: 3 }));
         let late = follows(None, &record(2, second, Some(first)));

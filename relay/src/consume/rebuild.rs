@@ -71,7 +71,7 @@ pub(super) async fn rebuild(
         let why = format!("{name} cannot be rebuilt: it does not say how to load a snapshot");
         return Err(Trouble::Again(why));
     };
-    let here = db.read(move |rows| position::load(rows, name)).await?;
+    let here = consumer.read(db, position::load).await?;
     let mut lines = producer.snapshot(here).await?;
     let head = begin(&mut lines, consumer.stream).await?;
     let rows = store(db, consumer, &mut lines).await?;

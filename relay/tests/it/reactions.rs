@@ -11,7 +11,7 @@ use relay::{
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    Image, Scratch, Weighed, count, decode, meet, outbox_rows, weigh_again, weigh_many,
+    Image, Scratch, Weighed, count, decode, letters_of, meet, outbox_rows, weigh_again, weigh_many,
 };
 
 const MIGRATIONS: &[&str] = &["create table notices (parcel_event integer primary key) strict"];
@@ -230,15 +230,7 @@ async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
     assert_eq!(count(&world.db, "relay_dead_letter").await, 1);
     let image = Image::take(world.db.path());
     let cured = cured();
-    assert_eq!(
-        cured
-            .dead_letters(&world.db)
-            .retry("a")
-            .await
-            .unwrap()
-            .applied,
-        1
-    );
+    assert_eq!(cured.retry(&world.db, "a").await.unwrap().applied, 1);
     meet(&world.db, &world.scales).await;
     world.db.close().await;
     image.roll_back(&world.scratch.path("scales.db"));
@@ -246,15 +238,7 @@ async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
     assert_eq!(count(&world.db, "relay_dead_letter").await, 1);
     meet(&world.db, &world.scales).await;
     assert_eq!(count(&world.db, "relay_dead_letter").await, 0);
-    assert_eq!(
-        cured
-            .dead_letters(&world.db)
-            .retry("a")
-            .await
-            .unwrap()
-            .applied,
-        0
-    );
+    assert_eq!(cured.retry(&world.db, "a").await.unwrap().applied, 0);
     assert_eq!(answered(&world.db).await, [1]);
 }
 
@@ -285,7 +269,7 @@ async fn answers_that_an_adoption_sets_aside_are_given_again() {
     meet(&world.db, &world.scales).await;
     world.react().await;
     assert_eq!(answered(&world.db).await, [1, 3, 5, 9]);
-    let letters = notices().dead_letters(&world.db).list(10).await.unwrap();
+    let letters = letters_of(&notices(), &world.db).await;
     assert_eq!(
         letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
         [7]
@@ -459,8 +443,8 @@ async fn an_adoption_remembers_every_answer_that_is_left_whatever_their_order() 
     weigh_again(&world.producer, "a", 13).await.unwrap();
     world.weigh(2).await;
     world.react().await;
-    let letters = cured().dead_letters(&world.db);
-    assert_eq!(letters.retry("a").await.unwrap().applied, 1);
+    let retried = cured().retry(&world.db, "a").await;
+    assert_eq!(retried.unwrap().applied, 1);
     meet(&world.db, &world.scales).await;
     assert_eq!(answered(&world.db).await, [3, 1]);
     let image = Image::take(world.db.path());

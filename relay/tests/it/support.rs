@@ -10,9 +10,9 @@ use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Answers, AppendLog, ApplyError, Case, Consumer, Database, Environment, Fold, FoundIn, Holds,
-    Lines, Log, LogError, NewEvent, Options, Position, Producer, ReadOnly, Received, Record, Relay,
-    Report, Rows, Sink, Step, System, Tx, WriteError, row,
+    Answers, AppendLog, ApplyError, Case, Consumer, Database, DeadLetter, Environment, Fold,
+    FoundIn, Holds, Lines, Log, LogError, NewEvent, Options, Position, Producer, ReadOnly,
+    Received, Record, Relay, Report, Rows, Sink, Step, System, Tx, WriteError, row,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -504,6 +504,13 @@ pub async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker)
         }
     }
     panic!("stuck: {:?}", consumer.status().borrow());
+}
+
+/// The dead and parked events of a consumer.
+pub async fn letters_of(consumer: &Consumer, db: &Database) -> Vec<DeadLetter> {
+    let name = consumer.name();
+    let list = db.read(move |rows| DeadLetter::list(rows, name, 100));
+    list.await.unwrap()
 }
 
 pub fn owned((seq, parcel): (u64, &str)) -> (u64, String) {

@@ -140,7 +140,7 @@ async fn retry(
         }
         None => {
             let db = parts.open().await?;
-            let retried = consumer.dead_letters(&db).retry(&key).await;
+            let retried = consumer.retry(&db, &key).await;
             closed(&db, retried.map(Done::from)).await?
         }
     };
@@ -172,8 +172,7 @@ async fn discard(
         }
         None => {
             let db = parts.open().await?;
-            let letters = consumer.dead_letters(&db);
-            let discarded = letters.discard(seq, &discard.note).await;
+            let discarded = consumer.discard(&db, seq, &discard.note).await;
             let discarded = closed(&db, discarded).await?;
             discarded
                 .with_context(|| format!("event {seq} is dead no more"))?
