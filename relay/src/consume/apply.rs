@@ -54,11 +54,9 @@ pub(super) fn batch(
         if done.count > 0 && began.elapsed() >= MAX_TIME {
             break;
         }
-        let envelope = parse(record)?;
-        let at = Position {
-            seq: record.seq,
-            id: envelope.id,
-        };
+        let (seq, envelope) = (record.seq, Envelope::parse(&record.bytes));
+        let envelope = envelope
+            .map_err(|error| ApplyError::Fatal(format!("event {seq} is no envelope: {error}")))?;
         let attempt = if done.count == 0 { tried + 1 } else { 1 };
         let is_known = match answered.contains(&envelope.id) {
             true => Ok(true),
@@ -73,13 +71,16 @@ pub(super) fn batch(
         }
         epoch = envelope.epoch;
         done.count += 1;
-        done.position = Some(at);
+        done.position = Some(Position {
+            seq,
+            id: envelope.id,
+        });
     }
     tx.still_open()?; // or the offset would commit without its effects
     if let Some(position) = done.position {
         position::store(tx, consumer.name, consumer.stream, position, epoch)?;
         if !answered.is_empty() {
-            answered::forget_answered(tx, consumer.name, position.seq)?;
+            answered::forget(tx, consumer.name, position.seq)?;
         }
     }
     done.dead_letters = aside.count;
@@ -136,9 +137,4 @@ pub(super) fn handle(
             )))
         })
     })
-}
-
-fn parse(record: &Record) -> Result<Envelope<'_>, ApplyError> {
-    Envelope::parse(&record.bytes)
-        .map_err(|error| ApplyError::Fatal(format!("event {} is no envelope: {error}", record.seq)))
 }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use super::position;
 use super::{Consumer, apply};
@@ -138,12 +138,14 @@ fn discard(
     seq: u64,
     note: &str,
 ) -> Result<Option<String>, ApplyError> {
-    let letter = DeadLetter::find(tx, consumer, seq)?;
-    let Some(letter) = letter.filter(|letter| letter.state == LetterState::Dead) else {
-        return Ok(None);
-    };
-    remove(tx, consumer, seq..=seq, "discarded", note)?;
-    Ok(Some(letter.key))
+    let sql =
+        "select key from relay_dead_letter where consumer = ?1 and seq = ?2 and state = 'dead'";
+    let key = tx.query_row(sql, (consumer, seq), |row| row.get(0));
+    let key = key.optional()?;
+    if key.is_some() {
+        remove(tx, consumer, seq..=seq, "discarded", note)?;
+    }
+    Ok(key)
 }
 
 /// The import brought the answer to this event: it is no dead letter any more.
@@ -165,6 +167,7 @@ pub(super) fn read_again(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::R
 }
 
 /// The keys that are held up, and how many events wait, as one batch sees it.
+#[derive(Default)]
 pub(super) struct Aside {
     pub(super) keys: HashSet<String>,
     pub(super) count: u64,
@@ -172,12 +175,14 @@ pub(super) struct Aside {
 
 impl Aside {
     pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Self> {
-        let count = count(rows, consumer)?;
-        let keys = match count {
-            0 => HashSet::new(),
-            _ => keys(rows, consumer)?,
-        };
-        Ok(Self { keys, count })
+        let sql = "select key, count(*) from relay_dead_letter where consumer = ?1 group by key";
+        let mut statement = rows.prepare_cached(sql)?;
+        let (mut found, mut aside) = (statement.query([consumer])?, Self::default());
+        while let Some(row) = found.next()? {
+            aside.keys.insert(row.get(0)?);
+            aside.count += row.get::<_, u64>(1)?;
+        }
+        Ok(aside)
     }
 
     /// Stores an event: dead after so many attempts if it is the first of its key, otherwise parked without an attempt.
@@ -261,12 +266,6 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
 pub(super) fn positions(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Position>> {
     rows.prepare("select seq, event_id from relay_dead_letter where consumer = ?1")?
         .query_map([consumer], position::of_row)?
-        .collect()
-}
-
-fn keys(rows: &Connection, consumer: &str) -> rusqlite::Result<HashSet<String>> {
-    rows.prepare_cached("select distinct key from relay_dead_letter where consumer = ?1")?
-        .query_map([consumer], |row| row.get(0))?
         .collect()
 }
 

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::position;
 use super::resume::NOT_HELD;
+use super::start::{self, Place};
 use super::step::Trouble;
-use super::{Consumer, dead_letter, start};
+use super::{Consumer, dead_letter};
 use crate::database::{self, Database, Rows, Tx};
 use crate::error::{ApplyError, LogError};
 use crate::log::{Holds, Line, Lines, Position, Share};
@@ -53,13 +54,6 @@ impl Cache {
     }
 }
 
-/// What a snapshot says of itself.
-struct Head {
-    at: Option<Position>,
-    epoch: u32,
-    holds: Option<Holds>,
-}
-
 /// Loads the snapshot and swaps it in; returns how many rows it has and the new offset.
 pub(super) async fn rebuild(
     db: &Database,
@@ -73,26 +67,24 @@ pub(super) async fn rebuild(
     };
     let here = consumer.read(db, position::load).await?;
     let mut lines = producer.snapshot(here).await?;
-    let head = begin(&mut lines, consumer.stream).await?;
-    let rows = store(db, consumer, &mut lines).await?;
-    let (consumer, why) = (consumer.clone(), why.to_owned());
-    let swap = move |tx: &Tx<'_>| swap(tx, &consumer, &cache, here, &head, &why);
-    Ok((rows, db.apply(swap).await?))
-}
-
-async fn begin(lines: &mut Lines, wanted: &str) -> Result<Head, LogError> {
-    match next(lines).await? {
-        Line::Position { stream, .. } if stream != wanted => {
-            let why = format!("the snapshot is of stream {stream}");
-            Err(LogError::Misconfigured(why))
-        }
-        Line::Position {
-            at, epoch, holds, ..
-        } => Ok(Head { at, epoch, holds }),
-        _ => Err(LogError::lost(
-            "the snapshot does not begin with its position",
-        )),
+    let Line::Position {
+        stream,
+        epoch,
+        at,
+        holds,
+    } = next(&mut lines).await?
+    else {
+        return Err(LogError::lost("the snapshot does not begin with its position").into());
+    };
+    if stream != consumer.stream {
+        let why = format!("the snapshot is of stream {stream}");
+        return Err(Trouble::Again(why));
     }
+    let rows = store(db, consumer, &mut lines).await?;
+    let (consumer, why, to) = (consumer.clone(), why.to_owned(), at.map(|at| (at, epoch)));
+    let lost = here.filter(|_| holds == Some(Holds::No));
+    let work = move |tx: &Tx<'_>| swap(tx, &consumer, &cache, (here, to), lost, &why);
+    Ok((rows, db.apply(work).await?))
 }
 
 async fn next(lines: &mut Lines) -> Result<Line, LogError> {
@@ -131,8 +123,8 @@ fn swap(
     tx: &Tx<'_>,
     consumer: &Consumer,
     cache: &Cache,
-    here: Option<Position>,
-    head: &Head,
+    (here, to): (Option<Position>, Place),
+    lost: Option<Position>,
     why: &str,
 ) -> Result<u64, ApplyError> {
     let (name, stream) = (consumer.name, consumer.stream);
@@ -140,14 +132,14 @@ fn swap(
     load(tx, cache, name)?;
     forget(tx, name)?;
     dead_letter::superseded(tx, name)?;
-    if let (Some(here), Some(Holds::No)) = (here, head.holds) {
-        quarantine::id_only(tx, stream, here.seq, here.id, NOT_HELD)?;
+    if let Some(lost) = lost {
+        quarantine::id_only(tx, stream, lost.seq, lost.id, NOT_HELD)?;
     }
-    match head.at {
-        Some(at) => position::store(tx, name, stream, at, head.epoch)?,
+    match to {
+        Some((at, epoch)) => position::store(tx, name, stream, at, epoch)?,
         None => start::begin(tx, consumer, None)?,
     }
-    let offset = head.at.map_or(0, |at| at.seq);
+    let offset = to.map_or(0, |(at, _)| at.seq);
     let from = start::words(here);
     let detail = format!("{name}: from {from} to {offset}, because {why}");
     if is_news(tx, &detail)? {

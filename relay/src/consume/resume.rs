@@ -97,12 +97,13 @@ fn go_back(
         None => start::go_back(tx, name)?,
     }
     // Its own log may hold answers to several forks, and the search may have ended early.
-    start::read_again(tx, name, to)?;
+    let after = to.map_or(0, |to| to.seq);
+    answered::read_again(tx, name, after)?;
     let (from, back) = (start::words(Some(here)), start::words(to));
     let detail = format!("{name}: from {from} to {back}, because {why}");
     let action = "reaction went back to before a fork";
     database::audit(tx, tx.now_ms(), action, &detail)?;
-    Ok(to.map_or(0, |to| to.seq))
+    Ok(after)
 }
 
 fn known(rows: &Connection, consumer: &str, stream: &str) -> rusqlite::Result<Option<Known>> {

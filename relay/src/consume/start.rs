@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::position::{self, Break};
 use super::step::Trouble;
-use super::{Consumer, answered, dead_letter};
+use super::{Consumer, answered};
 use crate::database::{self, Database, Tx};
 use crate::error::{ApplyError, Fatal};
 use crate::event::Envelope;
@@ -183,21 +183,10 @@ fn restart(tx: &Tx<'_>, consumer: &Consumer, to: Place) -> Result<Option<Positio
     let (name, from) = (consumer.name, position::load(tx, consumer.name)?);
     begin(tx, consumer, to)?;
     let to = position_of(to);
-    read_again(tx, name, to)?;
+    answered::read_again(tx, name, to.map_or(0, |to| to.seq))?;
     let detail = format!("{name}: from {} to {}", words(from), words(to));
     database::audit(tx, tx.now_ms(), "consumer started elsewhere", &detail)?;
     Ok(to)
-}
-
-/// The events after `to` are read again, except those that a reaction has answered according to its own log.
-pub(super) fn read_again(
-    tx: &Tx<'_>,
-    consumer: &str,
-    to: Option<Position>,
-) -> rusqlite::Result<()> {
-    let after = to.map_or(0, |to| to.seq);
-    dead_letter::read_again(tx, consumer, after)?;
-    answered::pass_answered(tx, consumer, after)
 }
 
 /// `1042 (0199…)`, or `the beginning`.
