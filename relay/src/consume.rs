@@ -252,16 +252,14 @@ impl Consumer {
         db.read(move |rows| of(rows, name)).await
     }
 
-    /// A transaction of this consumer. A projection goes on in a halted database, which only says nothing new.
-    async fn transact<T, E>(
+    /// A transaction of this consumer. A projection goes on in a halted database, since it emits nothing.
+    async fn transact<T: Send + 'static>(
         &self,
         db: &Database,
-        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, WriteError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
+        work: impl FnOnce(&Tx<'_>, &Self) -> Result<T, ApplyError> + Send + 'static,
+    ) -> Result<T, WriteError<ApplyError>> {
+        let consumer = self.clone();
+        let work = move |tx: &Tx<'_>| work(tx, &consumer);
         match self.emits {
             true => db.write(work).await,
             false => db.apply(work).await,

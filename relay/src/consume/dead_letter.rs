@@ -62,8 +62,8 @@ impl Consumer {
     pub async fn retry(&self, db: &Database, key: &str) -> Result<Retried, WriteError<ApplyError>> {
         let mut all = Retried::default();
         loop {
-            let (consumer, key) = (self.clone(), key.to_owned());
-            let work = move |tx: &Tx<'_>| retry(tx, &consumer, &key);
+            let key = key.to_owned();
+            let work = move |tx: &Tx<'_>, consumer: &Self| retry(tx, consumer, &key);
             let step = self.transact(db, work).await?;
             all.applied += step.applied;
             all.stopped_at = step.stopped_at;
@@ -85,8 +85,8 @@ impl Consumer {
         seq: u64,
         note: &str,
     ) -> Result<Option<Retried>, WriteError<ApplyError>> {
-        let (name, note) = (self.name, note.to_owned());
-        let work = move |tx: &Tx<'_>| discard(tx, name, seq, &note);
+        let note = note.to_owned();
+        let work = move |tx: &Tx<'_>, consumer: &Self| discard(tx, consumer.name, seq, &note);
         match self.transact(db, work).await? {
             Some(key) => self.retry(db, &key).await.map(Some),
             None => Ok(None),

@@ -12,7 +12,7 @@ use super::position::{self, Break, check_offset, follows};
 use super::report::Reports;
 use super::start::{self, Start};
 use super::step::{Progress, Trouble};
-use super::{Consumer, ConsumerStatus, dead_letter};
+use super::{Consumer, dead_letter};
 use crate::Stop;
 use crate::backoff::Backoff;
 use crate::database::{Database, Tx};
@@ -143,15 +143,14 @@ impl<C: Connect> Follower<C> {
 
     /// A new session. It exists only if the stream holds the applied event at the offset.
     async fn open(&mut self) -> Result<Session<C::Session>, Trouble> {
-        let now = Instant::now();
-        let (log, position) = (self.from.connect().await, self.load().await?);
+        let log = self.from.connect().await;
         let mut session = Session {
             log: log.map_err(|error| self.refused(error))?,
-            position,
+            position: self.load().await?,
             ready: Vec::new(),
             seen: None,
             came: false,
-            look_due: now,
+            look_due: Instant::now(),
         };
         self.look(&mut session).await?;
         Ok(session)
@@ -191,26 +190,9 @@ impl<C: Connect> Follower<C> {
         }
     }
 
-    /// Is it still the same stream, and does it still come?
+    /// At each connect and every two seconds: does the stream still hold the event at the offset, and do new ones come?
     async fn look(&mut self, session: &mut Session<C::Session>) -> Result<(), Trouble> {
-        let at_ms = self.db.environment().now_ms();
-        let head = session
-            .log
-            .head()
-            .await
-            .map_err(|error| self.refused(error))?;
-        let is_first = session.seen.is_none();
-        let head = match (head, &session.seen) {
-            (None, None) => return Err(Break::Missing.into()),
-            (Some(head), Some((seen, _))) if head.incarnation == seen.incarnation => head,
-            (Some(head), None) => head,
-            _ => {
-                let stream = self.from.stream();
-                let recreated = format!("stream {stream} was recreated; checking it");
-                return Err(Trouble::Again(recreated));
-            }
-        };
-        self.met = true;
+        let (at_ms, head) = (self.db.environment().now_ms(), self.head(session).await?);
         let is_waiting = !session.ready.is_empty(); // for an event that cannot be applied yet
         if !session.has_applied_all() && !session.came && !is_waiting {
             let wanted = session.offset() + 1;
@@ -218,30 +200,42 @@ impl<C: Connect> Follower<C> {
         }
         // The last event applied may have been a late copy from a stream that is gone, and a replica that is behind may have
         // answered the last look: so each look checks the offset itself.
-        match session.position {
-            Some(position) => {
-                let (after, limit) = (position.seq - 1, if is_first { 2 } else { 1 });
-                let found = session.log.read_after(after, limit, OFFSET_WAIT).await?;
-                check_offset(position, &head, &found)?;
-            }
-            None if is_first => {
-                let first =
-                    start::first_position(&self.db, &self.consumer, &mut session.log, &head);
-                session.position = first.await?;
-            }
-            None => {}
+        if let Some(position) = session.position {
+            let read = session.log.read_after(position.seq - 1, 2, OFFSET_WAIT);
+            check_offset(position, &head, &read.await?)?;
+        } else {
+            let log = &mut session.log;
+            let first = start::first_position(&self.db, &self.consumer, log, &head);
+            session.position = first.await?;
         }
         session.seen = Some((head, at_ms));
         session.look_due = Instant::now() + LOOK_EVERY;
+        // Behind the stream, only an event applied proves that all is well.
+        let is_well = !is_waiting && (session.came || session.has_applied_all());
         let dead_letters = self.consumer.read(&self.db, dead_letter::count).await?;
-        // Right after connecting, only the next event applied proves that all is well, if there is one.
-        let is_well = !is_waiting && (!is_first || session.has_applied_all());
-        self.show(session, is_well, |status| {
-            status.dead_letters = dead_letters
-        });
+        self.show(session, is_well, dead_letters, 0);
         session.came = false;
         self.reports.step(&self.consumer, session.position);
         Ok(())
+    }
+
+    /// The head of the stream, which must be the same incarnation as at the last look.
+    async fn head(&mut self, session: &mut Session<C::Session>) -> Result<Head, Trouble> {
+        let head = session.log.head().await;
+        let head = head.map_err(|error| self.refused(error))?;
+        match (head, &session.seen) {
+            (Some(head), Some((seen, _))) if head.incarnation == seen.incarnation => Ok(head),
+            (_, Some(_)) => {
+                let stream = self.from.stream();
+                let recreated = format!("stream {stream} was recreated; checking it");
+                Err(Trouble::Again(recreated))
+            }
+            (head, None) => {
+                let head = head.ok_or(Break::Missing)?;
+                self.met = true;
+                Ok(head)
+            }
+        }
     }
 
     /// Applies in one transaction as many of the ready events as there is time for; returns how many.
@@ -249,19 +243,12 @@ impl<C: Connect> Follower<C> {
         if session.ready.is_empty() {
             return Ok(0);
         }
-        let (consumer, after, next) = (
-            self.consumer.clone(),
-            session.position,
-            session.offset() + 1,
-        );
-        let tried = if self.tried.0 == next {
-            self.tried.1
-        } else {
-            0
-        };
+        let (after, next) = (session.position, session.offset() + 1);
+        let (event, times) = self.tried;
+        let tried = if event == next { times } else { 0 };
         let mut records = std::mem::take(&mut session.ready);
-        let work = move |tx: &Tx<'_>| {
-            let done = apply::batch(tx, &consumer, after, &records, tried)?;
+        let work = move |tx: &Tx<'_>, consumer: &Consumer| {
+            let done = apply::batch(tx, consumer, after, &records, tried)?;
             records.drain(..done.count);
             Ok((done, records))
         };
@@ -273,10 +260,8 @@ impl<C: Connect> Follower<C> {
             self.backoff.reset();
             self.cures.applied(position.seq);
         }
-        self.show(session, done.count > 0, |status| {
-            status.skipped += done.skipped;
-            status.dead_letters = done.dead_letters;
-        });
+        let is_well = done.count > 0;
+        self.show(session, is_well, done.dead_letters, done.skipped);
         match done.ended_by {
             None => Ok(done.count),
             Some(ApplyError::Fatal(why)) => Err(Trouble::Fatal(why)),
@@ -293,16 +278,13 @@ impl<C: Connect> Follower<C> {
         Ok(self.consumer.read(&self.db, position::load).await?)
     }
 
-    /// Shows in the status how far the session is, and what `more` there is to show.
-    fn show(
-        &self,
-        session: &Session<C::Session>,
-        is_well: bool,
-        more: impl FnOnce(&mut ConsumerStatus),
-    ) {
+    /// Shows in the status how far the session is.
+    fn show(&self, session: &Session<C::Session>, is_well: bool, dead_letters: u64, skipped: u64) {
         self.consumer.status.send_if_modified(|status| {
             let before = status.clone();
             status.offset = session.offset();
+            status.dead_letters = dead_letters;
+            status.skipped += skipped;
             if is_well {
                 status.trouble = None;
             }
@@ -314,7 +296,6 @@ impl<C: Connect> Follower<C> {
                     status.caught_up_at_ms = Some(*at_ms);
                 }
             }
-            more(status);
             *status != before
         });
     }
@@ -346,16 +327,14 @@ impl<L> Session<L> {
 
     /// Cuts the ready events where they stop following each other; returns why.
     fn keep_what_follows(&mut self) -> Option<Break> {
-        let mut at = self.position;
-        for index in 0..self.ready.len() {
-            match follows(at, &self.ready[index]) {
-                Ok(next) => at = Some(next),
-                Err(why) => {
-                    self.ready.truncate(index);
-                    return Some(why);
-                }
-            }
-        }
-        None
+        let (mut at, mut broken) = (self.position, None);
+        let kept = self.ready.iter().take_while(|record| {
+            let next = follows(at, record).map_err(|why| broken = Some(why));
+            at = next.ok();
+            at.is_some()
+        });
+        let kept = kept.count();
+        self.ready.truncate(kept);
+        broken
     }
 }

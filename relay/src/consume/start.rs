@@ -79,21 +79,20 @@ pub(super) async fn first_position(
     log: &mut impl Log,
     head: &Head,
 ) -> Result<Option<Position>, Trouble> {
-    let name = consumer.name;
-    let known = move |rows: &Connection| {
-        Ok::<_, rusqlite::Error>((begun(rows, name)?, answered::first_answered(rows, name)?))
-    };
-    let start = match (consumer.start, db.read(known).await?) {
-        (Start::First | Start::Snapshot, _) | (_, (Some(_), _)) => {
-            find(Start::First, log, head).await?;
-            return Ok(None);
-        }
+    let is_decided = consumer.read(db, begun).await?.is_some();
+    let answered = consumer.read(db, answered::first_answered).await?;
+    let start = match (consumer.start, answered) {
+        (Start::First | Start::Snapshot, _) => Start::First,
+        _ if is_decided => Start::First,
         // Its service has lost its file: it began before it answered.
-        (Start::Now, (None, Some(first))) => Start::At(first - 1),
+        (Start::Now, Some(first)) => Start::At(first - 1),
         (start, _) => start,
     };
-    let (place, begins) = (find(start, log, head).await?, consumer.clone());
-    let work = move |tx: &Tx<'_>| begin_first(tx, &begins, place);
+    let place = find(start, log, head).await?;
+    if start == Start::First {
+        return Ok(None);
+    }
+    let work = move |tx: &Tx<'_>, consumer: &Consumer| begin_first(tx, consumer, place);
     consumer.transact(db, work).await?;
     Ok(position_of(place))
 }
