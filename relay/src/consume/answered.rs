@@ -1,4 +1,4 @@
-//! The events that a reaction has answered, as its service's own log says (see [`Causation`]).
+//! The events that a reaction has answered, according to its service's own log (see [`Causation`]).
 
 use std::collections::HashSet;
 

@@ -196,7 +196,7 @@ impl Aside {
     ) -> Result<(), ApplyError> {
         if self.count >= MAX_DEAD_LETTERS {
             return Err(ApplyError::Transient(format!(
-                "{MAX_DEAD_LETTERS} events are set aside already; retry or discard some"
+                "{MAX_DEAD_LETTERS} events are dead or parked already: retry or discard some"
             )));
         }
         let is_first = self.keys.insert(envelope.subject.to_string());

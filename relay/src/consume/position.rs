@@ -106,7 +106,7 @@ pub(super) fn check(
     }
 }
 
-/// To another event of the stream; the epoch, which is for people, stays until the next event says its own.
+/// Moves to another event of the stream. The epoch is informative and stays until the next event brings its own.
 pub(super) fn move_to(rows: &Connection, consumer: &str, to: Position) -> rusqlite::Result<()> {
     let sql = "update relay_offset set seq = ?2, event_id = ?3 where consumer = ?1";
     rows.execute(sql, (consumer, to.seq, to.id))?;
@@ -178,7 +178,7 @@ mod tests {
             Err(Break::Forked(Position { seq: 5, .. }))
         ));
         assert_eq!(check(&[], head(1, 5)), Err(Break::Silent { wanted: 5 }));
-        // A copy of the stream that is behind may still hold what its leader says is gone.
+        // A replica that is behind may still hold events that its leader has removed.
         for found in [&[][..], &[record(5, ours, None)]] {
             let (stream, offset) = (3, 5);
             let short = Err(Break::Short { stream, offset });

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::position;
 use super::resume::NOT_HELD;
-use super::start::{self, Place};
+use super::start::{self, Beginning};
 use super::step::Trouble;
 use super::{Consumer, dead_letter};
 use crate::database::{self, Database, Rows, Tx};
@@ -123,7 +123,7 @@ fn swap(
     tx: &Tx<'_>,
     consumer: &Consumer,
     cache: &Cache,
-    (here, to): (Option<Position>, Place),
+    (here, to): (Option<Position>, Beginning),
     lost: Option<Position>,
     why: &str,
 ) -> Result<u64, ApplyError> {

@@ -1,6 +1,6 @@
 //! A reaction after a fork of its stream: it goes on from the last event that was applied here and is in the producer's log.
 //!
-//! The reaction's own log says by causation which events it has answered. Those up to the fork are in the producer's log,
+//! The causation in its own log shows which events the reaction has answered. Those up to the fork are in the producer's log,
 //! those after it are not, so a binary search finds the last that is left. Events between it and the fork were seen once and
 //! needed no answer; the reaction gets them again, as after a restore, since it decides from its service's tables.
 
@@ -20,7 +20,7 @@ use crate::outbox::{self, quarantine};
 /// Quarantined events say so.
 pub(super) const NOT_HELD: &str = "it was applied here, and its producer's log does not hold it";
 
-/// What this file knows of the events that a reaction has applied.
+/// The events that a reaction has applied, as far as this file shows.
 struct Known {
     here: Position,
     /// Where it began, if not at the beginning.
@@ -77,7 +77,7 @@ async fn held(producer: &dyn Producer, known: &Known) -> Result<Option<usize>, L
     Ok(is_certain.then_some(held))
 }
 
-/// One transaction: events that no log holds any more are reported by their ids, the position goes back, and the audit says so.
+/// One transaction: the ids of events that no log holds any more are quarantined, the position goes back, and the audit records it.
 fn go_back(
     tx: &Tx<'_>,
     consumer: &Consumer,

@@ -1,4 +1,4 @@
-//! Where a consumer begins: its program says so once, and an operator may start it elsewhere.
+//! Where a consumer begins: its program chooses once, and an operator may start it elsewhere.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -28,7 +28,7 @@ pub enum Start {
 }
 
 /// A position with the epoch that its event was emitted in. `None`: the beginning of the stream.
-pub(super) type Place = Option<(Position, u32)>;
+pub(super) type Beginning = Option<(Position, u32)>;
 
 impl Consumer {
     /// The event after which [`start_at`](Self::start_at) would go on; `None`: with the first one.
@@ -37,7 +37,7 @@ impl Consumer {
         from: &impl Connect,
         start: Start,
     ) -> Result<Option<Position>, Fatal> {
-        Ok(position_of(self.place_of(from, start).await?))
+        Ok(position_of(self.find_start(from, start).await?))
     }
 
     /// Starts a consumer at another position of its stream, wherever it was: for one that cannot go on by itself. The events
@@ -49,12 +49,12 @@ impl Consumer {
         from: &impl Connect,
         start: Start,
     ) -> Result<Option<Position>, Fatal> {
-        let (consumer, place) = (self.clone(), self.place_of(from, start).await?);
-        let moved = db.apply(move |tx| restart(tx, &consumer, place)).await;
+        let (consumer, to) = (self.clone(), self.find_start(from, start).await?);
+        let moved = db.apply(move |tx| restart(tx, &consumer, to)).await;
         moved.map_err(|error| Trouble::from(error).into())
     }
 
-    async fn place_of(&self, from: &impl Connect, start: Start) -> Result<Place, Fatal> {
+    async fn find_start(&self, from: &impl Connect, start: Start) -> Result<Beginning, Fatal> {
         if self.keeps_cache() || start == Start::Snapshot {
             let name = self.name;
             return Err(Fatal(format!("{name} goes on from a snapshot: rebuild it")));
@@ -88,17 +88,21 @@ pub(super) async fn first_position(
         (Start::Now, Some(first)) => Start::At(first - 1),
         (start, _) => start,
     };
-    let place = find(start, log, head).await?;
+    let to = find(start, log, head).await?;
     if start == Start::First {
         return Ok(None);
     }
-    let work = move |tx: &Tx<'_>, consumer: &Consumer| begin_first(tx, consumer, place);
+    let work = move |tx: &Tx<'_>, consumer: &Consumer| begin_first(tx, consumer, to);
     consumer.transact(db, work).await?;
-    Ok(position_of(place))
+    Ok(position_of(to))
 }
 
-/// Where in the stream a start is.
-pub(super) async fn find(start: Start, log: &mut impl Log, head: &Head) -> Result<Place, Trouble> {
+/// The position in the stream that a start means.
+pub(super) async fn find(
+    start: Start,
+    log: &mut impl Log,
+    head: &Head,
+) -> Result<Beginning, Trouble> {
     let (first, ends) = (head.first, head.seq);
     let seq = match start {
         Start::First | Start::Snapshot => 0,
@@ -131,15 +135,19 @@ pub(super) async fn find(start: Start, log: &mut impl Log, head: &Head) -> Resul
 }
 
 /// Begins there: from now on the consumer never goes back to before it.
-pub(super) fn begin(tx: &Tx<'_>, consumer: &Consumer, at: Place) -> rusqlite::Result<()> {
+pub(super) fn begin(tx: &Tx<'_>, consumer: &Consumer, at: Beginning) -> rusqlite::Result<()> {
     let (seq, id, epoch) = at.map_or((0, None, 0), |(at, epoch)| (at.seq, Some(at.id), epoch));
     let sql = "insert or replace into relay_start (consumer, stream, seq, event_id, epoch) values (?1, ?2, ?3, ?4, ?5)";
     tx.execute(sql, (consumer.name, consumer.stream, seq, id, epoch))?;
     go_back(tx, consumer.name)
 }
 
-/// Begins where its program says, at its first look at the stream.
-pub(super) fn begin_first(tx: &Tx<'_>, consumer: &Consumer, at: Place) -> Result<(), ApplyError> {
+/// Begins where its program chooses, at its first look at the stream.
+pub(super) fn begin_first(
+    tx: &Tx<'_>,
+    consumer: &Consumer,
+    at: Beginning,
+) -> Result<(), ApplyError> {
     position::check(tx, consumer.name, None)?;
     let after = at.map_or(0, |(at, _)| at.seq);
     let answered = answered::first_answered(tx, consumer.name)?;
@@ -178,7 +186,11 @@ pub(super) fn begun(
 }
 
 /// An operator's start, whatever was applied before.
-fn restart(tx: &Tx<'_>, consumer: &Consumer, to: Place) -> Result<Option<Position>, ApplyError> {
+fn restart(
+    tx: &Tx<'_>,
+    consumer: &Consumer,
+    to: Beginning,
+) -> Result<Option<Position>, ApplyError> {
     let (name, from) = (consumer.name, position::load(tx, consumer.name)?);
     begin(tx, consumer, to)?;
     let to = position_of(to);
@@ -195,6 +207,6 @@ pub(super) fn words(at: Option<Position>) -> String {
     })
 }
 
-pub(super) fn position_of(place: Place) -> Option<Position> {
-    place.map(|(at, _)| at)
+pub(super) fn position_of(start: Beginning) -> Option<Position> {
+    start.map(|(at, _)| at)
 }
