@@ -24,7 +24,7 @@ pub(crate) fn imported(tx: &Tx<'_>, causation: &Causation) -> rusqlite::Result<(
     }
 }
 
-fn at(causation: &Causation) -> Position {
+pub(super) fn at(causation: &Causation) -> Position {
     Position {
         seq: causation.seq,
         id: causation.id,
@@ -50,13 +50,8 @@ pub(super) fn first_answered(rows: &Connection, consumer: &str) -> rusqlite::Res
     rows.query_row(sql, [consumer], |row| row.get(0))
 }
 
-/// The events that a reaction has answered, in the order of the answers in its service's log.
-pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Position>> {
-    let answers = whole_answers(rows, consumer)?;
-    Ok(answers.iter().map(at).collect())
-}
-
-fn whole_answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Causation>> {
+/// Every whole answer of a reaction in its service's log, in order.
+pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Causation>> {
     let sql = "select envelope from relay_outbox where instr(envelope, cast(?1 as blob)) > 0 order by seq";
     let mut statement = rows.prepare(sql)?;
     let mut found = statement.query([consumer])?;
@@ -88,18 +83,17 @@ pub(super) fn forget(rows: &Connection, consumer: &str, upto: u64) -> rusqlite::
 pub(super) fn read_again(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
     dead_letter::read_again(tx, consumer, after)?;
     forget(tx, consumer, LAST)?;
-    let mut answers = answers(tx, consumer)?.into_iter();
-    answers.try_for_each(|at| match at.seq > after {
-        true => skip(tx, consumer, at),
-        false => Ok(()),
-    })
+    let mut answers = answers(tx, consumer)?;
+    answers.retain(|answer| answer.seq > after);
+    let mut answered = answers.iter().map(at);
+    answered.try_for_each(|at| skip(tx, consumer, at))
 }
 
 /// Takes a reaction back whose later answers no log holds any more: to the event of its last answer, or to where it began.
 pub(crate) fn take_back(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
     let began = start::begun(tx, consumer)?.flatten();
     let began = began.map_or(0, |began| began.seq);
-    let last = whole_answers(tx, consumer)?.pop();
+    let last = answers(tx, consumer)?.pop();
     let last = last.filter(|last| last.seq >= began);
     match &last {
         Some(last) => position::store(tx, consumer, &last.stream, at(last), last.epoch)?,

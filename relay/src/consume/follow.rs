@@ -223,19 +223,16 @@ impl<C: Connect> Follower<C> {
     async fn head(&mut self, session: &mut Session<C::Session>) -> Result<Head, Trouble> {
         let head = session.log.head().await;
         let head = head.map_err(|error| self.refused(error))?;
-        match (head, &session.seen) {
-            (Some(head), Some((seen, _))) if head.incarnation == seen.incarnation => Ok(head),
-            (_, Some(_)) => {
-                let stream = self.from.stream();
-                let recreated = format!("stream {stream} was recreated; checking it");
-                Err(Trouble::Again(recreated))
-            }
-            (head, None) => {
-                let head = head.ok_or(Break::Missing)?;
-                self.met = true;
-                Ok(head)
-            }
-        }
+        let Some((seen, _)) = &session.seen else {
+            let head = head.ok_or(Break::Missing)?;
+            self.met = true;
+            return Ok(head);
+        };
+        let same = head.filter(|head| head.incarnation == seen.incarnation);
+        same.ok_or_else(|| {
+            let stream = self.from.stream();
+            Trouble::Again(format!("stream {stream} was recreated; checking it"))
+        })
     }
 
     /// Applies in one transaction as many of the ready events as there is time for; returns how many.

@@ -66,13 +66,10 @@ impl Cures {
     /// Whether the producer's log holds the event applied last, if that is in question and there is a producer to ask. One
     /// replica may be behind, or of an older incarnation: its answers prove no fork.
     async fn ask_producer(&self, why: &Break) -> Result<Option<Holds>, Trouble> {
+        let is_asked = matches!(why, Break::Forked(_) | Break::Short { .. } | Break::Missing);
         let here = self.consumer.read(&self.db, position::load).await?;
-        match (why, here, &self.consumer.producer) {
-            (
-                Break::Forked(_) | Break::Short { .. } | Break::Missing,
-                Some(here),
-                Some(producer),
-            ) => Ok(Some(producer.holds(here).await?)),
+        match (here.filter(|_| is_asked), &self.consumer.producer) {
+            (Some(here), Some(producer)) => Ok(Some(producer.holds(here).await?)),
             _ => Ok(None),
         }
     }
@@ -97,19 +94,13 @@ impl Cures {
     }
 
     async fn resume(&self, why: &str) -> Result<Progress, Trouble> {
-        let Consumer {
-            name,
-            stream,
-            status,
-            ..
-        } = &self.consumer;
+        let (consumer, status) = (self.consumer.name, &self.consumer.status);
         let after = resume::resume(&self.db, &self.consumer, why).await?;
         tracing::error!(
-            consumer = name,
-            stream,
+            consumer,
             why,
             after,
-            "the reaction went back to before a fork, and goes on from there"
+            "the reaction went back to before a fork"
         );
         status.send_modify(|status| {
             status.offset = after;
@@ -119,19 +110,9 @@ impl Cures {
     }
 
     pub(super) async fn rebuild(&self, why: &str) -> Result<Progress, Trouble> {
-        let Consumer {
-            name,
-            stream,
-            status,
-            ..
-        } = &self.consumer;
+        let (consumer, status) = (self.consumer.name, &self.consumer.status);
         if why != BEGINS && status.borrow().trouble.is_none() {
-            tracing::error!(
-                consumer = name,
-                stream,
-                why,
-                "loading the cache from a snapshot of the producer"
-            );
+            tracing::error!(consumer, why, "loading the cache from a snapshot");
         }
         status.send_modify(|status| status.rebuilding = Some(0));
         let loaded = rebuild::rebuild(&self.db, &self.consumer, why).await;
@@ -146,7 +127,7 @@ impl Cures {
             }
         });
         let (rows, offset) = loaded?;
-        tracing::warn!(consumer = name, rows, offset, "the cache is loaded");
+        tracing::warn!(consumer, rows, offset, "the cache is loaded");
         Ok(Progress::Rebuilt(rows))
     }
 }

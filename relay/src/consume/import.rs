@@ -35,7 +35,8 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
         let seq = record.seq;
         let refused = |why: String| LogError::Refused(format!("event {seq}: {why}"));
         let envelope = follows(record, last).map_err(refused)?;
-        let at_ms = emitted_at_ms(&envelope, tx.now_ms());
+        // Imported events keep their original timestamp.
+        let at_ms = envelope.time.parse().map_or(tx.now_ms(), unix_ms);
         append_row(tx, seq, envelope.id, &record.subject, &record.bytes, at_ms)?;
         fold(tx, &envelope).map_err(|error| match error {
             ApplyError::Transient(why) => LogError::lost(format!("event {seq}: {why}")),
@@ -75,9 +76,4 @@ pub(crate) fn fold(tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyErro
         Some(fold) => fold.apply(tx, envelope),
         None => Ok(()),
     }
-}
-
-/// Imported events keep their original timestamp.
-fn emitted_at_ms(envelope: &Envelope<'_>, otherwise: u64) -> u64 {
-    envelope.time.parse().map_or(otherwise, unix_ms)
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::position;
 use super::resume::NOT_HELD;
-use super::start::{self, Beginning};
+use super::start::{self, Point};
 use super::step::Trouble;
 use super::{Consumer, dead_letter};
 use crate::database::{self, Database, Rows, Tx};
@@ -106,9 +106,11 @@ async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<
             _ => return Err(LogError::lost("the snapshot is not whole").into()),
         }
         if ended || waiting.len() == STORE_BATCH {
-            let (from, batch) = (stored, std::mem::take(&mut waiting));
-            stored += batch.len() as u64;
-            db.apply(move |tx| insert(tx, name, from, &batch)).await?;
+            let (n, batch) = (stored, serde_json::to_vec(&waiting));
+            let batch = batch.map_err(|error| LogError::lost(error.to_string()))?;
+            db.apply(move |tx| insert(tx, name, n, &batch)).await?;
+            stored += waiting.len() as u64;
+            waiting.clear();
             let status = &consumer.status;
             status.send_modify(|status| status.rebuilding = Some(stored));
         }
@@ -123,7 +125,7 @@ fn swap(
     tx: &Tx<'_>,
     consumer: &Consumer,
     cache: &Cache,
-    (here, to): (Option<Position>, Beginning),
+    (here, to): (Option<Position>, Point),
     lost: Option<Position>,
     why: &str,
 ) -> Result<u64, ApplyError> {
@@ -156,10 +158,11 @@ fn load(tx: &Tx<'_>, cache: &Cache, consumer: &str) -> Result<(), ApplyError> {
     let mut lines = tx.prepare("select line from relay_snapshot where consumer = ?1 order by n")?;
     let mut lines = lines.query([consumer])?;
     while let Some(line) = lines.next()? {
-        let line: Vec<u8> = line.get(0)?;
-        let row = serde_json::from_slice(&line);
-        let row = row.map_err(|error| ApplyError::Rejected(error.to_string()))?;
-        (cache.load)(tx.rows(), row)?;
+        let batch: Vec<u8> = line.get(0)?;
+        let batch = serde_json::from_slice::<Vec<&RawValue>>(&batch);
+        for row in batch.map_err(|error| ApplyError::Rejected(error.to_string()))? {
+            (cache.load)(tx.rows(), row)?;
+        }
     }
     Ok(())
 }
@@ -178,16 +181,9 @@ fn forget(rows: &Connection, consumer: &str) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn insert(
-    rows: &Connection,
-    consumer: &str,
-    from: u64,
-    batch: &[Box<RawValue>],
-) -> Result<(), ApplyError> {
+/// One row for each batch, as a JSON array.
+fn insert(rows: &Connection, consumer: &str, n: u64, batch: &[u8]) -> Result<(), ApplyError> {
     let sql = "insert into relay_snapshot (consumer, n, line) values (?1, ?2, ?3)";
-    let mut insert = rows.prepare_cached(sql)?;
-    for (row, n) in batch.iter().zip(from..) {
-        insert.execute((consumer, n, row.get().as_bytes()))?;
-    }
+    rows.execute(sql, (consumer, n, batch))?;
     Ok(())
 }

@@ -113,10 +113,11 @@ fn known(rows: &Connection, consumer: &str, stream: &str) -> rusqlite::Result<Op
     let began = start::begun(rows, consumer)?.flatten();
     let lost = lost_before(rows, stream)?;
     let mut answers = answered::answers(rows, consumer)?;
-    answers.retain(|at| !lost.contains(&at.id));
+    answers.retain(|answer| !lost.contains(&answer.id));
+    let answers = answers.iter().map(answered::at);
     let answers_from = match outbox::ends(rows)?.first {
         0 | 1 => Some(0),
-        _ => answers.iter().map(|at| at.seq).min(),
+        _ => answers.clone().map(|at| at.seq).min(),
     };
     let letters = dead_letter::positions(rows, consumer)?;
     let from = began.map_or(0, |began| began.seq);

@@ -28,7 +28,7 @@ pub enum Start {
 }
 
 /// A position with the epoch that its event was emitted in. `None`: the beginning of the stream.
-pub(super) type Beginning = Option<(Position, u32)>;
+pub(super) type Point = Option<(Position, u32)>;
 
 impl Consumer {
     /// The event after which [`start_at`](Self::start_at) would go on; `None`: with the first one.
@@ -54,7 +54,7 @@ impl Consumer {
         moved.map_err(|error| Trouble::from(error).into())
     }
 
-    async fn find_start(&self, from: &impl Connect, start: Start) -> Result<Beginning, Fatal> {
+    async fn find_start(&self, from: &impl Connect, start: Start) -> Result<Point, Fatal> {
         if self.keeps_cache() || start == Start::Snapshot {
             let name = self.name;
             return Err(Fatal(format!("{name} goes on from a snapshot: rebuild it")));
@@ -98,11 +98,7 @@ pub(super) async fn first_position(
 }
 
 /// The position in the stream that a start means.
-pub(super) async fn find(
-    start: Start,
-    log: &mut impl Log,
-    head: &Head,
-) -> Result<Beginning, Trouble> {
+pub(super) async fn find(start: Start, log: &mut impl Log, head: &Head) -> Result<Point, Trouble> {
     let (first, ends) = (head.first, head.seq);
     let seq = match start {
         Start::First | Start::Snapshot => 0,
@@ -135,7 +131,7 @@ pub(super) async fn find(
 }
 
 /// Begins there: from now on the consumer never goes back to before it.
-pub(super) fn begin(tx: &Tx<'_>, consumer: &Consumer, at: Beginning) -> rusqlite::Result<()> {
+pub(super) fn begin(tx: &Tx<'_>, consumer: &Consumer, at: Point) -> rusqlite::Result<()> {
     let (seq, id, epoch) = at.map_or((0, None, 0), |(at, epoch)| (at.seq, Some(at.id), epoch));
     let sql = "insert or replace into relay_start (consumer, stream, seq, event_id, epoch) values (?1, ?2, ?3, ?4, ?5)";
     tx.execute(sql, (consumer.name, consumer.stream, seq, id, epoch))?;
@@ -143,11 +139,7 @@ pub(super) fn begin(tx: &Tx<'_>, consumer: &Consumer, at: Beginning) -> rusqlite
 }
 
 /// Begins where its program chooses, at its first look at the stream.
-pub(super) fn begin_first(
-    tx: &Tx<'_>,
-    consumer: &Consumer,
-    at: Beginning,
-) -> Result<(), ApplyError> {
+pub(super) fn begin_first(tx: &Tx<'_>, consumer: &Consumer, at: Point) -> Result<(), ApplyError> {
     position::check(tx, consumer.name, None)?;
     let after = at.map_or(0, |(at, _)| at.seq);
     let answered = answered::first_answered(tx, consumer.name)?;
@@ -186,11 +178,7 @@ pub(super) fn begun(
 }
 
 /// An operator's start, whatever was applied before.
-fn restart(
-    tx: &Tx<'_>,
-    consumer: &Consumer,
-    to: Beginning,
-) -> Result<Option<Position>, ApplyError> {
+fn restart(tx: &Tx<'_>, consumer: &Consumer, to: Point) -> Result<Option<Position>, ApplyError> {
     let (name, from) = (consumer.name, position::load(tx, consumer.name)?);
     begin(tx, consumer, to)?;
     let to = position_of(to);
@@ -207,6 +195,6 @@ pub(super) fn words(at: Option<Position>) -> String {
     })
 }
 
-pub(super) fn position_of(start: Beginning) -> Option<Position> {
+pub(super) fn position_of(start: Point) -> Option<Position> {
     start.map(|(at, _)| at)
 }
