@@ -22,8 +22,7 @@ pub mod publish;
 pub mod testing;
 
 pub use consume::{
-    Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Retried,
-    Retry, Start,
+    Consumer, ConsumerStatus, DeadLetter, Follower, LetterState, Progress, Retried, Start,
 };
 pub use database::{
     Database, DiskHealth, Fold, Gate, OnDiskFailure, Options, Rows, Tx, key_in_use, real_path,

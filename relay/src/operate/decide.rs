@@ -3,7 +3,7 @@
 //! Each decision is one transaction in the outbox. The relay's next contact does the rest, and whoever kills anything in
 //! between kills nothing for good: the next contact carries on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 
@@ -202,7 +202,9 @@ fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
         })?;
         outbox::cut_after(tx, plan.common)?;
         fold_again(tx)?;
-        take_reactions_back(tx, &unanswered)?;
+        for consumer in &unanswered {
+            answered::take_back(tx, consumer)?;
+        }
     }
     database::set_origin(tx, &plan.origin)?;
     database::mark(tx, tx.now_ms(), FOLLOWS)?;
@@ -225,37 +227,6 @@ fn fold_again(tx: &Tx<'_>) -> Result<(), ApplyError> {
         let envelope = Envelope::parse(&record.bytes);
         let envelope = envelope.map_err(|error| ApplyError::Fatal(error.to_string()))?;
         fold.apply(tx, &envelope)
-    })
-}
-
-/// The answers of these reactions are in no log any more: they give them again.
-fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), ApplyError> {
-    if consumers.is_empty() {
-        return Ok(());
-    }
-    let mut last = BTreeMap::new();
-    each_answer(tx, |cause| {
-        last.insert(cause.consumer.clone(), cause);
-        Ok(())
-    })?;
-    for consumer in consumers {
-        answered::take_back(tx, consumer, last.get(consumer))?;
-    }
-    // A dead letter may have been answered after later events: those are behind the last answer, and answered all the same.
-    each_answer(tx, |cause| match consumers.contains(&cause.consumer) {
-        true => Ok(answered::imported(tx, &cause)?),
-        false => Ok(()),
-    })
-}
-
-/// Every whole answer in the log. One that was cut in two is none: its event is read again.
-fn each_answer(
-    tx: &Tx<'_>,
-    mut work: impl FnMut(Causation) -> Result<(), ApplyError>,
-) -> Result<(), ApplyError> {
-    each_after(tx, 0, |record| {
-        let cause = causation(record).filter(|causation| !causation.more);
-        cause.map_or(Ok(()), &mut work)
     })
 }
 
