@@ -7,6 +7,7 @@ mod position;
 pub(crate) mod reader;
 mod snapshot;
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -79,8 +80,8 @@ pub trait Stream: AppendLog {
     }
 
     /// How many bytes the log held at the last `head`, and how many it may hold; `None` when it has no limit.
-    fn room(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, LogError>> + Send {
-        async { Ok(None) }
+    fn room(&self) -> Option<(u64, u64)> {
+        None
     }
 }
 
@@ -124,6 +125,12 @@ pub(crate) async fn record_at(log: &mut impl Log, seq: u64) -> Result<Option<Rec
     Ok(found.into_iter().next().filter(|record| record.seq == seq))
 }
 
+/// The id of the event at this sequence. `None` also when what is there is no event of ours.
+pub(crate) async fn id_at(log: &mut impl Log, seq: u64) -> Result<Option<EventId>, LogError> {
+    let record = record_at(log, seq).await?;
+    Ok(record.and_then(|record| record.event_id()))
+}
+
 /// An append is refused before anything is sent when its records are not the very next ones.
 pub(crate) fn check_next(head: &Head, records: &[Record]) -> Result<(), LogError> {
     for (record, wanted) in records.iter().zip(head.seq + 1..) {
@@ -163,4 +170,10 @@ impl Head {
 pub struct Origin {
     pub database_id: Uuid,
     pub epoch: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "database {} (epoch {})", self.database_id, self.epoch)
+    }
 }
