@@ -18,7 +18,7 @@ use crate::error::LogError;
 use crate::event::{Envelope, EventId};
 
 pub use position::Position;
-pub use reader::{Doors, Reader};
+pub use reader::{ReadApi, Reader};
 pub use snapshot::{Holds, Line, Lines, Producer, Share, Sink, row};
 
 /// Events numbered 1, 2, 3 … without a gap. A value of it is one session: after `Lost` it is thrown away.

@@ -449,19 +449,32 @@ impl<C: Connect<Session: Stream>> Relay<C> {
             _ => RelayState::Connecting(line.clone()),
         };
         let (stream, error) = (self.to.stream(), &line);
-        let is_new = self
-            .status
-            .send_if_modified(|status| std::mem::replace(&mut status.state, state.clone()) != state);
+        let is_new = self.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.state, state.clone()) != state
+        });
         match self.db.gate() {
             _ if !is_new => {}
             _ if matches!(state, RelayState::Stuck(_)) => {
-                tracing::error!(stream, error, "ALARM: nothing is published until the broker is restarted");
+                tracing::error!(
+                    stream,
+                    error,
+                    "ALARM: nothing is published until the broker is restarted"
+                );
             }
             Gate::Open | Gate::Held { .. } => {
-                tracing::warn!(stream, error, "not publishing; writes go on and wait in the outbox");
+                tracing::warn!(
+                    stream,
+                    error,
+                    "not publishing; writes go on and wait in the outbox"
+                );
             }
             Gate::MustImport(reason) | Gate::Halted(reason) => {
-                tracing::warn!(stream, error, reason, "not publishing, and writes are refused until this file has met its stream");
+                tracing::warn!(
+                    stream,
+                    error,
+                    reason,
+                    "not publishing, and writes are refused until this file has met its stream"
+                );
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::error::LogError;
-use crate::log::reader::{Doors, Reader};
+use crate::log::reader::{ReadApi, Reader};
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream, check_next};
 
 /// A broker with room for one stream, and its owner's way to it. Clones share it.
@@ -21,7 +21,7 @@ pub struct MemoryBroker {
     changed: watch::Sender<u64>,
 }
 
-/// The way of a reader: through the three doors, with the faults of live delivery.
+/// How a reader connects, with the faults of live delivery.
 #[derive(Clone)]
 pub struct MemoryReader(MemoryBroker);
 
@@ -306,12 +306,12 @@ impl MemorySession {
 }
 
 impl Connect for MemoryReader {
-    type Session = Reader<MemoryDoors>;
+    type Session = Reader<MemoryReadApi>;
 
     async fn connect(&self) -> Result<Self::Session, LogError> {
         let session = self.0.connect().await?;
         let heard = session.alive()?.live.len();
-        Ok(Reader::new(MemoryDoors { session, heard }))
+        Ok(Reader::new(MemoryReadApi { session, heard }))
     }
 
     fn stream(&self) -> &str {
@@ -319,14 +319,14 @@ impl Connect for MemoryReader {
     }
 }
 
-/// The doors of one connection.
-pub struct MemoryDoors {
+/// What one connection of a reader can call.
+pub struct MemoryReadApi {
     session: MemorySession,
     /// How many of the live copies this connection has been sent.
     heard: usize,
 }
 
-impl Doors for MemoryDoors {
+impl ReadApi for MemoryReadApi {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
         self.session.head().await
     }

@@ -27,7 +27,10 @@ fn every_case_has_a_test_of_its_name() {
         .filter_map(|line| line.strip_prefix("async fn stream_")?.split_once('('))
         .map(|(name, _)| name.replace('_', " "))
         .collect();
-    let cases: BTreeSet<_> = Case::ALL.iter().map(|case| case.name()).collect();
+    let cases: BTreeSet<_> = Case::ALL
+        .iter()
+        .map(|case| case.name().to_owned())
+        .collect();
     assert_eq!(tests, cases);
 }
 
@@ -392,7 +395,9 @@ async fn stream_forked() {
         let store = world.broker.store();
 
         assert_eq!(world.meet().await, [Case::Forked], "{ours} {theirs}");
-        world.is_refused_as_halted("both lived on").await;
+        world
+            .is_refused_as_halted("both went on after a fork")
+            .await;
         assert_eq!(world.broker.store(), store, "nothing is touched");
         assert_eq!(outbox_rows(&world.db).await, world.log);
         assert!(set_aside(&world.db).await.is_empty());

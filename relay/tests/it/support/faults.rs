@@ -297,8 +297,8 @@ impl Stream for MortalSession {
         }
     }
 
-    async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
-        Ok(self.way.about.0.lock().unwrap().room)
+    fn room(&self) -> Option<(u64, u64)> {
+        self.way.about.0.lock().unwrap().room
     }
 }
 
