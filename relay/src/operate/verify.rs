@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::value::RawValue;
 
 use crate::consume::Consumer;
-use crate::error::{LogError, chain};
+use crate::error::LogError;
 use crate::log::{Connect, Line, Lines, Log, Position, Record, Share, record_at};
 use crate::operate::ReadOnly;
 use crate::outbox;
@@ -23,127 +23,105 @@ pub enum Verified {
     NotYet(String),
 }
 
-const BATCH: u64 = 1000;
+const BATCH: usize = 1000;
 
-/// Compares the outbox with the stream: every number that both keep, subject and bytes.
-pub async fn verify_stream<C: Connect>(db: &ReadOnly, to: &C) -> Result<Verified, LogError> {
+/// Compares the outbox with the stream: subject and bytes of every sequence that both keep.
+pub async fn verify_stream(db: &ReadOnly, to: &impl Connect) -> Result<Verified, LogError> {
     let name = to.stream();
     let mut stream = to.connect().await?;
     let Some(head) = stream.head().await? else {
         return Ok(Verified::Differs(format!("there is no stream {name}")));
     };
-    let own = db.read(outbox::ends).await.map_err(unreadable)?;
+    let own = db.read(outbox::ends).await?;
     if head.origin != own.origin {
-        return Ok(Verified::Differs(format!(
-            "stream {name} is of database {} in epoch {}, this is {} in epoch {}",
-            head.origin.database_id, head.origin.epoch, own.origin.database_id, own.origin.epoch
-        )));
+        let (theirs, ours) = (&head.origin, &own.origin);
+        let why = format!("stream {name} belongs to {theirs}, this is {ours}");
+        return Ok(Verified::Differs(why));
     }
     let (first, last) = (head.first.max(own.first), head.seq.min(own.seq));
     let mut from = first;
     while from <= last {
-        let to = last.min(from + BATCH - 1);
-        let ours = db.read(move |rows| rows_between(rows, from, to)).await;
-        let ours = ours.map_err(unreadable)?;
-        let theirs = read_between(&mut stream, from, to).await?;
+        let to = last.min(from + BATCH as u64 - 1);
+        let ours = records(from, to, async |after| {
+            Ok(db
+                .read(move |rows| outbox::rows_after(rows, after, BATCH))
+                .await?)
+        });
+        let ours = ours.await?;
+        let theirs = records(from, to, async |after| read_after(&mut stream, after).await);
+        let theirs = theirs.await?;
         if let Some(difference) = (from..=to).find_map(|seq| compare(seq, &ours, &theirs)) {
             return Ok(Verified::Differs(difference));
         }
         from = to + 1;
     }
-    if head.seq > own.seq {
-        let why = format!("the stream ends at {}, the outbox at {}", head.seq, own.seq);
-        return Ok(Verified::Differs(why));
-    }
-    if first > last && own.seq > 0 {
-        let why = format!(
-            "there is no event that both keep: the outbox ends at {}, the stream at {}",
-            own.seq, head.seq
-        );
-        return Ok(Verified::NotYet(why));
-    }
-    Ok(Verified::Equal {
-        compared: (last + 1).saturating_sub(first),
+    let ends = format!("the outbox ends at {}, the stream at {}", own.seq, head.seq);
+    Ok(match first > last && own.seq > 0 {
+        _ if head.seq > own.seq => Verified::Differs(ends),
+        true => Verified::NotYet(format!("there is no event that both keep: {ends}")),
+        false => Verified::Equal {
+            compared: (last + 1).saturating_sub(first),
+        },
     })
 }
 
 type Records = BTreeMap<u64, Record>;
 
-fn rows_between(rows: &Connection, from: u64, to: u64) -> rusqlite::Result<Records> {
+/// The records of these sequences, as far as `read` finds them.
+async fn records(
+    from: u64,
+    to: u64,
+    mut read: impl AsyncFnMut(u64) -> Result<Vec<Record>, LogError>,
+) -> Result<Records, LogError> {
     let (mut found, mut after) = (Records::new(), from - 1);
-    loop {
-        let some = outbox::rows_after(rows, after, BATCH as usize)?;
+    while after < to {
+        let some = read(after).await?;
         let Some(last) = some.last() else { break };
         after = last.seq;
-        found.extend(
-            some.into_iter()
-                .filter(|row| row.seq <= to)
-                .map(|row| (row.seq, row)),
-        );
-        if after >= to {
-            break;
-        }
+        found.extend(some.into_iter().map(|record| (record.seq, record)));
     }
     Ok(found)
 }
 
-async fn read_between(stream: &mut impl Log, from: u64, to: u64) -> Result<Records, LogError> {
-    let (mut found, mut after) = (Records::new(), from - 1);
-    while after < to {
-        let limit = usize::try_from(to - after).unwrap_or(BATCH as usize);
-        let mut some = stream.read_after(after, limit, Duration::ZERO).await?;
-        if some.is_empty() {
-            // Of several nodes one may lag behind. The one that leads is asked, for as long as it may take.
-            some.extend(record_at(stream, after + 1).await?);
-        }
-        let Some(last) = some.last() else { break };
-        after = last.seq;
-        found.extend(
-            some.into_iter()
-                .filter(|record| record.seq <= to)
-                .map(|record| (record.seq, record)),
-        );
+async fn read_after(stream: &mut impl Log, after: u64) -> Result<Vec<Record>, LogError> {
+    let mut some = stream.read_after(after, BATCH, Duration::ZERO).await?;
+    if some.is_empty() {
+        // A replica may lag behind. The leader is asked, for as long as it may take.
+        some.extend(record_at(stream, after + 1).await?);
     }
-    Ok(found)
+    Ok(some)
 }
 
 fn compare(seq: u64, ours: &Records, theirs: &Records) -> Option<String> {
-    match (ours.get(&seq), theirs.get(&seq)) {
-        (Some(own), Some(their)) if own == their => None,
-        (Some(own), Some(their)) if own.event_id() == their.event_id() => Some(format!(
-            "event {seq} has other bytes in the stream than in the outbox"
-        )),
-        (Some(own), Some(their)) => {
-            let (own, their) = (id(own), id(their));
-            Some(format!(
-                "event {seq} is {own} in the outbox and {their} in the stream"
-            ))
+    let name = |record: &Record| {
+        let id = record.event_id();
+        id.map_or("no event of ours".to_owned(), |id| id.to_string())
+    };
+    let why = match (ours.get(&seq), theirs.get(&seq)) {
+        (Some(own), Some(their)) if own == their => return None,
+        (Some(own), Some(their)) if own.event_id() == their.event_id() => {
+            "has other bytes in the stream than in the outbox".to_owned()
         }
-        (Some(own), None) => Some(format!(
-            "event {seq} ({}) is missing in the stream",
-            id(own)
-        )),
-        (None, Some(their)) => Some(format!(
-            "event {seq} ({}) is missing in the outbox",
-            id(their)
-        )),
-        (None, None) => Some(format!("event {seq} is missing on both sides")),
-    }
+        (Some(own), Some(their)) => {
+            format!(
+                "is {} in the outbox and {} in the stream",
+                name(own),
+                name(their)
+            )
+        }
+        (Some(own), None) => format!("({}) is missing in the stream", name(own)),
+        (None, Some(their)) => format!("({}) is missing in the outbox", name(their)),
+        (None, None) => "is missing on both sides".to_owned(),
+    };
+    Some(format!("event {seq} {why}"))
 }
 
-fn id(record: &Record) -> String {
-    record
-        .event_id()
-        .map_or("no event of ours".to_owned(), |id| id.to_string())
-}
-
-/// Compares a cache with a snapshot of its producer, row by row as they come: both are read in the same order. They must be
-/// of the same event: a cache that moves on meanwhile is not compared, and the caller may ask again.
+/// Compares a cache with a snapshot of its producer, row by row as they arrive: both have the same order. Both must be as of
+/// the same event: a cache that moves on meanwhile is not compared, and the caller may try again.
 pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified, LogError> {
     let (Some(share), Some(producer)) = (consumer.share(), consumer.producer()) else {
-        return Ok(Verified::NotYet(
-            "it has no producer to compare with".to_owned(),
-        ));
+        let why = "it has no producer to compare with";
+        return Ok(Verified::NotYet(why.to_owned()));
     };
     let mut lines = producer.snapshot(None).await?;
     let Some(Line::Position { at, .. }) = lines.recv().await.transpose()? else {
@@ -160,7 +138,7 @@ pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified
         }
         compare_rows(&tx, share, &mut lines)
     });
-    read.await.map_err(unreadable)?
+    read.await?
 }
 
 /// On the database's own thread: it waits for the producer's lines as it goes.
@@ -201,18 +179,13 @@ fn cut_off() -> LogError {
 }
 
 fn differs(ours: Option<&RawValue>, theirs: Option<&RawValue>) -> Verified {
-    let text =
-        |row: Option<&RawValue>| row.map_or("no more rows".to_owned(), |row| row.to_string());
+    let text = |row: Option<&RawValue>| row.map_or("no more rows".to_owned(), RawValue::to_string);
     let (ours, theirs) = (text(ours), text(theirs));
     Verified::Differs(format!(
-        "where the producer shares {theirs}, the cache has {ours}; a rebuild loads it anew"
+        "where the producer shares {theirs}, the cache has {ours}; rebuild the cache"
     ))
 }
 
 fn place(at: Option<Position>) -> String {
     at.map_or("nothing".to_owned(), |at| format!("{} ({})", at.seq, at.id))
-}
-
-fn unreadable(error: crate::error::ReadError<rusqlite::Error>) -> LogError {
-    LogError::lost(format!("the database cannot be read: {}", chain(&error)))
 }
