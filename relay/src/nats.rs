@@ -107,7 +107,7 @@ impl Nats {
             .await
             .map_err(|error| self.not_connected(error))?;
         check_version(&client.server_info().version)?;
-        let nats = self.clone();
+        let nats = Arc::new(self.clone());
         Ok(Link {
             client,
             nats,
@@ -161,11 +161,8 @@ fn report(event: &Event, refusals: &watch::Sender<Vec<Refusal>>) {
 }
 
 fn check_version(version: &str) -> Result<(), LogError> {
-    let mut parts = version.split('.').map(|part| {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        part[..digits].parse().unwrap_or(0)
-    });
-    let found = [(); 3].map(|()| parts.next().unwrap_or(0));
+    let mut parts = version.split(|c: char| !c.is_ascii_digit());
+    let found = [(); 3].map(|()| parts.next().and_then(|part| part.parse().ok()).unwrap_or(0));
     if found >= OLDEST_SERVER {
         return Ok(());
     }

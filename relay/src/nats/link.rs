@@ -2,6 +2,7 @@
 //! refusal arrives apart from the answers, so each request waits for both.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use async_nats::connection::State;
 use async_nats::{Client, ServerError, Subscriber};
@@ -14,15 +15,16 @@ use crate::error::LogError;
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) client: Client,
-    pub(super) nats: Nats,
+    pub(super) nats: Arc<Nats>,
     pub(super) refused: watch::Receiver<Vec<Refusal>>,
 }
 
-/// A subject that this user may not use, and how it tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Publish(String),
-    Subscribe(String),
+/// A subject that the broker refuses this user.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// `publish` or `subscribe`, as in the account file.
+    verb: &'static str,
+    subject: String,
 }
 
 impl Link {
@@ -74,12 +76,9 @@ impl Link {
 
     fn missing_permission(&self, refusal: &Refusal, subject: &str) -> LogError {
         let user = &self.nats.user;
-        let (verb, list) = match refusal {
-            Refusal::Publish(_) => ("publish to", "publish"),
-            Refusal::Subscribe(_) => ("subscribe to", "subscribe"),
-        };
+        let verb = refusal.verb;
         LogError::Misconfigured(format!(
-            "the broker does not let {user} {verb} {subject}: add \"{subject}\" to what it may {list} in its account file (`{user} broker-config` prints the file), and restart the broker"
+            "the broker does not let {user} {verb} to {subject}: add \"{subject}\" to what it may {verb} in its account file (`{user} broker-config` prints the file), and restart the broker"
         ))
     }
 
@@ -101,19 +100,19 @@ impl Refusal {
             return None;
         };
         let (what, rest) = text.split_once(" to \"")?;
+        let verb = match what.rsplit(' ').next()? {
+            "Publish" => "publish",
+            "Subscription" => "subscribe",
+            _ => return None,
+        };
         let subject = rest.split('"').next()?.to_owned();
-        match what.rsplit(' ').next()? {
-            "Publish" => Some(Self::Publish(subject)),
-            "Subscription" => Some(Self::Subscribe(subject)),
-            _ => None,
-        }
+        Some(Self { verb, subject })
     }
 
     fn is_at(&self, wanted: &str) -> bool {
-        let (Self::Publish(subject) | Self::Subscribe(subject)) = self;
         match wanted.strip_suffix('>') {
-            Some(root) => subject.starts_with(root),
-            None => subject == wanted,
+            Some(root) => self.subject.starts_with(root),
+            None => self.subject == wanted,
         }
     }
 }
@@ -122,16 +121,21 @@ impl Refusal {
 mod tests {
     use super::*;
 
+    fn refusal(verb: &'static str, subject: &str) -> Refusal {
+        let subject = subject.to_owned();
+        Refusal { verb, subject }
+    }
+
     #[test]
     fn a_refusal_is_read_out_of_what_the_server_says() {
         let read = |text: &str| Refusal::read(&ServerError::Other(text.to_owned()));
         assert_eq!(
             read(r#"Permissions Violation for Publish to "users.x""#),
-            Some(Refusal::Publish("users.x".to_owned()))
+            Some(refusal("publish", "users.x"))
         );
         assert_eq!(
             read(r#"Permissions Violation for Subscription to "live.users.>" using queue "q""#),
-            Some(Refusal::Subscribe("live.users.>".to_owned()))
+            Some(refusal("subscribe", "live.users.>"))
         );
         assert_eq!(read("maximum subscriptions exceeded"), None);
         assert_eq!(Refusal::read(&ServerError::AuthorizationViolation), None);
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_refusal_counts_for_its_subject_and_for_the_wildcard_above_it() {
-        let refusal = Refusal::Publish("users.k7.created".to_owned());
+        let refusal = refusal("publish", "users.k7.created");
         assert!(refusal.is_at("users.k7.created") && refusal.is_at("users.>"));
         assert!(!refusal.is_at("users.k7") && !refusal.is_at("orders.>"));
     }

@@ -1,5 +1,6 @@
 //! Publishing at a sequence: each message names the one before it, and the broker refuses it anywhere else.
 
+use async_nats::jetstream::{ErrorCode, response::Response};
 use async_nats::{HeaderMap, StatusCode, Subscriber};
 use serde::Deserialize;
 
@@ -17,10 +18,6 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// Messages on their way at a time, where the stream takes no batches.
 const MESSAGES_IN_FLIGHT: usize = 500;
 
-// The broker's answers that mean "this does not belong there".
-const WRONG_LAST_SEQUENCE: u64 = 10071;
-const WRONG_LAST_SEQUENCE_UNNAMED: u64 = 10164;
-
 pub(super) struct Publisher {
     link: Link,
     root: String,
@@ -31,20 +28,10 @@ pub(super) struct Publisher {
     pub(super) batches: bool,
 }
 
-/// The broker's answer to a publish. A refusal has a sequence as well (0), so it is tried first.
+/// An acknowledgement.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Refused { error: Refusal },
-    Stored { seq: u64 },
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
+struct Stored {
+    seq: u64,
 }
 
 impl Publisher {
@@ -145,31 +132,24 @@ impl Publisher {
             .rsplit('.')
             .next()
             .and_then(|seq| seq.parse().ok());
-        match serde_json::from_slice(&answer.payload) {
-            Ok(Answer::Stored { seq }) if Some(seq) == wanted => Ok(()),
-            Ok(Answer::Stored { seq }) => Err(LogError::lost(format!(
-                "the broker stored at {seq} what belongs at {wanted:?}"
-            ))),
-            Ok(Answer::Refused { error }) => Err(error.into()),
-            Err(error) => Err(LogError::lost_because(
-                "the broker's answer cannot be read",
-                error,
-            )),
-        }
-    }
-}
-
-impl From<Refusal> for LogError {
-    fn from(refusal: Refusal) -> Self {
-        let Refusal {
-            err_code,
-            description,
-        } = refusal;
-        match err_code {
-            WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_UNNAMED => Self::Refused(description),
-            _ => Self::lost(format!(
-                "the broker refused a publish: {description} ({err_code})"
-            )),
-        }
+        let error = match serde_json::from_slice(&answer.payload) {
+            Ok(Response::Ok(Stored { seq })) if Some(seq) == wanted => return Ok(()),
+            Ok(Response::Ok(Stored { seq })) => {
+                let why = format!("the broker stored at {seq} what belongs at {wanted:?}");
+                return Err(LogError::lost(why));
+            }
+            Ok(Response::Err { error }) => error,
+            Err(error) => {
+                let why = "the broker's answer cannot be read";
+                return Err(LogError::lost_because(why, error));
+            }
+        };
+        Err(match error.error_code() {
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE
+            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+                LogError::Refused(error.to_string())
+            }
+            _ => LogError::lost(format!("the broker refused a publish: {error}")),
+        })
     }
 }

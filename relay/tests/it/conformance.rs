@@ -107,7 +107,7 @@ async fn the_outbox_keeps_every_rule() {
 async fn each_planted_bug_breaks_a_named_rule() {
     let cases = [
         (
-            PlantedBug::IgnoresThePlace,
+            PlantedBug::IgnoresTheSequence,
             "an append anywhere but the end is refused",
         ),
         (
@@ -139,7 +139,7 @@ async fn each_bug_planted_in_a_stream_breaks_a_named_rule() {
     let cases = [
         (
             PlantedBug::DrawsItsOwnIncarnation,
-            "a log is made at the place and with the incarnation",
+            "a log is created at the sequence and with the incarnation",
         ),
         (PlantedBug::KeepsTheDeleted, "a deleted log is gone"),
         (PlantedBug::StaysOpen, "a closed log takes no append"),
@@ -149,7 +149,7 @@ async fn each_bug_planted_in_a_stream_breaks_a_named_rule() {
         ),
         (
             PlantedBug::TrimsOneTooMany,
-            "trimming removes the places before",
+            "trimming removes the events before",
         ),
         (
             PlantedBug::TrimsTheHead,

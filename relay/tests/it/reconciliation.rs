@@ -584,7 +584,7 @@ async fn a_program_that_cannot_fold_its_log_halts_instead_of_importing() {
     world.db = Database::open(world.db.path(), foldless).await.unwrap();
     assert_eq!(world.meet().await, [Case::AheadAtFirstContact]);
     world
-        .is_refused_as_halted("does not say how its tables follow")
+        .is_refused_as_halted("does not state how its tables follow")
         .await;
     assert_eq!(outbox_rows(&world.db).await, world.log[..2]);
 
