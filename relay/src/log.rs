@@ -125,6 +125,19 @@ pub(crate) async fn record_at(log: &mut impl Log, seq: u64) -> Result<Option<Rec
     Ok(found.into_iter().next().filter(|record| record.seq == seq))
 }
 
+/// What the log can hand out now. A replica may lag behind: then the leader hands out the first event, within `WAIT`.
+pub(crate) async fn read_now(
+    log: &mut impl Log,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Record>, LogError> {
+    let mut found = log.read_after(after, limit, Duration::ZERO).await?;
+    if found.is_empty() {
+        found.extend(record_at(log, after + 1).await?);
+    }
+    Ok(found)
+}
+
 /// The id of the event at this sequence. `None` also when what is there is no event of ours.
 pub(crate) async fn id_at(log: &mut impl Log, seq: u64) -> Result<Option<EventId>, LogError> {
     let record = record_at(log, seq).await?;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::Stop;
 use crate::backoff::Backoff;
-use crate::database::{Database, Gate};
+use crate::database::{self, Database, Gate};
 use crate::error::{Fatal, LogError, chain};
 use crate::log::{AppendLog, Connect, Head, Log, Record, Stream};
 use crate::outbox::Outbox;
@@ -36,10 +36,10 @@ pub use retention::Retention;
 
 /// Rows one step takes from the outbox, at most: enough to keep several batches on their way all the time.
 const MAX_ROWS: usize = 16_000;
-/// How often the stream is looked at even when there is nothing to publish.
+/// How often the relay looks at the stream even when there is nothing to publish.
 const CONTACT_EVERY: Duration = Duration::from_secs(2);
 
-/// Publishes one database's outbox. There is one relay to a database; the broker refuses a second.
+/// Publishes one database's outbox. A database has one relay; the broker refuses a second.
 pub struct Relay<C: Connect> {
     db: Database,
     outbox: Outbox,
@@ -47,30 +47,30 @@ pub struct Relay<C: Connect> {
     session: Option<Session<C::Session>>,
     /// Whether this process has ever seen its stream.
     met: bool,
-    /// Whether this process has published: what the stream holds more from then on is a rival's.
+    /// Whether a contact of this process has succeeded: any event the stream gains afterwards came from another process.
     open: bool,
     retention: Keeper,
     scrub: Scrub,
-    /// The scrub has found that the stream holds something else than the outbox: the next contact replaces it.
+    /// The scrub has found a difference between stream and outbox: the next contact replaces the stream.
     damaged: bool,
-    /// What fails beside publishing, by what does not happen.
+    /// What fails besides publishing: what does not happen, and why.
     troubles: BTreeMap<&'static str, String>,
-    /// Events one transaction takes over when the log comes home, at most.
+    /// Events one transaction imports, at most.
     import_batch: usize,
     status: watch::Sender<RelayStatus>,
 }
 
-/// What the relay last knew, for metrics and people.
+/// The relay's last status, for metrics and operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RelayStatus {
     pub state: RelayState,
-    /// The stream's last place; `None` before the first contact.
+    /// The stream's last sequence; `None` before the first contact.
     pub stream_head: Option<u64>,
     /// What the last contact found; `None` before the first.
     pub case: Option<Case>,
-    /// What else the broker refused or could not do, while publishing goes on.
+    /// What the broker refused or failed to do, while publishing goes on.
     pub trouble: Option<String>,
-    /// Bytes that the stream holds and may hold; `None` while that is not known, or when it has no limit.
+    /// Bytes that the stream holds and may hold; `None` before the first contact, or when it has no limit.
     pub stream_bytes: Option<(u64, u64)>,
 }
 
@@ -86,12 +86,12 @@ impl RelayStatus {
 pub enum RelayState {
     /// No session with the broker, and why. Writes go on; the outbox grows.
     Connecting(String),
-    /// The broker answers and stores nothing until it is restarted, and why. Writes go on; the outbox grows.
+    /// The broker answers, but stores nothing until it is restarted, and why. Writes go on; the outbox grows.
     Stuck(String),
-    /// The stream holds events of this log that this file lacks: they are taken over, and writes wait.
+    /// The stream holds events of this log that this file lacks: the relay imports them, and writes wait.
     Importing,
     Publishing,
-    /// The stream and this database disagree. Writes are refused until a person has decided.
+    /// The stream and this database disagree. Writes are refused until the operator has decided.
     Halted(String),
 }
 
@@ -108,18 +108,18 @@ struct Session<S> {
     /// Rows after `head` that were read while the ones before them were on their way.
     ahead: Vec<Record>,
     contact_due: Instant,
-    /// What the last contact has left to do, the next one last.
+    /// What the last contact has left to do; the last one is next.
     chores: Vec<Chore>,
-    /// Whether the last thing done was a publish: then it is a chore's turn, even if rows wait.
+    /// Whether the last step was a publish: then it is a chore's turn, even if rows wait.
     published: bool,
 }
 
 /// What one step did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// There is a session, and the stream is a copy of the outbox as far as it goes.
+    /// There is a session, and what the stream holds is a copy of the outbox.
     Connected,
-    /// So many events were published.
+    /// Published this many events.
     Published(usize),
     /// There was nothing to publish; the stream is as it should be.
     Checked,
@@ -128,8 +128,8 @@ pub enum Step {
 }
 
 impl<C: Connect<Session: Stream>> Relay<C> {
-    /// From here on writes wait until the first step has found that the file is no older copy, or that the broker is out of
-    /// reach; for two seconds at most.
+    /// From here on writes wait until the first step has found that the file is not restored from a backup, or that the
+    /// broker is out of reach; for two seconds at most.
     pub fn new(db: &Database, to: C) -> Self {
         db.hold();
         let db = db.with_own_reader(); // the application's reads never make publishing wait
@@ -153,14 +153,14 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         self.status.subscribe()
     }
 
-    /// Removes old events from stream and outbox. Without this nothing ever is.
+    /// Removes old events from stream and outbox. Without this the relay removes none.
     #[must_use]
     pub fn keep(mut self, retention: Retention) -> Self {
         self.retention = Keeper::new(&self.db, retention);
         self
     }
 
-    /// Takes over events one by one, so that a test can look between them.
+    /// Imports events one by one, so that a test can look between them.
     #[cfg(feature = "testing")]
     pub fn import_one_by_one(&mut self) {
         self.import_batch = 1;
@@ -174,8 +174,8 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         }
     }
 
-    /// Publishes until stopped. What is in flight at the stop is finished. An error means that trying again cannot
-    /// help (a wrong password, a broker too old) and that the process should end.
+    /// Publishes until stopped, and then finishes what is in flight. An error means that trying again cannot help (a wrong
+    /// password, a broker too old) and that the process should end.
     pub async fn run(mut self, stop: Stop) -> Result<(), Fatal> {
         let mut backoff = Backoff::new();
         loop {
@@ -198,8 +198,8 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         }
     }
 
-    /// One step: whatever is in the outbox beyond the stream's head goes out, or the stream is looked at again.
-    /// After an error of the stream, or when it is given up, the session is gone; the next step makes a new one.
+    /// One step: publishes what the outbox holds beyond the stream's head, or looks at the stream again. After an error, or
+    /// when its future is dropped, the session is gone; the next step opens a new one.
     pub async fn step(&mut self) -> Result<Step, LogError> {
         let never = Stop::new();
         let step = self.step_until(&never).await;
@@ -213,7 +213,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
                     Ok(()) => continue,
                     Err(error) => Err(error),
                 },
-                // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
+                // The stop waits for a publish under way: it ends within seconds, one way or the other.
                 Ok(Work::Publish(records)) => self.publish(&records).await,
                 // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
                 Ok(Work::Look) => {
@@ -256,8 +256,8 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         }))
     }
 
-    /// Hands the records to the session, and meanwhile reads what comes after them. The session comes back only after
-    /// a success: one that failed, or whose step was given up, may still have answers on their way.
+    /// Hands the records to the session, and meanwhile reads what comes after them. The session is kept only after a
+    /// success: one that failed, or whose step was dropped, may still have answers on their way.
     async fn publish(&mut self, records: &[Record]) -> Result<Step, LogError> {
         let session = self.session.take();
         let mut session = session.ok_or_else(|| LogError::lost("no session"))?;
@@ -277,7 +277,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         Ok(Step::Published(records.len()))
     }
 
-    /// Looks at the stream, on the session there is or on a new one, and does what is to be done before publishing.
+    /// Looks at the stream, on the present session or on a new one, and does what is necessary before publishing.
     async fn contact(&mut self) -> Result<Step, LogError> {
         let (mut stream, step) = match self.session.take() {
             Some(session) => (session.stream, Step::Checked),
@@ -333,7 +333,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
                     match self.import(stream, &seen.own, &theirs.head).await {
                         // Any event the stream gains afterwards came from another process.
                         Ok(imported) => first_contact &= !imported,
-                        Err(LogError::Refused(why)) => return self.halt_unfit(&why).await,
+                        Err(LogError::Refused(why)) => return self.halt_unfit(why).await,
                         Err(error) => return Err(error),
                     }
                 }
@@ -420,19 +420,23 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         stream.create(first, &own.ends.origin, &incarnation).await
     }
 
-    async fn halt_unfit(&self, why: &str) -> Result<Option<Head>, LogError> {
-        recover::mark_unfit(&self.db, why).await?;
-        let why = format!(
+    /// The stream's events cannot be imported: from now on the operator may decide against them.
+    async fn halt_unfit(&self, why: String) -> Result<Option<Head>, LogError> {
+        let reason = format!(
             "its events cannot be imported into this file: {why}; if that cannot be mended, decide with new-epoch: it keeps this file's log and quarantines what only the stream holds"
         );
-        Ok(self.halt(&why).await)
+        recover::transact(&self.db, move |tx| database::set_unfit(tx, &why)).await?;
+        Ok(self.halt(&reason).await)
     }
 
     async fn halt(&self, why: &str) -> Option<Head> {
         let reason = format!("stream {}: {why}", self.to.stream());
         tracing::error!(%reason, "publishing and writing are halted");
         self.db.halt(&reason);
-        if let Err(error) = recover::mark_halted(&self.db, &reason).await {
+        // After a restart the file takes no writes either, until it has met its stream again.
+        let mark = format!("it had halted: {reason}");
+        let marked = recover::transact(&self.db, move |tx| database::mark(tx, tx.now_ms(), &mark));
+        if let Err(error) = marked.await {
             tracing::error!(error = %chain(&error), "the halt is not recorded in the database file");
         }
         self.status
@@ -440,7 +444,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         None
     }
 
-    /// Reports once what is wrong. An error of its own: trying again cannot help.
+    /// Reports once what is wrong. `Fatal`: trying again cannot help.
     fn report(&self, error: &LogError) -> Result<(), Fatal> {
         let line = chain(error);
         let state = match error {

@@ -1,23 +1,22 @@
 //! Verifying: is the stream the outbox, byte for byte, and is a cache what its producer shares?
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::value::RawValue;
 
 use crate::consume::Consumer;
 use crate::error::LogError;
-use crate::log::{Connect, Line, Lines, Log, Position, Record, Share, record_at};
+use crate::log::{Connect, Line, Lines, Log, Position, Record, Share, read_now};
 use crate::operate::ReadOnly;
 use crate::outbox;
 
 /// What a comparison found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// So many events or rows are the same on both sides.
+    /// All events or rows are the same on both sides.
     Equal { compared: u64 },
-    /// The first that is not.
+    /// The first difference.
     Differs(String),
     /// Nothing was compared, and why: one side has not come as far as the other.
     NotYet(String),
@@ -48,7 +47,9 @@ pub async fn verify_stream(db: &ReadOnly, to: &impl Connect) -> Result<Verified,
                 .await?)
         });
         let ours = ours.await?;
-        let theirs = records(from, to, async |after| read_after(&mut stream, after).await);
+        let theirs = records(from, to, async |after| {
+            read_now(&mut stream, after, BATCH).await
+        });
         let theirs = theirs.await?;
         if let Some(difference) = (from..=to).find_map(|seq| compare(seq, &ours, &theirs)) {
             return Ok(Verified::Differs(difference));
@@ -81,15 +82,6 @@ async fn records(
         found.extend(some.into_iter().map(|record| (record.seq, record)));
     }
     Ok(found)
-}
-
-async fn read_after(stream: &mut impl Log, after: u64) -> Result<Vec<Record>, LogError> {
-    let mut some = stream.read_after(after, BATCH, Duration::ZERO).await?;
-    if some.is_empty() {
-        // A replica may lag behind. The leader is asked, for as long as it may take.
-        some.extend(record_at(stream, after + 1).await?);
-    }
-    Ok(some)
 }
 
 fn compare(seq: u64, ours: &Records, theirs: &Records) -> Option<String> {
@@ -132,7 +124,7 @@ pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified
         let tx = rows.unchecked_transaction()?;
         let here = known.position(&tx)?;
         if here != at {
-            let (here, there) = (place(here), place(at));
+            let (here, there) = (name(here), name(at));
             let why = format!("it has applied {here}, and its producer is at {there}");
             return Ok(Ok(Verified::NotYet(why)));
         }
@@ -186,6 +178,6 @@ fn differs(ours: Option<&RawValue>, theirs: Option<&RawValue>) -> Verified {
     ))
 }
 
-fn place(at: Option<Position>) -> String {
+fn name(at: Option<Position>) -> String {
     at.map_or("nothing".to_owned(), |at| format!("{} ({})", at.seq, at.id))
 }

@@ -22,7 +22,7 @@ const NOT_REMOVED: &str = "old events are not removed";
 const NOT_REFRESHED: &str = "the stream stays as an earlier version made it";
 
 impl<C: Connect<Session: Stream>> Relay<C> {
-    /// What is left to do after a contact, the first last. With a fresh connection nothing is compared yet: its publishes
+    /// What is left to do after a contact; the last one is next. On a fresh connection nothing is compared yet: its publishes
     /// prove more.
     pub(super) fn chores(&mut self, contact: &Step) -> Vec<Chore> {
         if *contact != Step::Checked {
@@ -32,7 +32,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         vec![Chore::Scrub, Chore::Retention, Chore::Refresh]
     }
 
-    /// Does everything that is left, though rows wait, so that a test need not publish them first.
+    /// Does everything that is left, even if rows wait, so that a test need not publish them first.
     #[cfg(feature = "testing")]
     pub async fn finish_chores(&mut self) -> Result<(), LogError> {
         let is_left = |relay: &Self| relay.session.as_ref().is_some_and(|s| !s.chores.is_empty());
@@ -42,7 +42,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         Ok(())
     }
 
-    /// Does a piece of the next chore. The session comes back only if it is still good, as after a publish.
+    /// Does a piece of the next chore. The session is kept only if it is still good, as after a publish.
     pub(super) async fn tidy(&mut self) -> Result<(), LogError> {
         let session = self.session.take();
         let mut session = session.ok_or_else(|| LogError::lost("no session"))?;

@@ -135,6 +135,15 @@ impl Own {
             replaces: database::replaces(rows)?,
         })
     }
+
+    fn case_of_foreign(&self, head: &Head) -> Case {
+        let is_lost = self.successor && self.ends.seq == 0 && head.first <= 1;
+        match self.replaces.as_ref() == Some(&head.incarnation) {
+            true => Case::ForeignReplaced,
+            false if is_lost => Case::DatabaseLost,
+            false => Case::Foreign,
+        }
+    }
 }
 
 impl Seen {
@@ -206,18 +215,6 @@ impl Seen {
                 true => forked(ends.seq, *joint, ends.last),
                 false => forked(head.seq, last.flatten(), self.own.id_there),
             },
-        }
-    }
-}
-
-impl Own {
-    fn case_of_foreign(&self, head: &Head) -> Case {
-        if self.replaces.as_ref() == Some(&head.incarnation) {
-            return Case::ForeignReplaced;
-        }
-        match self.successor && self.ends.seq == 0 && head.first <= 1 {
-            true => Case::DatabaseLost,
-            false => Case::Foreign,
         }
     }
 }

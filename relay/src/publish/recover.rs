@@ -158,27 +158,13 @@ async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
     .await
 }
 
-/// Records that the stream's events cannot be imported: from now on the operator may decide against them.
-pub(super) async fn mark_unfit(db: &Database, why: &str) -> Result<(), LogError> {
-    let why = why.to_owned();
-    transact(db, move |tx| database::set_unfit(tx, &why)).await
-}
-
-/// A file that has halted takes no writes after a restart either, until it has met its stream again.
-pub(super) async fn mark_halted(db: &Database, reason: &str) -> Result<(), LogError> {
-    let reason = format!("it had halted: {reason}");
-    transact(db, move |tx| database::mark(tx, tx.now_ms(), &reason)).await
-}
-
 /// The file has met its stream: it lacks nothing that the stream holds.
 pub(super) async fn open(db: &Database) -> Result<(), LogError> {
     db.met_its_stream();
     db.release();
     if matches!(db.gate(), Gate::MustImport(_)) {
-        transact(db, |tx| {
-            database::clear_mark(tx, tx.now_ms(), "met its stream")
-        })
-        .await?;
+        let clear = |tx: &Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
+        transact(db, clear).await?;
         db.set_gate(Gate::Open);
         tracing::info!("this file has met its stream: writes are taken");
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::error::LogError;
-use crate::log::{Head, Log, record_at};
+use crate::log::{Head, Log, read_now};
 use crate::outbox::Outbox;
 
 /// Events that are compared between two contacts, at most, and in one step: it takes about a millisecond.
@@ -62,13 +62,7 @@ impl Scrub {
             self.after = 0; // from the beginning, next time
             return Ok(Scrubbed::Done);
         };
-        let mut theirs = stream
-            .read_after(first - 1, ours.len(), Duration::ZERO)
-            .await?;
-        if theirs.is_empty() {
-            // A replica may lag behind. The leader is asked, for as long as it may take.
-            theirs.extend(record_at(stream, first).await?);
-        }
+        let theirs = read_now(stream, first - 1, ours.len()).await?;
         if theirs.is_empty() || theirs.iter().zip(&ours).any(|(their, our)| their != our) {
             let now = stream.head().await?;
             return Ok(match now.is_some_and(|now| now.first > first) {

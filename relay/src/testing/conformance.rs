@@ -169,11 +169,11 @@ impl<W: AppendLog, R: Log> Logs<W, R> {
 
     async fn of_two_writers_at_one_sequence_exactly_one_wins(mut self) -> Kept {
         let (ours, theirs) = (chain(0, None, 20), chain(0, None, 20));
-        let place = head(&mut self.writer).await?;
+        let end = head(&mut self.writer).await?;
         head(&mut self.rival).await?;
         let (one, other) = tokio::join!(
-            self.writer.append_after(&place, &ours),
-            self.rival.append_after(&place, &theirs)
+            self.writer.append_after(&end, &ours),
+            self.rival.append_after(&end, &theirs)
         );
         let winner = match (one, other) {
             (Ok(_), Err(_)) => ours,
@@ -207,10 +207,10 @@ impl<W: AppendLog, R: Log> Logs<W, R> {
     async fn a_waiting_reader_is_woken_by_an_append(mut self) -> Kept {
         let Logs { writer, reader, .. } = &mut self;
         let event = chain(0, None, 1);
-        let place = head(writer).await?;
+        let end = head(writer).await?;
         let append_later = async {
             tokio::time::sleep(A_MOMENT).await; // so that the reader waits already
-            writer.append_after(&place, &event).await
+            writer.append_after(&end, &event).await
         };
         let (found, appended) = tokio::join!(reader.read_after(0, 10, SOON), append_later);
         ok(appended)?;
@@ -319,8 +319,8 @@ impl<W: Stream, R: Log> Logs<W, R> {
         }
         let last = read(&mut self.writer, 4, 1).await?;
         expect(events[4..].to_vec(), last, "the last event")?;
-        let place = head(&mut self.writer).await?;
-        let next = ok(self.writer.append_after(&place, &chain(5, None, 1)).await)?;
+        let end = head(&mut self.writer).await?;
+        let next = ok(self.writer.append_after(&end, &chain(5, None, 1)).await)?;
         expect(6, next.seq, "the head after one more")
     }
 
@@ -385,8 +385,8 @@ pub fn chain(after: u64, prev: Option<EventId>, count: u64) -> Vec<Record> {
 
 async fn filled(writer: &mut impl AppendLog, count: u64) -> Result<Vec<Record>, String> {
     let events = chain(0, None, count);
-    let place = head(writer).await?;
-    ok(writer.append_after(&place, &events).await)?;
+    let end = head(writer).await?;
+    ok(writer.append_after(&end, &events).await)?;
     Ok(events)
 }
 
