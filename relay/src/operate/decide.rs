@@ -203,7 +203,7 @@ fn fold_again(tx: &Tx<'_>) -> Result<(), ApplyError> {
     })
 }
 
-/// No log holds the last answers of these reactions any more, so they answer those events again.
+/// The answers of these reactions are in no log any more: they give them again.
 fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), ApplyError> {
     if consumers.is_empty() {
         return Ok(());
@@ -216,14 +216,14 @@ fn take_reactions_back(tx: &Tx<'_>, consumers: &BTreeSet<String>) -> Result<(), 
     for consumer in consumers {
         answered::take_back(tx, consumer, last.get(consumer))?;
     }
-    // A reaction may have answered a dead letter after later events: those stay answered, too.
+    // A dead letter may have been answered after later events: those are behind the last answer, and answered all the same.
     each_answer(tx, |cause| match consumers.contains(&cause.consumer) {
         true => Ok(answered::imported(tx, &cause)?),
         false => Ok(()),
     })
 }
 
-/// Every whole answer in the log. One that is cut off is none: the reaction reads its event again.
+/// Every whole answer in the log. One that was cut in two is none: its event is read again.
 fn each_answer(
     tx: &Tx<'_>,
     mut work: impl FnMut(Causation) -> Result<(), ApplyError>,
