@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::Stop;
 use crate::backoff::Backoff;
-use crate::database::{self, Database, Gate};
+use crate::database::{self, Database};
 use crate::error::{Fatal, LogError, chain};
 use crate::log::{AppendLog, Connect, Head, Log, Record, Stream};
 use crate::outbox::Outbox;
@@ -456,30 +456,21 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         let is_new = self.status.send_if_modified(|status| {
             std::mem::replace(&mut status.state, state.clone()) != state
         });
-        match self.db.gate() {
-            _ if !is_new => {}
-            _ if matches!(state, RelayState::Stuck(_)) => {
-                tracing::error!(
-                    stream,
-                    error,
-                    "ALARM: nothing is published until the broker is restarted"
-                );
-            }
-            Gate::Open | Gate::Held { .. } => {
-                tracing::warn!(
-                    stream,
-                    error,
-                    "not publishing; writes go on and wait in the outbox"
-                );
-            }
-            Gate::MustImport(reason) | Gate::Halted(reason) => {
-                tracing::warn!(
-                    stream,
-                    error,
-                    reason,
-                    "not publishing, and writes are refused until this file has met its stream"
-                );
-            }
+        if !is_new {
+            return Ok(());
+        }
+        let writes = match self.db.gate().reason() {
+            None => "they go on and wait in the outbox".to_owned(),
+            Some(why) => format!("refused until this file has met its stream: {why}"),
+        };
+        match state {
+            RelayState::Stuck(_) => tracing::error!(
+                stream,
+                error,
+                writes,
+                "ALARM: nothing is published until the broker is restarted"
+            ),
+            _ => tracing::warn!(stream, error, writes, "not publishing"),
         }
         Ok(())
     }

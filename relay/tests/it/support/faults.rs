@@ -21,7 +21,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Nobody may be writing.
+    /// No process may be writing.
     pub fn take(path: &Path) -> Self {
         Self {
             file: std::fs::read(path).unwrap(),
@@ -302,7 +302,7 @@ impl Stream for MortalSession {
     }
 }
 
-/// Somebody began to replace the stream, and came no further.
+/// A relay began to replace the stream and did not finish.
 pub async fn close_stream(broker: &MemoryBroker, epoch: u32) {
     let mut session = broker.connect().await.unwrap();
     let door = session.head().await.unwrap().unwrap().incarnation;
