@@ -36,7 +36,7 @@ pub use event::{
     Received, Trace, subject_of, traced, written,
 };
 pub use log::{
-    AppendLog, Connect, Doors, Head, Holds, Line, Lines, Log, Origin, Position, Producer, Reader,
+    AppendLog, Connect, Head, Holds, Line, Lines, Log, Origin, Position, Producer, ReadApi, Reader,
     Record, Share, Sink, Stream, row,
 };
 pub use nats::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract;
 use axum::routing::{get, post};
-use relay::{Case, Consumer, RelayState, RelayStatus, Retried};
+use relay::{Consumer, RelayState, RelayStatus, Retried};
 use serde::{Deserialize, Serialize};
 
 use crate::bearer::Guard;
@@ -177,7 +177,7 @@ impl Service {
         let relay = self.monitor.relay();
         let case = relay.as_ref().and_then(|relay| relay.case);
         State {
-            case: case.map(Case::name),
+            case: case.map(|case| case.name().to_owned()),
             disk: self.monitor.db().disk().trouble(),
             trouble: relay.as_ref().and_then(|relay| relay.trouble.clone()),
             stream_room: relay.as_ref().and_then(StreamRoom::of),

@@ -104,7 +104,7 @@ async fn answered(db: &Database) -> Vec<u64> {
     rows.iter().map(|row| of(&row.bytes)).collect()
 }
 
-/// The parcels' stream with so many events, and the scales' own, which is still empty.
+/// The parcels' stream with this many events, and the scales' own, which is still empty.
 struct World {
     scratch: Scratch,
     parcels: MemoryBroker,

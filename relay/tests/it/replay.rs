@@ -308,7 +308,7 @@ impl Lead {
                 let reader = &self.readers[usize::from(k)];
                 if reader.asked.question().is_none() && reader.trouble.contains("did not come") {
                     return Some(
-                        "a reader at the edge of an empty stream waits for its owner to replace it (S8), and asks no producer",
+                        "a reader at the edge of an empty stream waits for its owner to replace it (S8), and does not ask",
                     );
                 }
                 let worlds = self.protocol.worlds(&self.walk.0);
@@ -482,7 +482,7 @@ impl Lead {
         self.compare(&after).await
     }
 
-    /// The broker was away: every request under way fails.
+    /// The broker was away: a caller in the middle of a request gets an error.
     async fn all_cut(&mut self) {
         for writer in self.writers.iter_mut().flatten() {
             writer.door.cut();
@@ -871,7 +871,7 @@ impl Reader {
 
     /// One that stands in while the file is exchanged.
     async fn none(scratch: &Scratch) -> Self {
-        Self::start(scratch.path("offline.db")).await
+        Self::start(scratch.path("none.db")).await
     }
 
     async fn hang_up(&mut self) {

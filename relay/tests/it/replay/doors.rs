@@ -293,7 +293,7 @@ impl Asked {
 
     pub fn answer(&self, by: Answers) {
         let (_, to) = self.0.open.lock().unwrap().take().unwrap();
-        assert!(to.send(by).is_ok(), "the asker is gone");
+        assert!(to.send(by).is_ok(), "the caller is gone");
     }
 
     pub fn forget(&self) {
@@ -308,7 +308,7 @@ impl Asked {
         let (to, answer) = oneshot::channel();
         *self.0.open.lock().unwrap() = Some((question, to));
         self.0.waits.notify_one();
-        answer.await.map_err(|_| lost("no producer answers"))
+        answer.await.map_err(|_| lost("no answer"))
     }
 }
 
