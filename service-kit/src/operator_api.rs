@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract;
 use axum::routing::{get, post};
-use relay::{Case, Consumer, RelayState, RelayStatus, Retried};
+use relay::{Consumer, RelayState, RelayStatus, Retried};
 use serde::{Deserialize, Serialize};
 
 use crate::bearer::Guard;
@@ -145,8 +145,8 @@ async fn retry(
     Path(name): Path<String>,
     Json(Retry { key }): Json<Retry>,
 ) -> Result<Json<Done>, Problem> {
-    let letters = service.consumer(&name)?.dead_letters(service.monitor.db());
-    let retried = letters.retry(&key).await?;
+    let consumer = service.consumer(&name)?;
+    let retried = consumer.retry(service.monitor.db(), &key).await?;
     Ok(Json(retried.into()))
 }
 
@@ -155,8 +155,8 @@ async fn discard(
     Path(name): Path<String>,
     Json(Discard { seq, note }): Json<Discard>,
 ) -> Result<Json<Done>, Problem> {
-    let letters = service.consumer(&name)?.dead_letters(service.monitor.db());
-    let retried = letters.discard(seq, &note).await?;
+    let (consumer, db) = (service.consumer(&name)?, service.monitor.db());
+    let retried = consumer.discard(db, seq, &note).await?;
     let retried = retried.ok_or_else(|| {
         let detail = format!("no dead event of {name} has the number {seq}");
         Problem::new(codes::LETTER_NOT_FOUND, detail)
@@ -177,7 +177,7 @@ impl Service {
         let relay = self.monitor.relay();
         let case = relay.as_ref().and_then(|relay| relay.case);
         State {
-            case: case.map(Case::name),
+            case: case.map(|case| case.name().to_owned()),
             disk: self.monitor.db().disk().trouble(),
             trouble: relay.as_ref().and_then(|relay| relay.trouble.clone()),
             stream_room: relay.as_ref().and_then(StreamRoom::of),

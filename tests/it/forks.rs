@@ -64,7 +64,7 @@ async fn a_rolled_back_disk_forks_and_adopt_stream_follows_the_stream() {
     world.broker.start().await.expect("it starts");
     let said = is_halted(&world.user_service).await;
     assert!(
-        said.contains("both lived on from a common past") && said.contains("at 30"),
+        said.contains("both went on after a fork") && said.contains("at 30"),
         "{said}"
     );
     let refused = world

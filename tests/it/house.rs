@@ -143,7 +143,7 @@ fn the_page_on_reconciliation_has_a_row_and_a_test_for_each_case_of_the_code() {
     let (table, _) = table.split_once("\n## ").expect("another part follows");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     let mut rows: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
-    let mut cases: Vec<String> = Case::ALL.iter().map(|case| case.name()).collect();
+    let mut cases: Vec<&str> = Case::ALL.iter().map(|case| case.name()).collect();
     rows.sort_unstable();
     cases.sort_unstable();
     assert_eq!(rows, cases);

@@ -431,7 +431,7 @@ async fn offline_is_shown_with_the_unsent_actions() {
     let Some((played, browser)) = Played::showing(offline).await else {
         return;
     };
-    for words in ["Offline", "12 min ago", "1 change waits", "no network"] {
+    for words in ["Offline", "12 min ago", "1 change waits", "No network"] {
         browser.wait_for(words, seconds(10)).await.unwrap();
     }
     let card = "[data-list=unsent] [data-order='1']";
@@ -477,9 +477,9 @@ async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_can_be
     ] {
         browser.wait_for(words, seconds(10)).await.unwrap();
     }
-    browser.wait_for("nobody home", seconds(10)).await.unwrap();
+    browser.wait_for("no one home", seconds(10)).await.unwrap();
     browser
-        .wait_for("it is another driver's", seconds(10))
+        .wait_for("It is another driver's", seconds(10))
         .await
         .unwrap();
     assert_eq!(

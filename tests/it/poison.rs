@@ -4,7 +4,9 @@
 use event_schema::UserEvent;
 use freehold_tests::{Part, World, outbox};
 use orders_service::cache::users;
-use relay::{Consumer, Database, LetterState, NewEvent, Options, Relay, RelayState, Stop};
+use relay::{
+    Consumer, Database, DeadLetter, LetterState, NewEvent, Options, Relay, RelayState, Stop,
+};
 use serde_json::{Value, json};
 
 use crate::logs::owner;
@@ -87,8 +89,8 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_o
     );
     let db = db.await.expect("it opens");
     let cured = Consumer::projection(users::CONSUMER, UserEvent::STREAM, lenient, users::apply);
-    let letters = cured.dead_letters(&db);
-    let listed = letters.list(10).await.expect("it is listed");
+    let listed = db.read(|rows| DeadLetter::list(rows, users::CONSUMER, 10));
+    let listed = listed.await.expect("it is listed");
     let states: Vec<_> = listed
         .iter()
         .map(|letter| (letter.seq, letter.state))
@@ -99,7 +101,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_o
         "{}",
         listed[0].reason
     );
-    let retried = letters.retry(BOB).await.expect("it is retried");
+    let retried = cured.retry(&db, BOB).await.expect("it is retried");
     assert_eq!((retried.applied, retried.stopped_at), (2, None));
     db.close().await;
 

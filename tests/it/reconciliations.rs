@@ -121,7 +121,7 @@ async fn a_stream_that_is_ahead_later_halts_the_process_that_did_not_publish_it(
     world.user_service.stop().await.expect("it stops");
     clone.stop().await.expect("it stops");
     clone.start().await.expect("it starts");
-    says(&clone, "taking over what the stream holds more").await;
+    says(&clone, "importing what it lacks").await;
     is_publishing(&clone).await;
     let events = |database| outbox::read_all(database).expect("read");
     assert!(events(&clone.database) == events(&world.user_service.database));
@@ -329,7 +329,7 @@ async fn a_closed_stream_is_recreated() {
     register(&world, 10..20).await;
     says(
         &world.user_service,
-        "began to replace it and did not finish",
+        "an earlier replacement was not finished",
     )
     .await;
     everything_arrived_once(&mut world).await;

@@ -93,11 +93,9 @@ impl Letters {
 }
 
 async fn list(parts: &Parts, consumer: &Consumer, limit: usize) -> anyhow::Result<Answer> {
-    let letters = parts
-        .look()
-        .await?
-        .dead_letters(consumer.name(), limit)
-        .await?;
+    let (name, file) = (consumer.name(), parts.look().await?);
+    let letters = file.read(move |rows| DeadLetter::list(rows, name, limit));
+    let letters = letters.await?;
     Ok(listed(consumer, &letters))
 }
 
@@ -124,7 +122,9 @@ async fn retry(
     dry_run: bool,
 ) -> anyhow::Result<Answer> {
     let name = consumer.name();
-    let mut letters = parts.look().await?.dead_letters(name, ALL).await?;
+    let file = parts.look().await?;
+    let letters = file.read(move |rows| DeadLetter::list(rows, name, ALL));
+    let mut letters = letters.await?;
     letters.retain(|letter| letter.key == key);
     if letters.is_empty() {
         bail!("no event of {key} is set aside for {name}");
@@ -140,7 +140,7 @@ async fn retry(
         }
         None => {
             let db = parts.open().await?;
-            let retried = consumer.dead_letters(&db).retry(&key).await;
+            let retried = consumer.retry(&db, &key).await;
             closed(&db, retried.map(Done::from)).await?
         }
     };
@@ -172,8 +172,7 @@ async fn discard(
         }
         None => {
             let db = parts.open().await?;
-            let letters = consumer.dead_letters(&db);
-            let discarded = letters.discard(seq, &discard.note).await;
+            let discarded = consumer.discard(&db, seq, &discard.note).await;
             let discarded = closed(&db, discarded).await?;
             discarded
                 .with_context(|| format!("event {seq} is dead no more"))?
@@ -194,8 +193,9 @@ async fn closed<T, E>(db: &Database, done: Result<T, E>) -> Result<T, E> {
 
 async fn find(parts: &Parts, consumer: &Consumer, seq: u64) -> anyhow::Result<DeadLetter> {
     let name = consumer.name();
-    let found = parts.look().await?.dead_letter(name, seq).await?;
-    found.with_context(|| format!("event {seq} is not set aside for {name}"))
+    let file = parts.look().await?;
+    let found = file.read(move |rows| DeadLetter::find(rows, name, seq));
+    (found.await?).with_context(|| format!("event {seq} is not set aside for {name}"))
 }
 
 fn listed(consumer: &Consumer, letters: &[DeadLetter]) -> Answer {
