@@ -1,6 +1,5 @@
-//! An event that orders-service cannot read: it holds up its own user and nobody else, and after the cure everything
-//! is applied in order. Real broker, real service; the producer is played with the library, since user-service would
-//! not emit such a thing.
+//! An event that orders-service cannot read: it blocks its own user and no other, and after the fix every event is applied in order.
+//! Real broker, real service; the library simulates the producer, since user-service would not emit such an event.
 
 use event_schema::UserEvent;
 use freehold_tests::{Part, World, outbox};
@@ -16,7 +15,7 @@ const ADA: &str = "0191d1a0-0000-7000-8000-00000000000a";
 const BOB: &str = "0191d1a0-0000-7000-8000-00000000000b";
 
 #[tokio::test]
-async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_order() {
+async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_order() {
     let mut world = World::builder().without_user_service().start().await;
     let producer = Database::open(
         world.folder().join("users.db"),
@@ -41,7 +40,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         BOB,
         json!({"user_id": BOB, "version": 2}),
     )
-    .await; // no name: nobody can read it
+    .await; // no name: no consumer can read it
     emit(
         &producer,
         "renamed",
@@ -73,7 +72,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         .orders()
         .is_ready()
         .await
-        .expect("one bad event makes nobody unready");
+        .expect("one bad event makes no service unready");
     assert_eq!(
         known(&world),
         [
@@ -132,7 +131,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
     producer.close().await;
 }
 
-/// Emits what it is given, readable or not.
+/// Emits any event, readable or not.
 async fn emit(db: &Database, what: &'static str, user_id: &'static str, data: Value) {
     let write = db.write(move |tx| {
         tx.emit(NewEvent {

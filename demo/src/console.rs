@@ -1,38 +1,41 @@
-//! What people see: lines, one after the other, and on a terminal a live line that stays below them.
+//! What people see: lines one after the other and, on a terminal, a status line that stays below them.
+//!
+//! Not `indicatif`: it writes on the caller's thread, and a terminal that is stopped (Ctrl-S) would stop the system.
 
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::sync::mpsc::{SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::interval;
 
-/// Writes for people. With `--json` that is stderr, so that stdout carries nothing but the one line. A thread writes: a
-/// terminal or a pipe that takes nothing, or is gone, costs lines and must not stop the system.
+/// Writes for people: on stdout, or on stderr with `--json`, which keeps stdout for its one line. A thread of its own
+/// writes. A terminal or pipe that is stuck or closed loses lines; it never blocks the system. Clones share the output.
+#[derive(Clone)]
 pub(crate) struct Console {
-    out: Mutex<Out>,
-    terminal: bool,
+    out: Arc<Mutex<Out>>,
+    pub(crate) is_terminal: bool,
 }
 
 struct Out {
     jobs: SyncSender<Job>,
+    /// The text of the status line; empty when there is none.
     live: String,
 }
 
-/// For the thread that writes.
+/// Work for the writing thread.
 type Job = Box<dyn FnOnce(&mut dyn Write) + Send>;
 
 /// Lines that may wait to be written; more are dropped.
 const MAX_WAITING: usize = 1024;
-/// How long the end of the program waits for the last ones.
+/// How long the program waits at its end for the last lines.
 const MAX_FLUSH_TIME: Duration = Duration::from_secs(1);
-
-/// Whoever waits longer than this is told what for.
+/// How often a person reads that something is still under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ERASE_LINE: &str = "\r\x1b[2K";
-/// A live line longer than the terminal is wide would wrap, and the next one could not erase it.
+/// A status line wider than the terminal would wrap, and the next one could not erase it.
 const CUT_OFF: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 
@@ -45,75 +48,67 @@ impl Console {
         Console::on(Box::new(io::stderr()), io::stderr().is_terminal())
     }
 
-    fn on(mut stream: Box<dyn Write + Send>, terminal: bool) -> Console {
+    fn on(mut stream: Box<dyn Write + Send>, is_terminal: bool) -> Console {
         let (jobs, waiting) = sync_channel::<Job>(MAX_WAITING);
         thread::spawn(move || waiting.into_iter().for_each(|job| job(&mut stream)));
+        let live = String::new();
         Console {
-            out: Mutex::new(Out {
-                jobs,
-                live: String::new(),
-            }),
-            terminal,
+            out: Arc::new(Mutex::new(Out { jobs, live })),
+            is_terminal,
         }
     }
 
-    /// Waits until all is written, but not for long. To be called before the program ends, or another one writes.
+    /// Waits, with a limit, until everything is written. Call it before the program ends.
     pub(crate) fn flush(&self) {
         let (written, all_written) = channel::<()>();
-        let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let _full = out.jobs.try_send(Box::new(move |_| drop(written)));
-        drop(out);
+        let _full = self.out().jobs.try_send(Box::new(move |_| drop(written)));
         let _late = all_written.recv_timeout(MAX_FLUSH_TIME);
     }
 
-    pub(crate) fn is_terminal(&self) -> bool {
-        self.terminal
-    }
-
     pub(crate) fn line(&self, text: &str) {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = out.live.clone();
-        let text = if live.is_empty() {
-            format!("{text}\n")
-        } else {
-            format!("{ERASE_LINE}{text}\n{}", live_line(&live))
-        };
-        out.write(&text);
+        let out = self.out();
+        match out.live.as_str() {
+            "" => out.write(format!("{text}\n")),
+            live => out.write(format!("{ERASE_LINE}{text}\n{}", live_line(live))),
+        }
     }
 
-    /// Two columns: what it is about, and what there is to say.
+    /// Two columns: the topic, and the message.
     pub(crate) fn about(&self, topic: &str, text: &str) {
         self.line(&format!("  {topic:<15} {text}"));
     }
 
-    /// Replaces the live line. Only on a terminal.
+    /// Replaces the status line. Call it only on a terminal.
     pub(crate) fn live(&self, text: &str) {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        out.live = text.to_owned();
-        out.write(&live_line(text));
+        let mut out = self.out();
+        text.clone_into(&mut out.live);
+        out.write(live_line(text));
     }
 
-    /// The live line is over; what follows starts on a line of its own.
+    /// Removes the status line.
     pub(crate) fn end_live(&self) {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        if !out.live.is_empty() {
-            out.live.clear();
-            out.write(&format!("{ERASE_LINE}{WRAP}"));
+        let mut out = self.out();
+        if !std::mem::take(&mut out.live).is_empty() {
+            out.write(format!("{ERASE_LINE}{WRAP}"));
         }
     }
 
-    /// Waits for something and says so every two seconds.
+    /// Waits for the work and says every two seconds that it is still under way.
     pub(crate) async fn while_waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let start = Instant::now();
         let mut work = pin!(work);
         let mut ticks = interval(PATIENCE);
-        ticks.tick().await; // the first comes at once
+        ticks.tick().await; // the first tick comes at once
         loop {
             tokio::select! {
                 result = &mut work => return result,
                 _ = ticks.tick() => self.about("", &format!("{what}, {} s so far", start.elapsed().as_secs())),
             }
         }
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,30 +117,16 @@ fn live_line(text: &str) -> String {
 }
 
 impl Out {
-    fn write(&mut self, text: &str) {
-        let text = text.to_owned();
+    fn write(&self, text: String) {
         let _full = self.jobs.try_send(Box::new(move |stream| {
-            let _gone = stream
-                .write_all(text.as_bytes())
-                .and_then(|()| stream.flush());
+            let _gone = write!(stream, "{text}").and_then(|()| stream.flush());
         }));
-    }
-}
-
-/// `0.3 s`, `2 min 5 s`.
-pub(crate) fn human(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds < 60 {
-        format!("{:.1} s", duration.as_secs_f64())
-    } else {
-        format!("{} min {} s", seconds / 60, seconds % 60)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[derive(Clone, Default)]
     struct Paper(Arc<Mutex<Vec<u8>>>);
@@ -162,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_above_the_live_one() {
+    fn a_line_goes_above_the_status_line() {
         let paper = Paper::default();
         let console = Console::on(Box::new(paper.clone()), true);
         console.line("one");
@@ -178,7 +159,7 @@ mod tests {
         );
     }
 
-    /// Takes nothing until it is let.
+    /// Writes nothing until its sender is dropped.
     struct Stalled(std::sync::mpsc::Receiver<()>);
 
     impl Write for Stalled {
@@ -193,21 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn a_console_that_takes_nothing_keeps_no_one_waiting() {
-        let ((_stall, stalled), (said, all_said)) = (channel(), channel());
+    fn a_stuck_terminal_blocks_no_caller() {
+        let ((_stall, stalled), (finished, all_finished)) = (channel(), channel());
         thread::spawn(move || {
             let console = Console::on(Box::new(Stalled(stalled)), false);
             (0..2 * MAX_WAITING).for_each(|_| console.line("more"));
             console.flush();
-            said.send(()).unwrap();
+            finished.send(()).unwrap();
         });
         let deadline = Duration::from_secs(60);
-        assert_eq!(all_said.recv_timeout(deadline), Ok(()));
-    }
-
-    #[test]
-    fn durations_read_like_speech() {
-        assert_eq!(human(Duration::from_millis(340)), "0.3 s");
-        assert_eq!(human(Duration::from_secs(125)), "2 min 5 s");
+        assert_eq!(all_finished.recv_timeout(deadline), Ok(()));
     }
 }

@@ -1,4 +1,5 @@
-//! The folder `up` keeps its data in: one system at a time, nobody else's eyes, and nothing deleted that is not ours.
+//! The folder in which `up` keeps its data: one system at a time, closed to other users, and only our own files are ever
+//! deleted.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use freehold_tests::paths;
 use tempfile::TempDir;
 
-/// An open data folder; as long as it lives, nobody else can open it.
+/// An open data folder. No other process can open it until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -19,7 +20,7 @@ pub(crate) struct DataDir {
     _temporary: Option<TempDir>,
 }
 
-/// Everything we make in it. Reset deletes these and no others.
+/// Everything that we create in it. Reset deletes these and nothing else.
 const OURS: [&str; 11] = [
     "databases",
     "broker",
@@ -33,19 +34,20 @@ const OURS: [&str; 11] = [
     "driver-2.offline",
     LOCK,
 ];
+const FOLDERS: [&str; 3] = ["databases", "broker", "logs"];
 const LOCK: &str = "up.lock";
 /// The names of temporary folders begin with it.
 const TEMPORARY: &str = "freehold-up-";
 /// Databases, streams and logs hold people's names and e-mail addresses.
 const OWNER_ONLY: u32 = 0o700;
 
-/// `.freehold` in the workspace unless said otherwise.
+/// `.freehold` in the workspace.
 pub(crate) fn default_path() -> PathBuf {
     paths::workspace().join(".freehold")
 }
 
 impl DataDir {
-    /// Makes it if need be.
+    /// Creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<DataDir> {
         if path.exists() && !path.is_dir() {
             bail!(
@@ -53,81 +55,62 @@ impl DataDir {
                 path.display()
             );
         }
-        DataDir::make(path.to_owned(), None)
+        DataDir::create(path.to_owned(), None)
     }
 
     pub(crate) fn ephemeral() -> Result<DataDir> {
         let temporary =
-            TempDir::with_prefix(TEMPORARY).context("cannot make a temporary folder")?;
-        DataDir::make(temporary.path().to_owned(), Some(temporary))
+            TempDir::with_prefix(TEMPORARY).context("cannot create a temporary folder")?;
+        DataDir::create(temporary.path().to_owned(), Some(temporary))
     }
 
-    fn make(path: PathBuf, temporary: Option<TempDir>) -> Result<DataDir> {
-        make_private(&path)?;
+    fn create(path: PathBuf, temporary: Option<TempDir>) -> Result<DataDir> {
+        create_private(&path)?;
         let path = path
             .canonicalize()
             .with_context(|| format!("cannot find {}", path.display()))?;
         let lock = lock(&path)?;
         if holds_only_ours(&path) {
-            tighten(&path)?;
+            close_to_others(&path)?;
         }
         let data = DataDir {
             path,
             _lock: lock,
             _temporary: temporary,
         };
-        for folder in [data.databases(), data.broker(), data.logs()] {
-            make_private(&folder)?;
-            tighten(&folder)?;
+        for folder in FOLDERS.map(|name| data.at(name)) {
+            create_private(&folder)?;
+            close_to_others(&folder)?;
         }
         Ok(data)
     }
 
     /// The command that deletes it, to be copied.
     pub(crate) fn reset_command(&self) -> String {
-        let usual = default_path().canonicalize();
-        if usual.is_ok_and(|usual| usual == self.path) {
-            return "cargo xtask reset".to_owned();
+        match default_path().canonicalize() {
+            Ok(usual) if usual == self.path => "cargo xtask reset".to_owned(),
+            _ => format!("cargo xtask reset --data-dir {}", quoted(&self.path)),
         }
-        format!("cargo xtask reset --data-dir {}", quoted(&self.path))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn databases(&self) -> PathBuf {
-        self.path.join("databases")
+    /// One of the names in [`OURS`]. While `driver-1.offline` exists, that device has no network.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
-    pub(crate) fn broker(&self) -> PathBuf {
-        self.path.join("broker")
-    }
-
-    pub(crate) fn logs(&self) -> PathBuf {
-        self.path.join("logs")
-    }
-
-    pub(crate) fn credentials(&self) -> PathBuf {
-        self.path.join("credentials.env")
-    }
-
-    /// While it lies there, this device has no network.
-    pub(crate) fn offline_file(&self, device: &str) -> PathBuf {
-        self.path.join(format!("{device}.offline"))
-    }
-
-    /// The logs of the run before are kept once more, under `NAME.1`, so that they do not grow for ever.
+    /// Keeps the logs of the last run under `NAME.1`, and no older ones.
     pub(crate) fn rotate_logs(&self) -> Result<()> {
-        for entry in fs::read_dir(self.logs()).context("cannot list the logs")? {
+        for entry in fs::read_dir(self.at("logs")).context("cannot list the logs")? {
             let path = entry.context("cannot list the logs")?.path();
             if path
                 .extension()
                 .is_some_and(|extension| extension == "log" || extension == "out")
             {
-                let mut older = path.clone().into_os_string();
-                older.push(".1");
-                fs::rename(&path, &older)
+                fs::rename(&path, path.with_added_extension("1"))
                     .with_context(|| format!("cannot rename {}", path.display()))?;
             }
         }
@@ -135,21 +118,21 @@ impl DataDir {
     }
 }
 
-fn make_private(folder: &Path) -> Result<()> {
-    DirBuilder::new()
+fn create_private(folder: &Path) -> Result<()> {
+    let created = DirBuilder::new()
         .recursive(true)
         .mode(OWNER_ONLY)
-        .create(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
+        .create(folder);
+    created.with_context(|| format!("cannot create the folder {}", folder.display()))
 }
 
-/// Folders of before this rule were open to everybody.
-fn tighten(folder: &Path) -> Result<()> {
+/// Earlier versions created folders that every user could read.
+fn close_to_others(folder: &Path) -> Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(OWNER_ONLY))
-        .with_context(|| format!("cannot close {} to others", folder.display()))
+        .with_context(|| format!("cannot close {} to other users", folder.display()))
 }
 
-/// Somebody may name their home or `/tmp`: those are not ours to close, the folders we make in them are.
+/// A home folder or `/tmp` is not ours to close; the folders that we create in it are.
 fn holds_only_ours(folder: &Path) -> bool {
     let ours = |entry: fs::DirEntry| OURS.iter().any(|name| entry.file_name() == *name);
     fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(ours)))
@@ -159,20 +142,19 @@ fn holds_only_ours(folder: &Path) -> bool {
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+@".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 
-/// Deletes the temporary folders of runs that were killed before they could. What cannot be deleted waits for the next start.
+/// Deletes the temporary folders of runs that were killed. A folder that cannot be deleted now is tried at the next start.
 pub(crate) fn sweep_temporary() {
     let _next_time = sweep(&env::temp_dir());
 }
 
-/// Anybody can make a folder or a link of that name there, so only our user's folders count. An unsigned lock belongs
-/// to somebody who is about to take it.
+/// Any user can create a folder or a link of that name there, so only our own user's folders count. A lock without a process
+/// number belongs to a process that is just starting.
 fn sweep(temp: &Path) -> io::Result<()> {
     let us = tempfile::tempfile()?.metadata()?.uid();
     for entry in fs::read_dir(temp)?.flatten() {
@@ -190,46 +172,41 @@ fn sweep(temp: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes what is ours in a folder nobody runs on. `Ok(false)` when there is nothing of ours.
+/// Deletes our files in a folder that no system runs on. `Ok(false)` when there are none.
 pub(crate) fn delete(path: &Path) -> Result<bool> {
     if !path.join(LOCK).is_file() {
         return Ok(false);
     }
-    let _nobody_else = lock(path)?;
-    for name in OURS {
-        remove(&path.join(name))
-            .with_context(|| format!("cannot delete {}", path.join(name).display()))?;
+    let _unused = lock(path)?;
+    for path in OURS.map(|name| path.join(name)) {
+        remove(&path).with_context(|| format!("cannot delete {}", path.display()))?;
     }
-    // Something of yours lies in it too: then it stays.
+    // It stays when it holds a file that is not ours.
     let _not_empty = fs::remove_dir(path);
     Ok(true)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    let removed = if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
     };
-    removed.or_else(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            Ok(())
-        } else {
-            Err(error)
-        }
+    removed.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
     })
 }
 
-/// The kernel gives the lock back however its holder ended, so a stale file never keeps anybody out.
+/// The kernel releases the lock when its holder ends, however it ends, so a stale file locks nothing.
 fn lock(path: &Path) -> Result<File> {
     let file = path.join(LOCK);
-    let mut lock = File::options()
+    let opened = File::options()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
-        .open(&file)
-        .with_context(|| format!("cannot open {}", file.display()))?;
+        .open(&file);
+    let mut lock = opened.with_context(|| format!("cannot open {}", file.display()))?;
     if lock.try_lock().is_err() {
         let mut holder = String::new();
         lock.read_to_string(&mut holder).unwrap_or_default();
@@ -254,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_system_on_the_same_folder_is_refused_with_the_first_ones_number() {
+    fn a_second_system_on_the_same_folder_is_refused_and_reads_the_first_ones_process_number() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
         let refusal = DataDir::open(folder.path()).expect_err("taken").to_string();
@@ -273,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn reset_deletes_what_is_ours_and_nothing_else() {
+    fn reset_deletes_our_files_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         drop(DataDir::open(&data).unwrap());
@@ -293,7 +270,7 @@ mod tests {
         assert_eq!(fs::read_to_string(data.join("notes.txt")).unwrap(), "mine");
 
         fs::remove_file(data.join("notes.txt")).unwrap();
-        assert!(!delete(&data).unwrap(), "nothing of ours is left");
+        assert!(!delete(&data).unwrap(), "no file of ours is left");
         assert!(
             data.exists(),
             "a folder without our lock is not ours to delete"
@@ -301,17 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_the_run_before_are_kept_once() {
+    fn logs_of_the_last_run_are_kept_once() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
-        fs::write(data.logs().join("nats-server.log"), "old").unwrap();
+        fs::write(data.at("logs").join("nats-server.log"), "old").unwrap();
         data.rotate_logs().unwrap();
         data.rotate_logs().unwrap();
         assert_eq!(
-            fs::read_to_string(data.logs().join("nats-server.log.1")).unwrap(),
+            fs::read_to_string(data.at("logs").join("nats-server.log.1")).unwrap(),
             "old"
         );
-        assert!(!data.logs().join("nats-server.log").exists());
+        assert!(!data.at("logs").join("nats-server.log").exists());
     }
 
     fn mode(path: &Path) -> u32 {
@@ -319,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_and_all_in_it_are_closed_to_others_even_when_they_were_open_before() {
+    fn the_folder_and_its_folders_are_closed_to_other_users_even_if_they_were_open_before() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         fs::create_dir_all(data.join("databases")).unwrap();
@@ -327,23 +304,28 @@ mod tests {
             fs::set_permissions(open, Permissions::from_mode(0o755)).unwrap();
         }
         let data = DataDir::open(&data).unwrap();
-        for closed in [data.path(), &data.databases(), &data.broker(), &data.logs()] {
+        for closed in [
+            data.path(),
+            &data.at("databases"),
+            &data.at("broker"),
+            &data.at("logs"),
+        ] {
             assert_eq!(mode(closed), 0o700, "{}", closed.display());
         }
     }
 
     #[test]
-    fn a_folder_with_other_things_in_it_stays_open_and_ours_in_it_are_closed() {
+    fn a_folder_with_other_files_stays_open_and_our_folders_in_it_are_closed() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         fs::write(folder.path().join("notes.txt"), "mine").unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         assert_eq!(mode(data.path()), 0o755);
-        assert_eq!(mode(&data.databases()), 0o700);
+        assert_eq!(mode(&data.at("databases")), 0o700);
     }
 
     #[test]
-    fn a_file_in_its_place_is_refused_with_the_cure() {
+    fn a_file_in_its_place_is_refused_and_the_message_says_what_to_do() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let refusal = DataDir::open(file.path()).expect_err("a file").to_string();
         assert!(
@@ -366,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_folders_of_the_killed_are_swept_and_no_others() {
+    fn temporary_folders_of_killed_runs_are_deleted_and_no_others() {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| temp.path().join(name);
         drop(DataDir::open(&at("freehold-up-killed")).unwrap());

@@ -4,14 +4,14 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Caught from the moment it is made.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Signals> {
+    pub(crate) fn new() -> Result<Signals> {
         let catch = |kind| signal(kind).context("cannot catch signals");
         Ok(Signals {
             interrupt: catch(SignalKind::interrupt())?,
@@ -21,7 +21,7 @@ impl Signals {
     }
 
     /// Its name, when one comes.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
             _ = self.terminate.recv() => "SIGTERM",

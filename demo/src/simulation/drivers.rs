@@ -1,17 +1,17 @@
-//! A simulated driver: acts like a person, every few seconds, with or without a network, and is out of reach now and then.
+//! A simulated driver: acts like a person, every few seconds, online or offline, and is out of range now and then.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
+use freehold_tests::http::Reply;
 use freehold_tests::{Shown, chance};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::crew::{Driver, text};
-use super::traffic::{Counts, pick};
+use super::scene::Scene;
+use crate::driver::{Driver, text};
 
-/// What a driver does next.
+/// What a driver does next, and to which order or intent.
 #[derive(Debug, PartialEq, Eq)]
 enum Act {
     PickUp(String),
@@ -24,10 +24,10 @@ enum Act {
 
 /// Seconds between two acts: slow enough to watch.
 const BETWEEN_ACTS: Range<u16> = 5..12;
-/// Seconds before the first time out of reach, and between two; and how long one is. Together about two minutes.
+/// Seconds before the first trip out of range, between two trips, and of one trip. Together about two minutes.
 const FIRST_TRIP: Range<u16> = 25..35;
-const IN_REACH: Range<u16> = 75..105;
-const OUT_OF_REACH: Range<u16> = 20..40;
+const IN_RANGE: Range<u16> = 75..105;
+const OUT_OF_RANGE: Range<u16> = 20..40;
 const NOTES: [&str; 6] = [
     "left with neighbour",
     "handed over in person",
@@ -39,28 +39,27 @@ const NOTES: [&str; 6] = [
 const PROBLEMS: [&str; 4] = ["nobody_home", "wrong_address", "damaged", "refused"];
 
 /// Runs until dropped.
-pub(super) async fn drive(driver: Driver, counts: Arc<Counts>) {
+pub(super) async fn deliver(driver: Driver, scene: Scene) {
     loop {
-        sleep(seconds_of(BETWEEN_ACTS)).await;
-        let act = driver
-            .shown()
-            .and_then(|shown| next(&shown, chance::number()));
-        if let Some(act) = act {
-            counts.note(&act.done_by(&driver).await);
+        sleep(chance::seconds(BETWEEN_ACTS)).await;
+        let shown = driver.shown().await;
+        if let Some(act) = shown.and_then(|shown| next(&shown, chance::number())) {
+            scene.note(&act.done_by(&driver).await);
         }
     }
 }
 
-/// Runs until dropped. Never all of them at a time: somebody should be seen to work online.
+/// Runs until dropped. The others stay online meanwhile: one driver should always be seen to work online.
 pub(super) async fn travel(driver: Driver, others: Vec<Driver>) {
-    sleep(seconds_of(FIRST_TRIP)).await;
+    sleep(chance::seconds(FIRST_TRIP)).await;
+    let away = &driver.network.out_of_range;
     loop {
-        let alone = others.iter().all(|other| other.network.is_on());
-        if alone && driver.network.be_away(true) {
-            sleep(seconds_of(OUT_OF_REACH)).await;
-            driver.network.be_away(false);
+        if others.iter().all(|other| other.network.is_on()) {
+            away.store(true, Ordering::Relaxed);
+            sleep(chance::seconds(OUT_OF_RANGE)).await;
+            away.store(false, Ordering::Relaxed);
         }
-        sleep(seconds_of(IN_REACH)).await;
+        sleep(chance::seconds(IN_RANGE)).await;
     }
 }
 
@@ -71,7 +70,7 @@ fn next(shown: &Shown, drawn: u64) -> Option<Act> {
     let mut undecided = shown
         .conflicts()
         .filter(|it| it["decision"].is_null() && it["deciding"] == false);
-    // Conflicts stay for a while: whoever looks at the page should see them.
+    // Rarely: a person who looks at the page should see the conflict.
     if let (Some(conflict), 0..6) = (undecided.next(), what) {
         let decision = if which % 3 == 0 {
             "insisted"
@@ -90,38 +89,31 @@ fn next(shown: &Shown, drawn: u64) -> Option<Act> {
 }
 
 fn delivery(shown: &Shown, what: u64, which: usize) -> Option<Act> {
-    let able = |action: &str| -> Vec<String> {
-        let can = |it: &&Value| {
-            let can = it["can"].as_array();
-            can.is_some_and(|can| can.iter().any(|can| can == action))
-        };
-        let ids = shown.deliveries().filter(can);
-        ids.map(|it| text(it, "order_id").to_owned()).collect()
+    let able = |action: &str| {
+        let ids = shown.deliveries().map(|it| text(it, "order_id"));
+        let able: Vec<_> = ids.filter(|id| shown.can(id, action)).collect();
+        (!able.is_empty()).then(|| able[which % able.len()].to_owned())
     };
-    let one = |of: Vec<String>| (!of.is_empty()).then(|| of[which % of.len()].clone());
-    let (waiting, loaded) = (able("pick_up"), able("deliver"));
+    let pick_up = || able("pick_up").map(Act::PickUp);
+    let deliver = || able("deliver").map(Act::Deliver);
     match what {
-        90.. => one(able("report_problem")).map(Act::Report),
-        50.. => one(waiting)
-            .map(Act::PickUp)
-            .or_else(|| one(loaded).map(Act::Deliver)),
-        _ => one(loaded)
-            .map(Act::Deliver)
-            .or_else(|| one(waiting).map(Act::PickUp)),
+        90.. => able("report_problem").map(Act::Report),
+        50.. => pick_up().or_else(deliver),
+        _ => deliver().or_else(pick_up),
     }
 }
 
 impl Act {
-    async fn done_by(&self, driver: &Driver) -> freehold_tests::http::Reply {
+    async fn done_by(&self, driver: &Driver) -> Reply {
         let device = &driver.device;
         match self {
             Act::PickUp(order) => device.pick_up(order).await,
             Act::Deliver(order) => {
-                let note = (pick(2) == 0).then(|| NOTES[pick(NOTES.len())]);
-                device.deliver(order, note).await
+                let note = chance::one_of(&NOTES).filter(|_| chance::coin());
+                device.deliver(order, note.copied()).await
             }
             Act::Report(order) => {
-                let problem = PROBLEMS[pick(PROBLEMS.len())];
+                let problem = chance::one_of(&PROBLEMS).copied().unwrap_or_default();
                 device.report_problem(order, problem, None).await
             }
             Act::Decide(intent, decision) => device.decide(intent, decision).await,
@@ -129,12 +121,6 @@ impl Act {
             Act::Retry(intent) => device.retry(intent).await,
         }
     }
-}
-
-/// Some time within these seconds.
-pub(super) fn seconds_of(range: Range<u16>) -> Duration {
-    let whole = Duration::from_secs(chance::in_range(range).into());
-    whole + Duration::from_millis(chance::in_range(0..1000).into())
 }
 
 #[cfg(test)]
@@ -172,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_stays_for_a_while_and_is_decided_once() {
+    fn a_driver_decides_a_conflict_once_and_not_at_once() {
         let conflict =
             |decision: Value| json!([{"intent_id": "c", "decision": decision, "deciding": false}]);
         let decides = |shown: &Shown| {
@@ -188,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_read_and_what_was_given_up_is_tried_again() {
+    fn a_refused_action_is_dismissed_and_one_that_was_given_up_is_retried() {
         let refused = |gave_up| json!([{"intent_id": "r", "gave_up": gave_up}]);
         let first = |gave_up| next(&device(&json!([]), &refused(gave_up)), 0);
         assert_eq!(first(false), Some(Act::Dismiss("r".to_owned())));
