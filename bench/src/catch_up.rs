@@ -1,4 +1,4 @@
-//! A reader that begins late: a full stream read from its first event, beside what reading it costs alone.
+//! A reader that begins late: a full stream read from its first event, compared with reading alone.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use relay::{Connect, Log};
 use crate::pipeline::{EVENTS, until_applied, write_all};
 use crate::subject::Bench;
 
-/// What a consumer asks for at a time.
+/// Events per request of a consumer.
 const BATCH: usize = 1000;
 
 pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
-    let running = bench.running().await?;
+    let running = Box::pin(bench.running()).await?;
     write_all(&running.producer).await?;
     until_applied(&running, EVENTS).await;
     running.stop().await?;

@@ -1,4 +1,4 @@
-//! From the answer to a write until its event is applied and durable elsewhere, at a steady rate.
+//! Time from the acknowledgement of a write until its event is applied and durable in the other service, at a steady rate.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const PER_SECOND: u32 = 200;
 const EVENTS: u64 = 4000;
 
 pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
-    let running = bench.running().await?;
+    let running = Box::pin(bench.running()).await?;
     for number in 1..=200 {
         write(&running.producer, number).await?; // warm: connections, caches, statements
     }
@@ -41,7 +41,7 @@ pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
     running.stop().await
 }
 
-/// What one durable write costs on its own, in milliseconds.
+/// The cost of one durable write alone, in milliseconds.
 async fn median_flush(bench: &Bench) -> Result<f64> {
     let db = bench.database("user-service", "USERS", 1).await?;
     let mut micros = Histogram::<u64>::new(3)?;

@@ -1,6 +1,6 @@
-//! Prints what writes, publishing and applying cost on this machine, as ratios against limits of the same run.
+//! Prints the cost of writing, publishing and applying on this machine, as ratios against limits of the same run.
 //!
-//! `cargo xtask bench` runs it; `writes`, `pipeline`, `catch-up` and `latency` behind it choose parts. Nothing is asserted: machines differ and are noisy, ratios move less than figures.
+//! `cargo xtask bench` runs it; `writes`, `pipeline`, `catch-up` and `latency` select parts. Nothing is asserted: machines differ and are noisy, ratios move less than figures.
 
 #![expect(clippy::print_stdout, reason = "a report is for the terminal")]
 

@@ -1,4 +1,4 @@
-//! Events per second from emit to applied, everything running at once, beside what the writes alone could do.
+//! Events per second from emit to applied, everything running at once, compared with the writes alone.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ pub(crate) async fn report(bench: &mut Bench) -> Result<()> {
     alone.close().await;
     println!("  written only, {CALLERS} callers               {limit:>9.0}/s   1.0  (the limit)");
 
-    let running = bench.running().await?;
+    let running = Box::pin(bench.running()).await?;
     let began = Instant::now();
     let applied = tokio::join!(
         write_all(&running.producer),

@@ -1,4 +1,4 @@
-//! What is measured: a producer, a reader, and a real broker between them that runs with the project's nats.conf.
+//! The system under measurement: a producer, a reader, and a real broker between them that runs with the project's nats.conf.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +11,7 @@ use relay::{
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-/// Aggregates that events are about; their updates spread over the tables.
+/// The aggregates of the events; their updates spread over the tables.
 const KEYS: u64 = 1000;
 const TABLES: &[&str] = &[
     "create table users (id text primary key, name text not null, version integer not null) strict",
@@ -60,7 +60,7 @@ impl Bench {
         })
     }
 
-    /// A new file. `max_group` 1 means: each write pays for its own commit.
+    /// A new file. With `max_group` 1 each write has its own commit.
     pub(crate) async fn database(
         &self,
         service: &'static str,
@@ -153,7 +153,7 @@ impl Running {
     }
 }
 
-/// One write of the product: a state row and an event. Answers the event's place.
+/// One write of a service: a state row and an event. Returns the event's sequence.
 pub(crate) async fn write(db: &Database, number: u64) -> Result<u64> {
     let event = Renamed {
         user_id: format!("0191d1a0-0000-7000-8000-{:012}", number % KEYS),

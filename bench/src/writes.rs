@@ -1,4 +1,4 @@
-//! Writes per second, with and without group commit, beside what bare SQLite does with the same rows.
+//! Writes per second, with and without group commit, compared with bare SQLite on the same rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub(crate) async fn report(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// One connection, one commit for each pair of rows: what the disk allows without groups.
+/// One connection, one commit for each pair of rows: the disk's limit without groups.
 fn bare_sqlite(file: &std::path::Path) -> Result<f64> {
     let rows = Connection::open(file)?;
     rows.execute_batch(

@@ -1,28 +1,27 @@
-// The driver's page: shows everything /api/state says, keeps it up by long-polling, and passes on what the driver taps.
+// The driver's page: shows everything in /api/state, keeps it current by long-polling, and sends what the driver taps.
 //
-// The program on this device decides what may be done (`can`) and remembers what was done; this page remembers nothing
-// but half-written notes. Whatever comes from outside reaches the page as text, never as markup. A node that shows
-// something stays the same node as long as it is shown, so a new state never takes the focus, the scroll position or
-// what is being typed.
+// The program on this device decides which actions are possible (`can`) and stores them; this page stores only half-written
+// notes and unanswered keys. Data reaches the page as text, never as markup. An item keeps its node as long as it is
+// shown, so a new state never takes the focus, the scroll position or what the driver is typing.
 
-const POLL_MS = 8000;                // how long the program may hold a question
-const PROMPT_MS = 4000;              // from then on an answer is not coming; a held question has POLL_MS on top
+const POLL_MS = 8000;                // how long the program may hold a request
+const PROMPT_MS = 4000;              // after that no reply will come; a held request has POLL_MS on top
 const ANSWER_MS = 15000;             // how long an action may take; enrolling asks the office
-const LOST_AFTER_MS = 2500;          // a shorter silence, a restart, is not worth a word
-const SETTLE_MS = 2000;              // how long a button stays off after its answer if no state shows the effect
-const GHOST_TAP_MS = 500;            // a form that has just opened does not take the second half of a double tap
-const CLOCK_MATTERS_MS = 120000;     // a device clock that is off by more is worth a word
+const LOST_AFTER_MS = 2500;          // a shorter silence, such as a restart, is not shown
+const SETTLE_MS = 2000;              // how long a button stays off after its reply if no state shows the effect
+const GHOST_TAP_MS = 500;            // a new form ignores the second half of a double tap
+const CLOCK_MATTERS_MS = 120000;     // the page warns if the device's clock is off by more
 const TOAST_MS = 4000;
 
 const view = {
   state: null,      // the last state the program gave
-  heard_ms: 0,      // when, by the page's clock
-  lost_ms: null,    // since when the program has not answered
+  received_ms: 0,   // when, by the page's clock
+  lost_ms: null,    // since when the program has not replied
   skew_ms: 0,       // the program's clock minus the page's
 };
 const busy = new Map();      // card → true while one of its actions is under way
 const errors = new Map();    // card → why its last action did not work
-const keys = new Map();      // deed → its Idempotency-Key, until an answer has come
+const keys = new Map();      // deed → its Idempotency-Key, until the reply has come
 const drafts = new Map();    // order → {kind, note, problem, opened_ms, delivery}: the form that is open on its card
 
 // ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -36,7 +35,7 @@ const STATUS = {
 const DONE = { pick_up: 'Picked up', deliver: 'Delivered', report_problem: 'Problem reported' };
 const YOU_DID = { pick_up: 'You picked it up', deliver: 'You delivered it', report_problem: 'You reported a problem' };
 const PROBLEM = {
-  nobody_home: 'Nobody home', wrong_address: 'Wrong address', damaged: 'Damaged',
+  nobody_home: 'No one home', wrong_address: 'Wrong address', damaged: 'Damaged',
   refused: 'Refused at the door', other: 'Something else',
 };
 const OFFICE_SAYS = {
@@ -50,7 +49,9 @@ const FINISHED = new Set(['delivered', 'cancelled']);
 
 const isFinished = delivery => FINISHED.has(delivery.status);
 const plain = word => String(word).replaceAll('_', ' ');
-const forDrivers = text => text.replaceAll('orders-service', 'the office'); // whatever program answers there
+/** Drivers know the office, not its program. */
+const forDrivers = text => capital(text.replaceAll('orders-service', 'the office'));
+const capital = text => text.replace(/^[a-z]/, letter => letter.toUpperCase());
 const many = (count, one, more = `${one}s`) => `${count} ${count === 1 ? one : more}`;
 const isOnline = () => view.lost_ms === null && view.state.sync.online;
 const now = () => Date.now() + view.skew_ms;
@@ -95,8 +96,8 @@ const youDid = intent => `${YOU_DID[intent.kind] ?? `You said “${plain(intent.
 
 function howFar(intent) {
   if (intent.state === 'confirmed') return 'The office has it.';
-  if (intent.state === 'stopped') return 'Waits behind one that could not be sent: try that one again, or drop it.';
-  if (intent.state === 'waiting') return 'Waits its turn and is sent by itself.';
+  if (intent.state === 'stopped') return 'Blocked by one that failed. Retry that one or discard it.';
+  if (intent.state === 'waiting') return 'Waits. It is sent automatically.';
   if (!isOnline()) return 'Will be sent when you are online.';
   return intent.state === 'in_flight' ? 'Being sent…' : 'About to be sent.';
 }
@@ -106,23 +107,23 @@ const theirVersion = current => (current === null
   : `${OFFICE_SAYS[current.status] ?? `The office has it as ${plain(current.status)}`} at ${moment(current.changed_at_ms)}.`);
 
 const acceptMeans = current => (current === null
-  ? 'It leaves your list, and what you recorded is dropped.'
-  : `It stays ${STAYS[current.status] ?? plain(current.status)}, and what you recorded is dropped.`);
+  ? 'It leaves your list, and what you recorded is discarded.'
+  : `It stays ${STAYS[current.status] ?? plain(current.status)}, and what you recorded is discarded.`);
 
-const INSIST_MEANS = 'What you recorded goes to the office once more as what really happened, with word that you insist.';
+const INSIST_MEANS = 'You tell the office that what you recorded really happened. The office decides.';
 
-/** The names of problem+json codes the driver can do something about; the others speak for themselves. */
+/** Problem codes that the driver can act on; for the others the program's own words are enough. */
 function inWords(problem) {
-  if (problem.code === 'invalid_code') return 'This code does not work: mistyped, used already, or too old. Check it, or ask the office for a new one.';
-  if (problem.code === 'unreachable') return 'The office cannot be reached from here. This needs a connection; try again where you have one.';
-  if (problem.code === 'idempotency_key_reused') return 'What you sent first has been recorded. Look at it; send this as well only if it says something new.';
-  if (problem.code === 'not_possible_now') return 'This is not possible any more: the delivery has changed. Look at it again.';
+  if (problem.code === 'invalid_code') return 'This code does not work. It is mistyped, used or too old. Check it, or ask the office for a new one.';
+  if (problem.code === 'unreachable') return 'The office cannot be reached. Try again where you have a connection.';
+  if (problem.code === 'idempotency_key_reused') return 'Your first version is recorded already. Check it, and send this one only if it adds something.';
+  if (problem.code === 'not_possible_now') return 'The delivery has changed, so this is no longer possible. Check it again.';
   return problem.detail || problem.title || 'That did not work. Try again.';
 }
 
 // ── Keeping up ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-let waiting = new AbortController();    // the question that is open now
+let waiting = new AbortController();    // the open request
 const settling = new Set();             // called with every new state
 
 async function follow() {
@@ -138,42 +139,42 @@ async function follow() {
   }
 }
 
-/** After a failure without a revision: a restarted program counts anew, and its number may look like the old one. */
+/** Without a revision after a failure: a restarted program counts from a new number. */
 async function ask(failures) {
   const known = view.state && failures === 0 ? `?after=${view.state.revision}&wait_ms=${POLL_MS}` : '';
   waiting = new AbortController();
   const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(known ? POLL_MS + PROMPT_MS : PROMPT_MS)]);
   const answer = await fetch(`/api/state${known}`, { signal, cache: 'no-store' });
-  if (!answer.ok) throw new Error(`the program answered ${answer.status}`);
+  if (!answer.ok) throw new Error(`the program returned ${answer.status}`);
   return answer.json();
 }
 
 function take(state) {
   view.state = state;
-  view.heard_ms = Date.now();
+  view.received_ms = Date.now();
   view.lost_ms = null;
-  view.skew_ms = state.sync.now_ms - view.heard_ms;
+  view.skew_ms = state.sync.now_ms - view.received_ms;
   for (const look of settling) look(state);
   show();
 }
 
 function lose(error) {
-  if (error.name === 'AbortError') return; // we asked anew ourselves
+  if (error.name === 'AbortError') return; // the page itself cancelled the request
   view.lost_ms ??= Date.now();
   setTimeout(show, LOST_AFTER_MS + 50);
 }
 
-/** A phone that was asleep asks at once instead of waiting for a question nobody will answer. */
+/** A phone that wakes up asks at once: the reply to its open request may never come. */
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden && Date.now() - view.heard_ms > POLL_MS) waiting.abort();
+  if (!document.hidden && Date.now() - view.received_ms > POLL_MS) waiting.abort();
 });
 
 const pause = ms => new Promise(done => setTimeout(done, ms));
 
 // ── Doing ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** One action of one card at a time; the card stays off until a state shows the effect, so a double tap sends once. A deed has
-    a name, by which it is the same when it is sent again. */
+/** One action of a card at a time. The card stays off until a state shows the effect, so a double tap sends once. A deed is
+    the action's name: a retry of the same deed has the same key. */
 async function act(card, path, body, seen, deed) {
   if (busy.has(card)) return false;
   busy.set(card, true);
@@ -184,7 +185,7 @@ async function act(card, path, body, seen, deed) {
     await settled(state => seen(state, answer));
     return true;
   } catch (error) {
-    errors.set(card, error.words ?? 'The app on this device did not answer. When it is back, try again: what it has recorded is not done twice.');
+    errors.set(card, error.words ?? 'The app on this device did not answer. Try again when it is back; nothing is recorded twice.');
     return false;
   } finally {
     busy.delete(card);
@@ -198,13 +199,13 @@ async function post(path, body, deed) {
     method: 'POST', headers: { 'Content-Type': 'application/json', ...key }, body: JSON.stringify(body),
     signal: AbortSignal.timeout(ANSWER_MS),
   });
-  const said = await answer.json().catch(() => ({}));
-  if (answer.status < 500 && answer.status !== 408) forgetKey(deed); // others may have recorded it or not
-  if (answer.ok) return said;
-  throw Object.assign(new Error(path), { words: inWords(said) });
+  const reply = await answer.json().catch(() => ({}));
+  if (answer.status < 500 && answer.status !== 408) forgetKey(deed); // after other errors it may be recorded or not
+  if (answer.ok) return reply;
+  throw Object.assign(new Error(path), { words: inWords(reply) });
 }
 
-/** Kept over a reload as well: the answer may get lost with the page. */
+/** Kept over a reload, because the reply may be lost with the page. */
 function keyOf(deed) {
   if (!keys.has(deed)) keys.set(deed, crypto.randomUUID());
   store('keys', [...keys]);
@@ -225,7 +226,7 @@ function settled(seen) {
   });
 }
 
-/** The intent shows up somewhere: on its delivery, or already as a conflict or a refusal. */
+/** The state contains the intent: on its delivery, as a conflict or as a refusal. */
 const shows = (state, { intent_id }) => [...state.deliveries.flatMap(delivery => delivery.pending), ...state.conflicts, ...state.refused]
   .some(intent => intent.intent_id === intent_id);
 
@@ -239,7 +240,7 @@ async function change(order_id, kind, body, deed) {
   say(`${DONE[kind]}${name ? `: ${name}` : ''}.${isOnline() ? '' : ' Will be sent when you are online.'}`);
 }
 
-/** The button that was tapped is gone; who works with the keyboard goes on from the card, or from the list it left. */
+/** The tapped button is gone. The focus moves to the card, or to the list that the card has left. */
 function keepFocusNear(order_id) {
   if (document.activeElement !== document.body) return;
   const card = one(`[data-list=open] [data-order="${CSS.escape(order_id)}"]`);
@@ -296,14 +297,14 @@ document.addEventListener('input', event => {
   else keepDraft(event.target.closest('.card'));
 });
 
-/** Only at the end and never while deleting: the caret must not jump. */
+/** Only at the end and never while deleting, so that the caret does not jump. */
 function tidyWhileTyping({ target, inputType }) {
   const atEnd = target.selectionStart === target.value.length;
   if (atEnd && !inputType?.startsWith('delete')) target.value = tidied(target.value);
   if (errors.delete('enrol')) show();
 }
 
-// ── Forms on cards, and what is typed in them ────────────────────────────────────────────────────────────────────────
+// ── Forms on cards, and their drafts ─────────────────────────────────────────────────────────────────────────────────
 
 function openForm(card, kind) {
   const order = card.dataset.order;
@@ -330,14 +331,14 @@ function forget(order_id) {
 
 function confirm(card) {
   const draft = drafts.get(card.dataset.order);
-  if (isFresh(draft)) return; // the enter key asks no button
-  const note = draft.note.toWellFormed?.() ?? draft.note; // half an emoji is no JSON; the program cleans the rest
+  if (isFresh(draft)) return; // the enter key bypasses the button
+  const note = draft.note.toWellFormed?.() ?? draft.note; // half an emoji is not valid JSON; the program cleans the rest
   const body = note.trim() ? { note } : {};
   const order = card.dataset.order, deed = `${draft.kind} ${order}`;
   storeDrafts();
   if (draft.kind === 'deliver') return change(order, 'deliver', body, deed);
   if (draft.problem) return change(order, 'report_problem', { problem: draft.problem, ...body }, deed);
-  errors.set(order, 'Choose what the problem is.');
+  errors.set(order, 'Choose the kind of problem.');
   show();
 }
 
@@ -350,7 +351,7 @@ function addNote(button) {
   keepDraft(button.closest('.card'));
 }
 
-/** Kept in the tab as well: a phone that is short of memory throws pages away and loads them again. */
+/** Also stored in the tab, because a phone that is short of memory unloads pages and loads them again. */
 function keepDraft(card) {
   const draft = card && drafts.get(card.dataset.order), form = card && one('form', card);
   if (!draft || !form) return;
@@ -365,11 +366,11 @@ function storeDrafts() {
 }
 
 function store(name, list) {
-  try { sessionStorage.setItem(name, JSON.stringify(list)); } catch { /* no storage: it lives as long as the page */ }
+  try { sessionStorage.setItem(name, JSON.stringify(list)); } catch { /* no storage: it lasts as long as the page */ }
 }
 
 function stored(name) {
-  try { return new Map(JSON.parse(sessionStorage.getItem(name))); } catch { return new Map(); /* nothing kept, or not ours */ }
+  try { return new Map(JSON.parse(sessionStorage.getItem(name))); } catch { return new Map(); /* nothing stored, or not ours */ }
 }
 
 function loadStored() {
@@ -400,14 +401,14 @@ const isLost = () => view.lost_ms !== null && Date.now() - view.lost_ms >= LOST_
 const find = order_id => view.state?.deliveries.find(delivery => delivery.order_id === order_id);
 
 function showSilence() {
-  if (isLost()) write(one('#starting p'), 'The app on this device is not answering yet. This page opens by itself as soon as it does.');
+  if (isLost()) write(one('#starting p'), 'The app on this device is not answering yet. This page opens as soon as it does.');
 }
 
 function showLink(lost, sync) {
   const link = one('#link'), unsent = Math.max(sync.pending, sync.in_flight);
   const oldest = sync.oldest_unsent_ms === null ? '' : `, the oldest from ${moment(sync.oldest_unsent_ms)}`;
   const [title, since, waits] = lost
-    ? ['The app is not answering', `You see how things stood at ${moment(view.heard_ms + view.skew_ms)}. What you recorded is kept; this page carries on by itself.`, '']
+    ? ['The app is not answering', `You see the state of ${moment(view.received_ms + view.skew_ms)}. What you recorded is kept, and this page reconnects automatically.`, '']
     : sync.online
       ? ['Online', unsent ? `Sending ${many(unsent, 'change')}…` : 'Everything is sent', '']
       : ['Offline', sync.last_contact_ms === null ? 'No contact with the office yet' : `Last contact ${ago(sync.last_contact_ms)}, at ${moment(sync.last_contact_ms)}`,
@@ -421,15 +422,15 @@ function showLink(lost, sync) {
   const again = one('[data-action=sync]', link);
   hide(again, lost || (sync.online && !sync.waiting_because && !unsent));
   disable(again, busy.has('sync'));
-  tellLink(title);
+  announceLink(title);
 }
 
-/** For those who do not see it: once when it changes, not at every minute that passes. */
-let told = 'Online';
-function tellLink(title) {
-  if (title === told) return;
-  told = title;
-  write(one('#aloud'), title === 'Offline' ? 'Offline. You can go on; it is sent later.' : `${title}.`);
+/** For screen readers: once per change, not every minute. */
+let announced = 'Online';
+function announceLink(title) {
+  if (title === announced) return;
+  announced = title;
+  write(one('#aloud'), title === 'Offline' ? 'Offline. You can continue; your changes are sent later.' : `${title}.`);
 }
 
 function showEnrol(expired, revoked) {
@@ -438,10 +439,10 @@ function showEnrol(expired, revoked) {
   write(field(section, 'enrol-title'), mayPass ? 'The office does not accept this device at the moment'
     : expired ? 'This device is not enrolled any more' : 'Enrol this device');
   write(field(section, 'enrol-why'), mayPass
-    ? 'The device keeps asking by itself and goes on as soon as it is accepted. You can go on working, and everything is kept here. If this lasts, ask the office for a new code.'
+    ? 'You can continue to work, and everything is kept here. The device keeps asking by itself. If this lasts, ask the office for a new code.'
     : expired
-    ? 'Its enrolment was withdrawn. You can go on working, and everything is kept here, but nothing is sent until you enrol again. Ask the office for a new code.'
-    : 'The office gives you a code. Enter it once, while you have a connection; after that this device works on its own.');
+    ? 'The office has revoked it. You can continue to work, and everything is kept here, but nothing is sent until you enrol again. Ask the office for a new code.'
+    : 'The office gives you a code. Enter it once while you have a connection. After that, this device also works offline.');
   writeOrHide(field(section, 'enrol-error'), errors.get('enrol') ?? '');
   set(one('#code'), 'aria-invalid', errors.has('enrol') ? 'true' : 'false');
   const button = one('[data-action=enrol]', section);
@@ -463,17 +464,17 @@ function showWork() {
   showGroup('unsent', groups.unsent.length);
   showGroup('finished', groups.finished.length);
   writeOrHide(field(document, 'open-empty'), groups.open.length ? ''
-    : deliveries.length ? 'All done. New deliveries appear here by themselves.' : 'No deliveries yet. They appear here as soon as the office assigns some to you.');
+    : deliveries.length ? 'All done. New deliveries appear here automatically.' : 'No deliveries yet. They appear here as soon as the office assigns some to you.');
   showClock(sync.clock_off_by_ms ?? 0);
 }
 
-/** A card with an open form stays where it is: its text must not slip into a fold, or away. */
+/** A card with an open form stays where it is, so that its text does not vanish into the folded list. */
 function groupOf(delivery) {
   if (drafts.has(delivery.order_id) || !isFinished(delivery)) return 'open';
   return delivery.pending.some(intent => intent.state !== 'confirmed') ? 'unsent' : 'finished';
 }
 
-/** Deliveries that are gone while their form is open, as they were last seen. */
+/** Deliveries that left the list while their form is open, in their last state. */
 function departed(deliveries) {
   for (const [order, draft] of drafts) draft.delivery = deliveries.find(delivery => delivery.order_id === order) ?? draft.delivery;
   return [...drafts.entries()]
@@ -488,7 +489,7 @@ function showGroup(name, count) {
 
 function showClock(off_ms) {
   const minutes = Math.round(Math.abs(off_ms) / 60000);
-  const words = `This device’s clock is ${minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`} ${off_ms > 0 ? 'ahead' : 'behind'}. The times you record are off by as much; please set it.`;
+  const words = `This device’s clock is ${minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`} ${off_ms > 0 ? 'ahead' : 'behind'}. The times you record are wrong by as much. Please set the clock.`;
   writeOrHide(field(document, 'clock'), Math.abs(off_ms) > CLOCK_MATTERS_MS ? words : '');
 }
 
@@ -527,7 +528,7 @@ function showIntent(item, intent) {
   write(field(item, 'how'), howFar(intent));
 }
 
-/** What the program allows, and nothing while a form of the card is open. */
+/** The actions that the program allows; none while a form of the card is open. */
 function showActions(card, delivery) {
   const open = drafts.has(delivery.order_id);
   for (const button of field(card, 'actions').children) hide(button, open || !delivery.can.includes(button.dataset.action));
@@ -540,9 +541,9 @@ function showForm(card, delivery) {
   if (form && form.dataset.form !== draft?.kind) { form.remove(); form = null; }
   if (!draft) return;
   if (!form) card.append(form = filledForm(draft));
-  const gone = delivery.departed ? 'This delivery is not yours any more.' : `This delivery has changed: ${(STATUS[delivery.status]?.[0] ?? plain(delivery.status)).toLowerCase()}.`;
+  const gone = delivery.departed ? 'This delivery is no longer yours.' : `This delivery has changed: ${(STATUS[delivery.status]?.[0] ?? plain(delivery.status)).toLowerCase()}.`;
   const allowed = delivery.can.includes(draft.kind) || busy.has(delivery.order_id);
-  writeOrHide(field(form, 'changed'), allowed ? '' : `${gone} What you wrote stays here until you go back.`);
+  writeOrHide(field(form, 'changed'), allowed ? '' : `${gone} Your text stays here until you go back.`);
   mark(form, 'allowed', allowed);
   mark(form, 'fresh', isFresh(draft));
 }
@@ -565,13 +566,13 @@ function showConflict(card, conflict) {
   writeOrHide(field(card, 'mine-note'), conflict.note ?? '');
   write(field(card, 'theirs'), theirVersion(conflict.current));
   writeOrHide(field(card, 'theirs-note'), conflict.current?.cancel_reason ? plain(conflict.current.cancel_reason) : conflict.current?.note ?? '');
-  // Beside what became of the order it would say the same once more.
+  // For a cancelled order it would only repeat the office's version.
   writeOrHide(field(card, 'detail'), conflict.current?.status === 'cancelled' ? '' : forDrivers(conflict.detail ?? ''));
   showDecision(card, conflict);
   showBusy(card, conflict.intent_id);
 }
 
-/** Whoever has insisted may still give in, but not insist twice. */
+/** A driver who insisted may still accept, but cannot insist twice. */
 function showDecision(card, { current, decision, deciding }) {
   const insisted = decision === 'insisted';
   const words = deciding
@@ -589,19 +590,19 @@ function showRefused(card, refusal) {
   mark(card, 'intent', refusal.intent_id);
   mark(card, 'order', refusal.order_id);
   mark(card, 'code', refusal.code);
-  write(field(card, 'title'), refusal.gave_up ? 'Could not be sent' : 'Not accepted');
+  write(field(card, 'title'), refusal.gave_up ? 'Failed' : 'Not accepted');
   showWhose(card, find(refusal.order_id)?.customer ?? null, refusal.order_id);
   write(field(card, 'mine'), youDid(refusal));
   writeOrHide(field(card, 'mine-note'), refusal.note ?? '');
   writeOrHide(field(card, 'detail'), forDrivers(refusal.detail ?? ''));
-  write(field(card, 'means'), refusal.gave_up ? 'Send it again, or drop it: a dropped change never reaches the office.'
-    : 'The office did not take this change, so it does not count. If it matters, call the office.');
-  write(one('[data-action=dismiss]', card), refusal.gave_up ? 'Drop it' : 'OK, I have read it');
+  write(field(card, 'means'), refusal.gave_up ? 'This change could not be sent. Retry it or discard it. The office never sees a discarded change.'
+    : 'The office did not accept this change, so it does not count. If it matters, call the office.');
+  write(one('[data-action=dismiss]', card), refusal.gave_up ? 'Discard' : 'OK, I have read it');
   hide(one('[data-action=retry]', card), !refusal.gave_up);
   showBusy(card, refusal.intent_id);
 }
 
-/** Off while an answer is awaited, and while there is no program to take an action. Going back is always possible. */
+/** Buttons are off while a reply is awaited, and while the program does not answer. Going back is always possible. */
 function showBusy(card, key) {
   writeOrHide(field(card, 'error'), errors.get(key) ?? '');
   if (card.hasAttribute('data-busy') !== busy.has(key)) card.toggleAttribute('data-busy', busy.has(key));
@@ -622,7 +623,7 @@ function say(words) {
   toasting = setTimeout(() => toast.classList.remove('shown'), TOAST_MS);
 }
 
-// ── The page, touched only where it changes ──────────────────────────────────────────────────────────────────────────
+// ── The page changes only where the state does ───────────────────────────────────────────────────────────────────────
 
 const one = (selector, within = document) => within.querySelector(selector);
 const field = (within, name) => one(`[data-field="${name}"]`, within);
@@ -653,7 +654,7 @@ function set(node, name, value) {
 const mark = (node, name, value) => set(node, `data-${name}`, value);
 const aim = (use, symbol) => set(use, 'href', `#${symbol}`);
 
-/** Makes the children of `parent` those of `items`, in their order; a child whose key is still there is kept. */
+/** Gives `parent` one child per item, in their order. A child whose key is still there is kept. */
 function keyed(parent, items, key, template, update) {
   const kept = new Map([...parent.children].map(child => [child.dataset.key, child]));
   const wanted = new Set(items.map(item => key(item)));
@@ -671,5 +672,5 @@ function keyed(parent, items, key, template, update) {
 
 loadStored();
 one('#finished').open = matchMedia('(min-width: 60rem)').matches;
-setInterval(() => { if (view.state) show(); }, 10000); // "12 min ago" grows by itself
+setInterval(() => { if (view.state) show(); }, 10000); // "12 min ago" grows
 follow();

@@ -3,21 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use relay::{Stop, System};
 use service_kit::{Loopback, Service, Veiled, check_clock, check_machine};
 
 use crate::device::Device;
-use crate::owner_api::{Owner, OwnerApi};
+use crate::owner_api::OwnerApi;
 use crate::{http, sync};
 
-/// Runs on a driver's device: shows their deliveries and takes what they do with them, with or without a network, and
-/// agrees with orders-service when there is one.
+/// Runs on a driver's device: shows their deliveries and records what they do, with or without a network, and syncs with
+/// orders-service when there is one.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "driver-app", version, after_help = AFTER_HELP)]
 pub struct Config {
-    /// Address and port to answer the device's own browser on; port 0 takes a free one and prints it. Loopback only: the
+    /// Address and port for the device's own browser; port 0 takes a free port and prints it. Loopback only, because the
     /// page has no authentication of its own
     #[arg(
         long,
@@ -27,7 +26,7 @@ pub struct Config {
     )]
     pub listen: Loopback,
 
-    /// The SQLite file this device owns; made when it does not exist
+    /// The SQLite file of this device; created if missing
     #[arg(
         long,
         env = "FREEHOLD_DATABASE",
@@ -36,7 +35,7 @@ pub struct Config {
     )]
     pub database: PathBuf,
 
-    /// Where orders-service answers HTTP. It may be away for as long as it likes
+    /// The address of orders-service. The device also works while it cannot be reached
     #[arg(
         long,
         env = "FREEHOLD_ORDERS_URL",
@@ -50,23 +49,22 @@ pub struct Config {
 const AFTER_HELP: &str = "A flag wins over the environment, the environment over a default.
 
 Exit codes:
-  0   stopped because it was asked to
+  0   stopped on request
   1   refused or failed; stderr says why
-  2   the command line makes no sense
-  74  the disk failed under a commit: what is on it is known after a restart";
+  2   the command line is not valid
+  74  the disk failed during a commit; a restart shows what it holds";
 
 impl Config {
-    /// Serves until stopped. Whatever can be refused is refused before the port is taken and the file is touched.
+    /// Serves until stopped. Settings and the machine are checked before the port is taken and the file is opened.
     pub async fn serve(self, stop: Stop) -> anyhow::Result<()> {
-        let owner: Arc<dyn Owner> = Arc::new(OwnerApi::new(self.orders_url.read("--orders-url")?)?);
+        let owner = Arc::new(OwnerApi::new(self.orders_url.read("--orders-url")?)?);
         check_machine(&self.database)?;
-        // The owner goes by its own clock, and a driver without a network must go on.
+        // Only a warning: the owner uses its own clock, and a driver must be able to work.
         if let Err(error) = check_clock() {
             tracing::warn!(%error, "the device's times will be wrong");
         }
         let listener = self.listen.bind().await?;
-        let device = Device::open(&self.database, Arc::new(System)).await;
-        let device = device.context("the device's data cannot be opened")?;
+        let device = Device::open(&self.database, Arc::new(System)).await?;
         let routes = http::routes(device.clone(), owner.clone());
         Service::new(device.database())
             .beside(|stop| sync::run(device.clone(), owner, stop))

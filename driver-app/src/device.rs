@@ -1,47 +1,36 @@
-//! The device: its file, opened as what it is, and what the driver does with it.
+//! The device: opens its file, and records what the driver does.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use event_schema::sync::{Delivery, Enrolled};
-use event_schema::{IntentId, OrderId};
+use event_schema::{IntentId, OrderId, Version};
 use relay::rusqlite::{self, Connection};
-use relay::{Database, Environment, Gate, OpenError, Options, ReadError, Tx, WriteError};
-use tokio::sync::Notify;
+use relay::{Database, Environment, Options, ReadError, Tx, WriteError};
 
 use crate::MIGRATIONS;
-use crate::domain::{self, Action, DriverDecision, NotPossible, Said};
+use crate::domain::{self, Action, LocalIntent, Verdict};
+use crate::status::Status;
 use crate::store::device::Identity;
-use crate::store::intents::{Final, NewIntent, Shown, State};
 use crate::store::{self, StoreError};
-use crate::sync::status::Status;
 
 /// An open device; clones share it.
 #[derive(Clone)]
 pub struct Device {
-    pub(crate) db: Database,
-    pub(crate) status: Arc<Status>,
+    db: Database,
+    status: Arc<Status>,
     clock: Arc<dyn Environment>,
-    bells: Arc<Bells>,
 }
 
-/// Wake those who wait. A bell that nobody waits for is heard by the next who does.
-#[derive(Default)]
-pub(crate) struct Bells {
-    /// There is something to send.
-    pub(crate) upload: Notify,
-    /// The feed is to be asked anew.
-    pub(crate) feed: Notify,
-}
-
-/// Everything a driver is to see, as of one moment.
+/// Everything that the page shows, as of one moment.
 #[derive(Debug)]
 pub struct View {
     pub identity: Identity,
     pub deliveries: Vec<Delivery>,
-    pub intents: Vec<Shown>,
-    /// Unanswered ones of others, which wait for them to enrol here again.
-    pub others_unsent: u64,
+    /// Open ones.
+    pub intents: Vec<LocalIntent>,
+    /// Queued intents of other drivers, until they enrol here again.
+    pub others_unsent: usize,
 }
 
 /// Why the driver cannot do this.
@@ -49,57 +38,51 @@ pub struct View {
 pub enum Refused {
     #[error("there is no such {0} on this device")]
     NotFound(&'static str),
-    #[error(transparent)]
-    NotPossible(#[from] NotPossible),
+    #[error("a delivery that is {status} does not allow {kind}")]
+    NotPossible { kind: String, status: String },
     #[error("{0}")]
     NotOpen(&'static str),
     #[error("this key belongs to another action; draw a new one for each")]
     KeyReused,
-    #[error("{MAX_WAITING} actions wait already; they must be sent before more are taken")]
+    #[error(
+        "{MAX_QUEUED} actions wait already. Connect this device so that it can send them, then try again"
+    )]
     QueueFull,
     #[error(transparent)]
     Rows(#[from] rusqlite::Error),
 }
 
-/// Unanswered intents, at most.
-pub const MAX_WAITING: u64 = 10_000;
+/// Intents in a driver's queue, at most.
+pub const MAX_QUEUED: usize = 10_000;
 
-/// What the file is for. Nothing is emitted on a device, so its stream never exists.
+/// A device emits no events, so it has no stream. A file that may be an older copy of itself therefore need not wait until it
+/// has met its stream: it begins a new incarnation (`start`).
 pub fn database(clock: Arc<dyn Environment>) -> Options {
     Options {
         environment: clock,
         readers: 2,
+        open_without_stream: true,
         on_disk_failure: service_kit::on_disk_failure(),
         ..Options::new("driver-app", "DEVICE", MIGRATIONS)
     }
 }
 
 impl Device {
-    /// Opens the device's file, or makes it. A file that is a copy, or an older self, begins a new incarnation.
-    pub async fn open(path: &Path, clock: Arc<dyn Environment>) -> Result<Self, OpenDeviceError> {
-        let db = open_for_writing(path, &clock).await?;
-        let this = Self {
-            db,
-            status: Arc::new(Status::new()),
-            clock,
-            bells: Arc::default(),
-        };
-        let now_ms = this.now_ms();
-        let started = this.db.write(move |tx| start(tx, now_ms)).await;
-        let identity = started.map_err(StoreError::from)?;
-        this.status.begin(identity.last_contact_ms);
-        Ok(this)
+    /// Opens the device's file, or creates it. A file that is a copy, or an older copy of itself, begins a new
+    /// incarnation.
+    pub async fn open(path: &Path, clock: Arc<dyn Environment>) -> Result<Self, StoreError> {
+        let db = Database::open(path, database(clock.clone())).await?;
+        let now_ms = clock.now().as_millisecond();
+        let identity = db.write(move |tx| start(tx, now_ms)).await?;
+        let status = Arc::new(Status::new(identity.last_contact_ms));
+        Ok(Self { db, status, clock })
     }
 
     pub fn database(&self) -> &Database {
         &self.db
     }
 
-    pub async fn close(&self) {
-        self.db.close().await;
-    }
-
-    /// By the device's clock, which may be wrong by years: said, never compared with the owner's.
+    /// By the device's clock, which may be wrong by years. It is never compared with the owner's.
     pub fn now_ms(&self) -> i64 {
         self.clock.now().as_millisecond()
     }
@@ -110,47 +93,32 @@ impl Device {
 
     /// Everything at once, in one read transaction.
     pub async fn view(&self) -> Result<View, ReadError<rusqlite::Error>> {
-        self.db
-            .read(|rows| {
-                Ok(View {
-                    identity: store::device::get(rows)?,
-                    deliveries: store::deliveries::list(rows)?,
-                    intents: store::intents::shown(rows)?,
-                    others_unsent: store::intents::count_others_waiting(rows)?,
-                })
+        let read = |rows: &Connection| {
+            Ok(View {
+                identity: store::device::get(rows)?,
+                deliveries: store::deliveries::list(rows)?,
+                intents: store::intents::open(rows, None)?,
+                others_unsent: store::intents::count_queued(rows)?.1,
             })
-            .await
+        };
+        self.db.read(read).await
     }
 
-    /// The driver does something with a delivery. It is on disk when this answers, and sent when it can be. With a key,
-    /// which becomes the intent's id, it is done once however often it is asked.
+    /// The driver does something with a delivery.
     pub async fn act(
         &self,
         id: OrderId,
         action: Action,
         key: Option<IntentId>,
     ) -> Result<IntentId, WriteError<Refused>> {
-        let now_ms = self.now_ms();
-        self.write(move |tx| {
-            if let Some(done) = done_before(tx, key, &action.said(), |shown| {
-                shown.lane == id.to_string()
-            })? {
-                return Ok(done);
+        self.record(action, key, Some(id), move |tx, action| {
+            let delivery = store::deliveries::find(tx, id)?.ok_or(Refused::NotFound("delivery"))?;
+            let seen = domain::overlay(&delivery, &store::intents::open(tx, Some(id))?);
+            if !domain::allows(&seen, &action.kind) {
+                let (kind, status) = (action.kind.as_str().to_owned(), seen.status);
+                return Err(Refused::NotPossible { kind, status });
             }
-            let told = store::deliveries::find(tx, id)?.ok_or(Refused::NotFound("delivery"))?;
-            let pending = pending_of(tx, id)?;
-            let said = domain::decide(&domain::overlay(&told, &pending), &action)?;
-            insert(
-                tx,
-                NewIntent {
-                    id: key.unwrap_or_else(IntentId::new),
-                    lane: id.to_string(),
-                    said,
-                    about: None,
-                    base_version: told.version,
-                    device_time_ms: now_ms,
-                },
-            )
+            Ok((id.to_string(), delivery.version))
         })
         .await
     }
@@ -159,33 +127,45 @@ impl Device {
     pub async fn decide(
         &self,
         about: IntentId,
-        decision: DriverDecision,
+        decision: Action,
         key: Option<IntentId>,
     ) -> Result<IntentId, WriteError<Refused>> {
-        let now_ms = self.now_ms();
-        self.write(move |tx| {
-            let said = decision.said(about);
-            if let Some(done) = done_before(tx, key, &said, |shown| shown.about == Some(about))? {
-                return Ok(done);
-            }
-            let conflict = undecided(tx, about, &decision)?;
-            let seen = conflict.current.as_ref().map(|current| current.version);
-            insert(
-                tx,
-                NewIntent {
-                    id: key.unwrap_or_else(IntentId::new),
-                    lane: conflict.lane,
-                    said,
-                    about: Some(about),
-                    base_version: seen.unwrap_or(conflict.base_version),
-                    device_time_ms: now_ms,
-                },
-            )
+        self.record(decision, key, None, move |tx, decision| {
+            let conflict = undecided(tx, about, decision)?;
+            let current = conflict.current.map(|current| current.version);
+            Ok((conflict.order_id, current.unwrap_or(conflict.base_version)))
         })
         .await
     }
 
-    /// The driver has read why something was refused.
+    /// Records an intent. It is on disk when this returns; the upload sends it when it can. With a key, which becomes the
+    /// intent's id, it is recorded once however often the request arrives. `ground` finds its lane and base version.
+    async fn record(
+        &self,
+        action: Action,
+        key: Option<IntentId>,
+        lane: Option<OrderId>,
+        ground: impl FnOnce(&Connection, &Action) -> Result<(String, Version), Refused> + Send + 'static,
+    ) -> Result<IntentId, WriteError<Refused>> {
+        let now_ms = self.now_ms();
+        self.write(move |tx| {
+            if let Some(id) = key
+                && is_recorded(tx, id, &action, lane)?
+            {
+                return Ok(id);
+            }
+            let (lane, base_version) = ground(tx, &action)?;
+            if store::intents::count_queued(tx)?.0 >= MAX_QUEUED {
+                return Err(Refused::QueueFull);
+            }
+            let id = key.unwrap_or_else(IntentId::new);
+            store::intents::insert(tx, id, &lane, &action, base_version, now_ms)?;
+            Ok(id)
+        })
+        .await
+    }
+
+    /// The driver has read why something was refused, or discards what failed.
     pub async fn dismiss(&self, id: IntentId) -> Result<(), WriteError<Refused>> {
         self.write(move |tx| match store::intents::dismiss(tx, id)? {
             true => Ok(()),
@@ -194,38 +174,29 @@ impl Device {
         .await
     }
 
-    /// What was given up is tried again.
+    /// Sends a failed intent again.
     pub async fn retry(&self, id: IntentId) -> Result<(), WriteError<Refused>> {
         self.write(move |tx| {
             if store::intents::retry(tx, id)? {
                 return Ok(());
             }
-            let found = store::intents::find(tx, id)?.filter(|shown| shown.verdict == Some(Final::Rejected));
-            Err(found.map_or(Refused::NotFound("refusal"), |_| {
-                Refused::NotOpen("orders-service has refused it for good; only what was given up can be tried again")
-            }))
+            match store::intents::find(tx, id)?.and_then(|intent| intent.verdict) {
+                Some(Verdict::Rejected) => Err(Refused::NotOpen(
+                    "orders-service refused it for good; only failed actions can be retried",
+                )),
+                _ => Err(Refused::NotFound("refusal")),
+            }
         })
         .await
     }
 
-    /// Takes a credential, and asks for everything that has happened since.
+    /// Stores a credential, and asks for everything that has happened since.
     pub async fn enrol(&self, enrolled: Enrolled) -> Result<(), WriteError<rusqlite::Error>> {
         let write = move |tx: &Tx<'_>| store::device::enrol(tx, &enrolled);
         self.db.write(write).await?;
-        self.status.forget_troubles();
-        self.ring();
+        self.status.forget_failures();
+        self.status.sync_now();
         Ok(())
-    }
-
-    /// Try now: whatever waits for a better moment does not wait any longer.
-    pub fn ring(&self) {
-        self.status.hurry();
-        self.bells.upload.notify_one();
-        self.bells.feed.notify_one();
-    }
-
-    pub(crate) fn bells(&self) -> &Bells {
-        &self.bells
     }
 
     async fn write<T: Send + 'static>(
@@ -234,110 +205,60 @@ impl Device {
     ) -> Result<T, WriteError<Refused>> {
         let done = self.db.write(work).await?;
         self.status.changed();
-        self.bells.upload.notify_one();
+        self.status.upload.wake();
         Ok(done)
     }
 }
 
-/// Why the device could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenDeviceError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Start(#[from] StoreError),
-}
-
-/// The library closes the gate of a file that may be an older copy of itself until it has met its stream. A device has
-/// none: it begins a new incarnation instead (`start`), so its gate is opened.
-async fn open_for_writing(
-    path: &Path,
-    clock: &Arc<dyn Environment>,
-) -> Result<Database, OpenError> {
-    let db = Database::open(path, database(clock.clone())).await?;
-    if let Gate::MustImport(_) = db.gate() {
-        db.close().await;
-        let options = Options {
-            open_without_stream: true,
-            ..database(clock.clone())
-        };
-        return Database::open(path, options).await;
-    }
-    Ok(db)
-}
-
-/// Makes the device's row, or begins a new incarnation if the file was found to be a copy since the last one began. The
-/// library's note of that outlives a kill between opening the gate and this.
+/// Creates the device's row, or begins a new incarnation if the library found the file to be a copy. The library's note
+/// survives a crash between opening the file and this.
 fn start(tx: &Tx<'_>, now_ms: i64) -> rusqlite::Result<Identity> {
-    let marks = store::device::marks(tx)?;
     match store::device::find(tx)? {
-        None => store::device::create(tx, marks)?,
-        Some(known) if known.marks_seen < marks => {
+        None => store::device::create(tx)?,
+        Some(identity) if identity.is_copy => {
             let reason = "this device's data was copied or restored";
             tracing::warn!(
                 reason,
-                "a new incarnation begins: what is unanswered is sent again, the feed from scratch"
+                "a new incarnation begins: the device sends undecided intents again and the feed begins from scratch"
             );
             store::device::fork(tx, reason, now_ms)?;
-            store::device::account_for_marks(tx, marks)?;
         }
         Some(_) => {}
     }
     store::device::get(tx)
 }
 
-fn pending_of(rows: &Connection, id: OrderId) -> rusqlite::Result<Vec<domain::Pending>> {
-    let shown = store::intents::shown_of(rows, id)?;
-    Ok(shown
-        .iter()
-        .filter(|shown| shown.is_pending())
-        .map(Shown::pending)
-        .collect())
-}
-
-/// The intent with this key, if it is the same one.
-fn done_before(
+/// Did a request with this key record this very action?
+fn is_recorded(
     rows: &Connection,
-    key: Option<IntentId>,
-    said: &Said,
-    about_the_same: impl Fn(&Shown) -> bool,
-) -> Result<Option<IntentId>, Refused> {
-    let Some(id) = key else { return Ok(None) };
-    let same = |shown: &Shown| {
-        shown.kind == said.kind.as_str()
-            && shown.arguments == said.arguments
-            && about_the_same(shown)
+    key: IntentId,
+    action: &Action,
+    lane: Option<OrderId>,
+) -> Result<bool, Refused> {
+    let is_same = |intent: &LocalIntent| {
+        (&intent.kind, &intent.arguments) == (&action.kind, &action.arguments)
+            && lane.is_none_or(|lane| intent.order_id == lane.to_string())
     };
-    match store::intents::find(rows, id)? {
-        Some(shown) if same(&shown) => Ok(Some(id)),
-        None if !store::intents::is_taken(rows, id)? => Ok(None),
+    match store::intents::find(rows, key)? {
+        Some(intent) if is_same(&intent) => Ok(true),
+        None if !store::intents::is_taken(rows, key)? => Ok(false),
         _ => Err(Refused::KeyReused),
     }
 }
 
-fn insert(rows: &Connection, intent: NewIntent) -> Result<IntentId, Refused> {
-    if store::intents::count_waiting(rows)? >= MAX_WAITING {
-        return Err(Refused::QueueFull);
-    }
-    Ok(store::intents::insert(rows, &intent)?)
-}
-
-/// A conflict that the driver may decide like this. Who has insisted may still give in, until the office has decided.
-fn undecided(rows: &Connection, id: IntentId, decision: &DriverDecision) -> Result<Shown, Refused> {
+/// A conflict that the driver may decide like this. A driver who insisted may still accept, until the owner has decided.
+fn undecided(rows: &Connection, id: IntentId, decision: &Action) -> Result<LocalIntent, Refused> {
     let found = store::intents::find(rows, id)?;
-    let conflict = found
-        .filter(|shown| shown.verdict == Some(Final::Conflict) && shown.state == State::Answered);
+    let conflict = found.filter(|intent| intent.verdict == Some(Verdict::Conflict));
     let conflict = conflict.ok_or(Refused::NotFound("conflict"))?;
     if store::intents::is_deciding(rows, id)? {
-        return Err(Refused::NotOpen("a decision about it is on its way"));
+        return Err(Refused::NotOpen("your decision about it waits to be sent"));
     }
-    match conflict.decision.as_deref() {
-        Some(last) if domain::ends_conflict(last) => {
-            Err(Refused::NotOpen("it is decided, and the conflict is over"))
-        }
-        Some(last) if last == decision.as_str() => {
-            Err(Refused::NotOpen("this was decided already"))
-        }
-        _ => Ok(conflict),
+    if !conflict.open {
+        return Err(Refused::NotOpen("the conflict is decided and over"));
     }
+    if conflict.decision.as_deref() == decision.arguments["decision"].as_str() {
+        return Err(Refused::NotOpen("you have decided this already"));
+    }
+    Ok(conflict)
 }

@@ -5,6 +5,7 @@ pub mod device;
 pub mod domain;
 pub mod http;
 pub mod owner_api;
+pub mod status;
 pub mod store;
 pub mod sync;
 

@@ -1,4 +1,4 @@
-//! driver-app: what it is stands in `config`; it serves until it is told to stop.
+//! Serves until it is stopped. `config` declares the settings.
 
 use std::process::ExitCode;
 

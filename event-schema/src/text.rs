@@ -1,13 +1,16 @@
 //! What people write, and what in it cannot be seen. One rule for names of every kind.
 
 /// Why a text is no name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoName {
-    /// Nothing of it can be seen.
+    #[error("a name has at least one visible character")]
     Blank,
-    /// It has a line break or another control character.
+    #[error("a name has no control characters, such as NUL or line breaks")]
     Control,
-    /// It has this character, which is not seen, or turns the text around it.
+    #[error(
+        "a name has no invisible characters, and none that change the direction of a text: leave out U+{:04X}",
+        u32::from(*.0)
+    )]
     Hidden(char),
 }
 

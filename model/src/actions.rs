@@ -1,4 +1,4 @@
-//! What can happen, one call on the product each.
+//! The actions, each one call on the library.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +23,8 @@ pub enum Action {
     Prune(Who),
 
     // The relay.
-    /// Looks at the stream, at a new connection or on the timer, and does the next thing that is to be done: opens, makes the
-    /// stream, takes over one row, or replaces a stream (close, save, delete, make: one contact each).
+    /// Looks at the stream, at a new connection or on the timer, and takes the next step: opens, creates the stream, imports one row,
+    /// or replaces a stream (close, save, delete, create: one contact each).
     Contact(Who),
     /// A process begins its first look, which its next contact decides (only where the broker can be reached).
     Look(Who),
@@ -89,9 +89,9 @@ pub enum Action {
     Cut(Who),
 
     // The operator.
-    /// `adopt-stream`, one transaction: the local tail is set aside; the next contacts take over the stream's.
+    /// `adopt-stream`, one transaction: the local tail is quarantined; the next contacts import the stream's.
     Adopt(Who),
-    /// `new-epoch`, one transaction: a higher epoch; the next contacts set the stream's foreign tail aside and make it anew.
+    /// `new-epoch`, one transaction: a higher epoch; the next contacts quarantine the stream's foreign tail and recreate it.
     New(Who),
     /// A writer is stopped for good; what only it holds is handed to the other.
     Kill(Who),

@@ -5,9 +5,9 @@
 
 use crate::actions::{Reader, Who};
 use crate::ids::{Id, Ids};
+use crate::protocol::{Protocol, reader};
 use crate::rules::Rule;
 use crate::state::{Consumer, Link, Mode, State, Stream, Table};
-use crate::step::{Protocol, reader};
 
 /// Looks at the stream: at a connect, or again on the timer.
 pub(crate) fn connect(protocol: &Protocol, state: &mut State, k: Reader) -> Option<()> {

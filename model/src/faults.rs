@@ -3,9 +3,9 @@
 use crate::actions::{Action, Fault, Who};
 use crate::ids::IdSet;
 use crate::operator;
+use crate::protocol::{Protocol, reader, writer};
 use crate::rules::Rule;
 use crate::state::{Link, Queue, State, Writer};
-use crate::step::{Protocol, reader, writer};
 
 /// A copy that a later fault may bring back. It costs no fault.
 pub(crate) fn back_up(protocol: &Protocol, state: &mut State, action: Action) -> Option<()> {

@@ -1,8 +1,8 @@
-//! Event ids, and short lists of them. An id is abstract: the n-th one that somebody still holds.
+//! Event ids, and short lists of them. An id is abstract: the n-th one that any actor still holds.
 
 use std::fmt;
 
-/// An event id, 1 to 14: which number stands for which event is decided anew for each state (`State::tidy`).
+/// An event id, 1 to 14: each state assigns the numbers to events again (`State::tidy`).
 pub type Id = u8;
 
 /// No event: what the first event names as the one before it.

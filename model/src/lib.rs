@@ -7,6 +7,7 @@ mod faults;
 mod ids;
 mod operator;
 mod properties;
+mod protocol;
 mod relay;
 mod rules;
 mod search;
@@ -21,11 +22,12 @@ pub use actions::{Action, Fault, Reader, UnknownAction, Who};
 pub use bounds::{ANYTHING, Bounds, Doctrine, Early, Kinds, ONE_WRITER, TWO_WRITERS};
 pub use ids::{Id, IdSet, Ids};
 pub use properties::{DECIDED, Property, SAFETY};
+pub use protocol::Protocol;
 pub use rules::{Rule, Rules};
 pub use search::{
     Effort, Liveness, Outcome, broken_at_end, counterexample, rest_is_reachable, search,
 };
 pub use state::{Backups, Consumer, File, Gone, Link, Mode, State, Stream, Table, View, Writer};
-pub use step::Protocol;
+
 pub use table::{CASES, COVERED, Case};
 pub use walk::Walk;

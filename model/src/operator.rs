@@ -6,12 +6,12 @@
 use crate::actions::Who;
 use crate::bounds::Doctrine;
 use crate::ids::IdSet;
+use crate::protocol::{Protocol, writer};
 use crate::relay::joins;
 use crate::rules::Rule;
 use crate::state::{File, Mode, State, Stream, Writer};
-use crate::step::{Protocol, writer};
 
-/// The local tail is set aside, and the file is marked: its next contacts take over the stream's. Refused without
+/// The local tail is quarantined, and the file is marked: its next contacts import the stream's. Refused without
 /// evidence where to join, and when a later epoch is about to replace the stream.
 pub(crate) fn adopt(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
     may_choose(protocol, state, who)?;

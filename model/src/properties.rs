@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::protocol::Protocol;
 use crate::state::{Consumer, Mode, State, Stream, Writer};
-use crate::step::Protocol;
 
 /// One property, by its letter in the first model; `F` is ours.
 ///
@@ -21,7 +21,7 @@ pub enum Property {
     D,
     /// At rest stream and outbox agree on every number both keep, and on the head.
     E,
-    /// Nobody halts: what the broker alone does, or a restored file that is marked, needs no decision.
+    /// No writer halts: a fault of the broker alone, or a restored file that is marked, needs no decision.
     F,
     /// No fault needs more than one decision.
     G,

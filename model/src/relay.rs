@@ -3,9 +3,9 @@
 use crate::actions::Who;
 use crate::bounds::Early;
 use crate::ids::{Id, Ids, MOST, NONE};
+use crate::protocol::{Protocol, writer};
 use crate::rules::Rule;
 use crate::state::{File, Mode, State, Stream, View};
-use crate::step::{Protocol, writer};
 
 /// What a contact finds.
 enum Verdict {
@@ -19,7 +19,7 @@ enum Verdict {
     Discard,
     /// This file is an older copy: take over the next row.
     Import,
-    /// A rival, a fork, a later epoch, or a copy too old to join: the operator decides.
+    /// A second writer, a fork, a later epoch, or a copy too old to join: the operator decides.
     Halt,
 }
 
@@ -91,7 +91,7 @@ fn decide(protocol: &Protocol, stream: Option<&Stream>, own: &Own<'_>) -> Verdic
         return Verdict::Replace;
     }
     match compare(protocol, stream, own) {
-        // Somebody of the same epoch began to replace it and did not finish.
+        // A relay of the same epoch began to replace it and did not finish.
         Verdict::Continue(_) if stream.closed_by.is_some() => Verdict::Replace,
         verdict => verdict,
     }
@@ -200,7 +200,7 @@ fn create(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {
 }
 
 /// The next step of a replacement: close the write door; save what this log lacks, which dooms the stream; the next contact
-/// deletes it, and the one after makes it anew. Whoever comes to a closed stream goes on from there, unless its epoch is
+/// deletes it, and the one after recreates it. A relay that finds a closed stream resumes from there, unless its epoch is
 /// lower than the closer's.
 fn replace(protocol: &Protocol, state: &mut State, who: Who, save: bool) -> Option<()> {
     let known = writer(state, who)?;

@@ -5,7 +5,7 @@ use std::fmt;
 /// One rule, or the part of one that can be left out by itself. S: service and relay, K: consumer, O: operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// S1. Row n is published with expected last sequence n-1, so that the broker refuses a rival's, a doubled or a missing number.
+    /// S1. Row n is published with expected last sequence n-1, so that the broker refuses another writer's, a repeated or a missing number.
     ExpectedSequence,
     /// S1. The number in the acknowledgement must be the row's own (`relay/src/nats/publish.rs`; the second look at the same thing).
     AckNumber,
@@ -13,7 +13,7 @@ pub enum Rule {
     PositionFromStream,
     /// S2. The id at the stream's head must be the outbox row's of that number, because equal lengths are not equal logs.
     IdAtHead,
-    /// S3. A publish dies with its connection, because one that lands later lands on a stream nobody has looked at.
+    /// S3. A publish dies with its connection, because one that lands later lands on a stream that its relay has not seen.
     NothingQueued,
     /// S4. Each creation of the stream draws a token that opens its write subject, so that who has not seen the new stream cannot write to it.
     Token,
@@ -23,15 +23,15 @@ pub enum Rule {
     Superseded,
     /// S5. A new epoch is above the stream's, too, because an equal one does not replace it.
     NewIsAbove,
-    /// S6. The contact is repeated on a timer, because a relay with nothing to publish would never learn of a rival or of a missing stream.
+    /// S6. The contact is repeated on a timer, because a relay with nothing to publish would never notice another writer or a missing stream.
     Timer,
     /// S7. A process imports a longer stream at its first contact, because a restored file is the common reason for one.
     Import,
     /// S7. An import into a file not marked as restored raises an alarm, because then another writer wrote that tail.
     ImportAlarm,
-    /// S7. A stream that grows after the first contact is a rival's: halt.
+    /// S7. If a stream grows after the first contact, another process publishes: halt.
     RivalHalts,
-    /// S8. An empty stream that does not begin at the oldest kept row is made anew, because "nothing there" matches any log.
+    /// S8. An empty stream that does not begin at the oldest kept row is recreated, because an empty stream matches any log.
     EmptyProvesNothing,
     /// S8. Trimming and pruning never remove the head, because the head's id is the only evidence whose log it is.
     HeadIsKept,
@@ -67,21 +67,21 @@ pub enum Rule {
     OffsetAgain,
     /// K7. What live delivery skips is read by get, also when no later copy shows the gap.
     ReadOn,
-    /// K8. A copy that does not follow says nothing: it may be late, or of an older incarnation.
+    /// K8. A copy that does not follow proves nothing: it may be late, or of an older incarnation.
     CopyProvesNothing,
-    /// K8. Nothing where there is something is a replica that is behind, neither a trim nor a fork.
+    /// K8. A missing event below the head means a replica that is behind, neither a trim nor a fork.
     NothingYet,
     /// O1. Nothing is dropped before its bytes are saved.
     SaveFirst,
-    /// O1. What only a decommissioned outbox holds is found by readable messages: a number that was trimmed proves nothing.
+    /// O1. Events that only a decommissioned outbox holds are found by readable messages: a trimmed sequence proves nothing.
     SaveByMessages,
-    /// O1. What a decommissioned file had set aside is saved as well: it may be the only copy.
+    /// O1. The quarantine of a decommissioned file is saved as well: it may be the only copy.
     HandOver,
     /// O1. A stream is closed before its tail is saved, so that nothing comes after what was saved.
     CloseFirst,
     /// O1. Only the incarnation that was saved is deleted, because another relay may have replaced it meanwhile.
     DeleteSame,
-    /// O1. A stream behind the oldest kept row is saved too before it is made anew.
+    /// O1. A stream behind the oldest kept row is saved, too, before it is recreated.
     SaveBehind,
 }
 

@@ -9,8 +9,8 @@ use stateright::{Checker, HasDiscoveries, Model, Property as Expected};
 
 use crate::actions::Action;
 use crate::properties::{Property, converged};
+use crate::protocol::Protocol;
 use crate::state::State;
-use crate::step::Protocol;
 
 /// What a search saw.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use crate::actions::{Fault, Who};
 use crate::bounds::Early;
 use crate::ids::{MOST, NONE};
+use crate::protocol::{Protocol, writer};
 use crate::rules::Rule;
 use crate::state::{Mode, State, View};
-use crate::step::{Protocol, writer};
 
 /// One event into the outbox, acknowledged.
 pub(crate) fn commit(protocol: &Protocol, state: &mut State, who: Who) -> Option<()> {

@@ -6,7 +6,7 @@ use crate::actions::Reader;
 use crate::bounds::Bounds;
 use crate::ids::{FORGOTTEN, Id, IdSet, Ids, MOST, NONE};
 
-/// Everything there is. Small, because millions are kept and compared.
+/// The whole state. Small, because millions are kept and compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub writers: [Option<Writer>; 2],
@@ -28,11 +28,11 @@ pub struct State {
     pub faults_left: u8,
     /// An event was applied twice, or on another prefix than it was written after.
     pub misapplied: bool,
-    /// A consumer took its log for forked or trimmed although the stream goes on from its position.
+    /// A consumer treated its log as forked or trimmed although the stream continues from its position.
     pub misled: bool,
     /// Adopt and new-epoch so far; counted where the doctrine limits them.
     pub decisions: u8,
-    /// Who chose first, under the doctrine that asks.
+    /// Which writer was chosen first, under the doctrine that limits choices.
     pub survivor: Option<u8>,
 }
 
@@ -57,7 +57,7 @@ pub struct Writer {
     pub alarmed: bool,
 }
 
-/// A database file: the outbox, its identity row, and what was set aside.
+/// A database file: the outbox, its identity row, and the quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct File {
     /// The log. Rows before `oldest` are pruned: their effects are in the tables, their bytes and ids are gone.
@@ -65,7 +65,7 @@ pub struct File {
     pub oldest: u8,
     pub epoch: u8,
     pub must_import: bool,
-    /// Set aside: dropped from this log or from a stream that it replaced, and kept for a person.
+    /// Quarantined: dropped from this log or from a stream that it replaced, and kept for a person.
     pub aside: IdSet,
 }
 
@@ -215,7 +215,7 @@ impl State {
         self.consumers.iter().flatten()
     }
 
-    /// What the live writers have set aside.
+    /// The quarantine of the live writers.
     pub(crate) fn aside(&self) -> IdSet {
         let asides = self.live().map(|writer| writer.file.aside);
         asides.fold(IdSet::default(), IdSet::and)
@@ -339,7 +339,7 @@ impl State {
         }
     }
 
-    /// Events in no list for which something is still to be answered: set aside, lost without a trace, or seen and not
+    /// Events in no list for which something is still to be answered: quarantined, lost without a trace, or seen and not
     /// reported. In an order that depends only on the sets they are in.
     fn unsettled(&mut self, names: &Names) -> Vec<Id> {
         let unlisted = (1..=self.known).filter(|id| names.get(*id) == NONE);
@@ -486,7 +486,7 @@ impl File {
 }
 
 impl Stream {
-    /// The epoch that has the last word here.
+    /// The epoch that decides here.
     pub(crate) fn latest(&self) -> u8 {
         self.epoch.max(self.closed_by.unwrap_or(0))
     }

@@ -1,27 +1,12 @@
 //! One step: which actions are possible, and what the world is after one.
 
-use crate::actions::{Action, Fault, Reader, Who};
-use crate::bounds::{Bounds, Doctrine};
-use crate::rules::{Rule, Rules};
-use crate::state::{Consumer, Link, Mode, State, Writer};
+use crate::actions::{Action, Fault};
+use crate::bounds::Doctrine;
+use crate::protocol::Protocol;
+use crate::state::{Link, Mode, State};
 use crate::{consumer, faults, operator, relay, service};
 
-/// The protocol under some rules and bounds: all that a step depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Protocol {
-    pub rules: Rules,
-    pub bounds: Bounds,
-}
-
 impl Protocol {
-    pub const fn new(rules: Rules, bounds: Bounds) -> Self {
-        Self { rules, bounds }
-    }
-
-    pub(crate) const fn has(&self, rule: Rule) -> bool {
-        self.rules.has(rule)
-    }
-
     /// The world after an action; nothing if it is not possible now or changes nothing.
     pub fn step(&self, before: &State, action: Action) -> Option<State> {
         let after = self.untidied(before, action)?.tidy();
@@ -36,7 +21,7 @@ impl Protocol {
         Some(after)
     }
 
-    /// All that may happen next: the protocol's and the operator's steps first, then what the world does.
+    /// All possible next actions: the protocol's and the operator's steps first, then the world's.
     pub fn actions(&self, state: &State, found: &mut Vec<Action>) {
         self.own_actions(state, found);
         self.world_actions(state, found);
@@ -97,7 +82,7 @@ impl Protocol {
         }
     }
 
-    /// Writes, copies, faults: what may happen but need not. So may stopping a writer that nobody waits for.
+    /// Writes, copies, faults: possible, but not required. So may stopping a writer while no consumer waits for it.
     pub(crate) fn world_actions(&self, state: &State, found: &mut Vec<Action>) {
         if state.decisions > 0 {
             found.extend([Action::Kill(0), Action::Kill(1)]);
@@ -184,7 +169,7 @@ impl Protocol {
         }
     }
 
-    /// What an action destroyed, and who has seen what.
+    /// Records what an action destroyed, and which consumer has seen what.
     fn account(&self, before: &State, after: &mut State, action: Action) {
         let held = after.held();
         if action.fault().is_some() {
@@ -204,14 +189,4 @@ impl Protocol {
             after.decisions += 1;
         }
     }
-}
-
-/// A live writer, to be changed.
-pub(crate) fn writer(state: &mut State, who: Who) -> Option<&mut Writer> {
-    state.writers.get_mut(usize::from(who))?.as_mut()
-}
-
-/// A consumer, to be changed.
-pub(crate) fn reader(state: &mut State, k: Reader) -> Option<&mut Consumer> {
-    state.consumers.get_mut(usize::from(k))?.as_mut()
 }

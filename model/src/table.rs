@@ -3,21 +3,21 @@
 use crate::bounds::{Bounds, Doctrine, Early, ONE_WRITER, TWO_WRITERS};
 use crate::properties::Property::{self, A, B, C, D, E, F, G, H, I, L};
 use crate::properties::SAFETY;
+use crate::protocol::Protocol;
 use crate::rules::{Rule, Rules};
 use crate::search::{Effort, Outcome, counterexample, search};
-use crate::step::Protocol;
 
-/// One rule, or a pair that covers for each other, left out.
+/// One rule left out, or a pair of which each covers for the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The rule's name in the first model.
     pub name: &'static str,
     pub off: &'static [Rule],
-    /// What the first model says fails.
+    /// The property that fails in the first model.
     pub property: Property,
     /// The first model's counterexample: properties, steps, faults.
     pub first_model: &'static str,
-    /// Steps of ours; nothing when a complete search within the bounds finds none.
+    /// Our steps; none when a complete search within the bounds finds no counterexample.
     pub ours: Option<usize>,
     /// All kinds of faults, so that the path found is the shortest there is.
     pub wide: Bounds,
@@ -81,7 +81,7 @@ const fn case(
     }
 }
 
-/// The broker's faults only: nobody may halt.
+/// The broker's faults only: no writer may halt.
 const BROKER: Bounds = Bounds::new(2, 1, "WTSDtcRl");
 
 /// The rules whose counterexample is reproduced.
@@ -98,7 +98,7 @@ pub const CASES: &[Case] = &[
         &[Rule::ExpectedSequence],
         (E, "C E, 15, 2", 18),
         (2, 3, "CDR"),
-        "clone and original refill a deleted stream at once: a doubled row lies below a head that looks right",
+        "clone and original refill a deleted stream at once: a duplicate row is below a head that looks right",
     )
     .wide_in(Bounds::new(2, 3, "CDRWT")),
     case(
@@ -128,7 +128,7 @@ pub const CASES: &[Case] = &[
         &[Rule::NothingQueued],
         (C, "C E, 14, 2", 12),
         (3, 2, "CT"),
-        "clone, tail lost, queued rows of both land: row 2 on a rival's 1, and the head check passes",
+        "clone, tail lost, queued rows of both land: row 2 on the other writer's 1, and the head check passes",
     ),
     case(
         "S4",
@@ -174,7 +174,7 @@ pub const CASES: &[Case] = &[
         &[Rule::Timer],
         (E, "E, 1, 1", 1),
         (1, 1, "D"),
-        "the stream is deleted, nobody looks",
+        "the stream is deleted, and no look follows",
     ),
     case(
         "S6, rival",
@@ -225,7 +225,7 @@ pub const CASES: &[Case] = &[
         &[Rule::HeadIsKept, Rule::EmptyProvesNothing],
         (C, "-", 7),
         (2, 2, "Ct"),
-        "the rival's row is trimmed, the own one at its number counts as published",
+        "the other writer's row is trimmed, the own one with its number counts as published",
     ),
     case(
         "S9 import",
@@ -314,7 +314,7 @@ pub const CASES: &[Case] = &[
         "trimmed past the reader: stuck",
     ),
     case(
-        "K5 position not told",
+        "K5 position not sent",
         &[Rule::PositionTold],
         (D, "D, 16, 3", 19),
         (3, 2, "Pt"),
@@ -381,7 +381,7 @@ pub const CASES: &[Case] = &[
         &[Rule::SaveBehind],
         (C, "C, 16, 3", 19),
         (3, 4, "tuWS"),
-        "an older stream behind the oldest kept row is made anew unsaved",
+        "an older stream behind the oldest kept row is recreated unsaved",
     )
     .wide_in(Bounds::new(3, 4, "tuWS")),
     case(
@@ -405,7 +405,7 @@ pub const CASES: &[Case] = &[
         &[Rule::HandOver],
         (C, "-", 11),
         (2, 2, "CK"),
-        "what a writer had set aside is gone with its file when it is stopped itself",
+        "the quarantine of a writer is lost with its file when that writer is stopped",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! A random walk through the model, as a list of actions that the product can be led along.
+//! A random walk through the model, as a list of actions that a test can replay in the library.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::actions::{Action, UnknownAction};
 use crate::bounds::Bounds;
+use crate::protocol::Protocol;
 use crate::rules::Rules;
 use crate::state::State;
-use crate::step::Protocol;
 
 /// Actions in order, each possible where it stands. Prints as `Clone, Contact(1), Commit(1)` and reads that back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! The world as a test can see it after each action of a walk: what the product, led along the same walk, must show.
+//! The world as a test sees it after each action of a walk: the library must show the same when the walk is replayed in it.
 //!
 //! Nothing is renamed here. An event is the how-many-th write of the walk, a creation the how-many-th stream, both from
 //! 1; the stream at the beginning is creation 1.
@@ -9,17 +9,17 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::Action;
+use crate::protocol::Protocol;
 use crate::state::{self, Mode, State};
-use crate::step::Protocol;
 
-/// Everything to be compared, and nothing that only the model knows.
+/// Everything to be compared, and nothing that exists only in the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
     pub writers: [Option<Writer>; 2],
     pub stream: Option<Stream>,
     pub consumers: Vec<Consumer>,
     /// What any incarnation of the stream once stored and none holds now, place and event, as `KLate` and `KPast` count it.
-    /// No product knows this; a test needs it to hand out late copies.
+    /// The library does not store this; a test needs it to send late copies.
     pub gone: Vec<(u8, u8)>,
 }
 
@@ -129,7 +129,7 @@ impl Consumer {
     }
 }
 
-/// Numbers in the order in which names were first seen: the product's ids, told in the model's words.
+/// Numbers in the order in which names were first seen: the library's ids in the model's terms.
 #[derive(Clone, Debug)]
 pub struct Numbers<K>(HashMap<K, u8>);
 
@@ -154,7 +154,7 @@ mod tests {
     use crate::rules::Rules;
     use crate::walk::Walk;
 
-    /// The searches take equal worlds for one by naming ids anew in each state. Here is what that must not change.
+    /// The searches take equal worlds for one by renaming ids in each state. This test shows what that must not change.
     #[test]
     fn names_do_not_matter() {
         let bounds = Bounds::new(8, 4, ANYTHING).consumers(2);

@@ -1,5 +1,5 @@
-//! Devices are let in by the tokens in this service's own tables, once these are known to be up to date: a device that is
-//! turned away by a file that lacks the last events would believe it.
+//! Authenticates devices by the tokens in this service's tables, once these are known to be up to date: a device believes a
+//! refusal, even one of a database that lacks the last events.
 
 use std::sync::Arc;
 
@@ -8,14 +8,12 @@ use axum::http::request::Parts;
 use event_schema::{DeviceId, DriverId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use relay::Database;
-use relay::rusqlite::{self, Connection};
 use service_kit::{Kind, Principal, Problem, TokenHash, TokenStore, codes};
 
 use crate::domain::Device;
 use crate::hashes::Hashes;
-use crate::http::revoked;
+use crate::problems::revoked;
 use crate::store::drivers;
 
 /// A driver's device. It follows one feed, and meanwhile sends a few intents.
@@ -35,7 +33,7 @@ pub struct Caller {
     pub driver_id: DriverId,
 }
 
-/// The devices that are enrolled.
+/// The enrolled devices.
 pub struct Devices {
     db: Database,
     tokens: Hashes,
@@ -63,14 +61,20 @@ impl TokenStore for Devices {
         let (db, tokens) = (self.db.clone(), self.tokens.clone());
         async move {
             check_up_to_date(&db)?;
-            let hash = token_hash.to_string();
-            let read = match tokens.hold(&hash).await? {
-                true => db.read(move |rows| known(rows, &hash)).await?,
+            let (hash, now_ms) = (
+                token_hash.to_string(),
+                db.environment().now().as_millisecond(),
+            );
+            let read = match tokens.contain(&hash).await? {
+                true => {
+                    db.read(move |rows| drivers::device_of_token(rows, &hash))
+                        .await?
+                }
                 false => None,
             };
             match read {
-                Some((device, false)) if !has_expired(&device) => Ok(Some(caller(&device))),
-                Some((_, true)) => Err(revoked()),
+                Some(device) if device.revoked => Err(revoked()),
+                Some(device) if device.expires_at_ms > now_ms => Ok(Some(caller(&device))),
                 _ => Ok(None),
             }
         }
@@ -78,9 +82,9 @@ impl TokenStore for Devices {
     }
 }
 
-/// A file that may be an older copy has devices that were revoked since, and lacks others. Nothing in a file tells that it
-/// is none, so each start meets the stream first; after that a broker that is away changes nothing.
-pub(crate) fn check_up_to_date(db: &Database) -> Result<(), Problem> {
+/// A database that was restored from a backup has devices that were revoked since, and lacks others. The file itself does not
+/// show this, so each start must reach the stream first. Later the broker may be unavailable.
+pub fn check_up_to_date(db: &Database) -> Result<(), Problem> {
     match db.gate().reason() {
         Some(why) => Err(not_yet(why)),
         None if db.has_met_its_stream() => Ok(()),
@@ -88,27 +92,12 @@ pub(crate) fn check_up_to_date(db: &Database) -> Result<(), Problem> {
     }
 }
 
-/// Says nothing about the device: it is to ask again. Every token that no operator and no service has may be a device's.
+/// The device is to ask again. Any token that is not an operator's or a service's may be a device's.
 fn not_yet(why: &str) -> Problem {
     let detail = format!(
-        "whether a device has this token cannot be told before this service's database agrees with its stream: {why}; try again. Tokens of operators and services are known as ever"
+        "tokens of devices cannot be checked before this service's database matches its stream: {why}; try again. Tokens of operators and services work"
     );
     Problem::new(codes::NOT_READY, detail).retry_later()
-}
-
-/// The device, and whether it or its driver was revoked.
-fn known(rows: &Connection, hash: &str) -> rusqlite::Result<Option<(Device, bool)>> {
-    let Some(device) = drivers::device_of_token(rows, hash)? else {
-        return Ok(None);
-    };
-    let driver = drivers::find(rows, device.driver_id)?;
-    let at_work = driver.is_some_and(|driver| driver.at_work().is_ok());
-    let revoked = device.revoked || !at_work;
-    Ok(Some((device, revoked)))
-}
-
-fn has_expired(device: &Device) -> bool {
-    device.expires_at_ms <= Timestamp::now().as_millisecond()
 }
 
 fn caller(device: &Device) -> Principal {
@@ -123,14 +112,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Ok(caller) = Principal::from_request_parts(parts, state).await;
-        let ids = caller
-            .acts_for
-            .as_deref()
-            .zip(caller.is(DEVICE).then_some(&caller.id));
+        let device = caller.is(DEVICE).then_some(&caller.id);
+        let ids = caller.acts_for.as_deref().zip(device);
         let ids =
             ids.and_then(|(driver, device)| Some((driver.parse().ok()?, device.parse().ok()?)));
         let (driver_id, device_id) = ids.ok_or_else(|| {
-            let detail = "this token belongs to no device that is known here";
+            let detail = "this token belongs to no known device";
             Problem::new(codes::UNAUTHORIZED, detail)
         })?;
         Ok(Self {

@@ -1,3 +1,3 @@
-//! What this service keeps of other services' data: projections of their streams, one module each.
+//! Caches: projections of other services' streams, one module each.
 
 pub mod users;

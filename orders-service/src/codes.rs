@@ -1,19 +1,19 @@
-//! One-time codes: what an operator reads out and a driver types into a device.
+//! One-time codes that enrol devices: an operator reads one out, and a driver types it.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// How long a code is good.
+/// How long a code is valid.
 pub const LIFE_MS: i64 = 15 * 60 * 1000;
 
-/// No letter or digit that is mistaken for another one.
+/// Without letters and digits that look alike.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 const CHARACTERS: usize = 12;
 
-/// 60 bits of the operating system's chance, as `K7QM-2XWD-9RTA`.
+/// 60 random bits from the operating system, as `K7QM-2XWD-9RTA`.
 pub fn draw() -> String {
-    let chance = Uuid::new_v4();
-    let letters = chance.as_bytes().iter().filter_map(letter);
+    let random = Uuid::new_v4();
+    let letters = random.as_bytes().iter().filter_map(letter);
     let drawn: Vec<char> = letters.take(CHARACTERS).collect();
     let groups = drawn
         .chunks(4)
@@ -21,17 +21,17 @@ pub fn draw() -> String {
     groups.collect::<Vec<_>>().join("-")
 }
 
-/// As it is kept: whoever reads the database learns no code. Case, dashes and blanks do not count.
+/// The stored form, from which no reader of the database learns the code. Ignores case, dashes and blanks.
 pub fn hash(code: &str) -> String {
-    let told = code
+    let letters = code
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .map(|sign| sign.to_ascii_uppercase());
-    let digest = Sha256::digest(told.collect::<String>());
+    let digest = Sha256::digest(letters.collect::<String>());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Five bits of a byte; the two bytes of a UUID that are not all chance lose three bits here as all others do.
+/// Five bits of a byte. Two bytes of a UUID are not fully random, but these bits of them are.
 fn letter(byte: &u8) -> Option<char> {
     let at = usize::from(byte & 0x1f);
     Some(char::from(ALPHABET[at]))

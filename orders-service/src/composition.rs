@@ -1,54 +1,45 @@
-//! Composition: what this service owns, shown with what others own. Local data first, then the cache, then the owner's
-//! API, once for all that is still missing. What cannot be had is left out and said so, and what is old says how old.
+//! Composition: orders with their users. Users come from the cache, and those that are not in it from user-service, in one
+//! call. The answer says which users are missing, and how fresh the cache is.
 
 mod freshness;
-mod include;
 
 use std::collections::{BTreeSet, HashMap};
 
 use event_schema::UserId;
 use relay::rusqlite::{self, Connection};
-use relay::{Consumer, ConsumerStatus, chain};
-use serde::Serialize;
-use service_kit::may_log;
+use relay::{Consumer, ConsumerStatus, Database, chain};
+use serde::{Deserialize, Serialize};
+use service_kit::{Problem, may_log};
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use crate::cache::users::{self, CachedUser};
-use crate::user_api::{Found, KnownUser, UserApi, Why};
+use crate::cache::users;
+use crate::domain::User;
+use crate::user_api::{CallError, Found, UserApi};
 
-pub use freshness::{Freshness, MAX_QUIET, UsersFreshness};
-pub use include::Include;
+pub use freshness::{MAX_QUIET, UsersFreshness};
 
-/// Puts users beside what names them.
+/// `?include=`: what an answer shows beside the orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Include {
+    User,
+}
+
 #[derive(Clone)]
 pub struct Composer {
+    db: Database,
     cache: Consumer,
     user_api: UserApi,
 }
 
-/// Begins before the database is read: what the cache's consumer knew by then holds for every row that is read after it.
-pub struct Lookup {
-    cache: Consumer,
-    status: ConsumerStatus,
-}
-
-/// What the database alone says about some users.
-pub struct Local {
-    wanted: BTreeSet<UserId>,
-    cached: HashMap<UserId, CachedUser>,
-    /// Where the cache stood when it was read.
-    offset: u64,
-    status: ConsumerStatus,
-}
-
-/// Everything that could be learned about some users.
+/// The users of one answer.
 pub struct Users {
     parts: HashMap<UserId, UserPart>,
-    freshness: Freshness,
+    pub freshness: UsersFreshness,
 }
 
-/// A user beside an order: who it is and who says so, or why that is not known.
+/// A user beside an order: who it is and where that comes from, or why it is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = OrderUser)]
 #[serde(untagged)]
@@ -76,7 +67,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "missing", rename_all = "snake_case")]
 pub enum Missing {
-    /// The owner says so. It tells nobody which of the two it is.
+    /// user-service does not say which of the two.
     DeletedOrNeverKnown,
     OwnerUnavailable {
         /// RFC 3339, UTC.
@@ -85,99 +76,94 @@ pub enum Missing {
 }
 
 impl Composer {
-    pub fn new(cache: Consumer, user_api: UserApi) -> Self {
-        Self { cache, user_api }
+    pub fn new(db: Database, cache: Consumer, user_api: UserApi) -> Self {
+        Self {
+            db,
+            cache,
+            user_api,
+        }
     }
 
-    /// Changes whenever the cache's consumer has done something.
-    pub fn news(&self) -> watch::Receiver<ConsumerStatus> {
+    /// Of the cache's consumer.
+    pub fn status(&self) -> watch::Receiver<ConsumerStatus> {
         self.cache.status()
     }
 
-    pub fn look_up(&self) -> Lookup {
-        Lookup {
-            cache: self.cache.clone(),
-            status: self.cache.status().borrow().clone(),
-        }
-    }
-
-    /// Asks the owner for those, and only those, whom the cache does not know. Nothing of its answer is written to the
-    /// cache: only events are, in their order.
-    pub async fn complete(&self, local: Local, now_ms: u64) -> Users {
-        let unknown = local.unknown();
-        let found = match unknown.is_empty() {
-            true => Found::default(),
-            false => self.user_api.find_many(&unknown).await,
-        };
-        complain(&found);
-        local.with(found, self.cache.stream(), now_ms)
-    }
-}
-
-impl Lookup {
-    /// Reads the cache, in the transaction that has read what names these users.
-    pub fn read(self, rows: &Connection, wanted: BTreeSet<UserId>) -> rusqlite::Result<Local> {
-        let position = self.cache.position(rows)?;
-        let cached = users::find_many(rows, &wanted)?;
-        Ok(Local {
-            wanted,
-            cached: cached.into_iter().map(|user| (user.id, user)).collect(),
-            offset: position.map_or(0, |position| position.seq),
-            status: self.status,
+    /// Reads something and, if they are included, the users that it names, in one transaction.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        include: Option<Include>,
+        read: impl FnOnce(&Connection) -> Result<(T, BTreeSet<UserId>), Problem> + Send + 'static,
+    ) -> Result<(T, Option<Users>), Problem> {
+        // From before the transaction: what was applied by then is in every row that it reads.
+        let status = self.cache.status().borrow().clone();
+        let cache = include.map(|Include::User| self.cache.clone());
+        let now_ms = self.db.environment().now_ms();
+        let read = self.db.read(move |rows| {
+            let (body, ids) = read(rows)?;
+            let cached = cache.map(|cache| cached(rows, &cache, &status, ids, now_ms));
+            Ok::<_, Problem>((body, cached.transpose()?))
+        });
+        Ok(match read.await? {
+            (body, Some((users, unknown))) => (body, Some(self.complete(users, unknown).await)),
+            (body, None) => (body, None),
         })
     }
+
+    /// Asks user-service for the users that are not in the cache. The answer is not written to the cache: only events are,
+    /// in their order.
+    async fn complete(&self, mut users: Users, unknown: Vec<UserId>) -> Users {
+        let mut found = self.user_api.find_many(&unknown).await;
+        log_missing(&found);
+        let since = found.error.map(|error| error.since);
+        let since = since.unwrap_or_else(|| self.db.environment().now());
+        for id in unknown {
+            let part = match found.users.remove(&id) {
+                Some(Some(user)) => UserPart::known(user, Source::Owner),
+                Some(None) => UserPart::missing(id, Missing::DeletedOrNeverKnown),
+                None => {
+                    let since = since.to_string();
+                    UserPart::missing(id, Missing::OwnerUnavailable { since })
+                }
+            };
+            users.parts.insert(id, part);
+        }
+        users
+    }
 }
 
-impl Local {
-    fn unknown(&self) -> Vec<UserId> {
-        let unknown = |id: &&UserId| !self.cached.contains_key(id);
-        self.wanted.iter().filter(unknown).copied().collect()
-    }
-
-    /// The cache wins, even when it is behind: one rule that everybody can remember, and the answer says how old it is.
-    fn with(mut self, mut found: Found, stream: &str, now_ms: u64) -> Users {
-        let mut part = |id| match (self.cached.remove(&id), found.users.remove(&id)) {
-            (Some(user), _) => UserPart::cached(user),
-            (None, Some(Some(user))) => UserPart::owned(id, user),
-            (None, Some(None)) => UserPart::missing(id, Missing::DeletedOrNeverKnown),
-            (None, None) => UserPart::missing(id, Missing::unavailable(&found, now_ms)),
-        };
-        Users {
-            parts: self.wanted.into_iter().map(|id| (id, part(id))).collect(),
-            freshness: Freshness {
-                users: UsersFreshness::of(stream, self.offset, &self.status, now_ms),
-            },
-        }
-    }
+/// The users that are in the cache, even if it is behind: the answer says how fresh it is. And those that are not.
+fn cached(
+    rows: &Connection,
+    cache: &Consumer,
+    status: &ConsumerStatus,
+    ids: BTreeSet<UserId>,
+    now_ms: u64,
+) -> rusqlite::Result<(Users, Vec<UserId>)> {
+    let known = users::find_many(rows, &ids)?.into_iter();
+    let known = known.map(|user| (user.id, UserPart::known(user, Source::Cache)));
+    let parts: HashMap<UserId, UserPart> = known.collect();
+    let offset = cache.position(rows)?.map_or(0, |position| position.seq);
+    let freshness = UsersFreshness::of(cache.stream(), offset, status, now_ms);
+    let unknown = ids.into_iter().filter(|id| !parts.contains_key(id));
+    let unknown = unknown.collect();
+    Ok((Users { parts, freshness }, unknown))
 }
 
 impl Users {
-    /// `None` for those nobody has looked up.
+    /// `None` for a user that the read did not name.
     pub fn part(&self, id: UserId) -> Option<UserPart> {
         self.parts.get(&id).cloned()
-    }
-
-    pub fn freshness(self) -> Freshness {
-        self.freshness
     }
 }
 
 impl UserPart {
-    fn cached(CachedUser { id, name, version }: CachedUser) -> Self {
+    fn known(User { id, name, version }: User, from: Source) -> Self {
         Self::Known {
             id,
             name,
             version: version.get(),
-            from: Source::Cache,
-        }
-    }
-
-    fn owned(id: UserId, KnownUser { name, version }: KnownUser) -> Self {
-        Self::Known {
-            id,
-            name,
-            version: version.get(),
-            from: Source::Owner,
+            from,
         }
     }
 
@@ -185,28 +171,18 @@ impl UserPart {
         Self::Missing { id, why }
     }
 
-    /// Whether the owner says that there is no such user.
-    pub fn is_nobody(&self) -> bool {
-        let nobody = Missing::DeletedOrNeverKnown;
-        matches!(self, Self::Missing { why, .. } if *why == nobody)
+    /// Whether user-service has no such user.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Missing { why, .. } if *why == Missing::DeletedOrNeverKnown)
     }
 }
 
-impl Missing {
-    fn unavailable(found: &Found, now_ms: u64) -> Self {
-        let since = found.trouble.as_ref().map(|trouble| trouble.since);
-        let since = since.map_or_else(|| freshness::rfc3339(now_ms), |since| since.to_string());
-        Self::OwnerUnavailable { since }
-    }
-}
-
-/// Once for an answer, if not too often. While the owner is left alone there is nothing new to say.
-fn complain(found: &Found) {
-    let trouble = found.trouble.as_ref();
-    let news = trouble.filter(|trouble| !matches!(trouble.why, Why::LeftAlone));
-    if let Some(trouble) = news
+/// Once for an answer, at a limited rate. While the breaker is open there is nothing new to log.
+fn log_missing(found: &Found) {
+    if let Some(error) = &found.error
+        && !matches!(error.source, CallError::BreakerOpen)
         && let Some(withheld) = may_log("an answer lacks users")
     {
-        tracing::warn!(error = %chain(trouble), withheld, "an answer lacks users");
+        tracing::warn!(error = %chain(error), withheld, "an answer lacks users");
     }
 }

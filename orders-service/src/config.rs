@@ -1,4 +1,4 @@
-//! What can be set about this service, and what is fixed.
+//! The settings of this service, and its constants.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::user_api::{Limits, UserApi};
 use crate::{MIGRATIONS, events, http, store, sync};
 
 pub const ABOUT: About = About {
-    name: "orders-service",
+    name: crate::NAME,
     listen: "127.0.0.1:7102",
     database: "orders-service.db",
     password_env: "FREEHOLD_ORDERS_PASSWORD",
@@ -29,19 +29,19 @@ pub const ABOUT: About = About {
     has_keys: true,
 };
 
-/// The token that user-service wants for its snapshots, and is shown with every question.
+/// user-service's token, for its API and for its snapshots.
 const USERS_READ_TOKEN: &str = "FREEHOLD_USERS_READ_TOKEN";
 
-/// Owns orders: places and shows them over HTTP, tells the other services through stream ORDERS, and keeps a cache of
-/// users from stream USERS.
+/// Owns orders: places and shows them over HTTP, emits their events to stream ORDERS, and keeps a cache of users from stream
+/// USERS.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Config {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Where user-service answers HTTP. Asked, for at most 2 s, about users who are not in the cache, when one orders or an order is
-    /// to be shown with its user; and for a snapshot, when the cache cannot follow the stream any more. Shown the token in FREEHOLD_USERS_READ_TOKEN
+    /// The address of user-service. It is asked, for at most 2 s, about users that are not in the cache when they place an order or
+    /// are to be shown, and for a snapshot when the cache cannot follow the stream. The token is in FREEHOLD_USERS_READ_TOKEN
     #[arg(
         long,
         env = "FREEHOLD_USERS_URL",
@@ -51,7 +51,7 @@ pub struct Config {
     )]
     pub users_url: Veiled,
 
-    /// How many events a driver's device may be behind before it gets a snapshot of what it may know
+    /// How many events a driver's device may be behind before it gets a snapshot
     #[arg(
         long,
         env = "FREEHOLD_FEED_TAIL",
@@ -60,8 +60,8 @@ pub struct Config {
     )]
     pub feed_tail: u64,
 
-    /// The keys that seal the hashes of devices' tokens in events; made when it does not exist. Keep a copy of it, apart from
-    /// those of the database [default: beside the database, with .keys after its name]
+    /// The keys that seal the hashes of devices' tokens in events; created if missing. Keep a copy apart from the database's
+    /// backups [default: the database's name with .keys after it]
     #[arg(long, env = "FREEHOLD_ORDERS_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,
 }
@@ -83,11 +83,12 @@ impl Program for Config {
 
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
         let producer = self.users()?;
-        let reaction = match &producer {
-            Some(producer) => deleted_users::consumer().asks(producer.clone()),
-            None => deleted_users::consumer(),
-        };
-        Ok(vec![users::consumer(producer), reaction])
+        let consumers = [users::consumer(), deleted_users::consumer()];
+        let asking = consumers.into_iter().map(|consumer| match &producer {
+            Some(producer) => consumer.asks(producer.clone()),
+            None => consumer,
+        });
+        Ok(asking.collect())
     }
 
     fn token_store(&self, db: &Database) -> Option<Arc<dyn TokenStore>> {
@@ -114,27 +115,27 @@ impl Config {
         self.users_url.read("--users-url")
     }
 
-    /// user-service as an API. Without a token it is asked without.
+    /// The API of user-service. Without a token it is called without.
     fn user_api(&self) -> anyhow::Result<UserApi> {
         let token = Token::from_env(USERS_READ_TOKEN).ok();
         let (limits, clock) = (Limits::default(), Arc::new(System));
         Ok(UserApi::new(self.users_url()?, token, limits, clock)?)
     }
 
-    /// user-service as a producer. Without a token the cache goes on as long as the stream does.
+    /// user-service as the producer of snapshots. Without a token the cache has the stream alone.
     fn users(&self) -> anyhow::Result<Option<Arc<dyn Producer>>> {
         let url = self.users_url()?;
         Ok(match Token::from_env(USERS_READ_TOKEN) {
             Ok(token) => Some(Arc::new(HttpProducer::new(url, token, USERS_READ_TOKEN)?)),
             Err(cure) => {
-                tracing::warn!(%cure, "user-service cannot be asked, neither for users nor for snapshots");
+                tracing::warn!(%cure, "user-service will refuse questions about users and requests for snapshots");
                 None
             }
         })
     }
 }
 
-/// What the database is for.
+/// How the database is opened, without its keys.
 pub fn database() -> Options {
     Options::new(ABOUT.name, ABOUT.stream, MIGRATIONS).fold(events::fold())
 }

@@ -1,4 +1,4 @@
-//! A change of an order or a driver becomes an event of stream ORDERS, and such an event a change again: here and nowhere
+//! Turns a change of an order or a driver into an event of stream ORDERS, and such an event into rows. Here and nowhere
 //! else.
 
 use event_schema::OrderEvent;
@@ -6,17 +6,10 @@ use jiff::Timestamp;
 use relay::{ApplyError, EmitError, Fold, NewEvent, Tx};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::OwnEvent;
 use crate::store::{self, StoreError};
 
-/// What happened: the event that everybody reads, and beside it what stays with its owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnEvent {
-    pub event: OrderEvent,
-    /// SHA-256 of a device's token, where the event gives it one.
-    pub token_hash: Option<String>,
-}
-
-/// Why a change was not made. Nothing of it was.
+/// Why a change failed. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
     #[error("the event cannot be emitted")]
@@ -42,7 +35,12 @@ const TABLES: &[&str] = &[
     "intents",
 ];
 
-/// Makes the change that the event tells of, and tells of it; answers the event's place.
+/// The current time as events and rows hold it, from the clock that tests own.
+pub fn now_ms(tx: &Tx<'_>) -> i64 {
+    i64::try_from(tx.now_ms()).unwrap_or(i64::MAX)
+}
+
+/// Emits the event and applies it to the tables. Returns its sequence.
 pub fn make(tx: &Tx<'_>, event: impl Into<OwnEvent>) -> Result<u64, MakeError> {
     let own = event.into();
     let OwnEvent { event, token_hash } = &own;
@@ -53,28 +51,23 @@ pub fn make(tx: &Tx<'_>, event: impl Into<OwnEvent>) -> Result<u64, MakeError> {
         sealed: token_hash.as_deref().map(seal),
         decode: OrderEvent::decode,
     })?;
-    let at_ms = event.at_ms().unwrap_or_default(); // what is made now says when
-    store::apply(tx, &own, seq, at_ms)?;
+    store::apply(tx, &own, seq, now_ms(tx))?;
     Ok(seq)
 }
 
-/// How the tables follow from the events, for the day on which the log comes home.
+/// Applies imported events to the tables, when the outbox is restored from the stream.
 pub fn fold() -> Fold {
     Fold::new(TABLES, OrderEvent::decode, |rows, received| {
         let emitted_at: Timestamp = received.time.parse().map_err(|error| {
             let time = &received.time;
-            ApplyError::Fatal(format!("its time {time:?} is none: {error}"))
+            ApplyError::Fatal(format!("its time {time:?} is not valid: {error}"))
         })?;
         let own = OwnEvent {
             event: received.event.clone(),
             token_hash: received.sealed.as_deref().map(open).transpose()?,
         };
-        Ok(store::apply(
-            rows,
-            &own,
-            received.seq,
-            emitted_at.as_millisecond(),
-        )?)
+        let at_ms = emitted_at.as_millisecond();
+        Ok(store::apply(rows, &own, received.seq, at_ms)?)
     })
 }
 
@@ -86,28 +79,21 @@ fn seal(token_hash: &str) -> Vec<u8> {
 fn open(sealed: &[u8]) -> Result<String, ApplyError> {
     let opened = serde_json::from_slice::<Sealed>(sealed);
     opened.map(|Sealed { token_hash }| token_hash).map_err(|_| {
-        let cure = "its sealed part holds no token that this program can read: start the newer version of it";
+        let cure = "its sealed part holds no token that this version can read: start a newer version of this program";
         ApplyError::Fatal(cure.to_owned())
     })
-}
-
-impl From<OrderEvent> for OwnEvent {
-    fn from(event: OrderEvent) -> Self {
-        let token_hash = None;
-        Self { event, token_hash }
-    }
 }
 
 impl From<StoreError> for ApplyError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Database(cause) => cause.into(),
+            StoreError::Database(source) => source.into(),
             other => Self::Fatal(other.to_string()),
         }
     }
 }
 
-/// A reaction that cannot make its change: the event is no worse for it.
+/// Of a reaction that cannot make its change. The event itself is valid.
 impl From<MakeError> for ApplyError {
     fn from(error: MakeError) -> Self {
         match error {

@@ -1,5 +1,5 @@
-//! Hashes of secrets, as the database holds them: a token or a code that is not among them is refused without a question to
-//! the database, however many strangers guess.
+//! The hashes of valid secrets, in memory. A token or a code that is not among them is refused without a query, however many
+//! guesses arrive.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +10,23 @@ use relay::rusqlite::{self, Connection};
 use relay::{Database, ReadError};
 use tokio::time::Instant;
 
+/// Reads them at a Unix time in milliseconds.
+type Read = fn(&Connection, i64) -> rusqlite::Result<HashSet<String>>;
+
 /// All hashes of one kind. Clones share them.
 #[derive(Clone)]
 pub struct Hashes(Arc<Inner>);
 
 struct Inner {
     db: Database,
-    read: fn(&Connection) -> rusqlite::Result<HashSet<String>>,
+    read: Read,
     changes: AtomicU64,
     seen: Mutex<Seen>,
-    /// One look at a time; who comes meanwhile is answered by it, or by the next one.
-    turn: tokio::sync::Mutex<()>,
+    /// One refresh at a time. Callers that wait for it use its result.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
-/// What the last look at the database has found.
+/// The result of the last refresh.
 #[derive(Default)]
 struct Seen {
     hashes: HashSet<String>,
@@ -31,48 +34,49 @@ struct Seen {
     at: Option<Instant>,
 }
 
-/// Between two looks that strangers cause. A newcomer waits as long, at most.
+/// Between two refreshes that guesses cause. A new device waits no longer than this.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// A look is as good as new while nothing is committed; not for ever, since a log may also be exchanged for another one.
+/// Without a commit the hashes stay valid. Not for ever, because the log may be replaced by another.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 impl Hashes {
-    pub fn of(db: &Database, read: fn(&Connection) -> rusqlite::Result<HashSet<String>>) -> Self {
+    pub fn of(db: &Database, read: Read) -> Self {
         Self(Arc::new(Inner {
             db: db.clone(),
             read,
             changes: AtomicU64::new(0),
             seen: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
         }))
     }
 
-    /// Whether the database holds this one. One that it held before may be gone: who uses it looks it up.
-    pub async fn hold(&self, hash: &str) -> Result<bool, ReadError<rusqlite::Error>> {
+    /// Whether this one is valid. It may have been valid only before: the caller looks it up.
+    pub async fn contain(&self, hash: &str) -> Result<bool, ReadError<rusqlite::Error>> {
         let version = self.version();
-        if let Some(known) = self.seen().says(hash, version) {
+        if let Some(known) = self.seen().contain(hash, version) {
             return Ok(known);
         }
-        let _turn = self.0.turn.lock().await;
-        if let Some(known) = self.seen().says(hash, version) {
+        let _refreshing = self.0.refreshing.lock().await;
+        if let Some(known) = self.seen().contain(hash, version) {
             return Ok(known);
         }
-        self.look().await?;
+        self.refresh().await?;
         Ok(self.seen().hashes.contains(hash))
     }
 
-    /// There is one more, and no event says so.
+    /// To be called for a new one that no event announces.
     pub fn changed(&self) {
         self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn look(&self) -> Result<(), ReadError<rusqlite::Error>> {
+    async fn refresh(&self) -> Result<(), ReadError<rusqlite::Error>> {
         let last = self.seen().at;
         if let Some(last) = last {
             tokio::time::sleep_until(last + MIN_PAUSE).await;
         }
         let (version, read) = (self.version(), self.0.read);
-        let hashes = self.0.db.read(read).await?;
+        let now_ms = self.0.db.environment().now().as_millisecond();
+        let hashes = self.0.db.read(move |rows| read(rows, now_ms)).await?;
         let at = Some(Instant::now());
         *self.seen() = Seen {
             hashes,
@@ -93,8 +97,8 @@ impl Hashes {
 }
 
 impl Seen {
-    /// `None`: only a new look can say.
-    fn says(&self, hash: &str, version: u64) -> Option<bool> {
+    /// `None`: unknown before a refresh.
+    fn contain(&self, hash: &str, version: u64) -> Option<bool> {
         let is_new = self.at.is_some_and(|at| at.elapsed() < MAX_AGE);
         match self.hashes.contains(hash) {
             true => Some(true),

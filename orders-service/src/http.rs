@@ -1,6 +1,5 @@
-//! The routes of this service, and how its own refusals are told to clients.
+//! The routes of this service.
 
-mod codes;
 mod composed;
 mod drivers;
 mod history;
@@ -8,75 +7,63 @@ mod intents;
 mod orders;
 mod sync;
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use relay::{Consumer, Database, chain};
+use relay::{Consumer, Database};
 use serde::Deserialize;
-use service_kit::{Problem, Routes, routes};
+use service_kit::{Cursor, Limit, Routes, routes};
 use tokio::sync::Semaphore;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::composition::Composer;
-use crate::config::ABOUT;
-use crate::domain::{
-    Gone, InvalidAmount, InvalidCurrency, InvalidDriverName, InvalidNote, Refusal, UnknownStatus,
-};
-use crate::events::MakeError;
 use crate::hashes::Hashes;
+use crate::problems;
+use crate::store::drivers::code_hashes;
 use crate::sync::Turns;
-use crate::user_api::{Unavailable, UserApi};
+use crate::user_api::UserApi;
 
-/// What the handlers work with.
+/// What the handlers share.
 #[derive(Clone)]
 struct App {
     db: Database,
     user_api: UserApi,
     composer: Composer,
     feed_tail: u64,
-    /// Of drivers who send at the moment.
+    /// Of drivers with uploads.
     turns: Turns,
-    /// Places for devices that wait for news.
+    /// Permits for devices that wait for news.
     waiting: Arc<Semaphore>,
-    /// Codes that are good for a device.
+    /// Valid enrolment codes.
     codes: Hashes,
 }
 
-/// A body without a word: `{}`. Every POST has one, so that no page of a foreign site can send it.
+/// An empty body: `{}`. Every POST has one, so that no page of another site can send it.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// A number that counts from 1 and fits into a row, as a cursor names one.
-#[derive(Clone, Copy, Debug)]
-struct Place(u64);
-
-impl FromStr for Place {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let place: i64 = text.parse().map_err(|_| ())?;
-        u64::try_from(place).map(Self).map_err(|_| ())
-    }
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<String>, example = "c1.1042")]
+    cursor: Option<Cursor<i64>>,
+    /// The number of items, at most.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    limit: Limit,
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+/// For a reader of the documentation.
+const PURPOSE: &str = "Owns orders, their delivery and the drivers: places, assigns, cancels and shows orders, judges the intents of drivers' devices, and emits the events of stream ORDERS. Operators may do everything except what only a device may do, other services may read orders, and a device reaches the deliveries of its own driver.";
 
-/// What this service is for, to a reader of its documentation.
-const PURPOSE: &str = "Owns orders, their delivery and the drivers: places, assigns, cancels and shows orders, judges what drivers' devices want, and tells the other services through stream ORDERS. Operators may do everything but what is a device's, other services may read orders, a device reaches its own driver's deliveries.";
-
-/// `cache` is the consumer that keeps the cache of users: it knows how new that is. `feed_tail` is how many events a device
-/// may be behind before it gets a snapshot.
+/// `cache` is the consumer of the cache of users. `feed_tail` is how many events a device may be behind before it gets a
+/// snapshot.
 pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) -> Routes {
-    let composer = Composer::new(cache, user_api.clone());
-    Routes::new(ABOUT.name, PURPOSE)
-        .problems(codes::ALL)
+    Routes::new(crate::NAME, PURPOSE)
+        .problems(problems::ALL)
         .routes(routes!(orders::place, composed::list))
         .routes(routes!(composed::read))
         .routes(routes!(history::read))
@@ -97,94 +84,23 @@ pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) 
         .routes(routes!(sync::intents))
         .routes(routes!(sync::feed))
         .with_state(App {
-            codes: Hashes::of(&db, drivers::good_codes),
+            codes: Hashes::of(&db, code_hashes),
+            composer: Composer::new(db.clone(), cache.clone(), user_api.clone()),
             db,
             user_api,
-            composer,
             feed_tail,
             turns: Turns::default(),
             waiting: Arc::new(Semaphore::new(sync::max_waiting())),
         })
 }
 
-/// To a device that may come no more: what it knows of deliveries is to go.
-pub(crate) fn revoked() -> Problem {
-    let detail = "the driver or this device was revoked; what was not sent yet stays on the device. A device can be enrolled again, a driver cannot";
-    Problem::new(codes::REVOKED, detail)
+impl App {
+    fn now_ms(&self) -> i64 {
+        self.db.environment().now().as_millisecond()
+    }
 }
 
-/// A moment of this service's clock, or of an event.
 fn rfc3339(at_ms: i64) -> String {
     let at = Timestamp::from_millisecond(at_ms);
     at.map_or_else(|_| "unknown".to_owned(), |at| at.to_string())
-}
-
-impl From<InvalidDriverName> for Problem {
-    fn from(error: InvalidDriverName) -> Self {
-        Self::field(codes::INVALID_NAME, "name", error.to_string())
-    }
-}
-
-impl From<InvalidNote> for Problem {
-    fn from(error: InvalidNote) -> Self {
-        Self::field(codes::INVALID_NOTE, "note", error.to_string())
-    }
-}
-
-impl From<Gone> for Problem {
-    fn from(error: Gone) -> Self {
-        Self::new(codes::DRIVER_REVOKED, error.to_string())
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let code = match refusal {
-            Refusal::Delivered => codes::ORDER_DELIVERED,
-            Refusal::Cancelled => codes::ORDER_CANCELLED,
-            Refusal::AlreadyAssigned => codes::ALREADY_ASSIGNED,
-            Refusal::NotAssigned => codes::NOT_ASSIGNED,
-            Refusal::AnotherDriver
-            | Refusal::AlreadyPickedUp
-            | Refusal::NotPickedUp
-            | Refusal::TooManyProblems => codes::NOT_POSSIBLE,
-        };
-        Self::new(code, refusal.to_string())
-    }
-}
-
-impl From<InvalidAmount> for Problem {
-    fn from(error: InvalidAmount) -> Self {
-        Self::field(codes::INVALID_AMOUNT, "amount_minor", error.to_string())
-    }
-}
-
-impl From<MakeError> for Problem {
-    fn from(error: MakeError) -> Self {
-        Self::internal(&error)
-    }
-}
-
-impl From<UnknownStatus> for Problem {
-    fn from(error: UnknownStatus) -> Self {
-        Self::field(
-            service_kit::codes::INVALID_QUERY,
-            "status",
-            error.to_string(),
-        )
-    }
-}
-
-impl From<InvalidCurrency> for Problem {
-    fn from(error: InvalidCurrency) -> Self {
-        Self::field(codes::INVALID_CURRENCY, "currency", error.to_string())
-    }
-}
-
-impl From<Unavailable> for Problem {
-    fn from(error: Unavailable) -> Self {
-        tracing::warn!(error = %chain(&error), "an order had to be turned away");
-        let detail = "this user is not known here yet, and user-service cannot be asked; try again";
-        Self::new(codes::USERS_UNAVAILABLE, detail).retry_later()
-    }
 }

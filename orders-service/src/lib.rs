@@ -9,10 +9,13 @@ pub mod domain;
 pub mod events;
 mod hashes;
 pub mod http;
+mod problems;
 pub mod reactions;
 pub mod store;
 pub mod sync;
 pub mod user_api;
+
+pub const NAME: &str = "orders-service";
 
 /// The tables of this service. Numbered, and final once released.
 pub const MIGRATIONS: &[&str] = &[

@@ -1,4 +1,4 @@
-//! orders-service: what it is stands in `config`; it serves, or does what an operator asks for.
+//! orders-service as a program: it serves, or runs an operator's command. `config` declares it.
 
 use std::process::ExitCode;
 

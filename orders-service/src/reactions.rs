@@ -1,3 +1,3 @@
-//! What this service does because of another service's events: it tells its own.
+//! Reactions: this service emits events because of another service's events.
 
 pub mod deleted_users;

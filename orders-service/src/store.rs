@@ -1,22 +1,24 @@
 //! Every SQL statement about orders and drivers, one function each. Those about users are in `cache`.
 
+pub mod deleted_users;
 pub mod drivers;
 pub mod history;
 pub mod intents;
 pub mod orders;
+pub mod rows;
 pub mod scopes;
 
 use event_schema::{CancelReason, OrderEvent};
 use relay::rusqlite::{self, Connection};
 
-use crate::cache::users;
-use crate::events::OwnEvent;
+use crate::domain::OwnEvent;
 
-/// Why the database did not take a change. From the log only: what is changed here was just read.
+/// Why an event cannot be applied. Only imported events fail like this: an event that is made here follows from the rows as
+/// they are.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
-        "the tables are not as they were before this event: restore a backup that nobody has edited"
+        "the tables do not match this event: another program has changed them; restore a backup from before that"
     )]
     OutOfOrder,
     #[error("it has no sealed part with the hash of the device's token")]
@@ -25,9 +27,9 @@ pub enum StoreError {
     Database(#[from] rusqlite::Error),
 }
 
-/// Makes the change that the event at `seq` tells of: when it is emitted, and again when it is imported. Nothing else
-/// writes these tables, so both make the same rows. The first program's events do not say when an order was placed; for
-/// them it is when they were emitted.
+/// Applies the event at `seq` to the tables, when it is emitted and again when it is imported. Nothing else writes these
+/// tables, so both make the same rows. The events of the first version do not say when an order was placed; those orders get
+/// the time of emitting.
 pub fn apply(
     rows: &Connection,
     OwnEvent { event, token_hash }: &OwnEvent,
@@ -35,23 +37,23 @@ pub fn apply(
     emitted_at_ms: i64,
 ) -> Result<(), StoreError> {
     history::add(rows, &event.aggregate(), event.version(), seq)?;
-    intents::answer(rows, event, seq)?;
+    intents::record(rows, event, seq)?;
     let changed = match event {
         OrderEvent::Placed(placed) => orders::insert(rows, placed, emitted_at_ms, seq)?,
         OrderEvent::DriverEnrolled(enrolled) => drivers::insert(rows, enrolled, seq)?,
-        OrderEvent::DriverRevoked(revoked) => drivers::revoke(rows, revoked)?,
-        OrderEvent::DeviceEnrolled(enrolled) => {
+        OrderEvent::DriverRevoked(of) => {
+            drivers::update(rows, of.driver_id, of.version, Some(of.at_ms))?
+        }
+        OrderEvent::DeviceEnrolled(of) => {
             let token_hash = token_hash.as_ref().ok_or(StoreError::NoToken)?;
-            drivers::put_device(rows, enrolled, token_hash, seq)?;
-            drivers::touch(rows, enrolled.driver_id, enrolled.version)?
+            drivers::put_device(rows, of, token_hash, seq)?;
+            drivers::update(rows, of.driver_id, of.version, None)?
         }
-        OrderEvent::DeviceRevoked(revoked) => {
-            drivers::revoke_device(rows, revoked.device_id)?;
-            drivers::touch(rows, revoked.driver_id, revoked.version)?
+        OrderEvent::DeviceRevoked(of) => {
+            drivers::revoke_device(rows, of.device_id)?;
+            drivers::update(rows, of.driver_id, of.version, None)?
         }
-        OrderEvent::IntentMisdirected(misdirected) => {
-            drivers::touch(rows, misdirected.driver_id, misdirected.version)?
-        }
+        OrderEvent::IntentMisdirected(of) => drivers::update(rows, of.driver_id, of.version, None)?,
         OrderEvent::IntentRefusedV2(_) | OrderEvent::ConflictDecidedV2(_) => 1, // the intent's row alone
         of_an_order => change_order(rows, of_an_order, seq)?,
     };
@@ -61,25 +63,19 @@ pub fn apply(
     }
 }
 
-/// An order's row, and what its drivers may see of it.
-fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> Result<usize, StoreError> {
-    let order_id = event.aggregate();
-    let before = orders::driver_of(rows, &order_id)?;
-    let changed = match event {
-        OrderEvent::Assigned(assigned) => orders::assign(rows, assigned),
-        OrderEvent::Released(released) => orders::release(rows, released),
-        OrderEvent::PickedUp(picked_up) => orders::pick_up(rows, picked_up),
-        OrderEvent::Delivered(delivered) => orders::deliver(rows, delivered),
-        OrderEvent::Cancelled(cancelled) => orders::cancel(rows, cancelled),
-        OrderEvent::ProblemReported(reported) => orders::report_problem(rows, reported),
-        _ => orders::touch(rows, &order_id, event.version(), event.at_ms()),
+/// The order's row, and what its drivers may see of it.
+fn change_order(rows: &Connection, event: &OrderEvent, seq: u64) -> rusqlite::Result<usize> {
+    let Some(mut order) = orders::find(rows, event.aggregate())? else {
+        return Ok(0);
     };
-    let changed = changed?;
+    let former = order.driver_id;
+    order.apply(event);
+    let changed = orders::update(rows, &order)?;
     if let OrderEvent::Cancelled(cancelled) = event
         && cancelled.reason == CancelReason::UserDeleted
     {
-        users::remember_deleted_of_order(rows, cancelled.order_id)?; // a log that comes home brings the answer, not the question
+        deleted_users::add(rows, order.user_id)?; // an import brings this event, but not the one from stream USERS
     }
-    scopes::follow(rows, &order_id, before, seq)?;
+    scopes::follow(rows, &order, former, seq)?;
     Ok(changed)
 }

@@ -1,37 +1,11 @@
-//! What drivers' devices say and hear: their intents are judged, and what they may know goes down to them.
+//! Sync with drivers' devices: uploads of intents, and the feed of deliveries.
 
 mod feed;
 mod intents;
 mod token;
 mod turns;
 
-use event_schema::sync::Delivery;
-use relay::rusqlite::{self, Connection};
-
-use crate::cache::users;
-use crate::domain::Order;
-use crate::store::orders;
-
 pub use feed::{DEFAULT_TAIL, page};
 pub use intents::{UploadError, receive};
 pub use token::{FeedToken, InvalidToken};
-pub use turns::{Turn, Turns};
-
-/// An order as its driver may know it.
-fn delivery(rows: &Connection, order: Order) -> rusqlite::Result<Delivery> {
-    let customer = users::find(rows, order.user_id)?;
-    Ok(Delivery {
-        order_id: order.id,
-        status: order.status.to_string(),
-        version: order.version,
-        customer: customer.map(|user| user.name),
-        amount_minor: order.amount.minor(),
-        currency: order.currency.to_string(),
-        note: order.note,
-        cancel_reason: order.cancel_reason,
-        problems: order.problems,
-        seq: orders::seq(rows, order.id)?,
-        created_at_ms: order.created_at_ms,
-        changed_at_ms: order.changed_at_ms,
-    })
-}
+pub use turns::Turns;

@@ -1,26 +1,26 @@
-//! The User API: asked about users whom the cache does not know. Patiently, but not for long, and not at all while it is
-//! known to be down.
+//! The client of user-service's API, for users that are not in the cache: with a deadline, retries and a circuit breaker.
 
 mod breaker;
 mod retry;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use event_schema::{UserId, Version};
+use backon::Retryable;
+use event_schema::UserId;
 use jiff::Timestamp;
 use relay::Environment;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use service_kit::{BaseUrl, Token, http_client, trace};
 use tokio::time::Instant;
 
-use breaker::{Breaker, Outcome, Pass, Refused};
+use crate::domain::User;
+use breaker::Breaker;
 
-/// A way to user-service. Clones share their connections, and what they know of its health.
+/// Clones share connections and the breaker.
 #[derive(Clone)]
 pub struct UserApi {
     client: Client,
@@ -28,81 +28,77 @@ pub struct UserApi {
     token: Option<Token>,
     limits: Limits,
     clock: Arc<dyn Environment>,
-    breaker: Arc<Mutex<Breaker>>,
+    breaker: Arc<Breaker>,
 }
 
-/// How patient we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// One call, from the first packet to the last of the answer.
+    /// One call, from the first packet to the end of the response.
     pub call: Duration,
-    /// Everything that one question takes: all its calls, and the pauses between them.
+    /// One question: all its calls, and the pauses between them.
     pub overall: Duration,
-    /// So many calls that fail in a row, and no more are made for a while.
+    /// Failed calls in a row that open the breaker.
     pub failures: u32,
-    /// How long that while is. Then one call goes out to try.
+    /// How long it stays open. Then one call tries.
     pub open_for: Duration,
 }
 
-/// A user as the owner shows one, as far as orders need it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct KnownUser {
-    pub name: String,
-    pub version: Version,
-}
+/// `None`: there is no such user.
+type Users = HashMap<UserId, Option<User>>;
 
-/// What the owner said about many users. Who is not among them was not spoken of.
+/// What user-service answered about some users. Users without an answer are missing.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// `None`: there is no such user.
-    pub users: HashMap<UserId, Option<KnownUser>>,
-    /// Why not all of them were spoken of.
-    pub trouble: Option<Unavailable>,
+    pub users: Users,
+    /// Why some have no answer.
+    pub error: Option<Unavailable>,
 }
 
-/// It gave no answer that says whether the user exists, and who it is.
+/// user-service gave no usable answer.
 #[derive(Debug, thiserror::Error)]
-#[error("user-service cannot be asked, since {since}")]
+#[error("user-service has been unavailable since {since}")]
 pub struct Unavailable {
-    /// The first call that failed of those that have failed in a row.
+    /// The first of the calls that failed in a row.
     pub since: Timestamp,
-    #[source]
-    pub why: Why,
+    pub source: CallError,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum Why {
-    #[error("user-service did not answer")]
-    Silent(#[source] reqwest::Error),
+pub enum CallError {
+    #[error("user-service did not respond")]
+    NoResponse(#[source] reqwest::Error),
     #[error("user-service answered {status}: not now")]
     NotNow {
         status: StatusCode,
         retry_after: Option<Duration>,
     },
     #[error(
-        "user-service does not let this service in: give both the same FREEHOLD_USERS_READ_TOKEN"
+        "user-service refuses the token: give both services the same FREEHOLD_USERS_READ_TOKEN"
     )]
-    Shut,
-    #[error("user-service answered {0}, and nothing that says who the user is")]
-    Unclear(StatusCode),
+    Unauthorized,
     #[error(
-        "something else than user-service answered {0}: check FREEHOLD_USERS_URL, and the proxies on the way"
+        "unexpected answer {0}: check that user-service runs at FREEHOLD_USERS_URL, and the proxies on the way"
     )]
-    Foreign(StatusCode),
-    #[error("there was no time left to ask user-service")]
+    Unexpected(StatusCode),
+    #[error("no time was left to call user-service")]
     OutOfTime,
-    #[error("user-service has failed too often in a row; it is left alone for a while")]
-    LeftAlone,
+    #[error("user-service has failed too often in a row; no calls are made for a while")]
+    BreakerOpen,
 }
 
-/// The only code that says so, whatever else may be answered 404.
-const NO_SUCH_USER: &str = "user_not_found";
-/// How many users one call asks for. user-service takes no more.
+/// As user-service answers `?ids=`.
+#[derive(Deserialize)]
+struct Batch {
+    items: Vec<User>,
+    missing: Vec<UserId>,
+}
+
+/// Users per call. user-service takes no more.
 const CHUNK: usize = 100;
-/// No answer of ours is as long: a hundred names of the greatest length are a tenth of it.
+/// Ten times the longest answer: a hundred names of the greatest length.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// A person waits for their order; better an early 503 than a late one.
+/// A person waits for the response: better an early 503 than a late one.
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -115,45 +111,40 @@ impl Default for Limits {
 }
 
 impl UserApi {
-    /// Shows the token, if there is one. `clock` says when the owner began to fail, and when it is tried again.
     pub fn new(
         url: BaseUrl,
         token: Option<Token>,
         limits: Limits,
         clock: Arc<dyn Environment>,
     ) -> Result<Self, reqwest::Error> {
-        let breaker = Breaker::new(limits.failures, limits.open_for);
         Ok(Self {
             client: http_client().build()?,
             url,
             token,
             limits,
             clock,
-            breaker: Arc::new(Mutex::new(breaker)),
+            breaker: Arc::new(Breaker::new(limits)),
         })
     }
 
-    /// Who the user is. `None`: there is no such user.
-    pub async fn find(&self, id: UserId) -> Result<Option<KnownUser>, Unavailable> {
-        let answer = self
-            .ask(&format!("/users/{id}"), self.deadline())
-            .await
-            .map_err(|why| self.unavailable(why))?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => self.read(&answer).map(Some),
+    /// `None`: there is no such user.
+    pub async fn find(&self, id: UserId) -> Result<Option<User>, Unavailable> {
+        let mut found = self.find_many(&[id]).await;
+        match found.error {
+            Some(error) => Err(error),
+            None => Ok(found.users.remove(&id).flatten()),
         }
     }
 
-    /// The same for many, a hundred in a call. All calls together have the time of one question; what was answered by
-    /// then is answered here.
+    /// A hundred users per call. All calls together have the time of one question.
     pub async fn find_many(&self, ids: &[UserId]) -> Found {
-        let (deadline, mut found) = (self.deadline(), Found::default());
+        let (deadline, mut found) = (Instant::now() + self.limits.overall, Found::default());
         for chunk in ids.chunks(CHUNK) {
             match self.find_chunk(chunk, deadline).await {
                 Ok(users) => found.users.extend(users),
-                Err(why) => {
-                    found.trouble = Some(why);
+                Err(source) => {
+                    let since = self.failing_since();
+                    found.error = Some(Unavailable { since, source });
                     break;
                 }
             }
@@ -161,220 +152,112 @@ impl UserApi {
         found
     }
 
-    async fn find_chunk(
-        &self,
-        ids: &[UserId],
-        deadline: Instant,
-    ) -> Result<HashMap<UserId, Option<KnownUser>>, Unavailable> {
-        let listed: Vec<String> = ids.iter().map(UserId::to_string).collect();
-        let path = format!("/users?ids={}", listed.join(","));
-        let answer = self.ask(&path, deadline).await;
-        let answer = answer.map_err(|why| self.unavailable(why))?;
-        let batch: Batch = self.read(&answer)?;
-        let users = batch.sorted();
-        match ids.iter().all(|id| users.contains_key(id)) {
-            true => Ok(users),
-            false => Err(self.unavailable(Why::Unclear(answer.status))),
-        }
+    /// Retries while that can help and time is left. The log names the error, but never the user.
+    async fn find_chunk(&self, ids: &[UserId], deadline: Instant) -> Result<Users, CallError> {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let attempt = || self.attempt(ids, left());
+        attempt
+            .retry(retry::pauses())
+            .sleep(tokio::time::sleep)
+            .when(CallError::is_transient)
+            .adjust(|error, drawn| retry::pause(drawn, error.retry_after(), left()))
+            .notify(|error, pause| {
+                tracing::debug!(error = %relay::chain(error), ?pause, "calling user-service again");
+            })
+            .await
     }
 
-    /// Asks, and asks again while that can help and there is time. The log says that it was a user, never which.
-    async fn ask(&self, path: &str, deadline: Instant) -> Result<Answer, Why> {
-        let mut pauses = retry::pauses();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let why = match self.attempt(path, left).await {
-                Ok(answer) => return Ok(answer),
-                Err(why) => why,
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            let drawn = why.may_pass().then(|| pauses.next()).flatten();
-            let Some(pause) = retry::pause(drawn, why.retry_after(), left) else {
-                return Err(why);
-            };
-            tracing::debug!(error = %relay::chain(&why), ?pause, "asking user-service again");
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// One call, if the breaker lets it pass, and the breaker hears how it went.
-    async fn attempt(&self, path: &str, left: Duration) -> Result<Answer, Why> {
+    /// One call, if the breaker permits it.
+    async fn attempt(&self, ids: &[UserId], left: Duration) -> Result<Users, CallError> {
         if left < retry::MIN_CALL_TIME {
-            return Err(Why::OutOfTime);
+            return Err(CallError::OutOfTime);
         }
-        let attempt = Attempt::begin(self)?;
-        let answer = self.call(path, left.min(self.limits.call)).await;
-        attempt.end(match &answer {
-            Ok(_) => Outcome::Answered,
-            Err(why) if why.is_illness() => Outcome::Failed,
-            Err(_) => Outcome::Answered,
-        });
+        let permit = self.breaker.admit(self.clock.now());
+        let permit = permit.ok_or(CallError::BreakerOpen)?;
+        let answer = self.call(ids, left.min(self.limits.call)).await;
+        match &answer {
+            Ok(_) | Err(CallError::Unauthorized) => permit.succeeded(),
+            Err(_) => permit.failed(self.clock.now()),
+        }
         answer
     }
 
-    async fn call(&self, path: &str, at_most: Duration) -> Result<Answer, Why> {
-        let request = self.client.get(format!("{}{path}", self.url));
-        let request = request.headers(trace::headers());
-        let request = match &self.token {
-            Some(token) => token.on(request),
-            None => request,
-        };
-        let response = request.timeout(at_most).send().await.map_err(silent)?;
+    async fn call(&self, ids: &[UserId], timeout: Duration) -> Result<Users, CallError> {
+        let listed: Vec<String> = ids.iter().map(UserId::to_string).collect();
+        let url = format!("{}/users?ids={}", self.url, listed.join(","));
+        let mut request = self.client.get(url).headers(trace::headers());
+        if let Some(token) = &self.token {
+            request = token.on(request);
+        }
+        let response = request.timeout(timeout).send().await.map_err(no_response)?;
         let status = response.status();
-        if retry::is_passing(status) {
-            return Err(Why::NotNow {
+        if retry::is_transient(status) {
+            let retry_after = response.headers().get(RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| value.to_str().ok());
+            return Err(CallError::NotNow {
                 status,
-                retry_after: self.retry_after(&response),
+                retry_after: retry_after.and_then(|value| retry::after(value, self.clock.now())),
             });
         }
-        receive(response).await?.judged()
+        let users = read(status, &receive(response).await?)?;
+        match ids.iter().all(|id| users.contains_key(id)) {
+            true => Ok(users),
+            false => Err(CallError::Unexpected(status)),
+        }
     }
 
-    fn retry_after(&self, response: &Response) -> Option<Duration> {
-        let said = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-        retry::after(said, self.clock.now())
+    fn failing_since(&self) -> Timestamp {
+        let since = self.breaker.failing_since();
+        since.unwrap_or_else(|| self.clock.now())
+    }
+}
+
+impl CallError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::NoResponse(_) | Self::NotNow { .. })
     }
 
-    fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Unavailable> {
-        let read = match answer.status {
-            StatusCode::OK => serde_json::from_slice(&answer.body).ok(),
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotNow { retry_after, .. } => *retry_after,
             _ => None,
-        };
-        read.ok_or_else(|| self.unavailable(Why::Unclear(answer.status)))
-    }
-
-    fn unavailable(&self, why: Why) -> Unavailable {
-        let since_ms = self.breaker().failing_since_ms();
-        let since_ms = since_ms.and_then(|ms| i64::try_from(ms).ok());
-        let since = since_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        Unavailable {
-            since: since.unwrap_or_else(|| self.clock.now()),
-            why,
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.overall
-    }
-
-    /// Whoever panicked while holding it has left it whole: each of its steps is one assignment.
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call under way. One whose client has gone away ends without an outcome, and must not block those after it.
-struct Attempt<'a> {
-    api: &'a UserApi,
-    pass: Option<Pass>,
-}
-
-impl<'a> Attempt<'a> {
-    fn begin(api: &'a UserApi) -> Result<Self, Why> {
-        let pass = api.breaker().admit(api.clock.now_ms());
-        match pass {
-            Ok(pass) => Ok(Self {
-                api,
-                pass: Some(pass),
-            }),
-            Err(Refused) => Err(Why::LeftAlone),
-        }
-    }
-
-    fn end(mut self, outcome: Outcome) {
-        self.report(outcome);
-    }
-
-    fn report(&mut self, outcome: Outcome) {
-        let Some(pass) = self.pass.take() else { return };
-        let now_ms = self.api.clock.now_ms();
-        let (before, after) = {
-            let mut breaker = self.api.breaker();
-            let before = breaker.is_closed();
-            breaker.report(pass, outcome, now_ms);
-            (before, breaker.is_closed())
-        };
-        match (before, after) {
-            (true, false) => {
-                tracing::warn!("user-service fails again and again; it is left alone for a while")
-            }
-            (false, true) => tracing::info!("user-service answers again"),
-            _ => {}
         }
     }
 }
 
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        self.report(Outcome::Unknown);
+/// A refusal counts by its problem code: a status alone may come from a proxy.
+fn read(status: StatusCode, body: &[u8]) -> Result<Users, CallError> {
+    #[derive(Deserialize)]
+    struct Problem {
+        code: String,
+    }
+    if status == StatusCode::OK {
+        let batch: Batch =
+            serde_json::from_slice(body).map_err(|_| CallError::Unexpected(status))?;
+        let missing = batch.missing.into_iter().map(|id| (id, None));
+        let items = batch.items.into_iter().map(|user| (user.id, Some(user)));
+        return Ok(missing.chain(items).collect());
+    }
+    let code = serde_json::from_slice(body).map(|Problem { code }| code);
+    match (status, code.as_deref()) {
+        (StatusCode::UNAUTHORIZED, Ok("unauthorized")) => Err(CallError::Unauthorized),
+        (StatusCode::FORBIDDEN, Ok("forbidden")) => Err(CallError::Unauthorized),
+        _ => Err(CallError::Unexpected(status)),
     }
 }
 
-/// What came back whole.
-struct Answer {
-    status: StatusCode,
-    body: Vec<u8>,
-}
-
-/// As user-service answers `?ids=`.
-#[derive(Deserialize)]
-struct Batch {
-    items: Vec<Item>,
-    missing: Vec<UserId>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    id: UserId,
-    #[serde(flatten)]
-    user: KnownUser,
-}
-
-impl Answer {
-    /// A refusal is judged by its code: its status alone may be a proxy's, or that of a path that leads nowhere.
-    fn judged(self) -> Result<Self, Why> {
-        #[derive(Deserialize)]
-        struct Problem {
-            code: String,
-        }
-        if self.status == StatusCode::OK {
-            return Ok(self);
-        }
-        let problem = serde_json::from_slice(&self.body).ok();
-        let code = problem.map(|Problem { code }| code);
-        match (self.status, code.as_deref()) {
-            (StatusCode::NOT_FOUND, Some(NO_SUCH_USER)) => Ok(self),
-            (StatusCode::UNAUTHORIZED, Some("unauthorized"))
-            | (StatusCode::FORBIDDEN, Some("forbidden")) => Err(Why::Shut),
-            (status, Some(_)) => Err(Why::Unclear(status)),
-            (status, None) => Err(Why::Foreign(status)),
-        }
-    }
-}
-
-impl Batch {
-    fn sorted(self) -> HashMap<UserId, Option<KnownUser>> {
-        let known = self
-            .items
-            .into_iter()
-            .map(|item| (item.id, Some(item.user)));
-        let missing = self.missing.into_iter().map(|id| (id, None));
-        missing.chain(known).collect()
-    }
-}
-
-async fn receive(mut response: Response) -> Result<Answer, Why> {
-    let (status, mut body) = (response.status(), Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(silent)? {
+async fn receive(mut response: Response) -> Result<Vec<u8>, CallError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(no_response)? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER_BYTES {
-            return Err(Why::Unclear(status));
+            return Err(CallError::Unexpected(response.status()));
         }
     }
-    Ok(Answer { status, body })
+    Ok(body)
 }
 
-/// The log names the order's route; which user it was about stays out of it.
-fn silent(error: reqwest::Error) -> Why {
-    Why::Silent(error.without_url())
+/// Without the URL, which names the user.
+fn no_response(error: reqwest::Error) -> CallError {
+    CallError::NoResponse(error.without_url())
 }

@@ -4,19 +4,15 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(2);
-
 pub(crate) struct Backoff {
     builder: ExponentialBuilder,
-    longest: Duration,
     delays: ExponentialBackoff,
 }
 
 impl Backoff {
     /// From 50 ms to 2 s.
     pub(crate) fn new() -> Self {
-        Self::between(FIRST, LONGEST)
+        Self::between(Duration::from_millis(50), Duration::from_secs(2))
     }
 
     pub(crate) fn between(first: Duration, longest: Duration) -> Self {
@@ -25,20 +21,17 @@ impl Backoff {
             .with_max_delay(longest)
             .without_max_times()
             .with_jitter();
-        Self {
-            builder,
-            longest,
-            delays: builder.build(),
-        }
+        let delays = builder.build();
+        Self { builder, delays }
     }
 
-    /// After a success the next trouble starts from the beginning.
+    /// After a success the next failure starts from the first delay.
     pub(crate) fn reset(&mut self) {
         self.delays = self.builder.build();
     }
 
     pub(crate) fn next_delay(&mut self) -> Duration {
-        self.delays.next().unwrap_or(self.longest)
+        self.delays.next().expect("without max times it never ends")
     }
 
     pub(crate) async fn wait(&mut self) {

@@ -2,33 +2,35 @@
 
 pub(crate) mod answered;
 mod apply;
-pub(crate) mod dead_letter;
+mod dead_letter;
 mod follow;
+mod heal;
 pub(crate) mod import;
 mod position;
 mod rebuild;
 mod report;
 mod resume;
-mod retry;
 mod start;
+mod step;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::Stop;
 use crate::database::{Database, Rows, Tx};
-use crate::error::{ApplyError, Fatal, WriteError};
+use crate::error::{ApplyError, Fatal, ReadError, WriteError};
 use crate::event::{Decode, Envelope, Received, received};
 use crate::log::{Connect, Position, Producer, Share};
 use rebuild::Cache;
 
-pub use dead_letter::{DeadLetter, DeadLetters, LetterState, Retried};
-pub use follow::{Follower, Progress};
-pub use retry::Retry;
+pub use dead_letter::{DeadLetter, LetterState, Retried};
+pub use follow::Follower;
 pub use start::Start;
+pub use step::Progress;
 
 /// A named reader of one stream and what it does with each event. Clones are the same consumer.
 #[derive(Clone)]
@@ -36,61 +38,55 @@ pub struct Consumer {
     name: &'static str,
     stream: &'static str,
     handler: Handler,
-    /// A reaction. A halted database takes nothing from it.
+    /// It is a reaction. A halted database refuses its writes.
     emits: bool,
-    /// What a snapshot is loaded into, and who gives one.
+    /// The tables a snapshot is loaded into, and the service that serves it.
     cache: Option<Cache>,
     producer: Option<Arc<dyn Producer>>,
     start: Start,
-    retry: Retry,
+    /// After so many attempts a transient error makes a dead letter. `None`: the event is tried for as long as it takes.
+    attempts: Option<u32>,
     rebuild_wanted: Arc<AtomicBool>,
     status: watch::Sender<ConsumerStatus>,
 }
 
-/// What the consumer last knew, for metrics and people.
+/// The consumer as of its last step, for metrics and operators.
 #[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ConsumerStatus {
-    /// `None` while all is well; otherwise why nothing is applied.
+    /// Why nothing is applied; `None` while all is well.
     pub trouble: Option<String>,
-    /// The last place applied.
+    /// The last sequence applied.
     pub offset: u64,
-    /// The stream's last place, as far as known; `None` before the first look at it since the start.
+    /// The stream's last known sequence; `None` before this process has reached it.
     pub stream_head: Option<u64>,
-    /// Events of types this program does not know, since the start.
+    /// Events of types this program does not know, since its start.
     pub skipped: u64,
-    /// Dead and parked events that wait for a person.
+    /// Dead and parked events that wait for an operator.
     pub dead_letters: u64,
-    /// While a snapshot comes in: the rows that have come.
+    /// Rows received so far, while a snapshot is being loaded.
     pub rebuilding: Option<u64>,
-    /// Snapshots loaded since the start.
+    /// Snapshots loaded since the start of the process.
     pub rebuilt: u64,
-    /// Why the last snapshot was not loaded; `None` since one is asked for or was loaded.
+    /// Why the last snapshot failed to load; cleared when another one is requested or loaded.
     pub not_rebuilt: Option<String>,
-    /// When the stream was last seen to hold nothing but what is applied by now, in Unix milliseconds: what is kept here
-    /// is at least as new as that. `None` until it is known for the first time since the start.
+    /// When the stream last held no event that is not applied by now, in Unix milliseconds: the rows here are at least as new
+    /// as that. `None` until this process has caught up for the first time.
     pub caught_up_at_ms: Option<u64>,
 }
 
 impl ConsumerStatus {
-    /// Events in the stream that are not applied; `None` while that is not known.
+    /// Events in the stream that are not applied yet; `None` while that is unknown.
     pub fn behind(&self) -> Option<u64> {
         Some(self.stream_head?.saturating_sub(self.offset))
     }
 }
 
-/// The consumer's function with its event type forgotten.
-type Handler = Arc<dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<Outcome, ApplyError> + Send + Sync>;
-
-/// What became of an event that caused no error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Applied,
-    /// Its type is not known here. By design: producers may say new things at any time.
-    Skipped,
-}
+/// The consumer's function with its event type erased. False: the type is not known here and the event is skipped, by
+/// design: producers may add event types at any time.
+type Handler = Arc<dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<bool, ApplyError> + Send + Sync>;
 
 impl Consumer {
-    /// A projection gets rows, not `emit`: replaying it cannot tell the world anything.
+    /// A projection gets rows and no `emit`: replaying it publishes nothing.
     pub fn projection<E: 'static>(
         name: &'static str,
         stream: &'static str,
@@ -101,15 +97,14 @@ impl Consumer {
         Self::new(name, stream, decode, apply, false)
     }
 
-    /// A reaction may emit; what it emits commits together with the offset.
+    /// A reaction may emit; its events commit together with the offset.
     ///
-    /// An event is answered once its whole answer is in the service's log. Of several events that a reaction emits for one,
-    /// a log that comes home may hold only the first: then the reaction is given the event again. So a reaction that emits
-    /// several decides from the service's tables, which are folded from what did come home, what is still to be done.
+    /// An event counts as answered once the whole answer is in the service's log. If a reaction emits several events for one,
+    /// an import may restore only the first of them, and the reaction gets its event again. Such a reaction decides from the
+    /// service's tables, which follow from the imported events, what is still to be done.
     ///
-    /// After a fork of its stream it goes back to the last event that it has answered and that its producer's log still
-    /// holds, if it is told whom to [ask](Self::asks). So it is given some events again that it has looked at before and
-    /// that needed no answer.
+    /// After a fork of its stream, a reaction that has a producer to [ask](Self::asks) goes back to the last event that it has
+    /// answered and that the producer's log still holds. It sees the events in between again, which needed no answer.
     pub fn reaction<E: 'static>(
         name: &'static str,
         stream: &'static str,
@@ -128,8 +123,8 @@ impl Consumer {
     ) -> Self {
         let handler = move |tx: &Tx<'_>, envelope: &Envelope<'_>| match received(envelope, decode)?
         {
-            Some(event) => apply(tx, &event).map(|()| Outcome::Applied),
-            None => Ok(Outcome::Skipped),
+            Some(event) => apply(tx, &event).map(|()| true),
+            None => Ok(false),
         };
         Self {
             name,
@@ -139,14 +134,14 @@ impl Consumer {
             cache: None,
             producer: None,
             start: Start::First,
-            retry: Retry::default(),
+            attempts: None,
             rebuild_wanted: Arc::default(),
             status: watch::Sender::default(),
         }
     }
 
-    /// Says how a projection's tables are loaded from a snapshot of its producer, row by row, and how they are read as
-    /// such rows. `tables` are all that the projection writes to.
+    /// Lets a projection load its tables from a snapshot of its producer, row by row; `share` reads them back as such rows.
+    /// `tables` are all that the projection writes to.
     #[must_use]
     pub fn loads<S: DeserializeOwned + 'static>(
         mut self,
@@ -158,45 +153,46 @@ impl Consumer {
         self
     }
 
-    /// Where it begins while it has applied nothing yet. Once that is decided, it is stored and never asked again.
+    /// Where it begins as long as it has applied nothing. Decided once, then stored.
     #[must_use]
     pub fn starts(mut self, start: Start) -> Self {
         self.start = start;
         self
     }
 
-    /// How often and how long an event is tried again that cannot be applied yet. Without this, for as long as it takes.
+    /// After so many attempts since the start of the process, an event whose error is
+    /// [transient](ApplyError::Transient) becomes a dead letter. Without this, it is tried for as long as it takes.
     #[must_use]
-    pub fn retries(mut self, retry: Retry) -> Self {
-        self.retry = retry;
+    pub fn gives_up_after(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
         self
     }
 
-    /// Names the service that owns the stream: it is asked when the stream alone cannot say how to go on. A reaction needs
-    /// it to go on by itself after a fork.
+    /// The service that owns the stream: the consumer asks it when the stream alone does not show how to go on. A reaction
+    /// needs it to recover from a fork by itself.
     #[must_use]
     pub fn asks(mut self, producer: Arc<dyn Producer>) -> Self {
         self.producer = Some(producer);
         self
     }
 
-    /// Loads the cache anew from a snapshot, as soon as the consumer's step comes round.
+    /// Requests a load of the cache from a snapshot. The consumer's next step does it.
     pub fn rebuild(&self) {
         self.status.send_modify(|status| status.not_rebuilt = None);
         self.rebuild_wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it emits, so that what it does is told by this service's own log.
+    /// Whether it emits.
     pub fn is_reaction(&self) -> bool {
         self.emits
     }
 
-    /// Whether it keeps a copy of what its producer shares. A reaction does not.
+    /// Whether it keeps a copy of rows that its producer shares. A reaction does not.
     pub fn keeps_cache(&self) -> bool {
         self.cache.is_some()
     }
 
-    /// Whether it was told how to load a snapshot, and whom to ask for one.
+    /// Whether it can load a snapshot and has a producer to ask for it.
     pub fn can_rebuild(&self) -> bool {
         self.cache.is_some() && self.producer.is_some()
     }
@@ -213,42 +209,63 @@ impl Consumer {
         self.cache.as_ref().map(|cache| cache.share)
     }
 
-    /// Who is asked when the stream alone cannot say how to go on.
+    /// The service that owns the stream, if this consumer [asks](Self::asks) it.
     pub fn producer(&self) -> Option<&Arc<dyn Producer>> {
         self.producer.as_ref()
     }
 
-    /// Where this consumer is in `rows`.
-    pub fn position(&self, rows: &rusqlite::Connection) -> rusqlite::Result<Option<Position>> {
+    /// The last event that this consumer has applied in this database.
+    pub fn position(&self, rows: &Connection) -> rusqlite::Result<Option<Position>> {
         position::load(rows, self.name)
+    }
+
+    /// Refuses a consumer whose description cannot work.
+    fn check(&self) -> Result<(), String> {
+        let (name, stream) = (self.name, self.stream);
+        // A reaction's events name it and its stream, between spaces.
+        let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
+        if !is_name(name) || !is_name(stream) {
+            return Err(format!(
+                "{name:?} or {stream:?} cannot name a consumer and its stream: leave out the spaces"
+            ));
+        }
+        if self.start == Start::Snapshot && !self.can_rebuild() {
+            return Err(format!(
+                "{name} cannot begin with a snapshot: give it a way to load one (`loads`) and a producer to ask (`asks`)"
+            ));
+        }
+        Ok(())
     }
 
     pub fn status(&self) -> watch::Receiver<ConsumerStatus> {
         self.status.subscribe()
     }
 
-    /// The events this consumer has set aside in `db`.
-    pub fn dead_letters(&self, db: &Database) -> DeadLetters {
-        DeadLetters::new(db.clone(), self.clone())
-    }
-
-    /// A transaction of this consumer. A projection goes on in a halted database, which only says nothing new.
-    async fn transact<T, E>(
+    /// Reads something of this consumer by its name.
+    async fn read<T: Send + 'static>(
         &self,
         db: &Database,
-        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, WriteError<E>>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
+        of: fn(&Connection, &str) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError<rusqlite::Error>> {
+        let name = self.name;
+        db.read(move |rows| of(rows, name)).await
+    }
+
+    /// A transaction of this consumer. A projection goes on in a halted database, since it emits nothing.
+    async fn transact<T: Send + 'static>(
+        &self,
+        db: &Database,
+        work: impl FnOnce(&Tx<'_>, &Self) -> Result<T, ApplyError> + Send + 'static,
+    ) -> Result<T, WriteError<ApplyError>> {
+        let consumer = self.clone();
+        let work = move |tx: &Tx<'_>| work(tx, &consumer);
         match self.emits {
             true => db.write(work).await,
             false => db.apply(work).await,
         }
     }
 
-    /// Applies until stopped. An error means that a person must look and that the process should end.
+    /// Applies until stopped. After an error the process should end: an operator must act.
     pub async fn run(&self, db: &Database, from: impl Connect, stop: Stop) -> Result<(), Fatal> {
         self.follow(db, from).run(stop).await
     }

@@ -22,8 +22,7 @@ pub mod publish;
 pub mod testing;
 
 pub use consume::{
-    Consumer, ConsumerStatus, DeadLetter, DeadLetters, Follower, LetterState, Progress, Retried,
-    Retry, Start,
+    Consumer, ConsumerStatus, DeadLetter, Follower, LetterState, Progress, Retried, Start,
 };
 pub use database::{
     Database, DiskHealth, Fold, Gate, OnDiskFailure, Options, Rows, Tx, key_in_use, real_path,
@@ -37,7 +36,7 @@ pub use event::{
     Received, Trace, subject_of, traced, written,
 };
 pub use log::{
-    AppendLog, Connect, Doors, Head, Holds, Line, Lines, Log, Origin, Position, Producer, Reader,
+    AppendLog, Connect, Head, Holds, Line, Lines, Log, Origin, Position, Producer, ReadApi, Reader,
     Record, Share, Sink, Stream, row,
 };
 pub use nats::{

@@ -7,6 +7,7 @@ mod position;
 pub(crate) mod reader;
 mod snapshot;
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::error::LogError;
 use crate::event::{Envelope, EventId};
 
 pub use position::Position;
-pub use reader::{Doors, Reader};
+pub use reader::{ReadApi, Reader};
 pub use snapshot::{Holds, Line, Lines, Producer, Share, Sink, row};
 
 /// Events numbered 1, 2, 3 … without a gap. A value of it is one session: after `Lost` it is thrown away.
@@ -79,8 +80,8 @@ pub trait Stream: AppendLog {
     }
 
     /// How many bytes the log held at the last `head`, and how many it may hold; `None` when it has no limit.
-    fn room(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, LogError>> + Send {
-        async { Ok(None) }
+    fn room(&self) -> Option<(u64, u64)> {
+        None
     }
 }
 
@@ -124,6 +125,25 @@ pub(crate) async fn record_at(log: &mut impl Log, seq: u64) -> Result<Option<Rec
     Ok(found.into_iter().next().filter(|record| record.seq == seq))
 }
 
+/// What the log can hand out now. A replica may lag behind: then the leader hands out the first event, within `WAIT`.
+pub(crate) async fn read_now(
+    log: &mut impl Log,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Record>, LogError> {
+    let mut found = log.read_after(after, limit, Duration::ZERO).await?;
+    if found.is_empty() {
+        found.extend(record_at(log, after + 1).await?);
+    }
+    Ok(found)
+}
+
+/// The id of the event at this sequence. `None` also when what is there is no event of ours.
+pub(crate) async fn id_at(log: &mut impl Log, seq: u64) -> Result<Option<EventId>, LogError> {
+    let record = record_at(log, seq).await?;
+    Ok(record.and_then(|record| record.event_id()))
+}
+
 /// An append is refused before anything is sent when its records are not the very next ones.
 pub(crate) fn check_next(head: &Head, records: &[Record]) -> Result<(), LogError> {
     for (record, wanted) in records.iter().zip(head.seq + 1..) {
@@ -163,4 +183,10 @@ impl Head {
 pub struct Origin {
     pub database_id: Uuid,
     pub epoch: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "database {} (epoch {})", self.database_id, self.epoch)
+    }
 }

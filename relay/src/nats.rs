@@ -1,7 +1,7 @@
 //! The broker: the only module that speaks NATS.
 //!
 //! A session is one connection. It is never repaired: the client's own reconnect would send commands that were queued
-//! before the cut, behind the relay's back, so a cut ends the session and whoever needs one opens the next.
+//! before the cut, behind the relay's back. So a cut ends the session, and its user opens the next.
 
 mod direct;
 mod import;
@@ -10,6 +10,7 @@ mod publish;
 mod reader;
 mod stream;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -35,14 +36,14 @@ pub use stream::{DEFAULT_STREAM_BYTES, NatsStream, StreamSession};
 
 /// Atomic batches came with 2.12.0, which stops publishing for good after a batch that was cut off; 2.12.2 does not.
 const OLDEST_SERVER: [u64; 3] = [2, 12, 2];
-/// How long the broker may take to answer, in all places.
+/// How long the broker may take to respond, to any request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The client's own limit on messages that wait in one subscription.
 const MAX_WAITING: usize = 65_536;
 /// What a stream stores is published again under its own subject behind this: `live.users.created`.
 const LIVE: &str = "live.";
 
-// What the stream's metadata says of its log.
+// The stream's metadata about its log.
 const DATABASE_ID: &str = "freehold.database_id";
 const EPOCH: &str = "freehold.epoch";
 const INCARNATION: &str = "freehold.incarnation";
@@ -68,17 +69,25 @@ impl Nats {
         }
     }
 
-    /// The way of a stream's one writer to it.
+    /// How a stream's one writer connects to it.
     pub fn stream(&self, stream: &str) -> NatsStream {
-        NatsStream::new(self.clone(), stream)
+        NatsStream {
+            nats: self.clone(),
+            stream: stream.to_owned(),
+            max_bytes: DEFAULT_STREAM_BYTES,
+        }
     }
 
-    /// The way of a reader to another service's stream.
+    /// How a reader connects to another service's stream.
     pub fn reader(&self, stream: &str) -> NatsReader {
-        NatsReader::new(self.clone(), stream)
+        NatsReader {
+            nats: self.clone(),
+            stream: stream.to_owned(),
+            told_silent: Arc::default(),
+        }
     }
 
-    /// A new connection that lives until its first cut. In each of its subscriptions so many messages may wait.
+    /// A new connection that lives until its first cut. Each of its subscriptions buffers up to `max_waiting` messages.
     async fn open(&self, max_waiting: usize) -> Result<Link, LogError> {
         let (refusals, refused) = watch::channel(Vec::new());
         let client = self
@@ -98,7 +107,12 @@ impl Nats {
             .await
             .map_err(|error| self.not_connected(error))?;
         check_version(&client.server_info().version)?;
-        Ok(Link::new(client, &self.user, &self.inbox, refused))
+        let nats = Arc::new(self.clone());
+        Ok(Link {
+            client,
+            nats,
+            refused,
+        })
     }
 
     /// Logs in once and never again. With a single reconnect permitted and its login failing, the client gives up
@@ -110,13 +124,10 @@ impl Nats {
             let mut auth = Auth::new();
             auth.username = Some(user.clone());
             auth.password = Some(password.clone());
-            let again = used.swap(true, Ordering::Relaxed);
-            async move {
-                match again {
-                    false => Ok(auth),
-                    true => Err(AuthError::new("a session is not repaired")),
-                }
-            }
+            std::future::ready(match used.swap(true, Ordering::Relaxed) {
+                false => Ok(auth),
+                true => Err(AuthError::new("a session is not repaired")),
+            })
         })
     }
 
@@ -136,25 +147,22 @@ impl Nats {
     }
 }
 
-/// What the server says unasked: refused permissions are heard only here.
+/// What the server sends unasked: it reports refused permissions only here.
 fn report(event: &Event, refusals: &watch::Sender<Vec<Refusal>>) {
     match event {
         Event::ServerError(error) => {
             tracing::warn!(%error, "the broker refused something");
             refusals.send_modify(|all| all.extend(Refusal::read(error)));
         }
-        // One for each message, and none is lost by it: a reader reads them from the stream, an owner asks again.
+        // One for each message. None is lost: a reader reads them from the stream, an owner asks again.
         Event::SlowConsumer(_) => tracing::debug!("messages were dropped on the way in"),
         other => tracing::debug!(event = %other, "broker connection"),
     }
 }
 
 fn check_version(version: &str) -> Result<(), LogError> {
-    let mut parts = version.split('.').map(|part| {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        part[..digits].parse().unwrap_or(0)
-    });
-    let found = [(); 3].map(|()| parts.next().unwrap_or(0));
+    let mut parts = version.split(|c: char| !c.is_ascii_digit());
+    let found = [(); 3].map(|()| parts.next().and_then(|part| part.parse().ok()).unwrap_or(0));
     if found >= OLDEST_SERVER {
         return Ok(());
     }
@@ -164,80 +172,92 @@ fn check_version(version: &str) -> Result<(), LogError> {
     )))
 }
 
-/// The JetStream API of one account, as this connection calls it.
+/// The JetStream API of one stream, as this connection calls it.
 struct Api {
     link: Link,
     js: jetstream::Context,
     prefix: String,
+    stream: String,
     /// What is wrong when nothing responds.
     unanswered: String,
 }
 
 impl Api {
-    fn new(link: Link, prefix: &str, unanswered: String) -> Self {
+    fn new(link: Link, prefix: &str, stream: &str, unanswered: String) -> Self {
         let js = ContextBuilder::new()
             .timeout(TIMEOUT)
             .api_prefix(prefix)
             .build(link.client.clone());
-        let prefix = prefix.to_owned();
         Self {
             link,
             js,
-            prefix,
+            prefix: prefix.to_owned(),
+            stream: stream.to_owned(),
             unanswered,
         }
     }
 
-    /// STREAM.INFO. `None`: there is no such stream.
-    async fn info(&self, stream: &str) -> Result<Option<Info>, LogError> {
-        let failed = format!("the broker does not show stream {stream}");
-        let subject = format!("STREAM.INFO.{stream}");
-        self.ask(subject, json!({}), failed).await
+    /// `None`: there is no such stream.
+    async fn info(&self) -> Result<Option<Info>, LogError> {
+        let info = self.ask("STREAM.INFO", json!({})).await;
+        optional(info, ErrorCode::STREAM_NOT_FOUND)
     }
 
-    /// One question. `None`: the stream or the consumer it names is not there.
-    async fn ask<T: DeserializeOwned>(
+    /// One request about the stream.
+    async fn ask<T: DeserializeOwned>(&self, call: &str, request: Value) -> Result<T, LogError> {
+        self.ask_at(format!("{call}.{}", self.stream), request)
+            .await
+    }
+
+    async fn ask_at<T: DeserializeOwned>(
         &self,
-        subject: String,
-        question: Value,
-        failed: String,
-    ) -> Result<Option<T>, LogError> {
-        let whole = self.subject(&subject);
-        let answer = async {
-            let answer = self.js.request(subject, &question).await;
-            answer.map_err(|error| match error.kind() {
+        call: String,
+        request: Value,
+    ) -> Result<T, LogError> {
+        let failed = || format!("the broker did not do {call}");
+        let response = async {
+            let response = self.js.request(call.clone(), &request).await;
+            response.map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => LogError::lost(&self.unanswered),
-                _ => LogError::lost_because(&failed, error),
+                _ => LogError::lost_because(failed(), error),
             })
         };
-        match self.link.answer(&whole, answer).await? {
-            Response::Ok(answer) => Ok(Some(answer)),
-            Response::Err { error } => match error.error_code() {
-                ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
-                _ => Err(api_error(failed, &error)),
-            },
-        }
-    }
-
-    fn subject(&self, call: &str) -> String {
-        format!("{}.{call}", self.prefix)
+        let subject = format!("{}.{call}", self.prefix);
+        let error = match self.link.answer(&subject, response).await? {
+            Response::Ok(answer) => return Ok(answer),
+            Response::Err { error } => error,
+        };
+        Err(match error.error_code() {
+            ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT | ErrorCode::JETSTREAM_NOT_ENABLED => {
+                LogError::Misconfigured(
+                    "JetStream is not enabled for this account; start the broker with the project's nats.conf".to_owned(),
+                )
+            }
+            _ => LogError::lost_because(failed(), error),
+        })
     }
 }
 
-/// An answer of the JetStream API, sorted by what happens next.
-fn api_error(what: String, error: &jetstream::Error) -> LogError {
-    match error.error_code() {
-        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT | ErrorCode::JETSTREAM_NOT_ENABLED => {
-            LogError::Misconfigured(format!(
-                "{what}: JetStream is not enabled for this account; start the broker with the project's nats.conf"
-            ))
+/// `None` where the broker answers with the code that means: it is not there.
+fn optional<T>(answer: Result<T, LogError>, not_there: ErrorCode) -> Result<Option<T>, LogError> {
+    match answer {
+        Err(error) if jetstream_error(&error).is_some_and(|e| e.error_code() == not_there) => {
+            Ok(None)
         }
-        _ => LogError::lost_because(what, error.clone()),
+        answer => answer.map(Some),
+    }
+}
+
+/// The JetStream API's own answer, if that is the reason.
+fn jetstream_error(error: &LogError) -> Option<&jetstream::Error> {
+    match error {
+        LogError::Lost(_, Some(reason)) => reason.downcast_ref(),
+        _ => None,
     }
 }
 
 fn head_of(info: &Info) -> Head {
-    let said = |key| info.config.metadata.get(key).map_or("", String::as_str);
+    let metadata = |key| info.config.metadata.get(key).map_or("", String::as_str);
     let (seq, messages) = (info.state.last_sequence, info.state.messages);
     let first = match messages {
         0 => seq + 1,
@@ -247,13 +267,13 @@ fn head_of(info: &Info) -> Head {
         seq,
         first,
         holes: (seq + 1).saturating_sub(first).saturating_sub(messages),
-        incarnation: said(INCARNATION).to_owned(),
+        incarnation: metadata(INCARNATION).to_owned(),
         origin: Origin {
             // A stream without these was not made by a relay: no database has the nil id.
-            database_id: said(DATABASE_ID).parse().unwrap_or(Uuid::nil()),
-            epoch: said(EPOCH).parse().unwrap_or(0),
+            database_id: metadata(DATABASE_ID).parse().unwrap_or(Uuid::nil()),
+            epoch: metadata(EPOCH).parse().unwrap_or(0),
         },
-        closed_by: said(CLOSED_BY).parse().ok(),
+        closed_by: metadata(CLOSED_BY).parse().ok(),
     }
 }
 

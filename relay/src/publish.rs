@@ -20,13 +20,12 @@ use tokio::time::Instant;
 
 use crate::Stop;
 use crate::backoff::Backoff;
-use crate::database::{Database, Gate};
+use crate::database::{self, Database};
 use crate::error::{Fatal, LogError, chain};
-use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
+use crate::log::{AppendLog, Connect, Head, Log, Record, Stream};
 use crate::outbox::Outbox;
 use chores::Chore;
-use contact::{Seen, Verdict};
-use recover::Stopped;
+use contact::{Action, Own};
 use retention::Keeper;
 use scrub::Scrub;
 
@@ -37,10 +36,10 @@ pub use retention::Retention;
 
 /// Rows one step takes from the outbox, at most: enough to keep several batches on their way all the time.
 const MAX_ROWS: usize = 16_000;
-/// How often the stream is looked at even when there is nothing to publish.
+/// How often the relay looks at the stream even when there is nothing to publish.
 const CONTACT_EVERY: Duration = Duration::from_secs(2);
 
-/// Publishes one database's outbox. There is one relay to a database; the broker refuses a second.
+/// Publishes one database's outbox. A database has one relay; the broker refuses a second.
 pub struct Relay<C: Connect> {
     db: Database,
     outbox: Outbox,
@@ -48,30 +47,30 @@ pub struct Relay<C: Connect> {
     session: Option<Session<C::Session>>,
     /// Whether this process has ever seen its stream.
     met: bool,
-    /// Whether this process has published: what the stream holds more from then on is a rival's.
+    /// Whether a contact of this process has succeeded: any event the stream gains afterwards came from another process.
     open: bool,
     retention: Keeper,
     scrub: Scrub,
-    /// The scrub has found that the stream holds something else than the outbox: the next contact replaces it.
+    /// The scrub has found a difference between stream and outbox: the next contact replaces the stream.
     damaged: bool,
-    /// What fails beside publishing, by chore.
-    troubles: BTreeMap<Chore, String>,
-    /// Events one transaction takes over when the log comes home, at most.
+    /// What fails besides publishing: what does not happen, and why.
+    troubles: BTreeMap<&'static str, String>,
+    /// Events one transaction imports, at most.
     import_batch: usize,
     status: watch::Sender<RelayStatus>,
 }
 
-/// What the relay last knew, for metrics and people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The relay's last status, for metrics and operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RelayStatus {
     pub state: RelayState,
-    /// The stream's last place; `None` before the first contact.
+    /// The stream's last sequence; `None` before the first contact.
     pub stream_head: Option<u64>,
     /// What the last contact found; `None` before the first.
     pub case: Option<Case>,
-    /// What else the broker refused or could not do, while publishing goes on.
+    /// What the broker refused or failed to do, while publishing goes on.
     pub trouble: Option<String>,
-    /// Bytes that the stream holds and may hold; `None` while that is not known, or when it has no limit.
+    /// Bytes that the stream holds and may hold; `None` before the first contact, or when it has no limit.
     pub stream_bytes: Option<(u64, u64)>,
 }
 
@@ -87,13 +86,19 @@ impl RelayStatus {
 pub enum RelayState {
     /// No session with the broker, and why. Writes go on; the outbox grows.
     Connecting(String),
-    /// The broker answers and stores nothing until it is restarted, and why. Writes go on; the outbox grows.
+    /// The broker answers, but stores nothing until it is restarted, and why. Writes go on; the outbox grows.
     Stuck(String),
-    /// The stream holds events of this log that this file lacks: they are taken over, and writes wait.
+    /// The stream holds events of this log that this file lacks: the relay imports them, and writes wait.
     Importing,
     Publishing,
-    /// The stream and this database disagree. Writes are refused until a person has decided.
+    /// The stream and this database disagree. Writes are refused until the operator has decided.
     Halted(String),
+}
+
+impl Default for RelayState {
+    fn default() -> Self {
+        Self::Connecting("not connected yet".to_owned())
+    }
 }
 
 /// A connection to the stream and what the last contact found there.
@@ -103,18 +108,18 @@ struct Session<S> {
     /// Rows after `head` that were read while the ones before them were on their way.
     ahead: Vec<Record>,
     contact_due: Instant,
-    /// What the last contact has left to do, the next one last.
+    /// What the last contact has left to do; the last one is next.
     chores: Vec<Chore>,
-    /// Whether the last thing done was a publish: then it is a chore's turn, even if rows wait.
+    /// Whether the last step was a publish: then it is a chore's turn, even if rows wait.
     published: bool,
 }
 
 /// What one step did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// There is a session, and the stream is a copy of the outbox as far as it goes.
+    /// There is a session, and what the stream holds is a copy of the outbox.
     Connected,
-    /// So many events were published.
+    /// Published this many events.
     Published(usize),
     /// There was nothing to publish; the stream is as it should be.
     Checked,
@@ -122,16 +127,11 @@ pub enum Step {
     Halted,
 }
 
-impl<C> Relay<C>
-where
-    C: Connect,
-    C::Session: Stream,
-{
-    /// From here on writes wait until the first step has found that the file is no older copy, or that the broker is out of
-    /// reach; for two seconds at most.
+impl<C: Connect<Session: Stream>> Relay<C> {
+    /// From here on writes wait until the first step has found that the file is not restored from a backup, or that the
+    /// broker is out of reach; for two seconds at most.
     pub fn new(db: &Database, to: C) -> Self {
         db.hold();
-        let connecting = RelayState::Connecting("not connected yet".to_owned());
         let db = db.with_own_reader(); // the application's reads never make publishing wait
         Self {
             outbox: db.outbox(),
@@ -145,13 +145,7 @@ where
             damaged: false,
             troubles: BTreeMap::new(),
             import_batch: recover::IMPORT_BATCH,
-            status: watch::Sender::new(RelayStatus {
-                state: connecting,
-                stream_head: None,
-                case: None,
-                trouble: None,
-                stream_bytes: None,
-            }),
+            status: watch::Sender::default(),
         }
     }
 
@@ -159,14 +153,14 @@ where
         self.status.subscribe()
     }
 
-    /// Removes old events from stream and outbox. Without this nothing ever is.
+    /// Removes old events from stream and outbox. Without this the relay removes none.
     #[must_use]
     pub fn keep(mut self, retention: Retention) -> Self {
         self.retention = Keeper::new(&self.db, retention);
         self
     }
 
-    /// Takes over events one by one, so that a test can look between them.
+    /// Imports events one by one, so that a test can look between them.
     #[cfg(feature = "testing")]
     pub fn import_one_by_one(&mut self) {
         self.import_batch = 1;
@@ -180,8 +174,8 @@ where
         }
     }
 
-    /// Publishes until stopped. What is in flight at the stop is finished. An error means that trying again cannot
-    /// help (a wrong password, a broker too old) and that the process should end.
+    /// Publishes until stopped, and then finishes what is in flight. An error means that trying again cannot help (a wrong
+    /// password, a broker too old) and that the process should end.
     pub async fn run(mut self, stop: Stop) -> Result<(), Fatal> {
         let mut backoff = Backoff::new();
         loop {
@@ -194,7 +188,7 @@ where
                 Some(Ok(Step::Connected)) => {} // no success yet: what failed before may fail again
                 Some(Ok(Step::Published(_) | Step::Checked)) => backoff.reset(),
                 Some(Err(error)) => {
-                    self.complain(error)?;
+                    self.report(&error)?;
                     tokio::select! {
                         () = stop.cancelled() => return Ok(()),
                         () = backoff.wait() => {}
@@ -204,8 +198,8 @@ where
         }
     }
 
-    /// One step: whatever is in the outbox beyond the stream's head goes out, or the stream is looked at again.
-    /// After an error of the stream, or when it is given up, the session is gone; the next step makes a new one.
+    /// One step: publishes what the outbox holds beyond the stream's head, or looks at the stream again. After an error, or
+    /// when its future is dropped, the session is gone; the next step opens a new one.
     pub async fn step(&mut self) -> Result<Step, LogError> {
         let never = Stop::new();
         let step = self.step_until(&never).await;
@@ -219,7 +213,7 @@ where
                     Ok(()) => continue,
                     Err(error) => Err(error),
                 },
-                // A publish under way at the stop is waited for: it ends within seconds, one way or the other.
+                // The stop waits for a publish under way: it ends within seconds, one way or the other.
                 Ok(Work::Publish(records)) => self.publish(&records).await,
                 // Boxed, because connecting takes 16 kB of state that publishing should not carry about.
                 Ok(Work::Look) => {
@@ -262,8 +256,8 @@ where
         }))
     }
 
-    /// Hands the records to the session, and meanwhile reads what comes after them. The session comes back only after
-    /// a success: one that failed, or whose step was given up, may still have answers on their way.
+    /// Hands the records to the session, and meanwhile reads what comes after them. The session is kept only after a
+    /// success: one that failed, or whose step was dropped, may still have answers on their way.
     async fn publish(&mut self, records: &[Record]) -> Result<Step, LogError> {
         let session = self.session.take();
         let mut session = session.ok_or_else(|| LogError::lost("no session"))?;
@@ -283,36 +277,20 @@ where
         Ok(Step::Published(records.len()))
     }
 
-    /// Looks at the stream, on the session there is or on a new one, and does what is to be done before publishing.
+    /// Looks at the stream, on the present session or on a new one, and does what is necessary before publishing.
     async fn contact(&mut self) -> Result<Step, LogError> {
         let (mut stream, step) = match self.session.take() {
             Some(session) => (session.stream, Step::Checked),
             None => (self.to.connect().await?, Step::Connected),
         };
-        let mut first_contact = !self.open;
-        let head = loop {
-            if first_contact {
-                recover::hold(&self.db).await?;
-            }
-            let seen = contact::look(&self.outbox, &mut stream).await?;
-            self.met = true;
-            let (mut case, mut verdict) = contact::decide(&seen, first_contact);
-            if matches!(verdict, Verdict::Publish(_)) && self.damaged {
-                (case, verdict) = contact::HOLED;
-            }
-            self.status.send_modify(|status| status.case = Some(case));
-            match self.settle(&mut stream, &seen, verdict).await? {
-                Settled::Ready(head) => break head,
-                Settled::LookAgain => {}
-                Settled::Imported => first_contact = false, // what comes more is a rival's
-                Settled::Halted => {
-                    self.damaged = false; // a person decides about this, too
-                    return Ok(Step::Halted);
-                }
-            }
+        let head = self.reconcile(&mut stream).await?;
+        self.damaged = false; // once it is halted, the operator decides about this, too
+        let Some(head) = head else {
+            return Ok(Step::Halted);
         };
         recover::open(&self.db).await?;
-        (self.open, self.damaged) = (true, false);
+        self.open = true;
+        self.measure(stream.room());
         // With a backlog, only the first publish shows that publishing works.
         let works = step == Step::Checked || head.seq == self.outbox.committed();
         self.status.send_modify(|status| {
@@ -332,153 +310,170 @@ where
         Ok(step)
     }
 
-    async fn settle(
-        &mut self,
-        stream: &mut C::Session,
-        seen: &Seen,
-        verdict: Verdict,
-    ) -> Result<Settled, LogError> {
-        let first = seen.own.ends.first;
-        Ok(match (verdict, &seen.theirs) {
-            (Verdict::Publish(head), _) => Settled::Ready(head),
-            (Verdict::Replace(why), Some(theirs)) => {
-                let name = self.to.stream();
-                tracing::error!(
-                    stream = name,
-                    why,
-                    "the stream is no copy of the outbox any more: making it anew"
-                );
-                let epoch = seen.own.ends.origin.epoch;
-                recover::replace(&self.db, stream, &theirs.head, epoch, why).await?;
-                Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
+    /// Acts on what it sees until the stream is a copy of the outbox, up to the head it answers. `None`: halted.
+    async fn reconcile(&mut self, stream: &mut C::Session) -> Result<Option<Head>, LogError> {
+        let mut first_contact = !self.open;
+        loop {
+            if first_contact {
+                recover::hold(&self.db).await?;
             }
-            (Verdict::Create | Verdict::Replace(_), _) => {
-                if seen.own.successor {
-                    tracing::error!(
-                        stream = self.to.stream(),
-                        "ALARM: the database was gone, and so is its stream"
-                    );
-                    recover::all_is_gone(&self.db).await?;
+            let seen = contact::look(&self.outbox, stream).await?;
+            self.met = true;
+            let mut case = seen.case(first_contact);
+            if self.damaged && case.action() == Action::Publish {
+                case = Case::Holed;
+            }
+            self.status.send_modify(|status| status.case = Some(case));
+            match (case.action(), &seen.theirs) {
+                (Action::Publish, Some(theirs)) => return Ok(Some(theirs.head.clone())),
+                (Action::TakeOver, Some(theirs)) => {
+                    recover::take_over(&self.db, theirs.head.origin.clone()).await?;
                 }
-                Settled::Ready(self.create(stream, first, &seen.own.ends.origin).await?)
+                (Action::Import, Some(theirs)) => {
+                    match self.import(stream, &seen.own, &theirs.head).await {
+                        // Any event the stream gains afterwards came from another process.
+                        Ok(imported) => first_contact &= !imported,
+                        Err(LogError::Refused(why)) => return self.halt_unfit(why).await,
+                        Err(error) => return Err(error),
+                    }
+                }
+                (Action::Halt, _) => return Ok(self.halt(&seen.halt_reason(case)).await),
+                (Action::Replace(why), Some(theirs)) => {
+                    self.replace(stream, &seen.own, &theirs.head, why).await?;
+                    return self.create(stream, &seen.own).await.map(Some);
+                }
+                (Action::Create, _) | (_, None) => {
+                    self.alarm_if_all_is_gone(&seen.own).await?;
+                    return self.create(stream, &seen.own).await.map(Some);
+                }
             }
-            (Verdict::Import(theirs), _) => self.import(stream, seen, &theirs).await?,
-            (Verdict::TakeOver(origin), _) => {
-                recover::take_over(&self.db, origin).await?;
-                Settled::LookAgain
-            }
-            (Verdict::Halt(halt), _) => self.halt(&halt.to_string()).await,
-        })
+        }
     }
 
     async fn import(
-        &mut self,
+        &self,
         stream: &mut C::Session,
-        seen: &Seen,
+        own: &Own,
         theirs: &Head,
-    ) -> Result<Settled, LogError> {
-        let (name, from, to) = (self.to.stream(), seen.own.ends.seq, theirs.seq);
-        match seen.own.marked {
+    ) -> Result<bool, LogError> {
+        let (name, from, to) = (self.to.stream(), own.ends.seq, theirs.seq);
+        match own.marked {
             true => tracing::warn!(
                 stream = name,
                 from,
                 to,
-                "this file is an older copy: taking over what the stream holds more"
+                "this file is older than its stream: importing what it lacks"
             ),
-            // Nothing said that the file was put back. Either that went unseen, or somebody else publishes.
+            // Nothing showed that the file was restored. Either that went unnoticed, or another process publishes.
             false => tracing::error!(
                 stream = name,
                 from,
                 to,
-                "ALARM: the stream holds events of this log that this file never had: taking them over; make sure that no second instance runs"
+                "ALARM: the stream holds events of this log that this file never had: importing them; make sure that no second instance runs"
             ),
         }
         self.status.send_modify(|status| {
             status.state = RelayState::Importing;
             status.stream_head = Some(to);
         });
-        match recover::import(&self.db, stream, from, theirs, self.import_batch).await {
-            Ok(()) => Ok(Settled::Imported),
-            Err(Stopped::Lost(error)) => Err(error),
-            Err(Stopped::Grown) => Ok(Settled::LookAgain),
-            Err(Stopped::Unfit(why)) => {
-                recover::mark_unfit(&self.db, &why).await?;
-                let why = format!(
-                    "its events cannot be taken over into this file: {why}; if that cannot be mended, decide with new-epoch: it keeps this file's log and quarantines what only the stream holds"
-                );
-                Ok(self.halt(&why).await)
-            }
-        }
+        recover::import(&self.db, stream, from, theirs, self.import_batch).await
     }
 
-    async fn create(
+    async fn replace(
         &self,
         stream: &mut C::Session,
-        first: u64,
-        origin: &Origin,
-    ) -> Result<Head, LogError> {
-        let stream_name = self.to.stream();
+        own: &Own,
+        theirs: &Head,
+        why: &str,
+    ) -> Result<(), LogError> {
+        let name = self.to.stream();
+        tracing::error!(
+            stream = name,
+            why,
+            "the stream is no copy of the outbox any more: recreating it"
+        );
+        recover::replace(&self.db, stream, theirs, own.ends.origin.epoch, why).await
+    }
+
+    async fn alarm_if_all_is_gone(&self, own: &Own) -> Result<(), LogError> {
+        if !own.successor {
+            return Ok(());
+        }
+        let stream = self.to.stream();
+        tracing::error!(stream, "ALARM: the database was gone, and so is its stream");
+        let detail =
+            "this database and its stream are both new; what the one before held is in neither";
+        recover::audit(&self.db, "ALARM: all is gone", detail.to_owned()).await
+    }
+
+    async fn create(&self, stream: &mut C::Session, own: &Own) -> Result<Head, LogError> {
+        let (name, first) = (self.to.stream(), own.ends.first);
         match self.outbox.committed() {
-            0 => tracing::info!(stream = stream_name, "making the stream"),
+            0 => tracing::info!(stream = name, "creating the stream"),
             _ => tracing::warn!(
-                stream = stream_name,
+                stream = name,
                 first,
-                "making the stream and filling it from the outbox"
+                "creating the stream and filling it from the outbox"
             ),
         }
         let incarnation = self.db.environment().draw_word();
-        stream.create(first, origin, &incarnation).await
+        stream.create(first, &own.ends.origin, &incarnation).await
     }
 
-    async fn halt(&self, why: &str) -> Settled {
+    /// The stream's events cannot be imported: from now on the operator may decide against them.
+    async fn halt_unfit(&self, why: String) -> Result<Option<Head>, LogError> {
+        let reason = format!(
+            "its events cannot be imported into this file: {why}; if that cannot be mended, decide with new-epoch: it keeps this file's log and quarantines what only the stream holds"
+        );
+        recover::transact(&self.db, move |tx| database::set_unfit(tx, &why)).await?;
+        Ok(self.halt(&reason).await)
+    }
+
+    async fn halt(&self, why: &str) -> Option<Head> {
         let reason = format!("stream {}: {why}", self.to.stream());
         tracing::error!(%reason, "publishing and writing are halted");
         self.db.halt(&reason);
-        if let Err(error) = recover::mark_halted(&self.db, &reason).await {
-            tracing::error!(error = %chain(&error), "that it halted cannot be written down");
+        // After a restart the file takes no writes either, until it has met its stream again.
+        let mark = format!("it had halted: {reason}");
+        let marked = recover::transact(&self.db, move |tx| database::mark(tx, tx.now_ms(), &mark));
+        if let Err(error) = marked.await {
+            tracing::error!(error = %chain(&error), "the halt is not recorded in the database file");
         }
         self.status
             .send_modify(|status| status.state = RelayState::Halted(reason));
-        Settled::Halted
+        None
     }
 
-    /// Says once what is wrong, and whether to go on trying.
-    fn complain(&mut self, error: LogError) -> Result<(), Fatal> {
-        let line = chain(&error);
-        if matches!(error, LogError::Misconfigured(_)) && !self.met {
-            return Err(Fatal(line));
-        }
+    /// Reports once what is wrong. `Fatal`: trying again cannot help.
+    fn report(&self, error: &LogError) -> Result<(), Fatal> {
+        let line = chain(error);
         let state = match error {
+            LogError::Misconfigured(_) if !self.met => return Err(Fatal(line)),
             LogError::Stuck(_) => RelayState::Stuck(line.clone()),
             _ => RelayState::Connecting(line.clone()),
         };
-        let news = self.status.borrow().state != state;
-        if news {
-            match self.db.gate() {
-                _ if matches!(error, LogError::Stuck(_)) => {
-                    tracing::error!(stream = self.to.stream(), error = %line, "ALARM: nothing is published until the broker is restarted");
-                }
-                Gate::Open | Gate::Held { .. } => {
-                    tracing::warn!(stream = self.to.stream(), error = %line, "not publishing; writes go on and wait in the outbox");
-                }
-                Gate::MustImport(reason) | Gate::Halted(reason) => {
-                    tracing::warn!(stream = self.to.stream(), error = %line, reason, "not publishing, and writes are refused until this file has met its stream");
-                }
-            }
-            self.status.send_modify(|status| status.state = state);
+        let (stream, error) = (self.to.stream(), &line);
+        let is_new = self.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.state, state.clone()) != state
+        });
+        if !is_new {
+            return Ok(());
+        }
+        let writes = match self.db.gate().reason() {
+            None => "they go on and wait in the outbox".to_owned(),
+            Some(why) => format!("refused until this file has met its stream: {why}"),
+        };
+        match state {
+            RelayState::Stuck(_) => tracing::error!(
+                stream,
+                error,
+                writes,
+                "ALARM: nothing is published until the broker is restarted"
+            ),
+            _ => tracing::warn!(stream, error, writes, "not publishing"),
         }
         Ok(())
     }
-}
-
-/// What a contact came to.
-enum Settled {
-    /// The stream is a copy of the outbox up to here.
-    Ready(Head),
-    LookAgain,
-    /// This log's events have come home.
-    Imported,
-    Halted,
 }
 
 /// What a step found to do.

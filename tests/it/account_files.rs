@@ -49,7 +49,7 @@ async fn writer(world: &World) -> StreamSession {
     writer
 }
 
-/// What the first look of orders-service at USERS ends with.
+/// The result of the first look of orders-service at USERS.
 async fn first_look(world: &World) -> LogError {
     let from = reader(&world.broker).reader("USERS");
     let mut session = from.connect().await.expect("it connects");
@@ -186,7 +186,7 @@ async fn a_service_does_not_start_without_a_permission_and_says_which() {
 }
 
 #[tokio::test]
-async fn a_service_that_gets_no_live_copies_says_which_line_is_missing_and_goes_on() {
+async fn a_service_that_gets_no_live_copies_names_the_missing_line_and_continues() {
     let line = Import::Live.line("USERS");
     let mut world = services_with(&line, "").await;
     world.orders_service.start().await.expect("it starts");

@@ -1,4 +1,4 @@
-//! Did everything arrive, each event once and in order? Asked after a fault, whichever it was.
+//! After any fault: did every event arrive, once and in order?
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use freehold_tests::outbox::{Users, users_in};
 use freehold_tests::{Part, World, eventually, seconds};
 use rusqlite::{Connection, OpenFlags};
 
-/// A user for each number. Answers their ids.
+/// Registers a user for each number. Returns their ids.
 pub(crate) async fn register(world: &World, numbers: Range<u64>) -> Vec<String> {
     let mut ids = Vec::new();
     for number in numbers {
@@ -38,7 +38,7 @@ pub(crate) async fn everything_arrived_once(world: &mut World) {
     world.check().await;
 }
 
-/// The cache takes newer versions only, so it could hide an event that came twice. A trigger notes every attempt.
+/// The cache accepts newer versions only, so it could hide an event applied twice. A trigger records every attempt.
 pub(crate) async fn count_every_application(world: &mut World) {
     world.orders_service.stop().await.expect("it stops");
     let rows = Connection::open(&world.orders_service.database).expect("the database opens");

@@ -13,7 +13,7 @@ async fn broker_alone() -> World {
 }
 
 #[tokio::test]
-async fn a_killed_broker_comes_back_on_its_port_with_what_it_acknowledged() {
+async fn a_killed_broker_restarts_on_its_port_with_every_acknowledged_message() {
     let mut world = broker_alone().await;
     let mut owner = Owner::of_users(&world.broker).await;
     owner.create_stream().await;
@@ -28,7 +28,7 @@ async fn a_killed_broker_comes_back_on_its_port_with_what_it_acknowledged() {
         .observer()
         .stream_info("USERS")
         .await
-        .expect_err("nobody answers");
+        .expect_err("no responders");
     world.broker.start().await.expect("it starts again");
 
     assert_eq!(world.broker.url(), url);
@@ -44,7 +44,7 @@ async fn a_killed_broker_comes_back_on_its_port_with_what_it_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_wiped_broker_knows_no_stream() {
+async fn a_wiped_broker_has_no_stream() {
     let mut world = broker_alone().await;
     Owner::of_users(&world.broker).await.create_stream().await;
     world.broker.stop().await.expect("it stops in time");

@@ -1,7 +1,7 @@
 //! No byte of an e-mail address leaves its owner: not to the broker's disk, another service's files, logs, metrics, answers
-//! to other services or backups of theirs, in none of the ways in which programs like to write a text.
+//! to other services or backups of theirs, in none of the common encodings.
 //!
-//! The addresses are canaries, texts that are nowhere by chance; that they can be found is shown where they belong.
+//! The addresses are canaries, texts that occur nowhere by chance; the test shows that it finds them at their owner.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::older::text;
 const USERS: usize = 6;
 
 #[tokio::test]
-async fn an_address_is_found_with_its_owner_and_nowhere_else() {
+async fn an_address_is_found_at_its_owner_and_nowhere_else() {
     let mut world = World::start().await;
     let canaries: Vec<String> = (0..2 * USERS)
         .map(|_| chance::letters_and_digits(24))
@@ -53,7 +53,7 @@ async fn an_address_is_found_with_its_owner_and_nowhere_else() {
     world.waive_final_check(); // it was done, and everything is dead
 }
 
-/// Whatever an address can go through: registered, refused twice, changed, deleted, ordered for.
+/// Everything that can happen to an address: registered, refused twice, changed, deleted, ordered for.
 async fn live(world: &World, canaries: &[String]) {
     let api = world.users();
     let address = |canary: &str| format!("{canary}@example.org");
@@ -89,7 +89,7 @@ async fn live(world: &World, canaries: &[String]) {
     }
 }
 
-/// What the services tell other services and machines.
+/// Answers of the services to other services and machines.
 async fn what_is_told(world: &World, seen: &Path) {
     for (service, name) in [
         (&world.user_service, "users"),
@@ -120,7 +120,7 @@ fn write(folder: &Path, name: &str, reply: &Reply) {
     fs::write(folder.join(name), told).expect("written");
 }
 
-/// The commands of an operator. What they say is kept beside the logs.
+/// The commands of an operator; their output is stored with the logs.
 async fn what_people_do(world: &World, seen: &Path) {
     let backup = seen.join("backup.db");
     let orders = &world.orders_service;
@@ -138,7 +138,7 @@ async fn what_people_do(world: &World, seen: &Path) {
     }
 }
 
-/// The database and all that lies beside it.
+/// The database and the files next to it.
 fn copy_files(service: &Service, to: &Path) {
     let folder = service.database.parent().expect("a folder");
     let name = service

@@ -1,15 +1,16 @@
-//! A write in one service, read in the other at once: whoever carries `Freehold-Position` on as `Freehold-Wait-For` never reads
-//! what was before, and is told in time when it cannot be.
+//! A write in one service, read in the other at once: a client that passes `Freehold-Position` on as `Freehold-Wait-For` never reads
+//! an older state, and gets a timely 504 if the service lags.
 
 use std::collections::BTreeMap;
 
-use freehold_tests::http::{OrderApi, Reply, UserApi};
+use freehold_tests::OrderApi;
+use freehold_tests::http::{Reply, UserApi};
 use freehold_tests::{Part, World, eventually, seconds};
 use reqwest::Method;
 use serde_json::Value;
 
 const CLIENTS: u64 = 20;
-/// So many users of each client are registered and renamed, each time with a read behind it.
+/// Each client registers and renames this many users, each time followed by a read.
 const USERS_EACH: u64 = 25;
 
 /// One client of both services.
@@ -19,7 +20,7 @@ struct Client {
     number: u64,
 }
 
-/// What was read after a write: how often from where, and what was not as written.
+/// Reads after a write: how many from which source, and which did not match the write.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     from: BTreeMap<String, u64>,
@@ -27,7 +28,7 @@ struct Seen {
 }
 
 #[tokio::test]
-async fn a_thousand_reads_elsewhere_have_each_seen_the_write_before_them() {
+async fn a_thousand_reads_in_the_other_service_each_include_the_write_before() {
     let world = World::start().await;
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| tokio::spawn(Client::of(&world, number).run()))
@@ -43,7 +44,7 @@ async fn a_thousand_reads_elsewhere_have_each_seen_the_write_before_them() {
 }
 
 #[tokio::test]
-async fn a_place_from_before_a_restart_is_waited_for_after_it() {
+async fn a_position_from_before_a_restart_is_waited_for_after_it() {
     let mut world = World::start().await;
     let client = Client::of(&world, 0);
     let early = world.users().register("Ada", "ada@example.org").await;
@@ -184,7 +185,7 @@ impl Seen {
     }
 }
 
-/// Where the log was after a write.
+/// The position after a write.
 fn place(write: &Reply) -> String {
     let place = write
         .header("freehold-position")

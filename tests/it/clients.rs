@@ -1,4 +1,4 @@
-//! Clients that go on writing whatever is done to the services, and know exactly what they were told.
+//! Clients that keep writing through every fault, and record every answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::ready;
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freehold_tests::http::{OrderApi, Reply, UserApi};
+use freehold_tests::OrderApi;
+use freehold_tests::http::{Reply, UserApi};
 use freehold_tests::observer::StoredEvent;
 use freehold_tests::outbox::{Users, users_in};
 use freehold_tests::{World, eventually, outbox, seconds, within};
@@ -36,16 +37,16 @@ pub(crate) struct Clients {
     tasks: Vec<JoinHandle<Told>>,
 }
 
-/// What the services acknowledged, all of it.
+/// Every acknowledged write.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     users: BTreeSet<UserWrite>,
-    /// The last that is true of each user.
+    /// The last acknowledged state of each user.
     known: Users,
     orders: BTreeSet<String>,
 }
 
-/// One change of one user. Each has a name of its own, so it is known again.
+/// One change of one user. Each has a unique name, so it can be recognised.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct UserWrite {
     id: String,
@@ -53,7 +54,7 @@ struct UserWrite {
     name: String,
 }
 
-/// What was reported as gone with a destroyed file, and how each user was without it.
+/// Writes reported as lost with a destroyed file, and the state of each user without them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Losses(Arc<Mutex<Lost>>);
 
@@ -104,7 +105,7 @@ impl Clients {
         .await;
     }
 
-    /// Waits until all have written all; answers what they were told, and what was reported as lost.
+    /// Waits until all clients have finished; returns the acknowledged writes and the reported losses.
     pub(crate) async fn finish(self) -> (Told, Losses) {
         let mut all = Told::default();
         for task in self.tasks {
@@ -118,7 +119,7 @@ impl Clients {
 }
 
 impl Losses {
-    /// These events, the last of this destroyed file, are in no log any more.
+    /// Reports these events, the last of a destroyed file, as lost.
     pub(crate) fn report(&self, destroyed: &Path, lost: &[StoredEvent]) {
         let Some(first) = lost.first() else { return };
         let mut all = outbox::read_all(destroyed).expect("read");
@@ -128,7 +129,7 @@ impl Losses {
             .filter_map(user_write)
             .map(|write| (write.id.clone(), (write.name, write.version)))
             .collect();
-        let mut reported = self.0.lock().expect("nobody panics with it");
+        let mut reported = self.0.lock().expect("no holder panics");
         for event in lost {
             if let Some(write) = user_write(event) {
                 let before = left.get(&write.id).cloned();
@@ -139,11 +140,11 @@ impl Losses {
         }
     }
 
-    /// How the user was before the destroyed file's last events, if this write is one of them.
+    /// The user's state before the destroyed file's last events, if this write is one of them.
     fn before(&self, write: &UserWrite) -> Option<Option<(String, u64)>> {
         self.0
             .lock()
-            .expect("nobody panics with it")
+            .expect("no holder panics")
             .users
             .get(write)
             .cloned()
@@ -151,10 +152,10 @@ impl Losses {
 }
 
 impl Told {
-    /// Every write that was acknowledged is in its owner's log, or was reported as lost; every user is as was told last.
-    /// Answers how many were lost.
+    /// Every acknowledged write is in its owner's log or was reported as lost; every user has the last acknowledged state.
+    /// Returns how many were lost.
     pub(crate) fn check_found_or_reported(mut self, world: &World, losses: &Losses) -> usize {
-        let lost = losses.0.lock().expect("nobody panics with it");
+        let lost = losses.0.lock().expect("no holder panics");
         let users = outbox::read_all(&world.user_service.database).expect("read");
         let users: HashSet<_> = users.iter().filter_map(user_write).collect();
         let orders =
@@ -194,7 +195,7 @@ impl Told {
         self.known.len()
     }
 
-    /// What was told last and lost afterwards was never followed by another write.
+    /// The last acknowledged write, if it was lost afterwards, was never followed by another write.
     fn take_back(&mut self, lost: &Lost) {
         for id in self.known.keys().cloned().collect::<Vec<_>>() {
             while let Some((name, version)) = self.known.get(&id).cloned()
@@ -226,7 +227,7 @@ struct Client {
 }
 
 impl Client {
-    /// Sends writes until so many were answered.
+    /// Sends writes until this many were acknowledged.
     async fn run(mut self, writes: u64, answered: Arc<AtomicU64>) -> Told {
         for write in 0..writes {
             let renames = !self.users.is_empty() && self.random.random_bool(0.6);
@@ -289,7 +290,7 @@ impl Client {
         reply.is_success() && (known + 1..=known + 1 + unanswered).contains(&reply.version())
     }
 
-    /// What this client was told of the user is not true any more, so somebody must have reported it as lost.
+    /// The user does not have the acknowledged state, so the fault must have reported a loss.
     async fn hear_of_the_loss(&mut self, id: &str, reply: &Reply) {
         let (name, version) = self.told.known[id].clone();
         let told = UserWrite {
@@ -301,7 +302,7 @@ impl Client {
             ready(
                 self.losses
                     .before(&told)
-                    .ok_or("nobody reported it as lost"),
+                    .ok_or("it was not reported as lost"),
             )
         });
         let before = reported.await.unwrap_or_else(|why| {

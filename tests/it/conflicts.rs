@@ -1,16 +1,16 @@
-//! The office cancels what a driver, without a network, delivers. Both keep what they know, a person decides, and every
-//! outcome is an event that reaches the device: also when either side is killed between any two steps, and when answers get lost.
+//! The office cancels an order that a driver delivers offline. Both sides keep both versions, a person decides, and every outcome
+//! is an event that reaches the device, also when either side is killed between any two steps, and when answers are lost.
 
-use freehold_tests::{DriverApi, Office, Part, Shown, World, eventually, outbox, seconds};
+use freehold_tests::{DriverApi, OrderApi, Part, Shown, World, eventually, outbox, seconds};
 use serde_json::{Value, json};
 
-/// What goes wrong between any two steps.
+/// The fault between any two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     None,
     DeviceKilled,
     OwnerKilled,
-    /// What the device sends arrives, and it does not hear so.
+    /// The device's requests arrive, but it gets no answer.
     AnswersLost,
 }
 
@@ -56,12 +56,12 @@ async fn the_driver_insists_and_the_office_dismisses_it() {
     }
 }
 
-/// What is another driver's leaves the first one's device, and the conflict keeps no more than the driver knew.
+/// Another driver's order leaves the first driver's device, and the conflict keeps no more than that driver had seen.
 #[tokio::test]
 async fn a_delivery_of_an_order_that_was_given_to_another_driver_can_be_upheld_and_leaves_that_one()
 {
     let world = World::builder().with_drivers(2).start().await;
-    let (office, [mia, ben]) = (world.office(), [&world.drivers[0], &world.drivers[1]]);
+    let (office, [mia, ben]) = (world.orders(), [&world.drivers[0], &world.drivers[1]]);
     let order = assigned(&world, &mia.id).await;
     shows(&mia.api(), &order, "assigned").await;
     mia.switch.off();
@@ -101,9 +101,9 @@ async fn a_delivery_of_an_order_that_was_given_to_another_driver_can_be_upheld_a
 
 /// The first driver's answer was lost with their network; the device asks again as the second driver's.
 #[tokio::test]
-async fn what_the_first_driver_did_keeps_its_verdict_when_the_device_changes_hands() {
+async fn the_first_drivers_intents_keep_their_verdicts_when_the_device_changes_hands() {
     let mut world = World::builder().with_drivers(1).start().await;
-    let (office, first) = (world.office(), world.drivers[0].id.clone());
+    let (office, first) = (world.orders(), world.drivers[0].id.clone());
     let order = assigned(&world, &first).await;
     let device = world.drivers[0].api();
     shows(&device, &order, "assigned").await;
@@ -160,7 +160,7 @@ impl Scene {
         scene.deliver = intent(device.deliver(&scene.order, Some(NOTE)).await);
         scene.something_happens().await;
         let cancelled = scene
-            .office()
+            .orders()
             .cancel(&scene.order, Some(2), "customer_request")
             .await;
         cancelled.expect_status(200);
@@ -175,7 +175,7 @@ impl Scene {
         scene
     }
 
-    /// The driver's side has the office's version, the office's side has the driver's wish.
+    /// The driver's side has the office's version, the office's side has the driver's intent.
     async fn both_sides_keep_both_facts(&mut self) {
         let shown = self.quiet().await;
         assert_eq!(shown.conflicts().count(), 2, "{shown}");
@@ -196,7 +196,7 @@ impl Scene {
         assert_eq!(shown.status_of(&self.order), Some("cancelled"));
 
         let kept = self
-            .office()
+            .orders()
             .intent(&self.deliver)
             .await
             .expect_status(200)
@@ -210,13 +210,13 @@ impl Scene {
             (&json!({"note": NOTE}), &json!(2))
         );
         assert_eq!(kept["order"]["status"], "cancelled");
-        let open = self.office().intents("open=true").await.expect("listed");
+        let open = self.orders().intents("open=true").await.expect("listed");
         assert_eq!(open.len(), 2, "{open:?}");
         self.something_happens().await;
     }
 
     async fn upheld(&mut self) {
-        let office = self.office();
+        let office = self.orders();
         let read = office.intent(&self.deliver).await.expect_status(200);
         let tag = read.headers["etag"].to_str().expect("a tag").to_owned();
         let version = format!("\"{}\"", office.order(&self.order).await.version());
@@ -266,12 +266,12 @@ impl Scene {
                 self.events(about),
                 ["intent_refused conflict", "conflict_decided accepted"]
             );
-            let kept = self.office().intent(about).await.body;
+            let kept = self.orders().intent(about).await.body;
             assert_eq!(
                 (&kept["decision"], &kept["decided_by"]),
                 (&json!("accepted"), &json!("driver"))
             );
-            let late = self.office().decide(about, None, "dismissed").await;
+            let late = self.orders().decide(about, None, "dismissed").await;
             assert_eq!(late.expect_status(409).problem(), Some("already_decided"));
         }
     }
@@ -287,9 +287,9 @@ impl Scene {
             self.device()
                 .wait_until("it waits for the office", PATIENCE, is_insisted)
                 .await;
-            let open = self.office().intents("open=true").await.expect("listed");
+            let open = self.orders().intents("open=true").await.expect("listed");
             assert_eq!(open[&about]["decision"], "insisted");
-            let dismissed = self.office().decide(&about, None, "dismissed").await;
+            let dismissed = self.orders().decide(&about, None, "dismissed").await;
             dismissed.expect_status(200);
             self.something_happens().await;
         }
@@ -322,7 +322,7 @@ impl Scene {
 
     /// Nothing is open on either side, and the whole log is in order.
     async fn end(self) {
-        let open = self.office().intents("open=true").await.expect("listed");
+        let open = self.orders().intents("open=true").await.expect("listed");
         assert!(open.is_empty(), "{open:?}");
         let database = &self.world.orders_service.database;
         crate::ledger::Ledger::of(database).expect_tables(database);
@@ -378,11 +378,11 @@ impl Scene {
         self.driver().api()
     }
 
-    fn office(&self) -> Office {
-        self.world.office()
+    fn orders(&self) -> OrderApi {
+        self.world.orders()
     }
 
-    /// What the log says about an intent, in its words.
+    /// The events of an intent in the log.
     fn events(&self, about: &str) -> Vec<String> {
         let events = outbox::read_all(&self.world.orders_service.database).expect("read");
         let events = events
@@ -419,7 +419,7 @@ fn in_words(event: &Value) -> String {
         .join(" ")
 }
 
-/// The last place in the log of the orders.
+/// The last sequence of the log of orders.
 fn head(world: &World) -> u64 {
     outbox::head(&world.orders_service.database).expect("read")
 }
@@ -433,11 +433,11 @@ pub(crate) async fn assigned(world: &World, driver_id: &str) -> String {
         .await
         .expect_status(201);
     let order = world
-        .office()
-        .place(user.id(), 1250)
+        .orders()
+        .place(user.id(), 1250, "EUR")
         .await
         .expect_status(201);
-    let assigned = world.office().assign(order.id(), Some(1), driver_id).await;
+    let assigned = world.orders().assign(order.id(), Some(1), driver_id).await;
     assigned.expect_status(200).id().to_owned()
 }
 

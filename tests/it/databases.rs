@@ -1,4 +1,4 @@
-//! The harness' own promises about a service's database: a copy is whole, can be put back, and a second service can run on it.
+//! The harness' own promises about a service's database: a copy is complete, can be restored, and a second service can run on it.
 
 use freehold_tests::http::UserApi;
 use freehold_tests::{Part, World, outbox};
@@ -11,7 +11,7 @@ async fn users_alone() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_a_running_service_is_whole_and_can_be_put_back() {
+async fn a_copy_of_a_running_service_is_complete_and_can_be_restored() {
     let mut world = users_alone().await;
     let before = register(&world, 0..50).await;
     let copy = world.folder().join("copy.db");
@@ -42,7 +42,7 @@ async fn a_copy_of_a_running_service_is_whole_and_can_be_put_back() {
 }
 
 #[tokio::test]
-async fn a_copy_of_a_killed_service_holds_all_it_acknowledged() {
+async fn a_copy_of_a_killed_service_holds_every_acknowledged_write() {
     let mut world = users_alone().await;
     let users = register(&world, 0..50).await;
     world.user_service.kill();
@@ -57,7 +57,7 @@ async fn a_copy_of_a_killed_service_holds_all_it_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_twin_runs_beside_its_original_on_a_copy_of_its_own() {
+async fn a_twin_runs_at_the_same_time_as_its_original_on_its_own_copy() {
     let mut world = users_alone().await;
     let before = register(&world, 0..1).await;
     let copy = world.folder().join("twin.db");

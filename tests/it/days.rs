@@ -1,5 +1,5 @@
-//! A day: five drivers who are offline a third of the time, an office that assigns, changes its mind, cancels and revokes,
-//! and everything killed in between. In the evening everybody agrees, and nothing happened twice.
+//! A day: five drivers who are offline a third of the time, an office that assigns, reassigns, cancels and revokes, and every
+//! process killed in between. In the evening all sides agree, and every intent has had one effect.
 //!
 //! `FREEHOLD_SEED` repeats a run's choices.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use freehold_tests::http::Reply;
 use freehold_tests::{
-    Driver, DriverApi, Office, Part, Shown, Switch, SyncApi, World, eventually, outbox, seconds,
+    Driver, DriverApi, OrderApi, Part, Shown, Switch, SyncApi, World, eventually, outbox, seconds,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -33,18 +33,18 @@ const RESTORED: usize = 1;
 const CLONED: usize = 2;
 const ENROLLED_AGAIN: usize = 3;
 const GIVEN_AWAY: usize = 4;
-/// A busy machine has to get that far.
+/// Enough for a busy machine.
 const DAY_LIMIT: Duration = seconds(180);
 
-/// What clients were told, and how they stand to each other.
+/// Every answer that clients received.
 #[derive(Default)]
 struct Day {
     over: AtomicBool,
-    /// Who is at work.
+    /// The drivers at work.
     drivers: Mutex<Vec<String>>,
     told: Mutex<Told>,
     placed: AtomicU64,
-    /// What the office does did not change anything, since somebody else was faster: 412 and 409.
+    /// Changes of the office that came too late: 412 and 409.
     office_conflicts: AtomicU64,
 }
 
@@ -52,9 +52,9 @@ struct Day {
 struct Told {
     /// Intents that a device has answered with 202, and which device it was.
     accepted: BTreeMap<String, usize>,
-    /// What a driver has read and put away.
+    /// Refusals that a driver has dismissed.
     dismissed: BTreeSet<String>,
-    /// Requests to a device without an answer: written down or not.
+    /// Requests to a device without an answer: stored or not.
     unsure: u64,
 }
 
@@ -68,7 +68,7 @@ impl Day {
     }
 }
 
-/// Somebody with a device.
+/// A driver with a device.
 struct AtWork {
     device: usize,
     api: DriverApi,
@@ -88,7 +88,7 @@ struct Hours {
 struct Director {
     copy: Option<PathBuf>,
     twin: Option<(Driver, JoinHandle<Hours>)>,
-    /// In a file that was put back older: nobody else may ever have seen them.
+    /// In a file that was restored from an older copy: perhaps in no other file.
     perhaps_lost: BTreeSet<String>,
     first_driver: String,
     kills: BTreeMap<String, u64>,
@@ -105,7 +105,7 @@ async fn a_day_of_five_drivers_ends_in_agreement_whatever_is_killed() {
     *day.drivers() = names.collect();
     let customers = customers(&world).await;
     let office = tokio::spawn(keep_office(
-        world.office(),
+        world.orders(),
         customers,
         day.clone(),
         draw(&mut random),
@@ -162,7 +162,7 @@ fn draw(random: &mut StdRng) -> StdRng {
 
 /// Until every order is placed, and has had its chance to be brought: some are given to others, taken back, cancelled, and
 /// conflicts are decided.
-async fn keep_office(office: Office, customers: Vec<String>, day: Arc<Day>, mut random: StdRng) {
+async fn keep_office(office: OrderApi, customers: Vec<String>, day: Arc<Day>, mut random: StdRng) {
     let begun = Instant::now();
     let mut open = usize::MAX;
     let mut after_work = 0;
@@ -187,8 +187,8 @@ async fn keep_office(office: Office, customers: Vec<String>, day: Arc<Day>, mut 
     );
 }
 
-/// With a key, so that an answer that got lost can be asked for again.
-async fn place(office: &Office, customers: &[String], day: &Day, random: &mut StdRng) {
+/// With a key, so that a request whose answer was lost can be repeated.
+async fn place(office: &OrderApi, customers: &[String], day: &Day, random: &mut StdRng) {
     if day.placed.load(Ordering::SeqCst) == ORDERS {
         return;
     }
@@ -207,7 +207,7 @@ async fn place(office: &Office, customers: &[String], day: &Day, random: &mut St
 }
 
 /// Answers how many are open, if orders-service does.
-async fn look_after_orders(office: &Office, day: &Day, random: &mut StdRng) -> Option<usize> {
+async fn look_after_orders(office: &OrderApi, day: &Day, random: &mut StdRng) -> Option<usize> {
     let mut open = 0;
     for status in ["placed", "assigned", "picked_up"] {
         let page = office
@@ -235,9 +235,9 @@ async fn look_after_orders(office: &Office, day: &Day, random: &mut StdRng) -> O
     Some(open)
 }
 
-async fn assign(office: &Office, day: &Day, order: &Value, random: &mut StdRng) {
+async fn assign(office: &OrderApi, day: &Day, order: &Value, random: &mut StdRng) {
     let driver = day.drivers().choose(random).cloned();
-    let driver = driver.expect("somebody is at work");
+    let driver = driver.expect("a driver is at work");
     count(day, office.assign(id(order), version(order), &driver).await);
 }
 
@@ -252,12 +252,12 @@ fn count(day: &Day, reply: Reply) {
     }
 }
 
-async fn decide_something(office: &Office, day: &Day, random: &mut StdRng) {
+async fn decide_something(office: &OrderApi, day: &Day, random: &mut StdRng) {
     let Ok(open) = office.intents("open=true").await else {
         return;
     };
     for (id, intent) in open {
-        // Some are left to the driver, some to nobody.
+        // Some are left to the driver, some stay undecided.
         if !random.random_bool(0.06) {
             continue;
         }
@@ -275,7 +275,7 @@ fn version(order: &Value) -> Option<u64> {
     order["version"].as_u64()
 }
 
-/// How fast people are; nobody waits for a result like this.
+/// The pace of people, not a wait for a result.
 async fn pace(random: &mut StdRng, longest_ms: u64) {
     sleep(Duration::from_millis(random.random_range(10..longest_ms))).await;
 }
@@ -383,7 +383,7 @@ impl AtWork {
         }
     }
 
-    /// What is possible may have become impossible since it was shown.
+    /// An action may have become impossible since it was shown.
     fn note(&self, reply: &Reply) {
         let mut told = self.day.told();
         match reply.status {
@@ -460,7 +460,7 @@ impl Director {
         self.copy = Some(copy);
     }
 
-    /// What the destroyed file had and nobody else may know is gone; nothing else.
+    /// Intents that were only in the destroyed file are lost; no others.
     async fn restore_a_device(&mut self, world: &mut World) {
         let copy = self.copy.clone().expect("it was made before");
         let app = &mut world.drivers[RESTORED].app;
@@ -491,7 +491,7 @@ impl Director {
         let id = world.drivers[GIVEN_AWAY].id.clone();
         day.drivers().retain(|known| *known != id);
         until_done(
-            || world.office(),
+            || world.orders(),
             async |office| office.revoke_driver(&id).await,
         )
         .await;
@@ -500,7 +500,7 @@ impl Director {
 
     /// The same device, in another driver's hands.
     async fn give_the_device_away(&mut self, world: &mut World, day: &Day) {
-        let office = world.office();
+        let office = world.orders();
         let joined = world.drivers[GIVEN_AWAY].join(&office).await;
         joined.expect("there is a network now and then");
         let id = world.drivers[GIVEN_AWAY].id.clone();
@@ -508,11 +508,11 @@ impl Director {
     }
 
     async fn revoke_a_device(&mut self, world: &World) {
-        let (office, driver) = (world.office(), &world.drivers[ENROLLED_AGAIN]);
+        let (office, driver) = (world.orders(), &world.drivers[ENROLLED_AGAIN]);
         let devices = office.driver(&driver.id).await.expect_status(200).body;
         let device = text(&devices["devices"][0]["id"]);
         until_done(
-            || world.office(),
+            || world.orders(),
             async |office| office.revoke_device(&device).await,
         )
         .await;
@@ -521,8 +521,8 @@ impl Director {
     }
 }
 
-/// Asked until it is answered.
-async fn until_done(office: impl Fn() -> Office, ask: impl AsyncFn(Office) -> Reply) {
+/// Repeats the request until it is answered.
+async fn until_done(office: impl Fn() -> OrderApi, ask: impl AsyncFn(OrderApi) -> Reply) {
     eventually("the office can do it", seconds(30), async || {
         let reply = ask(office()).await;
         match reply.status {
@@ -535,7 +535,7 @@ async fn until_done(office: impl Fn() -> Office, ask: impl AsyncFn(Office) -> Re
 
 // The evening.
 
-/// Everything is on. Whatever each side says is compared with the log, and the log with itself.
+/// With everything running: compares each side with the log, and the log with itself.
 async fn everybody_agrees(world: &mut World, day: &Day, director: &Director) -> Ledger {
     let mut kept = Vec::new();
     for driver in &world.drivers {
@@ -547,7 +547,7 @@ async fn everybody_agrees(world: &mut World, day: &Day, director: &Director) -> 
     ledger.expect_tables(&database);
     assert_eq!(ledger.orders.len() as u64, ORDERS);
     expect_every_promise_kept(&ledger, day, director, kept);
-    expect_the_offices_list(&ledger, &world.office()).await;
+    expect_the_offices_list(&ledger, &world.orders()).await;
     for (index, driver) in world.drivers.iter().enumerate() {
         let shown = driver.api().until_quiet(ledger.concerns(&driver.id)).await;
         expect_the_drivers_deliveries(&ledger, driver, &shown);
@@ -557,8 +557,8 @@ async fn everybody_agrees(world: &mut World, day: &Day, director: &Director) -> 
     ledger
 }
 
-/// Told 202: one event, unless it was in a destroyed file alone, or is kept on a device that says so: its driver was
-/// revoked, and another one has the device.
+/// An intent answered with 202 has one event, unless it was only in a destroyed file, or is kept on a device that reports it: its
+/// driver was revoked, and another driver has the device.
 fn expect_every_promise_kept(ledger: &Ledger, day: &Day, director: &Director, mut kept: Vec<u64>) {
     let told = day.told();
     for (id, device) in &told.accepted {
@@ -577,7 +577,7 @@ fn expect_every_promise_kept(ledger: &Ledger, day: &Day, director: &Director, mu
     }
 }
 
-async fn expect_the_offices_list(ledger: &Ledger, office: &Office) {
+async fn expect_the_offices_list(ledger: &Ledger, office: &OrderApi) {
     let listed = office.intents("").await.expect("all of them");
     assert_eq!(listed.len(), ledger.intents.len());
     for (id, intent) in &ledger.intents {
@@ -637,7 +637,7 @@ fn order_shown(delivery: &Value, driver: &str) -> Order {
 }
 
 async fn expect_a_new_device_to_show_the_same(world: &World, driver: &Driver, shown: &Shown) {
-    let code = world.office().code(&driver.id).await.expect_status(201);
+    let code = world.orders().code(&driver.id).await.expect_status(201);
     let id = Uuid::now_v7().to_string();
     let new = SyncApi::of(&world.orders_service)
         .enrol(&text(&code.body["code"]), &id)
@@ -664,7 +664,7 @@ async fn expect_a_new_device_to_show_the_same(world: &World, driver: &Driver, sh
     }
 }
 
-/// Whatever was refused and lies in this device's file is shown with its reason until somebody has read it or decided.
+/// Every refusal in this device's file is shown with its reason until its driver has dismissed or decided it.
 fn expect_refusals_to_be_shown(
     ledger: &Ledger,
     day: &Day,

@@ -1,5 +1,5 @@
-//! A disk that fails under a commit: it is unknown what is stored, so the process ends, and a restart reads what is there. And
-//! a disk that is full: the service says so, and goes on when there is room.
+//! A disk that fails during a commit: its content is unknown, so the process ends, and a restart reads it. And a full disk: the
+//! service says so, and continues when there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::applied::{count_every_application, everything_arrived_once, register}
 const EXIT_STORAGE: i32 = 74;
 
 #[tokio::test]
-async fn a_disk_that_fails_under_a_commit_ends_the_process_and_nothing_answered_is_lost() {
+async fn a_disk_that_fails_during_a_commit_ends_the_process_and_no_acknowledged_write_is_lost() {
     let mut world = World::builder()
         .without_broker()
         .without_orders_service()
@@ -89,7 +89,7 @@ fn start_with_a_small_disk(world: &World) -> Child {
 
 /// Skipped, with a line that says why, where nothing can be mounted.
 #[tokio::test]
-async fn a_full_disk_is_told_in_status_metrics_and_readiness_until_there_is_room() {
+async fn a_full_disk_shows_in_status_metrics_and_readiness_until_there_is_room() {
     let mut world = World::builder()
         .without_broker()
         .without_orders_service()
@@ -212,7 +212,7 @@ async fn status_on_the_volume(service: &Service, pid: u32) -> String {
 
 /// As a person's `sqlite3` does, in a process of its own: this one.
 #[tokio::test]
-async fn a_program_that_holds_the_write_lock_is_named_until_it_lets_go() {
+async fn a_program_that_holds_the_write_lock_is_named_until_it_releases_it() {
     let builder = World::builder().without_broker().without_orders_service();
     let world = builder.start().await;
     let users = world.users();
@@ -245,10 +245,10 @@ async fn a_program_that_holds_the_write_lock_is_named_until_it_lets_go() {
     );
 }
 
-/// nats-server 2.15.1 keeps the error of a failed write until it is restarted, and says so to no one who publishes. Skipped,
+/// nats-server 2.15.1 keeps the error of a failed write until it is restarted, and does not report it to publishers. Skipped,
 /// with a line that says why, where no image can be mounted.
 #[tokio::test]
-async fn a_broker_that_must_be_restarted_after_a_full_disk_is_named_and_then_nothing_is_lost_or_twice()
+async fn a_broker_that_needs_a_restart_after_a_full_disk_is_reported_and_then_no_event_is_lost_or_duplicated()
  {
     if let Err(why) = image::available() {
         return eprintln!("skipped: {why}");
@@ -301,7 +301,7 @@ async fn a_broker_that_must_be_restarted_after_a_full_disk_is_named_and_then_not
     assert_eq!(restart_needed().await, Some(0.0));
 }
 
-/// Takes the room on the broker's own disk, but for a few events.
+/// Fills the broker's own disk, except for a few events.
 fn fill(world: &World) -> PathBuf {
     let (pid, store) = (world.broker.pid().expect("it runs"), world.broker.store());
     let ballast = format!("/proc/{pid}/root{}", store.join("ballast").display());
@@ -316,7 +316,7 @@ fn fill(world: &World) -> PathBuf {
 
 const ON_A_VOLUME: &str = "FREEHOLD_TESTS_ON_A_VOLUME";
 
-/// This test again, in a process of its own, whose small disk the kernel takes down with it: there, where that is mounted.
+/// Runs this test again in a process of its own, with a small disk that the kernel removes with the process.
 fn on_a_volume(test: &str) -> Option<PathBuf> {
     if let Some(volume) = std::env::var_os(ON_A_VOLUME) {
         return Some(volume.into());
@@ -344,7 +344,7 @@ fn on_a_volume(test: &str) -> Option<PathBuf> {
     None
 }
 
-/// Everything a program writes beside the broker's store: databases, keys, access, doors, locks, logs.
+/// Every file that a program writes, except the broker's store: databases, keys, access, admin, locks, logs.
 async fn move_to(volume: &Path, world: &mut World) {
     let logs = world.logs();
     let services = [&mut world.user_service, &mut world.orders_service];
@@ -382,7 +382,7 @@ async fn move_to(volume: &Path, world: &mut World) {
     start_all(world).await;
 }
 
-/// Again, as a supervisor does: another program that looks for room may have what this one needs at that moment.
+/// Starts it again, as a supervisor does: another program may hold the last room at that moment.
 async fn start_all(world: &mut World) {
     for service in parts(world) {
         for tries_left in (0..20).rev() {
@@ -405,7 +405,7 @@ fn fill_volume(volume: &Path) -> PathBuf {
     ballast
 }
 
-/// What was answered with success, by its id.
+/// Acknowledged writes, by id.
 #[derive(Default)]
 struct Told {
     users: Vec<String>,
@@ -446,7 +446,7 @@ impl Told {
         let sent = |shown: &Shown| shown.pending() == 0;
         let shown = device.wait_until("it is sent", seconds(120), sent).await;
         assert_eq!(shown.refused().count(), 0, "{shown}");
-        let intents = world.office().intents("").await.expect("they are listed");
+        let intents = world.orders().intents("").await.expect("they are listed");
         let told: BTreeSet<_> = self.intents.iter().collect();
         assert_eq!(intents.keys().collect::<BTreeSet<_>>(), told);
     }
@@ -495,7 +495,7 @@ async fn everything_reads(world: &World, told: &Told, order: &str) {
     }
 }
 
-/// Not kept beside the logs: they are on the full disk.
+/// Not stored with the logs: they are on the full disk.
 async fn command(service: &Service, words: &[&str]) -> std::process::Output {
     let ended = Command::new(service.program())
         .args(service.arguments())
@@ -531,8 +531,8 @@ fn parts(world: &mut World) -> impl Iterator<Item = &mut Service> {
 
 /// Databases, logs, locks, keys, access files and admin sockets of all three programs are on one disk. The consumer has events before it.
 #[tokio::test]
-async fn a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on() {
-    let test = "disk::a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on";
+async fn a_full_disk_stops_only_writes_and_every_program_continues_once_there_is_room() {
+    let test = "disk::a_full_disk_stops_only_writes_and_every_program_continues_once_there_is_room";
     let Some(volume) = on_a_volume(test) else {
         return;
     };
@@ -547,7 +547,7 @@ async fn a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on()
     let order = world.orders().place(&told.users[0], 1250, "EUR").await;
     let order = order.expect_status(201).id().to_owned();
     let assigned = world
-        .office()
+        .orders()
         .assign(&order, None, &world.drivers[0].id)
         .await;
     let device = world.drivers[0].api();
@@ -596,8 +596,9 @@ async fn a_full_disk_costs_every_program_its_writes_alone_and_then_all_goes_on()
 
 /// Whether their services run or not.
 #[tokio::test]
-async fn on_a_full_disk_commands_that_read_answer_and_the_others_say_why_not_and_leave_nothing() {
-    let test = "disk::on_a_full_disk_commands_that_read_answer_and_the_others_say_why_not_and_leave_nothing";
+async fn on_a_full_disk_commands_that_read_work_and_others_say_why_not_and_leave_no_files() {
+    let test =
+        "disk::on_a_full_disk_commands_that_read_work_and_others_say_why_not_and_leave_no_files";
     let Some(volume) = on_a_volume(test) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The harness's drivers, seen to work once: a device behind a switch, its office, and the sync API by hand.
+//! The harness's drivers work: a device behind a switch, the office, and the sync API called directly.
 
 use freehold_tests::{Part, Shown, SyncApi, World, paths, seconds};
 use reqwest::Method;
@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_driver_delivers_without_a_network_and_the_office_knows_as_soon_as_there_is_one() {
+async fn a_driver_delivers_offline_and_the_office_sees_it_as_soon_as_the_network_is_back() {
     let world = World::builder().with_drivers(1).start().await;
-    let (office, driver) = (world.office(), &world.drivers[0]);
+    let (office, driver) = (world.orders(), &world.drivers[0]);
     let user = world.users().register("Ada", "ada@example.org").await;
-    let order = office.place(user.expect_status(201).id(), 1250).await;
+    let order = office
+        .place(user.expect_status(201).id(), 1250, "EUR")
+        .await;
     let (order, version) = (order.id().to_owned(), Some(order.version()));
     office
         .assign(&order, version, &driver.id)
@@ -54,14 +56,14 @@ async fn a_driver_delivers_without_a_network_and_the_office_knows_as_soon_as_the
     assert_eq!(deliveries[&order]["status"], "delivered");
 }
 
-/// A new device is given what is there at once, not when something happens next.
+/// A new device receives its deliveries at once, not at the next change.
 #[tokio::test]
 async fn a_device_that_is_enrolled_shows_its_deliveries_without_waiting_for_news() {
     let world = World::builder().with_drivers(2).start().await;
     let driver = &world.drivers[0];
     let order = crate::conflicts::assigned(&world, &driver.id).await;
     let other = world.drivers[1].api();
-    let code = world.office().code(&driver.id).await.expect_status(201);
+    let code = world.orders().code(&driver.id).await.expect_status(201);
     let code = code.body["code"].as_str().expect("a code").to_owned();
     other.enrol(&code).await.expect_status(200);
     // The owner keeps a question for news for eight seconds.
@@ -72,18 +74,18 @@ async fn a_device_that_is_enrolled_shows_its_deliveries_without_waiting_for_news
         .await;
 }
 
-/// Pasted from elsewhere, scanned, typed on any keyboard: what the device takes is delivered, and reads the same on both sides.
+/// Pasted from elsewhere, scanned, typed on any keyboard: what the device accepts is delivered, and reads the same on both sides.
 #[tokio::test]
-async fn whatever_a_driver_writes_is_delivered_and_reads_the_same_on_both_sides() {
+async fn any_note_is_delivered_and_reads_the_same_on_both_sides() {
     let world = World::builder().with_drivers(1).start().await;
-    let (office, driver) = (world.office(), &world.drivers[0]);
+    let (office, driver) = (world.orders(), &world.drivers[0]);
     let user = world.users().register("Ada", "ada@example.org").await;
     let notes = paths::workspace().join("event-schema/notes.json");
     let notes = std::fs::read(notes).expect("it is in the repository");
     let notes: Vec<Value> = serde_json::from_slice(&notes).expect("a list");
     let mut orders = Vec::new();
     for _ in &notes {
-        let order = office.place(user.id(), 1250).await;
+        let order = office.place(user.id(), 1250, "EUR").await;
         let (id, version) = (order.id().to_owned(), Some(order.version()));
         let assigned = office.assign(&id, version, &driver.id).await;
         assigned.expect_status(200);
@@ -111,13 +113,15 @@ async fn whatever_a_driver_writes_is_delivered_and_reads_the_same_on_both_sides(
     }
 }
 
-/// Until its events are imported it cannot tell which devices are enrolled, and says so: no device gives up.
+/// Until its events are imported it cannot know which devices are enrolled, and says so: no device gives up.
 #[tokio::test]
 async fn an_owner_that_has_lost_its_file_costs_no_device_its_enrolment() {
     let mut world = World::builder().with_drivers(1).start().await;
-    let (office, driver) = (world.office(), world.drivers[0].id.clone());
+    let (office, driver) = (world.orders(), world.drivers[0].id.clone());
     let user = world.users().register("Ada", "ada@example.org").await;
-    let order = office.place(user.expect_status(201).id(), 1250).await;
+    let order = office
+        .place(user.expect_status(201).id(), 1250, "EUR")
+        .await;
     let (order, version) = (order.id().to_owned(), Some(order.version()));
     let assigned = office.assign(&order, version, &driver).await;
     assigned.expect_status(200);

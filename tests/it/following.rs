@@ -1,4 +1,4 @@
-//! Anyone may follow a log: a reader with a broker account of its own follows USERS, and its owner need not know.
+//! Anyone may follow a log: a reader with a broker account of its own follows USERS without its owner's help.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ const ACCOUNT: &str = include_str!("following/auditor.conf");
 const PASSWORD: &str = "auditor0auditor0auditor0";
 const CLIENT: &str = include_str!("../nats-py.requirements.txt");
 
-/// Broker and producer are killed, the broker loses its disk, and so is the follower, in the middle of it all.
+/// Meanwhile broker, producer and follower are killed, and the broker loses its disk.
 #[tokio::test]
-async fn a_program_that_nobody_here_knows_follows_users_through_kills() {
+async fn a_program_of_another_owner_follows_users_through_kills() {
     let mut world = World::builder().with_account(ACCOUNT).start().await;
     let file = world.folder().join("auditor.db");
     let mut follower = python(&world, &file).await;
@@ -74,7 +74,7 @@ fn decode(_: &str, _: &[u8]) -> Result<Option<()>, serde_json::Error> {
     Ok(Some(()))
 }
 
-/// A second application of one event would break its key.
+/// A second application of an event would violate its key.
 fn apply(rows: &Rows<'_>, event: &Received<()>) -> Result<(), ApplyError> {
     let sql = "insert into applied values (?1, ?2)";
     rows.execute(sql, (event.seq, event.id))?;

@@ -1,6 +1,6 @@
-//! What the platform takes while nothing happens, and the most memory it took before: printed for each process.
+//! CPU and memory of the idle platform, and the peak memory before: printed for each process.
 //!
-//! Machines differ, so no time is asserted; only that every figure was read and that none is out of all proportion.
+//! Machines differ, so no time is asserted, only that every figure was read and has a plausible size.
 
 use std::fmt;
 use std::fs;
@@ -25,7 +25,7 @@ struct Usage {
 }
 
 const WINDOW: Duration = seconds(5);
-/// Some five times what a debug build takes.
+/// About five times a debug build's.
 const MOST_KIB: u64 = 200 * 1024;
 /// Of one core. A loop that spins takes all of it.
 const MOST_IDLE_SHARE: f64 = 0.5;
@@ -58,7 +58,7 @@ async fn the_platform_is_small_and_idle_when_nothing_happens() {
 
 /// Orders on both devices: picked up, delivered, settled.
 async fn traffic(world: &World) {
-    let office = world.office();
+    let office = world.orders();
     let user = world
         .users()
         .register("Ada", "ada@example.org")
@@ -66,7 +66,10 @@ async fn traffic(world: &World) {
         .expect_status(201);
     for count in 0..20 {
         let driver = &world.drivers[count % 2];
-        let order = office.place(user.id(), 1250).await.expect_status(201);
+        let order = office
+            .place(user.id(), 1250, "EUR")
+            .await
+            .expect_status(201);
         let assigned = office.assign(order.id(), None, &driver.id).await;
         assigned.expect_status(200);
         let api = driver.api();

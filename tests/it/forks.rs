@@ -1,5 +1,5 @@
-//! Two lines of events of one database: a disk that was rolled back, a machine that was cloned. Whoever does not hold the
-//! stream's line halts, a person decides with a command, and everybody follows.
+//! Forks: a disk that was rolled back, a machine that was cloned. The database that is not on the stream's line halts, an operator
+//! decides with a command, and all readers follow.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const COMMON: u64 = 20;
 const STREAMS: u64 = 40;
 const OTHERS: u64 = 30;
 
-/// `--dry-run` says what would be done, and nothing is changed.
+/// `--dry-run` reports what it would do, and changes nothing.
 async fn only_planned(service: &Service, decision: &str, set_aside_of: &str, count: u64) {
     let before = kept(&service.database);
     let said = service
@@ -38,7 +38,7 @@ async fn only_planned(service: &Service, decision: &str, set_aside_of: &str, cou
     assert_eq!(set_aside(service).await, []);
 }
 
-/// The broker is away while a rolled back service starts and takes writes: nothing on its disk could tell.
+/// The broker is away while a rolled back service starts and accepts writes: no file on its disk shows the rollback.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolled_back_disk_forks_and_adopt_stream_follows_the_stream() {
     let mut world = World::start().await;
@@ -64,7 +64,7 @@ async fn a_rolled_back_disk_forks_and_adopt_stream_follows_the_stream() {
     world.broker.start().await.expect("it starts");
     let said = is_halted(&world.user_service).await;
     assert!(
-        said.contains("both lived on from a common past") && said.contains("at 30"),
+        said.contains("both went on after a fork") && said.contains("at 30"),
         "{said}"
     );
     let refused = world
@@ -122,7 +122,7 @@ async fn a_rolled_back_disk_forks_and_adopt_stream_follows_the_stream() {
     );
 }
 
-/// The clone publishes while its original is cut off from the broker and writes on its own; the original is kept.
+/// The clone publishes while its original is cut off from the broker and keeps writing; the original wins.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cloned_machine_forks_and_new_epoch_keeps_this_files_line() {
     let mut world = World::start().await;
@@ -177,7 +177,7 @@ async fn a_cloned_machine_forks_and_new_epoch_keeps_this_files_line() {
 
 /// The user is deleted on the line that is kept, at a sequence that the reaction had passed on the other one.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_new_epoch_the_order_of_a_user_deleted_on_the_kept_line_is_cancelled() {
+async fn after_a_new_epoch_orders_of_a_user_deleted_on_the_kept_line_are_cancelled() {
     let mut world = World::start().await;
     register(&world, 0..COMMON).await;
     let user = world.users().register("Eve", "eve@example.org").await;
@@ -234,9 +234,9 @@ async fn it_starts_where_an_operator_says(world: &mut World) {
     world.orders_service.start().await.expect("it starts");
 }
 
-/// A clone beside its original, both with the broker, both with clients: the first event that both number alike decides.
+/// A clone and its original run at once, both with the broker and clients: the first common sequence with different events decides.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_that_write_at_once_one_halts_and_follows_the_other() {
+async fn of_two_processes_that_write_at_once_one_halts_and_follows_the_other() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..COMMON).await;
@@ -254,7 +254,7 @@ async fn of_two_that_write_at_once_one_halts_and_follows_the_other() {
     );
     println!("the original took {original} writes beside its clone, the clone {cloned}");
     let both = original == MANY && cloned == MANY;
-    assert!(!both, "nobody halted");
+    assert!(!both, "no service halted");
 
     // The clone is stopped either way: only one may go on.
     let halted = UserApi::of(&world.user_service).is_ready().await.is_err();
@@ -278,7 +278,7 @@ async fn of_two_that_write_at_once_one_halts_and_follows_the_other() {
 
 const MANY: u64 = 500;
 
-/// Answers how many it took.
+/// Returns how many it acknowledged.
 async fn write_until_refused(service: &Service, from: u64) -> u64 {
     let api = UserApi::of(service);
     for number in 0..MANY {
@@ -293,7 +293,7 @@ async fn write_until_refused(service: &Service, from: u64) -> u64 {
     MANY
 }
 
-/// Started again, it finds a newer life of itself; and it can become a copy of that one.
+/// Restarted, it finds a later epoch of itself; and it can adopt that stream.
 async fn the_loser_halts_and_may_adopt(clone: &mut Service) {
     clone.start().await.expect("it starts");
     let said = is_halted(clone).await;
@@ -317,10 +317,10 @@ async fn write(service: &Service, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// The broker is there, and clients write from the first moment on, again and again: whatever is answered 201 comes after what
-/// the file lacks.
+/// The broker is there, and clients write from the first moment on, again and again: every acknowledged event follows the ones that
+/// the file lacked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolled_back_disk_under_clients_that_try_again_never_forks() {
+async fn a_rolled_back_disk_with_retrying_clients_never_forks() {
     let mut world = World::start().await;
     register(&world, 0..5).await;
     world.check().await;

@@ -1,18 +1,18 @@
-//! Every program's own documentation, turned into requests of all kinds by schemathesis: nothing is a fault of ours, and
-//! whatever is answered is what the documentation says.
+//! schemathesis generates requests of all kinds from every program's own documentation: no answer is a server error, and every
+//! answer matches the documentation.
 
 use std::path::Path;
 
 use freehold_tests::http::Api;
-use freehold_tests::schemathesis::{Run, found_or_said};
+use freehold_tests::schemathesis::{self, Run};
 use freehold_tests::{Part, Password, Service, World, seconds};
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
-/// How long all runs together make requests. `FREEHOLD_FUZZ_SECONDS` says otherwise.
+/// How long all runs together send requests; `FREEHOLD_FUZZ_SECONDS` overrides it.
 const SECONDS: u64 = 40;
-/// What the documents promise. Left out: that all that fits the document is taken (an e-mail address that is taken fits, too).
+/// The promises of the documents. Left out: that every valid request is accepted (one with a used e-mail address is valid, too).
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
 response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,allow_header_conformance,\
 use_after_free,ensure_resource_availability,ignored_auth";
@@ -22,15 +22,16 @@ struct Caller<'a> {
     name: &'a str,
     service: &'a Service,
     token: Option<String>,
-    /// Which operations, as words of its command line.
+    /// Which operations, as arguments of the command line.
     operations: [&'a str; 2],
-    /// Of the time.
+    /// Its share of the time.
     share: f64,
 }
 
 #[tokio::test]
-async fn whatever_is_asked_every_program_answers_as_it_is_documented() {
-    let Some(program) = found_or_said().expect("a tool that is required is there") else {
+async fn every_program_answers_any_request_as_documented() {
+    let found = schemathesis::find().expect("a required tool is here");
+    let Some(program) = found.or_skip("fuzz tests") else {
         return;
     };
     let mut world = World::builder().with_drivers(1).start().await;
@@ -65,7 +66,7 @@ async fn whatever_is_asked_every_program_answers_as_it_is_documented() {
             0.05,
         ),
         caller(
-            "anybody",
+            "public",
             &world.drivers[0].app,
             None,
             ["--rate-limit", "90/s"],
@@ -79,9 +80,9 @@ async fn whatever_is_asked_every_program_answers_as_it_is_documented() {
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
 }
 
-/// Found by the test above, and asked here by name, so that a machine without its tool asks, too.
+/// Faults that the test above found, tested here by name, also on a machine without its tool.
 #[tokio::test]
-async fn what_was_found_once_stays_mended() {
+async fn faults_found_once_stay_fixed() {
     let mut world = World::builder().with_drivers(1).start().await;
     often(&mut world).await;
     let orders = Api::of(&world.orders_service);
@@ -109,7 +110,7 @@ async fn what_was_found_once_stays_mended() {
 }
 
 impl Caller<'_> {
-    /// What was found wrong, if anything was.
+    /// The faults found, if any.
     async fn run(&self, program: &Path, folder: &Path) -> Option<String> {
         let seconds_of_all = std::env::var("FREEHOLD_FUZZ_SECONDS").ok();
         let all = seconds_of_all.map_or(SECONDS, |text| text.parse().expect("a number"));
@@ -161,7 +162,7 @@ impl Caller<'_> {
     }
 }
 
-/// As many requests as a tool makes.
+/// Raises the limit to as many requests as the tool sends.
 async fn often(world: &mut World) {
     for service in [&mut world.user_service, &mut world.orders_service] {
         service.stop().await.expect("in time");
@@ -176,7 +177,7 @@ async fn often(world: &mut World) {
 
 async fn device_token(world: &World) -> String {
     let code = world
-        .office()
+        .orders()
         .code(&world.drivers[0].id)
         .await
         .expect_status(201);

@@ -1,5 +1,5 @@
-//! Devices that lie, repeat themselves, shout, or have a broken file, against the real owner: each harms itself at most, and
-//! nobody else can tell that it is there.
+//! Devices that lie, repeat themselves, flood, or have a broken file, against the real owner: each harms only itself, and no other
+//! device notices it.
 //!
 //! `FREEHOLD_SEED` repeats a run's choices.
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::conflicts::{assigned, shows};
 use crate::ledger::Ledger;
 
-/// A device that says what we say.
+/// A device in the test's hands.
 struct Liar {
     api: SyncApi,
     driver: String,
@@ -27,7 +27,7 @@ struct Liar {
     next: u64,
 }
 
-/// All that is somebody else's: rows of tables and what a device shows.
+/// Everything of another driver: rows of tables and what their device shows.
 #[derive(Debug, PartialEq)]
 struct Others {
     rows: Vec<Vec<rusqlite::types::Value>>,
@@ -36,13 +36,12 @@ struct Others {
 
 const YEAR_MS: i64 = 365 * 86_400_000;
 const FLOOD: u64 = 10_000;
-/// What orders-service takes from one device in a day that moves no order.
+/// How many intents that change no order orders-service accepts from one device in a day.
 const BUDGET: u64 = 500;
 const AT_ONCE: u64 = 100;
 
 #[tokio::test]
-async fn what_a_device_says_about_anothers_orders_or_says_twice_or_cannot_be_is_its_own_trouble_alone()
- {
+async fn intents_about_anothers_orders_repeated_or_impossible_ones_affect_only_their_own_device() {
     let world = World::builder().with_drivers(1).start().await;
     let hers = assigned(&world, &world.drivers[0].id).await;
     shows(&world.drivers[0].api(), &hers, "assigned").await;
@@ -138,9 +137,9 @@ async fn what_a_device_says_about_anothers_orders_or_says_twice_or_cannot_be_is_
 }
 
 #[tokio::test]
-async fn garbage_wrong_tokens_and_places_in_other_feeds_are_refused_clearly() {
+async fn garbage_wrong_tokens_and_positions_of_other_feeds_are_refused_clearly() {
     let world = World::builder().with_drivers(1).start().await;
-    let (office, driver) = (world.office(), &world.drivers[0]);
+    let (office, driver) = (world.orders(), &world.drivers[0]);
     let hers = assigned(&world, &driver.id).await;
     shows(&driver.api(), &hers, "assigned").await;
     let mut liar = Liar::join(&world).await;
@@ -243,7 +242,7 @@ async fn garbage_wrong_tokens_and_places_in_other_feeds_are_refused_clearly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_intents_at_once_keep_nobody_else_waiting() {
+async fn ten_thousand_intents_at_once_delay_no_other_device() {
     let world = World::builder().with_drivers(1).start().await;
     let mut liar = Liar::join(&world).await;
     let mut orders = Vec::new();
@@ -275,7 +274,7 @@ async fn ten_thousand_intents_at_once_keep_nobody_else_waiting() {
         device.pick_up(order).await.expect_status(202);
         device.deliver(order, None).await.expect_status(202);
         eventually("the owner knows", seconds(30), async || {
-            let order = world.office().order(order).await.body;
+            let order = world.orders().order(order).await.body;
             (order["status"] == "delivered").then_some(()).ok_or(order)
         })
         .await;
@@ -306,9 +305,9 @@ async fn ten_thousand_intents_at_once_keep_nobody_else_waiting() {
     );
 }
 
-/// Whatever is left of the file: it is refused in words, or comes up as a device that does nothing twice.
+/// Whatever is left of the file: the program refuses it with a reason, or runs as a device that repeats nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_whose_file_is_cut_off_or_garbled_refuses_clearly_or_goes_on_and_does_nothing_twice()
+async fn a_device_with_a_truncated_or_damaged_file_refuses_clearly_or_continues_and_repeats_nothing()
  {
     let seed = freehold_tests::chance::seed();
     println!("FREEHOLD_SEED={seed}");
@@ -362,7 +361,7 @@ async fn a_device_whose_file_is_cut_off_or_garbled_refuses_clearly_or_goes_on_an
 
 /// Enrolled again if it must be, the device comes to rest, and whatever was lost is done by the driver once more.
 async fn work_goes_on(world: &World, order: &str) -> u64 {
-    let (driver, office) = (&world.drivers[0], world.office());
+    let (driver, office) = (&world.drivers[0], world.orders());
     let device = driver.api();
     if device.state().await.expect("it answers").enrolment() != "valid" {
         driver.enrol(&office).await.expect("enrolled");
@@ -387,7 +386,7 @@ async fn work_goes_on(world: &World, order: &str) -> u64 {
 async fn until_known(world: &World, order: &str, status: &str) {
     eventually("the owner knows", seconds(30), async || {
         world.drivers[0].api().sync().await;
-        let order = world.office().order(order).await.body;
+        let order = world.orders().order(order).await.body;
         (order["status"] == status).then_some(()).ok_or(order)
     })
     .await;
@@ -417,7 +416,7 @@ fn damage(database: &Path, round: u64, random: &mut StdRng) {
     std::fs::write(victim, bytes).expect("written");
 }
 
-/// In uploads that are sent again until they are answered: a caller who comes too often is told so.
+/// In uploads that are repeated until they are answered: a caller beyond the limit gets 429.
 async fn sent_until_answered(api: &SyncApi, incarnation: &str, intents: &[Value]) -> u64 {
     loop {
         let reply = api.upload(incarnation, intents).await;
@@ -435,7 +434,7 @@ async fn sent_until_answered(api: &SyncApi, incarnation: &str, intents: &[Value]
 
 impl Liar {
     async fn join(world: &World) -> Liar {
-        let office = world.office();
+        let office = world.orders();
         let driver = office
             .enrol_driver("Eve")
             .await
@@ -481,7 +480,7 @@ impl Liar {
         self.api.upload(&self.incarnation, intents).await
     }
 
-    /// What became of each, in words.
+    /// The verdict of each, in words.
     async fn asks(&self, intents: &[Value]) -> Vec<String> {
         in_words(&self.sends(intents).await.expect_status(200))
     }

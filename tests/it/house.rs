@@ -1,5 +1,5 @@
-//! The house rules of ARCHITECTURE.md, held by a test: who may know whom, where SQL and NATS live, and that the page
-//! names files that exist.
+//! The rules of ARCHITECTURE.md as tests: which crate may depend on which, where SQL and NATS are, and that the page names files
+//! that exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use freehold_tests::paths::workspace;
 use relay::Case;
 use serde_json::Value;
 
-/// Each crate and the crates of ours that its programs may stand on. Test-only needs are not listed.
+/// Each crate and the workspace crates that its programs may depend on. Dev-dependencies are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
     ("event-schema", &[]),
     ("relay", &[]),
@@ -20,10 +20,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tests", &[]),
     ("bench", &["freehold-tests", "relay"]),
     ("model", &[]),
-    ("xtask", &["freehold-tests"]),
+    ("demo", &["freehold-tests"]),
+    ("xtask", &["demo", "freehold-tests"]),
 ];
 
-/// Where SQL may stand. In the harness it looks at databases from outside.
+/// Where SQL is allowed. The harness inspects databases from outside.
 const SQL_ROOMS: &[&str] = &[
     "relay/src",
     "service-kit/src/idempotency/store",
@@ -37,7 +38,7 @@ const SQL_ROOMS: &[&str] = &[
 ];
 
 #[test]
-fn every_crate_stands_only_on_what_its_arrows_allow() {
+fn every_crate_depends_only_on_what_its_arrows_allow() {
     let packages = packages();
     let ours: Vec<&str> = packages
         .iter()
@@ -48,14 +49,14 @@ fn every_crate_stands_only_on_what_its_arrows_allow() {
         let (folder, allowed) =
             allowed.unwrap_or_else(|| panic!("{} is missing here", package.folder));
         for name in package
-            .stands_on
+            .depends_on
             .iter()
             .filter(|name| ours.contains(&name.as_str()))
         {
             let known = allowed.contains(&name.as_str());
             assert!(
                 known,
-                "{folder} stands on {name}: a new arrow needs a line in ARCHITECTURE.md and here"
+                "{folder} depends on {name}: a new arrow needs a line in ARCHITECTURE.md and here"
             );
         }
     }
@@ -72,7 +73,7 @@ fn only_one_module_speaks_nats() {
 }
 
 #[test]
-fn sql_stands_only_in_the_library_the_stores_and_the_caches() {
+fn sql_is_only_in_the_library_the_stores_and_the_caches() {
     for (name, text) in sources() {
         let may = SQL_ROOMS.iter().any(|room| name.starts_with(room));
         let quotes_sql = code(&text).any(|line| {
@@ -142,7 +143,7 @@ fn the_page_on_reconciliation_has_a_row_and_a_test_for_each_case_of_the_code() {
     let (table, _) = table.split_once("\n## ").expect("another part follows");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     let mut rows: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
-    let mut cases: Vec<String> = Case::ALL.iter().map(|case| case.name()).collect();
+    let mut cases: Vec<&str> = Case::ALL.iter().map(|case| case.name()).collect();
     rows.sort_unstable();
     cases.sort_unstable();
     assert_eq!(rows, cases);
@@ -165,7 +166,7 @@ fn is_path(word: &str) -> bool {
     plain && (in_a_folder_of_ours || files.iter().any(is_file))
 }
 
-fn members() -> Vec<PathBuf> {
+pub(crate) fn members() -> Vec<PathBuf> {
     let folders = fs::read_dir(workspace()).expect("the workspace");
     let folders = folders.map(|entry| entry.expect("an entry").path());
     folders
@@ -177,8 +178,8 @@ fn members() -> Vec<PathBuf> {
 struct Package {
     name: String,
     folder: String,
-    /// For its programs: what only its tests need is left out.
-    stands_on: Vec<String>,
+    /// Dependencies of its programs, without dev-dependencies.
+    depends_on: Vec<String>,
 }
 
 fn packages() -> Vec<Package> {
@@ -203,7 +204,7 @@ fn package(package: &Value) -> Package {
     Package {
         name: text(&package["name"]),
         folder: folder.to_string_lossy().into_owned(),
-        stands_on: for_programs.map(|needed| text(&needed["name"])).collect(),
+        depends_on: for_programs.map(|needed| text(&needed["name"])).collect(),
     }
 }
 
@@ -238,7 +239,7 @@ fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
 }
 
 /// Lines that are neither comments nor the file's own tests.
-fn code(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn code(text: &str) -> impl Iterator<Item = &str> {
     let program = text
         .split("#[cfg(test)]\nmod tests")
         .next()
@@ -253,6 +254,6 @@ fn uses(text: &str, krate: &str) -> bool {
         .any(|line| line.contains(&format!("use {krate}")) || line.contains(&format!("{krate}::")))
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -1,5 +1,5 @@
-//! 20,000 writes from 32 clients while everything is killed at random, and put back older: nothing acknowledged is lost but
-//! what had not left a destroyed file, and nothing is applied twice or out of order.
+//! 20,000 writes from 32 clients while every part is killed at random or restored from older copies: no acknowledged write is lost
+//! unless it was unpublished in a destroyed file, and no event is applied twice or out of order.
 //!
 //! `FREEHOLD_SEED` repeats a run's choices.
 
@@ -18,12 +18,12 @@ use crate::states::is_ready;
 const WRITES: u64 = 20_000;
 const CLIENTS: u64 = 32;
 const FAULTS: u64 = 18;
-/// Each so many faults, what comes back is an older copy of itself.
+/// Every this many faults a part is restored from an older copy.
 const OLDER_EACH: u64 = 3;
 const PARTS: [Whose; 3] = [Whose::UserService, Whose::OrdersService, Whose::Broker];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_and_nothing_is_applied_twice_whatever_is_killed() {
+async fn no_acknowledged_write_is_lost_and_no_event_is_applied_twice_whatever_is_killed() {
     let seed = freehold_tests::chance::seed();
     println!("FREEHOLD_SEED={seed}");
     let mut world = World::start().await;
@@ -73,7 +73,7 @@ async fn copies(world: &mut World) -> [PathBuf; 3] {
     ]
 }
 
-/// Answers how many events were only in what was destroyed. Stream and outbox are never destroyed together.
+/// Returns how many events were only in the destroyed file. Stream and outbox are never destroyed together.
 async fn older(world: &mut World, part: usize, copies: &[PathBuf; 3], clients: &Clients) -> usize {
     until_published(world).await;
     put_back(
@@ -86,7 +86,7 @@ async fn older(world: &mut World, part: usize, copies: &[PathBuf; 3], clients: &
     .await
 }
 
-/// SIGKILL, a moment of absence, and a new start.
+/// SIGKILL, a moment of absence, and a restart.
 async fn kill_one(world: &mut World, whose: Whose, random: &mut StdRng) {
     let absence = Duration::from_millis(random.random_range(0..400));
     match whose {

@@ -1,5 +1,5 @@
-//! What must be so if a log of orders is true: a second, small state machine that knows only the envelopes and none of the
-//! product's code. Whatever does not follow from what came before it is a panic that shows the event.
+//! A second, small state machine that checks a log of orders: it reads only the envelopes and uses none of the product's code. It
+//! panics at an event that does not follow from the events before it, and shows that event.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,12 +9,12 @@ use freehold_tests::outbox;
 use rusqlite::types::Value as Kept;
 use serde_json::Value;
 
-/// All that the log says.
+/// The state after the log.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) orders: BTreeMap<String, Order>,
     pub(crate) intents: BTreeMap<String, Intent>,
-    /// Of each driver, the place of the last event that their device must hear of.
+    /// For each driver, the sequence of the last event that their device must receive.
     pub(crate) concerns: BTreeMap<String, u64>,
     versions: BTreeMap<String, u64>,
     previous: Option<Value>,
@@ -55,7 +55,7 @@ impl Ledger {
         ledger
     }
 
-    /// Its own tables, computed from the log by the service, say the same.
+    /// The service's own tables, computed from the log, are equal.
     pub(crate) fn expect_tables(&self, database: &Path) {
         let rows = |sql| outbox::rows(database, sql).expect("read");
         let orders = rows(
@@ -85,7 +85,7 @@ impl Ledger {
         }
     }
 
-    /// What this driver is to see.
+    /// The deliveries that this driver must see.
     pub(crate) fn deliveries_of(&self, driver: &str) -> BTreeMap<String, Order> {
         let theirs = |order: &&Order| order.driver.as_deref() == Some(driver);
         let found = self.orders.iter().filter(|(_, order)| theirs(order));
@@ -133,7 +133,7 @@ impl Ledger {
         }
     }
 
-    /// Whoever has or had the order hears of it.
+    /// Every driver who has or had the order receives it.
     fn tell(&mut self, seq: u64, before: Option<Order>, id: &str) {
         let now = self.orders[id].driver.clone();
         let before = before.and_then(|order| order.driver);

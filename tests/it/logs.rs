@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 const RULES: usize = 11;
 const STREAM_RULES: usize = 7;
 
-/// The writers log in as user-service, the reader as orders-service: through nats.conf, as in real life.
+/// The writers log in as user-service, the reader as orders-service: through nats.conf, as in production.
 #[tokio::test]
 async fn nats_keeps_every_rule() {
     let world = World::builder()
@@ -31,7 +31,7 @@ async fn nats_keeps_every_rule() {
 }
 
 #[tokio::test]
-async fn a_stream_is_not_made_with_a_token_that_is_no_word() {
+async fn a_stream_is_not_created_with_an_invalid_token() {
     let world = World::builder()
         .without_user_service()
         .without_orders_service();
@@ -43,9 +43,9 @@ async fn a_stream_is_not_made_with_a_token_that_is_no_word() {
     assert_eq!(session.head().await.expect("it is shown"), None);
 }
 
-/// While the broker removes one deleted stream's folder it cannot remove the next one's, and does not say so.
+/// While the broker removes one deleted stream's folder it cannot remove the next one's, and reports no error.
 #[tokio::test]
-async fn a_new_stream_never_holds_what_was_deleted() {
+async fn a_new_stream_never_holds_deleted_messages() {
     let world = World::builder()
         .without_user_service()
         .without_orders_service();

@@ -1,4 +1,4 @@
-//! The connection is cut between publish and acknowledgement: the event is stored, and its owner never hears of it.
+//! The connection is cut between publish and acknowledgement: the event is stored, but its owner gets no answer.
 
 use freehold_tests::broker::User;
 use freehold_tests::wire::Wire;
@@ -57,7 +57,7 @@ async fn an_event_whose_acknowledgement_is_lost_is_not_published_twice() {
     everything_arrived_once(&mut world).await;
 }
 
-/// A backlog goes out as an atomic batch with one answer for all of it.
+/// A backlog is published as an atomic batch with one answer.
 #[tokio::test]
 async fn a_batch_whose_acknowledgement_is_lost_is_not_published_twice() {
     let mut world = World::builder().with_proxy().start().await;
@@ -73,7 +73,7 @@ async fn a_batch_whose_acknowledgement_is_lost_is_not_published_twice() {
     everything_arrived_once(&mut world).await;
 }
 
-/// Answers the last acknowledgement that was lost.
+/// Returns the last lost acknowledgement.
 async fn until_lost(world: &World, count: u64) -> Value {
     eventually("it is lost", seconds(30), async || {
         let lost = world.proxy().lost_acks();

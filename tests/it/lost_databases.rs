@@ -1,4 +1,4 @@
-//! user-service's database file is gone: its stream holds every event, and the events make the rows, e-mail addresses included.
+//! user-service's database file is lost: its stream holds every event, and the events rebuild the rows, e-mail addresses included.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::applied::register;
 use crate::clients::Load;
 use crate::states::{Kept, is_between, is_halted, is_ready, kept, logged};
 
-/// An address that somebody has changed to.
+/// The address of a user who changed it.
 const TAKEN: Option<&str> = Some("moved-1@example.org");
 
 /// Every kind of event, all of them published and applied.
@@ -29,7 +29,7 @@ async fn world_of_users() -> World {
     world
 }
 
-/// It takes writes, an address is still taken, and orders-service has had nothing to say.
+/// It accepts writes, used addresses are still refused, and orders-service logged nothing.
 async fn all_is_as_before(world: &mut World, before: &Kept, orders_log: &str, taken: Option<&str>) {
     is_ready(&world.user_service).await;
     let now = kept(&world.user_service.database);
@@ -48,7 +48,7 @@ async fn all_is_as_before(world: &mut World, before: &Kept, orders_log: &str, ta
 }
 
 #[tokio::test]
-async fn a_deleted_database_is_made_again_from_its_stream_after_a_stop() {
+async fn a_deleted_database_is_restored_from_its_stream_after_a_stop() {
     let mut world = world_of_users().await;
     let (before, orders_log) = (
         kept(&world.user_service.database),
@@ -61,7 +61,7 @@ async fn a_deleted_database_is_made_again_from_its_stream_after_a_stop() {
 }
 
 #[tokio::test]
-async fn a_deleted_database_is_made_again_from_its_stream_after_a_kill() {
+async fn a_deleted_database_is_restored_from_its_stream_after_a_kill() {
     let mut world = world_of_users().await;
     let (before, orders_log) = (
         kept(&world.user_service.database),
@@ -73,9 +73,9 @@ async fn a_deleted_database_is_made_again_from_its_stream_after_a_kill() {
     all_is_as_before(&mut world, &before, &orders_log, TAKEN).await;
 }
 
-/// Each batch that was taken over stays, and so does what says that more is to come.
+/// Each imported batch is kept, and so is the mark that more events follow.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_log_comes_home_although_it_is_killed_on_the_way() {
+async fn a_long_log_is_imported_through_kills() {
     let mut world = World::start().await;
     let load = Load {
         clients: 32,
@@ -140,9 +140,9 @@ async fn without_its_key_file_it_halts_and_with_the_key_file_it_heals() {
     all_is_as_before(&mut world, &before, &orders_log, TAKEN).await;
 }
 
-/// Nothing is left that says that this new file follows a lost one, so a person must.
+/// No file shows that this new database follows a lost one, so an operator must say so.
 #[tokio::test]
-async fn an_empty_folder_is_foreign_to_the_stream_until_a_person_adopts_it() {
+async fn an_empty_folder_is_foreign_to_the_stream_until_an_operator_adopts_it() {
     let mut world = world_of_users().await;
     let (before, orders_log) = (
         kept(&world.user_service.database),

@@ -1,4 +1,4 @@
-//! Machines that give too little: it is told at the start, in one line with the cure.
+//! Machines with too few resources: the start says so, in one line with the remedy.
 
 use std::process::Output;
 
@@ -28,7 +28,7 @@ async fn refused(service: &Service, script: &str) -> String {
 }
 
 #[tokio::test]
-async fn too_few_descriptors_are_told_at_the_start() {
+async fn too_few_descriptors_are_reported_at_the_start() {
     let world = stopped().await;
     for service in programs(&world) {
         for few in [6, 24, 64] {

@@ -11,6 +11,7 @@ mod applied;
 mod broker;
 mod canaries;
 mod causal;
+mod circles;
 mod clients;
 mod conflicts;
 mod databases;

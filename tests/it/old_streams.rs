@@ -1,4 +1,4 @@
-//! A stream that takes no atomic batches: events go out one by one, each with its place, in one pipeline.
+//! A stream without atomic batches: events are published one by one, each with its expected sequence, in one pipeline.
 
 use freehold_tests::World;
 use relay::{Database, EmitError, Log, NewEvent, Options, Relay, Step, Tx};
@@ -18,7 +18,7 @@ fn emit(tx: &Tx<'_>, number: u64) -> Result<u64, EmitError> {
 }
 
 #[tokio::test]
-async fn without_atomic_batches_a_backlog_goes_out_one_by_one_in_order() {
+async fn without_atomic_batches_a_backlog_is_published_one_by_one_in_order() {
     let world = World::builder()
         .without_user_service()
         .without_orders_service();

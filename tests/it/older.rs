@@ -1,5 +1,5 @@
-//! A part comes back older than it was, under load: copies are taken at one time and put back at another, and what was
-//! only in the destroyed file is reported, event by event.
+//! A part is restored from an older copy under load: copies are taken at one time and restored at another, and events that were
+//! only in the destroyed file are reported one by one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) enum Whose {
     Broker,
 }
 
-/// How the older file comes into its place.
+/// How the older file is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     /// By hand.
@@ -50,8 +50,8 @@ pub(crate) async fn copy_of(world: &mut World, whose: Whose, how: How, name: &st
     to
 }
 
-/// Kills it, puts the copy in its place and starts it. Answers how many events were only in what was destroyed: the clients
-/// are told each one.
+/// Kills it, puts the copy in its place and starts it. Returns how many events were only in the destroyed file; the clients
+/// learn of each one.
 pub(crate) async fn put_back(
     world: &mut World,
     whose: Whose,
@@ -69,7 +69,7 @@ pub(crate) async fn put_back(
     put_back_killed(world, whose, how, copy, losses).await
 }
 
-/// The same with a service that lies there killed.
+/// The same with a service that is already killed.
 pub(crate) async fn put_back_killed(
     world: &mut World,
     whose: Whose,
@@ -123,7 +123,7 @@ async fn restored_by_command(service: &Service, copy: &Path) {
     assert_eq!(last > head, unknown.contains(&named), "{unknown}");
 }
 
-/// The events that the destroyed file held and the present one, which has met its stream, does not.
+/// The events that the destroyed file held and the present one, which has seen its stream, does not.
 fn left_behind(destroyed: &Path, present: &Path) -> Vec<StoredEvent> {
     let mut left = outbox::read_all(destroyed).expect("read");
     let present = outbox::read_all(present).expect("read");
@@ -134,7 +134,7 @@ fn left_behind(destroyed: &Path, present: &Path) -> Vec<StoredEvent> {
     left.split_off(same.count())
 }
 
-/// Waits until the stream holds what the outbox held when it was asked: two disasters at once can take both.
+/// Waits until the stream holds every event that the outbox holds now: two disasters at once could destroy both.
 pub(crate) async fn until_published(world: &World) {
     let head = outbox::head(&world.user_service.database).expect("read");
     eventually("the stream is filled", seconds(60), async || {

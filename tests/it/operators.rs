@@ -1,11 +1,11 @@
-//! An operator's hand on a living stream: deleted, emptied, trimmed, while everybody is connected.
+//! An operator deletes, purges or trims a stream by hand, while all clients are connected.
 
 use freehold_tests::{World, eventually, seconds};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};
 use crate::owner::Owner;
 
-/// The hand's own promise.
+/// The harness' own promise.
 #[tokio::test]
 async fn a_stream_is_trimmed_emptied_and_deleted_through_the_wire() {
     let world = World::builder()
@@ -35,7 +35,7 @@ async fn a_stream_is_trimmed_emptied_and_deleted_through_the_wire() {
 }
 
 #[tokio::test]
-async fn a_deleted_stream_is_made_anew_and_filled_at_the_same_numbers() {
+async fn a_deleted_stream_is_recreated_and_filled_with_the_same_sequences() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..50).await;
@@ -50,7 +50,7 @@ async fn a_deleted_stream_is_made_anew_and_filled_at_the_same_numbers() {
 }
 
 #[tokio::test]
-async fn an_emptied_stream_is_made_anew_and_filled_at_the_same_numbers() {
+async fn a_purged_stream_is_recreated_and_filled_with_the_same_sequences() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..50).await;

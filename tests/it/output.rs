@@ -1,5 +1,5 @@
-//! What the programs write: a log that stderr does not take costs lines, never the process; an answer that stdout does not take is
-//! an error.
+//! The programs' output: if stderr cannot be written, log lines are lost, never the process; if stdout cannot be written, a command
+//! fails.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,7 +11,7 @@ use freehold_tests::http::Api;
 use freehold_tests::process::Process;
 use freehold_tests::{Part, Service, World, eventually, seconds};
 
-/// More lines than a pipe holds.
+/// More lines than fit into a pipe.
 const REQUESTS: usize = 1_000;
 
 /// All three programs on files of their own, which do not run.
@@ -33,7 +33,7 @@ pub(crate) fn programs(world: &World) -> [&Service; 3] {
     ]
 }
 
-/// How a shell becomes the program that it was given.
+/// How the shell replaces itself by the program.
 pub(crate) const PROGRAM: &str = r#"exec "$0" "$@""#;
 
 /// Starts a program from a shell: after a command, and with its output redirected. Each request makes a line.
@@ -103,7 +103,7 @@ async fn read_until(pipe: &mut File, word: &str) {
 }
 
 #[tokio::test]
-async fn a_log_whose_reader_is_gone_costs_lines_which_the_next_reader_is_told_of() {
+async fn a_log_without_a_reader_loses_lines_and_the_next_reader_sees_their_count() {
     let world = stopped().await;
     let fifo = world.folder().join("log");
     for service in programs(&world) {
@@ -119,7 +119,7 @@ async fn a_log_whose_reader_is_gone_costs_lines_which_the_next_reader_is_told_of
 }
 
 #[tokio::test]
-async fn a_log_that_is_not_read_stalls_nothing_and_goes_on_when_it_is() {
+async fn a_log_that_is_not_read_stalls_nothing_and_resumes_when_it_is() {
     let world = stopped().await;
     let fifo = world.folder().join("log");
     for service in programs(&world) {
@@ -138,7 +138,7 @@ async fn a_log_that_is_not_read_stalls_nothing_and_goes_on_when_it_is() {
 }
 
 #[tokio::test]
-async fn a_log_on_a_full_disk_costs_lines_which_are_counted() {
+async fn a_log_on_a_full_disk_loses_lines_and_counts_them() {
     let world = stopped().await;
     for service in programs(&world) {
         let mut process = start(service, "", ">/dev/full 2>/dev/full").await;
@@ -150,13 +150,13 @@ async fn a_log_on_a_full_disk_costs_lines_which_are_counted() {
     }
 }
 
-/// Runs a command with what a shell makes of its output.
+/// Runs a command with this redirection of its output.
 fn command(service: &Service, words: &[&str], redirected: &str) -> Output {
     let output = shell(service, words, redirected).output();
     output.expect("a shell")
 }
 
-/// With a pipe as stdout that has no reader any more.
+/// With a pipe as stdout whose reader is closed.
 fn unread(service: &Service, words: &[&str]) -> Output {
     let (_, stdout) = std::io::pipe().expect("a pipe");
     let child = shell(service, words, "")
@@ -183,7 +183,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_that_stdout_does_not_take_is_an_error_and_one_nobody_reads_on_is_none() {
+async fn an_unwritable_stdout_is_an_error_and_a_closed_pipe_is_none() {
     let world = stopped().await;
     let [users, _, device] = programs(&world);
     for words in [
@@ -206,7 +206,7 @@ async fn an_answer_that_stdout_does_not_take_is_an_error_and_one_nobody_reads_on
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_seen_is_not_made() {
+async fn a_token_that_cannot_be_printed_is_not_created() {
     let world = stopped().await;
     let users = &world.user_service;
     let listed = || {

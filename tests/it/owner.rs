@@ -1,11 +1,11 @@
-//! The owner of a stream, played on the wire: makes it the way the relay does and publishes into it.
+//! The owner of a stream, simulated on the wire: creates the stream as the relay does and publishes into it.
 
 use freehold_tests::broker::{Broker, User};
 use freehold_tests::observer::StreamInfo;
 use freehold_tests::wire::{Message, Outgoing, Wire};
 use serde_json::{Value, json};
 
-/// A connection as the owner, and the door its stream was made with.
+/// A connection as the owner, and the token of its stream.
 pub(crate) struct Owner {
     pub(crate) wire: Wire,
     stream: &'static str,
@@ -13,7 +13,7 @@ pub(crate) struct Owner {
     word: &'static str,
 }
 
-/// Any token will do; the attackers know it, as every reader of STREAM.INFO does.
+/// Any token will do; the attackers know it, like every reader of STREAM.INFO.
 pub(crate) const TOKEN: &str = "k7f3";
 
 impl Owner {
@@ -38,7 +38,7 @@ impl Owner {
         format!("{}.{TOKEN}.{name}", self.word)
     }
 
-    /// As the relay makes it. Asking twice for the same stream is no error.
+    /// As the relay creates it. Creating the same stream twice is no error.
     pub(crate) async fn create_stream(&mut self) {
         let subject = format!("$JS.API.STREAM.CREATE.{}", self.stream);
         self.wire
@@ -47,7 +47,7 @@ impl Owner {
             .expect("the owner may create its stream");
     }
 
-    /// Publishes one event and answers its number.
+    /// Publishes one event and returns its sequence.
     pub(crate) async fn publish(&mut self, name: &str) -> u64 {
         let answer = self
             .wire
@@ -57,7 +57,7 @@ impl Owner {
         sequence(&answer).unwrap_or_else(|| panic!("no acknowledgement: {}", answer.text()))
     }
 
-    /// Publishes a batch as one unit; answers the number of its last event.
+    /// Publishes a batch as one unit; returns the sequence of its last event.
     pub(crate) async fn publish_batch(&mut self, count: u64) -> u64 {
         for place in 1..count {
             let out = self.in_batch(place);
@@ -120,7 +120,7 @@ pub(crate) async fn connect(broker: &Broker, user: User) -> Wire {
         .expect("the user may log in")
 }
 
-/// The number in a publish acknowledgement.
+/// The sequence in a publish acknowledgement.
 fn sequence(answer: &Message) -> Option<u64> {
     serde_json::from_slice::<Value>(&answer.payload).ok()?["seq"].as_u64()
 }

@@ -1,29 +1,28 @@
-//! The driver's page as a driver meets it: the real program behind it, orders-service behind a network that comes and goes, a
-//! real browser in front.
+//! The driver's page as a driver uses it: with the real program, orders-service behind an unreliable network, and a real browser.
 //!
-//! Pictures of what it looks like on the way, on a phone and on a desk, by day and by night, lie in `target/page` afterwards.
+//! Afterwards `target/page` has pictures of it, on a phone and on a desktop, in light and dark.
 
 use std::fs;
 use std::path::PathBuf;
 
 use freehold_tests::browser::ColourScheme;
 use freehold_tests::http::Reply;
-use freehold_tests::{Browser, Driver, Office, Part, Port, World, eventually, paths, seconds};
+use freehold_tests::{Browser, Driver, OrderApi, Part, Port, World, eventually, paths, seconds};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// The driver, their phone, and the office that they rarely hear from.
+/// The driver, their phone, and the office.
 struct Day {
     driver: Driver,
     phone: Browser,
-    office: Office,
+    office: OrderApi,
     pictures: PathBuf,
 }
 
 const SCREENS: [(&str, u32, u32); 2] = [("phone", 390, 844), ("desk", 1280, 800)];
 const SCHEMES: [(&str, ColourScheme); 2] =
     [("light", ColourScheme::Light), ("dark", ColourScheme::Dark)];
-/// A busy machine, a device that waits before it tries again, and a page that asks every eight seconds.
+/// A busy machine, a device that waits before it retries, and a page that polls every eight seconds.
 const SOON: std::time::Duration = seconds(60);
 
 #[tokio::test]
@@ -60,12 +59,12 @@ impl Day {
         Day {
             driver,
             phone,
-            office: world.office(),
+            office: world.orders(),
             pictures,
         }
     }
 
-    /// By the code that the office reads out, typed as one types.
+    /// With the code from the office, typed as people type.
     async fn enrols(&mut self) {
         self.sees("Enrol this device").await;
         self.picture("enrol").await;
@@ -176,7 +175,7 @@ impl Day {
         assert_eq!(unsent.expect("a number"), 0);
     }
 
-    /// Delivered out of reach, and cancelled meanwhile.
+    /// Delivered offline, and cancelled meanwhile.
     async fn learns_of_a_conflict_and_accepts(&self, order: &str) {
         self.driver.switch.off();
         self.sees("Offline").await;
@@ -241,7 +240,7 @@ impl Day {
         self.complains_only_about_the_kill().await;
     }
 
-    /// The page's "Try now" goes away by itself when the device was quicker, so nobody taps it here.
+    /// The page's "Try now" disappears by itself when the device was quicker, so the test does not tap it.
     async fn hears_of_a_network(&self) {
         self.driver.switch.on();
         self.driver.api().sync().await.expect_status(202);
@@ -276,7 +275,7 @@ impl Day {
             .unwrap_or_else(|error| panic!("{error:#}"));
     }
 
-    /// A question to a program that was killed has no answer, and a browser says so.
+    /// A request to a killed program has no answer, and the browser logs that.
     async fn complains_only_about_the_kill(&self) {
         let errors = self.phone.console_errors().await.expect("a list");
         let unanswered =

@@ -1,5 +1,5 @@
-//! The driver's page in every state it can be told, in a real browser. The program behind it is played here, so that it can be
-//! slow, silent and contradictory at will; the page with the real program is looked at elsewhere.
+//! The driver's page in every state that it can receive, in a real browser. The program is simulated here, so that it can be slow,
+//! silent and contradictory on demand; `page` tests it with the real program.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use freehold_tests::{Browser, eventually, paths, seconds};
 use serde_json::{Value, json};
 
-/// What the page was told and what it asked for.
+/// The states sent to the page, and its requests.
 #[derive(Default)]
 struct Played {
     now: Mutex<Now>,
@@ -27,12 +27,12 @@ struct Now {
     posts: Vec<(String, Value)>,
     /// The Idempotency-Key of each.
     keys: Vec<Option<String>>,
-    /// Takes what is posted, and the answer gets lost.
+    /// Accepts a POST, and loses the answer.
     loses_answers: bool,
     refusal: Option<Value>,
 }
 
-/// Long enough for a second tap to come before the first is answered.
+/// Long enough for a second tap before the first is answered.
 const ANSWERS_AFTER: Duration = Duration::from_millis(300);
 const MINUTE: i64 = 60_000;
 
@@ -294,7 +294,7 @@ async fn names_are_text_in_any_script_and_amounts_have_their_currencys_digits() 
 }
 
 #[tokio::test]
-async fn what_is_typed_outlives_whatever_happens_meanwhile_and_is_sent_once() {
+async fn typed_text_survives_updates_and_is_sent_once() {
     let mine = delivery("1", "picked_up", &["deliver", "report_problem"]);
     let Some((played, browser)) = Played::showing(state(std::slice::from_ref(&mine))).await else {
         return;
@@ -344,7 +344,7 @@ async fn what_is_typed_outlives_whatever_happens_meanwhile_and_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_deed_whose_answer_got_lost_is_the_same_deed_at_the_second_tap_and_after_a_reload() {
+async fn an_action_whose_answer_was_lost_keeps_its_key_at_the_second_tap_and_after_a_reload() {
     let mine = delivery("1", "assigned", &["pick_up", "report_problem"]);
     let Some((played, browser)) = Played::showing(state(&[mine])).await else {
         return;
@@ -396,7 +396,7 @@ async fn a_deed_whose_answer_got_lost_is_the_same_deed_at_the_second_tap_and_aft
 }
 
 #[tokio::test]
-async fn a_form_that_is_opened_again_after_a_lost_answer_sends_the_same_deed() {
+async fn a_form_reopened_after_a_lost_answer_sends_the_same_key() {
     let mine = delivery("1", "assigned", &["pick_up", "report_problem"]);
     let Some((played, browser)) = Played::showing(state(&[mine])).await else {
         return;
@@ -421,7 +421,7 @@ async fn a_form_that_is_opened_again_after_a_lost_answer_sends_the_same_deed() {
 }
 
 #[tokio::test]
-async fn offline_is_said_with_what_is_unsent_and_where() {
+async fn offline_is_shown_with_the_unsent_actions() {
     let intent = json!([{"intent_id": "i", "kind": "deliver", "device_time_ms": ago(MINUTE), "state": "unsent"}]);
     let done = with(delivery("1", "delivered", &[]), "/pending", intent);
     let offline = with(state(&[done]), "/sync/online", json!(false));
@@ -431,7 +431,7 @@ async fn offline_is_said_with_what_is_unsent_and_where() {
     let Some((played, browser)) = Played::showing(offline).await else {
         return;
     };
-    for words in ["Offline", "12 min ago", "1 change waits", "no network"] {
+    for words in ["Offline", "12 min ago", "1 change waits", "No network"] {
         browser.wait_for(words, seconds(10)).await.unwrap();
     }
     let card = "[data-list=unsent] [data-order='1']";
@@ -452,7 +452,7 @@ async fn offline_is_said_with_what_is_unsent_and_where() {
 }
 
 #[tokio::test]
-async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_takes_its_answer() {
+async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_can_be_answered() {
     let theirs = with(
         delivery("1", "cancelled", &[]),
         "/cancel_reason",
@@ -477,9 +477,9 @@ async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_takes_
     ] {
         browser.wait_for(words, seconds(10)).await.unwrap();
     }
-    browser.wait_for("nobody home", seconds(10)).await.unwrap();
+    browser.wait_for("no one home", seconds(10)).await.unwrap();
     browser
-        .wait_for("it is another driver's", seconds(10))
+        .wait_for("It is another driver's", seconds(10))
         .await
         .unwrap();
     assert_eq!(
@@ -501,7 +501,7 @@ async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_takes_
 }
 
 #[tokio::test]
-async fn a_program_that_is_silent_for_a_while_is_said_calmly_and_nothing_is_forgotten() {
+async fn a_silent_program_is_reported_calmly_and_no_input_is_lost() {
     let mine = delivery("1", "assigned", &["pick_up"]);
     let Some((played, browser)) = Played::showing(state(&[mine])).await else {
         return;
@@ -538,10 +538,10 @@ async fn a_program_that_is_silent_for_a_while_is_said_calmly_and_nothing_is_forg
 }
 
 #[tokio::test]
-async fn a_code_is_taken_in_any_spelling_and_a_wrong_one_is_explained() {
-    let nobody = with(state(&[]), "/driver", Value::Null);
+async fn a_code_is_accepted_in_any_spelling_and_a_wrong_one_is_explained() {
+    let unassigned = with(state(&[]), "/driver", Value::Null);
     let Some((played, browser)) =
-        Played::showing(with(nobody, "/sync/enrolment", json!("none"))).await
+        Played::showing(with(unassigned, "/sync/enrolment", json!("none"))).await
     else {
         return;
     };

@@ -1,11 +1,12 @@
-//! An event that orders-service cannot read: it holds up its own user and nobody else, and after the cure everything
-//! is applied in order. Real broker, real service; the producer is played with the library, since user-service would
-//! not emit such a thing.
+//! An event that orders-service cannot read: it blocks its own user and no other, and after the fix every event is applied in order.
+//! Real broker, real service; the library simulates the producer, since user-service would not emit such an event.
 
 use event_schema::UserEvent;
 use freehold_tests::{Part, World, outbox};
 use orders_service::cache::users;
-use relay::{Consumer, Database, LetterState, NewEvent, Options, Relay, RelayState, Stop};
+use relay::{
+    Consumer, Database, DeadLetter, LetterState, NewEvent, Options, Relay, RelayState, Stop,
+};
 use serde_json::{Value, json};
 
 use crate::logs::owner;
@@ -14,7 +15,7 @@ const ADA: &str = "0191d1a0-0000-7000-8000-00000000000a";
 const BOB: &str = "0191d1a0-0000-7000-8000-00000000000b";
 
 #[tokio::test]
-async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_order() {
+async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_order() {
     let mut world = World::builder().without_user_service().start().await;
     let producer = Database::open(
         world.folder().join("users.db"),
@@ -39,7 +40,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         BOB,
         json!({"user_id": BOB, "version": 2}),
     )
-    .await; // no name: nobody can read it
+    .await; // no name: no consumer can read it
     emit(
         &producer,
         "renamed",
@@ -71,7 +72,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         .orders()
         .is_ready()
         .await
-        .expect("one bad event makes nobody unready");
+        .expect("one bad event makes no service unready");
     assert_eq!(
         known(&world),
         [
@@ -88,8 +89,8 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
     );
     let db = db.await.expect("it opens");
     let cured = Consumer::projection(users::CONSUMER, UserEvent::STREAM, lenient, users::apply);
-    let letters = cured.dead_letters(&db);
-    let listed = letters.list(10).await.expect("it is listed");
+    let listed = db.read(|rows| DeadLetter::list(rows, users::CONSUMER, 10));
+    let listed = listed.await.expect("it is listed");
     let states: Vec<_> = listed
         .iter()
         .map(|letter| (letter.seq, letter.state))
@@ -100,7 +101,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
         "{}",
         listed[0].reason
     );
-    let retried = letters.retry(BOB).await.expect("it is retried");
+    let retried = cured.retry(&db, BOB).await.expect("it is retried");
     assert_eq!((retried.applied, retried.stopped_at), (2, None));
     db.close().await;
 
@@ -130,7 +131,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_cure_applies_all_in_
     producer.close().await;
 }
 
-/// Emits what it is given, readable or not.
+/// Emits any event, readable or not.
 async fn emit(db: &Database, what: &'static str, user_id: &'static str, data: Value) {
     let write = db.write(move |tx| {
         tx.emit(NewEvent {

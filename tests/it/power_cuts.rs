@@ -1,4 +1,4 @@
-//! The broker's machine loses its power: what it had not flushed is gone. (A broker that is only killed: `kills.rs`.)
+//! The broker's machine loses its power: unflushed data is lost. (A broker that is only killed: `kills.rs`.)
 //! Skipped, with a line that says why, where no image can be mounted.
 
 use std::sync::Arc;
@@ -18,9 +18,9 @@ fn cannot_be_played() -> bool {
     available.is_err()
 }
 
-/// The fault's own promise.
+/// The fault itself works.
 #[tokio::test]
-async fn a_power_cut_takes_what_was_not_flushed_and_leaves_what_was() {
+async fn a_power_cut_loses_unflushed_data_and_keeps_flushed_data() {
     if cannot_be_played() {
         return;
     }
@@ -30,7 +30,7 @@ async fn a_power_cut_takes_what_was_not_flushed_and_leaves_what_was() {
     assert_eq!(left_of_two(always).await, 2);
 }
 
-/// Publishes an event, flushes, publishes another, cuts the power; how many are left?
+/// Publishes an event, flushes, publishes another, cuts the power; returns how many are left.
 async fn left_of_two(builder: WorldBuilder) -> usize {
     let builder = builder.without_user_service().without_orders_service();
     let mut world = builder.start().await;
@@ -68,7 +68,7 @@ async fn nothing_is_left_mounted(folder: &std::path::Path) {
 }
 
 #[tokio::test]
-async fn what_a_lazy_broker_loses_in_a_power_cut_is_filled_again_at_the_same_numbers() {
+async fn events_that_a_lazy_broker_loses_in_a_power_cut_are_refilled_with_the_same_sequences() {
     if cannot_be_played() {
         return;
     }
@@ -101,7 +101,7 @@ async fn what_a_lazy_broker_loses_in_a_power_cut_is_filled_again_at_the_same_num
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_our_broker_acknowledged_is_there_after_a_power_cut_under_load() {
+async fn acknowledged_events_survive_a_power_cut_under_load() {
     if cannot_be_played() {
         return;
     }
@@ -152,14 +152,14 @@ async fn write_until(stop: Arc<AtomicBool>, api: UserApi, client: u64) {
     }
 }
 
-/// Cuts the power and starts the broker; its owner stands still, so that what is left can be looked at.
+/// Cuts the power and starts the broker; its owner is paused, so that the remains can be inspected.
 async fn cut(world: &mut World) {
     world.user_service.pause();
     world.broker.power_cut().await.expect("cut");
     world.broker.start().await.expect("it starts again");
 }
 
-/// The last acknowledgement that user-service has heard.
+/// The last acknowledgement that user-service received.
 async fn acknowledged(world: &World) -> u64 {
     let metrics = world.users().metrics().await.expect("metrics");
     metrics.get("freehold_stream_head").unwrap_or(0.0) as u64

@@ -1,24 +1,24 @@
-//! Every case of docs/reconciliation.md's first table, once, on real processes: what the service does, and where a person
-//! sees it. Some are fired elsewhere:
+//! Every case of docs/reconciliation.md's first table, once, on real processes: what the service does, and where an operator sees
+//! it. Some are tested elsewhere:
 //!
-//! | Case | Fired by |
+//! | Case | Tested by |
 //! | --- | --- |
-//! | `missing` | `operators::a_deleted_stream_is_made_anew_and_filled_at_the_same_numbers`, `wipes` |
+//! | `missing` | `operators::a_deleted_stream_is_recreated_and_filled_with_the_same_sequences`, `wipes` |
 //! | `foreign replaced` | here |
-//! | `database lost` | `lost_databases::a_deleted_database_is_made_again_from_its_stream_after_a_kill` |
-//! | `foreign` | `lost_databases::an_empty_folder_is_foreign_to_the_stream_until_a_person_adopts_it`, here |
+//! | `database lost` | `lost_databases::a_deleted_database_is_restored_from_its_stream_after_a_kill` |
+//! | `foreign` | `lost_databases::an_empty_folder_is_foreign_to_the_stream_until_an_operator_adopts_it`, here |
 //! | `later epoch` | `forks::a_cloned_machine_forks_and_new_epoch_keeps_this_files_line`: the loser |
 //! | `older epoch` | here; the same test of `forks`: the survivor |
 //! | `fresh` | here |
-//! | `emptied` | `operators::an_emptied_stream_is_made_anew_and_filled_at_the_same_numbers` |
+//! | `emptied` | `operators::a_purged_stream_is_recreated_and_filled_with_the_same_sequences` |
 //! | `ahead later` | here |
 //! | `ahead and trimmed` | here |
-//! | `ahead at first contact` | marked: `rivals::a_service_started_on_an_older_copy_takes_over_its_tail_before_it_writes`, `restores`; unmarked: here |
+//! | `ahead at first contact` | marked: `rivals::a_service_started_on_an_older_copy_imports_the_tail_before_it_writes`, `restores`; unmarked: here |
 //! | `behind the outbox` | here |
-//! | `holed` | `stores::a_hole_in_a_long_stream_is_filled_up`, `stores::a_hole_that_the_broker_does_not_count_is_filled_up` |
+//! | `holed` | `stores::a_hole_in_a_long_stream_is_refilled`, `stores::a_hole_that_the_broker_does_not_count_is_refilled` |
 //! | `closed` | here |
 //! | `forked` | `forks` |
-//! | `behind` | `story::without_a_broker_writes_are_answered_and_travel_later` |
+//! | `behind` | `story::without_a_broker_writes_are_acknowledged_and_published_later` |
 //! | `equal` | every restart; `verifies::a_healthy_world_is_equal` |
 
 use freehold_tests::broker::User;
@@ -32,9 +32,9 @@ use crate::states::{
     cache_is_its_owners, is_halted, is_publishing, is_ready, logged, rebuilt, says, set_aside,
 };
 
-/// A new database of which nothing says that there was one before, and a person who gives the old one up.
+/// A new database without a trace of an earlier one, and an operator who gives the old one up.
 #[tokio::test]
-async fn a_foreign_stream_is_replaced_once_a_person_has_decided_so() {
+async fn a_foreign_stream_is_replaced_once_an_operator_decides_so() {
     let mut world = World::start().await;
     register(&world, 0..20).await;
     world.check().await;
@@ -76,9 +76,9 @@ async fn a_foreign_stream_is_replaced_once_a_person_has_decided_so() {
     world.check().await;
 }
 
-/// Made by the service, and nothing was ever written.
+/// Created by the service, without any write.
 #[tokio::test]
-async fn a_fresh_stream_is_met_again_and_filled_not_made_anew() {
+async fn a_fresh_stream_is_filled_not_recreated() {
     let mut world = World::start().await;
     let made = async || {
         let info = world.observer().stream_info("USERS").await;
@@ -95,9 +95,9 @@ async fn a_fresh_stream_is_met_again_and_filled_not_made_anew() {
     assert!(!logged(&world.user_service).contains("making"));
 }
 
-/// A clone that runs beside its original: whichever comes second stops, and nothing of it is in the stream.
+/// A clone that runs at the same time as its original: the second one to publish halts, and none of its events is in the stream.
 #[tokio::test]
-async fn a_stream_that_is_ahead_later_halts_whoever_did_not_publish_it() {
+async fn a_stream_that_is_ahead_later_halts_the_process_that_did_not_publish_it() {
     let mut world = World::start().await;
     register(&world, 0..10).await;
     world.check().await;
@@ -121,7 +121,7 @@ async fn a_stream_that_is_ahead_later_halts_whoever_did_not_publish_it() {
     world.user_service.stop().await.expect("it stops");
     clone.stop().await.expect("it stops");
     clone.start().await.expect("it starts");
-    says(&clone, "taking over what the stream holds more").await;
+    says(&clone, "importing what it lacks").await;
     is_publishing(&clone).await;
     let events = |database| outbox::read_all(database).expect("read");
     assert!(events(&clone.database) == events(&world.user_service.database));
@@ -170,9 +170,9 @@ async fn a_stream_ahead_and_trimmed_halts_an_old_backup_and_takes_a_newer_one() 
     world.check().await;
 }
 
-/// A rolled back disk looks like itself; the broker is there, so its tail is taken over all the same, with an alarm.
+/// A rolled back disk cannot be recognised; the broker is reachable, so the tail is imported anyway, with an alarm.
 #[tokio::test]
-async fn a_stream_ahead_at_first_contact_of_an_unmarked_file_comes_home_with_an_alarm() {
+async fn a_stream_ahead_at_first_contact_of_an_unmarked_file_is_imported_with_an_alarm() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..10).await;
@@ -210,9 +210,9 @@ async fn a_stream_ahead_at_first_contact_of_an_unmarked_file_comes_home_with_an_
     );
 }
 
-/// Retention has removed from the outbox what this old store would have to be joined with.
+/// Retention has removed the events from the outbox that would connect it to this old store.
 #[tokio::test]
-async fn a_stream_behind_the_outbox_is_set_aside_and_made_anew() {
+async fn a_stream_behind_the_outbox_is_quarantined_and_recreated() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..20).await;
@@ -263,9 +263,9 @@ async fn a_stream_behind_the_outbox_is_set_aside_and_made_anew() {
     everything_arrived_once(&mut world).await;
 }
 
-/// A decision without a fork makes an epoch as well; then the broker's disk comes back from before it.
+/// A decision without a fork begins a new epoch, too; then the broker's disk is restored from before it.
 #[tokio::test]
-async fn a_stream_of_an_older_epoch_is_made_anew() {
+async fn a_stream_of_an_older_epoch_is_recreated() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..10).await;
@@ -309,9 +309,10 @@ async fn a_stream_of_an_older_epoch_is_made_anew() {
     assert_eq!(rebuilt(&world).await, 0, "the common part goes on");
 }
 
-/// Somebody was killed between closing the stream and making it anew. The owner's hand plays it: sealed, and by whom.
+/// A relay was killed between closing the stream and recreating it. The test simulates that with the owner's rights: it seals the
+/// stream and names the closer.
 #[tokio::test]
-async fn a_closed_stream_is_made_anew() {
+async fn a_closed_stream_is_recreated() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..10).await;
@@ -328,7 +329,7 @@ async fn a_closed_stream_is_made_anew() {
     register(&world, 10..20).await;
     says(
         &world.user_service,
-        "somebody began to replace it and did not finish",
+        "an earlier replacement was not finished",
     )
     .await;
     everything_arrived_once(&mut world).await;
@@ -346,10 +347,10 @@ async fn a_closed_stream_is_made_anew() {
     assert_eq!(rebuilt(&world).await, 0);
 }
 
-/// With the owner's own rights anything can be stored at the right number. The service halts on it, says what to do, and the
+/// With the owner's rights any message can be stored with the next sequence. The service halts on it, says what to do, and the
 /// message's bytes are kept.
 #[tokio::test]
-async fn a_message_that_is_no_event_halts_its_owner_until_a_new_epoch_leaves_it_out() {
+async fn a_message_that_is_no_event_halts_its_owner_until_a_new_epoch_quarantines_it() {
     let mut world = World::start().await;
     register(&world, 0..10).await;
     world.check().await;

@@ -1,5 +1,5 @@
-//! Copies of databases and of the broker's store are put back while clients go on writing, each from three ages: what was
-//! acknowledged is there, or had not left the destroyed file and was reported, event by event.
+//! Copies of databases and of the broker's store are restored while clients keep writing, each of three ages: every acknowledged
+//! write is there, or was unpublished in the destroyed file and is reported one by one.
 //!
 //! `FREEHOLD_SEED` repeats a run's choices.
 
@@ -14,7 +14,7 @@ use crate::states::is_ready;
 
 const CLIENTS: u64 = 16;
 const WRITES: u64 = 4_000;
-/// When each copy is taken and when it is put back, in percent of all writes; each some percent later.
+/// When each copy is taken and restored, in percent of all writes; each some percent later.
 const AGES: [(u64, u64, &str); 3] = [
     (5, 30, "early"),
     (35, 55, "middle"),
@@ -22,7 +22,7 @@ const AGES: [(u64, u64, &str); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_database_of_the_producer_loses_only_what_had_not_left_it() {
+async fn an_older_database_of_the_producer_loses_only_unpublished_events() {
     let mut run = Run::start().await;
     let mut lost = Vec::new();
     for (age, how) in AGES
@@ -37,7 +37,7 @@ async fn an_older_database_of_the_producer_loses_only_what_had_not_left_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_database_of_the_consumer_takes_everything_again_once() {
+async fn an_older_database_of_the_consumer_applies_every_missing_event_once() {
     let mut run = Run::start().await;
     let mut lost = Vec::new();
     for (age, how) in AGES
@@ -50,7 +50,7 @@ async fn an_older_database_of_the_consumer_takes_everything_again_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_store_of_the_broker_is_filled_again() {
+async fn an_older_store_of_the_broker_is_refilled() {
     let mut run = Run::start().await;
     let mut lost = Vec::new();
     for age in AGES {
@@ -91,7 +91,7 @@ impl Run {
         }
     }
 
-    /// One copy taken and put back. Answers how many events were lost with what it replaced.
+    /// Takes and restores one copy. Returns how many events were lost with the replaced file.
     async fn round(
         &mut self,
         whose: Whose,
@@ -106,7 +106,7 @@ impl Run {
         put_back(&mut self.world, whose, how, &copy, &self.clients.losses).await
     }
 
-    /// The producer's disk dies while the broker is away, so that some of what was acknowledged had not left it.
+    /// The producer's disk dies while the broker is away, so that some acknowledged writes are unpublished.
     async fn with_the_broker_away(&mut self) -> usize {
         let (whose, how) = (Whose::UserService, How::Restored);
         until_published(&self.world).await;
@@ -119,7 +119,7 @@ impl Run {
         put_back_killed(&mut self.world, whose, how, &copy, &self.clients.losses).await
     }
 
-    /// So many percent of the writes are answered, and then a little chance.
+    /// Waits until this percentage of the writes is acknowledged, plus a random moment.
     async fn until_about(&mut self, percent: u64) {
         let chance = self.random.random_range(0..WRITES / 20);
         self.clients

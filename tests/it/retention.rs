@@ -1,4 +1,4 @@
-//! Retention, with real processes: what a reader has still to read stays, until the reader has been silent for too long.
+//! Retention, with real processes: a reader's unread events stay, until the reader has been silent for too long.
 
 use freehold_tests::{Part, World, eventually, outbox, seconds};
 use rusqlite::types::Value;
@@ -21,7 +21,7 @@ async fn is_kept_from(world: &World, first: u64) {
 }
 
 #[tokio::test]
-async fn what_a_stopped_reader_has_still_to_read_stays_until_it_is_dropped() {
+async fn unread_events_of_a_stopped_reader_stay_until_it_is_dropped() {
     let mut world = World::start().await;
     register(&world, 0..20).await;
     world.until_applied(20).await;

@@ -1,4 +1,4 @@
-//! Two relays on copies of one database, against a real broker: one line of events, and the other says what it saw.
+//! Two relays on copies of one database, against a real broker: the log has one line, and the second relay halts with a reason.
 
 use freehold_tests::{Part, World, eventually, seconds};
 use relay::{Database, EmitError, NewEvent, Options, Relay, RelayState, Step, Tx};
@@ -109,9 +109,9 @@ async fn the_broker_refuses_a_relay_on_a_copy_and_nothing_in_the_stream_changes(
     );
 }
 
-/// An older copy of the file is no rival: it takes over what the stream holds more, and goes on.
+/// An older copy of the file is no second writer: it imports the newer events of the stream, and continues.
 #[tokio::test]
-async fn a_service_started_on_an_older_copy_takes_over_its_tail_before_it_writes() {
+async fn a_service_started_on_an_older_copy_imports_the_tail_before_it_writes() {
     let mut world = World::start().await;
     let user = world
         .users()

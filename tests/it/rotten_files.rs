@@ -1,4 +1,4 @@
-//! A database file with a rotten sector: after a kill the service checks the file, says so in one line, and touches nothing.
+//! A database file with a damaged sector: after a kill the service checks the file, says so in one line, and touches nothing.
 
 use std::fs;
 use std::path::Path;

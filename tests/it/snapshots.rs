@@ -1,5 +1,5 @@
-//! orders-service cannot follow stream USERS any more, or never did: it comes up complete from user-service's snapshot and the
-//! tail of the stream, while writes go on.
+//! orders-service cannot follow stream USERS any more, or never did: it becomes complete from user-service's snapshot and the
+//! tail of the stream, while writes continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ fn writing(world: &World) -> Clients {
     load.start(world)
 }
 
-/// Everything is written, the cache is the owner's users, and nothing was lost on the way.
+/// All writes are done, the cache equals the owner's users, and no event was lost.
 async fn all_is_there(mut world: World, clients: Clients) {
     let (told, losses) = clients.finish().await;
     assert_eq!(told.check_found_or_reported(&world, &losses), 0);
@@ -56,7 +56,7 @@ async fn behind_a_trimmed_stream() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_instance_comes_up_complete_behind_a_trimmed_stream() {
+async fn a_new_instance_becomes_complete_behind_a_trimmed_stream() {
     let mut world = behind_a_trimmed_stream().await;
     world
         .orders_service
@@ -71,7 +71,7 @@ async fn a_new_instance_comes_up_complete_behind_a_trimmed_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_was_stopped_while_the_stream_was_trimmed_past_it_comes_up_complete() {
+async fn a_consumer_stopped_while_the_stream_was_trimmed_past_it_becomes_complete() {
     let mut world = behind_a_trimmed_stream().await;
     let clients = writing(&world);
     world.orders_service.start().await.expect("it starts");
@@ -80,9 +80,9 @@ async fn a_consumer_that_was_stopped_while_the_stream_was_trimmed_past_it_comes_
     all_is_there(world, clients).await;
 }
 
-/// Neither end survives its first snapshot.
+/// Each end is killed during its first snapshot.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_is_cut_off_at_either_end_is_begun_again() {
+async fn a_snapshot_interrupted_at_either_end_starts_again() {
     let mut world = World::start().await;
     world.orders_service.stop().await.expect("it stops");
     let users = Load {
@@ -120,7 +120,7 @@ async fn a_snapshot_that_is_cut_off_at_either_end_is_begun_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_readers_never_miss_it() {
+async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_stays_readable() {
     let world = World::start().await;
     let user = register(&world, 0..1).await.remove(0);
     world.until_applied(1).await;
@@ -153,9 +153,9 @@ async fn a_cache_is_rebuilt_by_command_while_everything_runs_and_readers_never_m
     all_is_there(world, clients).await;
 }
 
-/// Also where the mistake is the program's or its file's, and ends the service.
+/// Also if the cause is a mistake of the program or its file, which ends the service.
 #[tokio::test]
-async fn a_snapshot_that_is_not_loaded_says_why_at_once() {
+async fn a_snapshot_that_cannot_be_loaded_says_why_at_once() {
     let mut world = World::start().await;
     world.waive_final_check(); // its cache is gone
     register(&world, 0..1).await;
@@ -185,7 +185,7 @@ async fn a_snapshot_that_is_not_loaded_says_why_at_once() {
     assert!(said.stderr.contains("was not loaded"), "{said:?}");
 }
 
-/// The stream is whole, so nobody needs a snapshot; the orders come home as well.
+/// The stream is complete, so no snapshot is needed; the orders are imported, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_database_of_the_consumer_is_filled_from_the_streams() {
     let mut world = World::start().await;

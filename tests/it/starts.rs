@@ -1,4 +1,4 @@
-//! Starts that cannot end well: one clear line with the cure, and an exit code that is not zero.
+//! Starts that must fail: one clear line with the remedy, and a non-zero exit code.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// Answers the one line that says why.
+    /// Returns the one line that says why.
     async fn refused(self) -> String {
         let mut command = tokio::process::Command::new(self.service.program());
         command
@@ -66,7 +66,7 @@ async fn a_wrong_broker_password_is_named() {
     assert!(said.contains("password"), "{said}");
 }
 
-/// It takes connections and says nothing, as one that is stopped does.
+/// It accepts connections and sends nothing, like a paused broker.
 #[tokio::test]
 async fn a_reader_that_has_not_read_yet_is_not_said_to_be_up_to_date() {
     let mut world = World::start().await;
@@ -106,7 +106,7 @@ async fn an_old_broker_is_named_with_its_version() {
     playing.abort();
 }
 
-/// As much of Debian's nats-server as a client sees before it decides.
+/// The part of Debian's nats-server that a client sees before it decides.
 async fn play_old_broker(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let info = r#"INFO {"server_id":"OLD","version":"2.9.10","proto":1,"headers":true,"max_payload":1048576,"jetstream":true}"#;
@@ -140,7 +140,7 @@ async fn another_services_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_process_on_one_file_is_refused_and_told_whose_it_is() {
+async fn a_second_process_on_one_file_is_refused_and_the_refusal_names_the_holder() {
     let world = users_alone().await;
     let start = Start {
         database: world.user_service.database.clone(),

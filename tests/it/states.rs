@@ -1,4 +1,4 @@
-//! How a service stands, seen from outside: ready, halted and why, what it logged, what it keeps, what it has set aside.
+//! The state of a service, seen from outside: ready, halted and why, its log, its data, its quarantine.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use freehold_tests::outbox::{self, Users, users_in};
 use freehold_tests::{Part, Service, World, eventually, seconds};
 use rusqlite::types::Value;
 
-/// It has met its stream and takes writes.
+/// It has seen its stream and accepts writes.
 pub(crate) async fn is_ready(service: &Service) {
     let api = Api::of(service);
     eventually("it takes writes", seconds(60), async || {
@@ -29,7 +29,8 @@ pub(crate) async fn is_publishing(service: &Service) {
     .await;
 }
 
-/// Waits until a query answers a number between these two; false once it is beyond. For faults that must hit amid something.
+/// Waits until a query returns a number between these two; false once it is beyond. For faults that must hit in the middle of an
+/// operation.
 pub(crate) async fn is_between(database: &Path, sql: &str, low: i64, high: i64) -> bool {
     eventually("it has begun", seconds(60), async || {
         let found = outbox::rows(database, sql).map_err(|error| format!("{error:#}"))?;
@@ -41,7 +42,7 @@ pub(crate) async fn is_between(database: &Path, sql: &str, low: i64, high: i64) 
     .await
 }
 
-/// Waits until a person must decide; answers what /readyz gives as the reason.
+/// Waits until an operator must decide; returns the reason in /readyz.
 pub(crate) async fn is_halted(service: &Service) -> String {
     let api = Api::of(service);
     eventually("it is halted", seconds(60), async || {
@@ -63,19 +64,19 @@ pub(crate) async fn says(service: &Service, words: &str) {
     .await;
 }
 
-/// All it has logged since its start.
+/// Its whole log since its start.
 pub(crate) fn logged(service: &Service) -> String {
     service.process().expect("it runs").logs().stderr()
 }
 
-/// Rows and log, each value as it is kept.
+/// Rows and log, each value as it is stored.
 #[derive(PartialEq)]
 pub(crate) struct Kept {
     users: Vec<Vec<Value>>,
     log: Vec<Vec<Value>>,
 }
 
-/// What user-service keeps.
+/// The data of user-service.
 pub(crate) fn kept(database: &Path) -> Kept {
     let rows = |sql| outbox::rows(database, sql).expect("read");
     Kept {
@@ -84,7 +85,7 @@ pub(crate) fn kept(database: &Path) -> Kept {
     }
 }
 
-/// Log, number and place of each event set aside, as the command tells it, with its bytes.
+/// Log, number and sequence of each quarantined event, as the command lists it, with its bytes.
 pub(crate) async fn set_aside(service: &Service) -> Vec<(String, u64, String)> {
     let said = service
         .command(&["set-aside", "--json"])
@@ -100,7 +101,7 @@ pub(crate) async fn set_aside(service: &Service) -> Vec<(String, u64, String)> {
     events.collect()
 }
 
-/// The events of a log after this place, as a list of those set aside shows them.
+/// The events of a log after this sequence, in the form of the quarantine list.
 pub(crate) fn tail(found_in: &str, database: &Path, after: u64) -> Vec<(String, u64, String)> {
     let events = outbox::read_all(database).expect("read").into_iter();
     let events = events.filter(|event| event.seq > after);
@@ -110,7 +111,7 @@ pub(crate) fn tail(found_in: &str, database: &Path, after: u64) -> Vec<(String, 
         .collect()
 }
 
-/// How often orders-service has loaded its cache anew since its start.
+/// How often orders-service has reloaded its cache since its start.
 pub(crate) async fn rebuilt(world: &World) -> u64 {
     let metrics = world.orders().metrics().await.expect("metrics");
     metrics
@@ -118,7 +119,7 @@ pub(crate) async fn rebuilt(world: &World) -> u64 {
         .unwrap_or(0.0) as u64
 }
 
-/// The cache is its owner's users, row for row.
+/// The cache equals its owner's users, row for row.
 pub(crate) async fn cache_is_its_owners(world: &World) {
     let read = |database: &Path, table| -> Result<Users, String> {
         users_in(database, table).map_err(|error| format!("{error:#}"))

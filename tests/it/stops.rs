@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 const DEVICES: usize = 20;
-/// Half of what a question for news may wait. It took 7 to 8 s before the waiting ones were told of the stop.
+/// Half of the longest poll. A stop took 7 to 8 s before waiting requests were ended by it.
 const SOON: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn devices_that_wait_for_news_are_answered_when_the_owner_stops() {
+async fn polling_devices_are_answered_when_the_owner_stops() {
     let mut world = World::builder().without_user_service().start().await;
     let mut devices = Vec::new();
     for _ in 0..DEVICES {
@@ -43,7 +43,7 @@ async fn devices_that_wait_for_news_are_answered_when_the_owner_stops() {
 }
 
 #[tokio::test]
-async fn a_page_that_waits_and_strangers_that_say_half_a_sentence_do_not_keep_a_program() {
+async fn a_polling_page_and_half_sent_requests_do_not_delay_a_stop() {
     let mut world = World::builder().with_drivers(1).start().await;
     let mut strangers = Vec::new();
     for part in [
@@ -108,7 +108,7 @@ async fn half_a_body(part: &Service, path: &str) -> TcpStream {
 
 /// A device, and where it is in its feed: nothing is new.
 async fn device(world: &World) -> (SyncApi, String) {
-    let office = world.office();
+    let office = world.orders();
     let driver = office.enrol_driver("Eve").await.expect_status(201);
     let code = office.code(driver.id()).await.expect_status(201).body["code"].clone();
     let api = SyncApi::of(&world.orders_service);
@@ -119,7 +119,7 @@ async fn device(world: &World) -> (SyncApi, String) {
     (api, page["next"].as_str().expect("a place").to_owned())
 }
 
-/// A question that has not come yet when the program stops is refused a connection, which the test would notice.
+/// A request that has not arrived when the program stops is refused a connection, which the test would notice.
 async fn until_they_wait() {
     tokio::time::sleep(Duration::from_millis(500)).await;
 }

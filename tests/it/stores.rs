@@ -25,9 +25,9 @@ async fn events(world: &mut World) -> usize {
     events.expect("read").len()
 }
 
-/// These three are the store's own promises.
+/// These three test the harness' own faults.
 #[tokio::test]
-async fn a_copy_of_a_store_can_be_put_back_again_and_again() {
+async fn a_copy_of_a_store_can_be_restored_repeatedly() {
     let mut world = stopped_broker().await;
     let copy = world.folder().join("copy");
     world.broker.copy_store(&copy).expect("copied");
@@ -42,7 +42,7 @@ async fn a_copy_of_a_store_can_be_put_back_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_block_cut_short_loses_its_last_event() {
+async fn a_truncated_block_loses_its_last_event() {
     let mut world = stopped_broker().await;
     world
         .broker
@@ -63,7 +63,7 @@ async fn a_flipped_block_loses_events() {
 }
 
 #[tokio::test]
-async fn an_older_store_is_filled_up_at_the_same_numbers_and_consumers_go_on() {
+async fn an_older_store_is_refilled_with_the_same_sequences_and_consumers_continue() {
     let mut world = World::start().await;
     count_every_application(&mut world).await;
     register(&world, 0..30).await;
@@ -91,55 +91,55 @@ async fn an_older_store_is_filled_up_at_the_same_numbers_and_consumers_go_on() {
 }
 
 #[tokio::test]
-async fn a_block_cut_short_while_the_broker_was_killed_is_filled_up() {
+async fn a_truncated_block_while_the_broker_was_killed_is_refilled() {
     let mut world = short_stream().await;
     world.broker.kill();
     let cut = world.broker.truncate_block("USERS", Block::Last, 5);
     cut.expect("cut");
-    what_was_lost_is_filled_up(world).await;
+    what_was_lost_is_refilled(world).await;
 }
 
-/// After a graceful stop the broker remembers how far it had counted: the last number is taken, and nothing lies there.
+/// After a graceful stop the broker remembers the last sequence: it is used up, and no message has it.
 #[tokio::test]
-async fn a_block_cut_short_while_the_broker_was_stopped_is_filled_up() {
+async fn a_truncated_block_while_the_broker_was_stopped_is_refilled() {
     let mut world = short_stream().await;
     world.broker.stop().await.expect("it stops");
     let cut = world.broker.truncate_block("USERS", Block::Last, 5);
     cut.expect("cut");
-    what_was_lost_is_filled_up(world).await;
+    what_was_lost_is_refilled(world).await;
 }
 
 #[tokio::test]
-async fn a_flipped_block_is_filled_up() {
+async fn a_flipped_block_is_refilled() {
     let mut world = short_stream().await;
     world.broker.kill();
     let flipped = world.broker.flip_block("USERS", Block::Last, 8);
     flipped.expect("flipped");
-    what_was_lost_is_filled_up(world).await;
+    what_was_lost_is_refilled(world).await;
 }
 
 /// The first of two blocks, so the head is as it was and the events in the middle are missing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hole_in_a_long_stream_is_filled_up() {
+async fn a_hole_in_a_long_stream_is_refilled() {
     let mut world = long_stream().await;
     world.broker.kill();
     let flipped = world.broker.flip_block("USERS", Block::First, 8);
     flipped.expect("flipped");
-    what_was_lost_is_filled_up(world).await;
+    what_was_lost_is_refilled(world).await;
 }
 
-/// After a graceful stop the broker does not look at its older blocks: it counts every event and hands out fewer.
+/// After a graceful stop the broker does not read its older blocks: it counts every event and returns fewer.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hole_that_the_broker_does_not_count_is_filled_up() {
+async fn a_hole_that_the_broker_does_not_count_is_refilled() {
     let mut world = long_stream().await;
     world.broker.stop().await.expect("it stops");
     let flipped = world.broker.flip_block("USERS", Block::First, 8);
     flipped.expect("flipped");
-    what_was_lost_is_filled_up(world).await;
+    what_was_lost_is_refilled(world).await;
 }
 
-/// A hundred events that orders-service has not read yet. Both services stand still: nothing is filled up or read
-/// before the test has seen what is missing.
+/// A hundred events that orders-service has not read yet. Both services are paused: no event is refilled or read
+/// before the test has seen which are missing.
 async fn short_stream() -> World {
     let world = readers_behind().await;
     register(&world, 0..100).await;
@@ -188,7 +188,7 @@ async fn standing_still(world: World, head: u64) -> World {
 }
 
 /// The outbox has them all.
-async fn what_was_lost_is_filled_up(mut world: World) {
+async fn what_was_lost_is_refilled(mut world: World) {
     world.broker.start().await.expect("it starts");
     let emitted = outbox::read_all(&world.user_service.database).expect("read");
     let left = world.observer().read_all("USERS").await.expect("read");

@@ -1,10 +1,10 @@
-//! The main job: what one service commits, the other soon knows, durably and once.
+//! The main job: an event that one service commits soon takes effect in the other, durably and once.
 
 use freehold_tests::{Part, World, eventually, seconds};
 use serde_json::Value;
 
 #[tokio::test]
-async fn a_registered_user_is_known_to_orders_by_name_without_asking() {
+async fn a_registered_user_appears_in_orders_by_name_without_a_request() {
     let world = World::start().await;
     let user = world.users().register("Ada", "ada@example.org").await;
     let user = user.expect_status(201);
@@ -55,7 +55,7 @@ async fn names_in_every_script_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn without_a_broker_writes_are_answered_and_travel_later() {
+async fn without_a_broker_writes_are_acknowledged_and_published_later() {
     let mut world = World::start().await;
     world.broker.kill();
     let user = world
@@ -89,7 +89,7 @@ async fn without_a_broker_writes_are_answered_and_travel_later() {
 }
 
 #[tokio::test]
-async fn an_order_for_a_user_nobody_knows_is_refused_and_without_the_owner_it_is_not_guessed() {
+async fn an_order_for_an_unknown_user_is_refused_and_without_the_owner_it_is_not_guessed() {
     let mut world = World::start().await;
     let known = world
         .users()
@@ -102,10 +102,10 @@ async fn an_order_for_a_user_nobody_knows_is_refused_and_without_the_owner_it_is
         .await
         .expect_status(201);
     shows(&world, order.id(), "Ada", 1).await;
-    let nobody = "0191d1a0-0000-7000-8000-000000000000";
+    let unknown = "0191d1a0-0000-7000-8000-000000000000";
     let refused = world
         .orders()
-        .place(nobody, 5, "EUR")
+        .place(unknown, 5, "EUR")
         .await
         .expect_status(422);
     assert_eq!(refused.problem(), Some("unknown_user"));
@@ -113,7 +113,7 @@ async fn an_order_for_a_user_nobody_knows_is_refused_and_without_the_owner_it_is
     world.user_service.kill();
     let unsure = world
         .orders()
-        .place(nobody, 5, "EUR")
+        .place(unknown, 5, "EUR")
         .await
         .expect_status(503);
     assert_eq!(unsure.problem(), Some("users_unavailable"));
@@ -122,7 +122,7 @@ async fn an_order_for_a_user_nobody_knows_is_refused_and_without_the_owner_it_is
         .orders()
         .place(known.id(), 5, "EUR")
         .await
-        .expect_status(201); // known here: nobody is asked
+        .expect_status(201); // in the cache: no request to the owner
 }
 
 #[tokio::test]

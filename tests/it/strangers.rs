@@ -1,4 +1,4 @@
-//! Callers without a token, in numbers: they cost the others nothing, and the log little.
+//! Many callers without a token: they do not slow down others, and add little to the log.
 
 use std::time::Duration;
 
@@ -41,9 +41,9 @@ async fn a_loop_of_refused_requests_writes_a_few_lines() {
 }
 
 #[tokio::test]
-async fn silent_connections_lock_nobody_out() {
+async fn silent_connections_lock_no_caller_out() {
     let mut world = World::builder().without_user_service().start().await;
-    let office = world.office();
+    let office = world.orders();
     let driver = office.enrol_driver("Eve").await.expect_status(201);
     let code = office.code(driver.id()).await.expect_status(201).body["code"].clone();
     let mut silent = Vec::new();

@@ -1,9 +1,9 @@
-//! How much a stream may hold is a setting: an alarm comes before it is full, and a stream is given more in place.
+//! The size of a stream is a setting: an alarm precedes a full stream, and a stream can be enlarged in place.
 
 use freehold_tests::{Part, World, eventually, seconds};
 
 #[tokio::test]
-async fn a_stream_that_is_nearly_full_says_so_and_is_given_more_room_in_place() {
+async fn a_nearly_full_stream_raises_an_alarm_and_is_enlarged_in_place() {
     let mut world = World::start().await;
     give_room(&mut world, 1_000_000).await;
     let mut count = 0;

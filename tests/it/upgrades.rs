@@ -1,4 +1,4 @@
-//! What the first version left behind goes on: its streams are brought up to date in place, and no reader begins again.
+//! Files of the first version stay usable: their streams are updated in place, and no reader starts over.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ fn recorded() -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_store_of_the_first_version_is_followed_as_if_nothing_had_happened() {
+async fn a_store_of_the_first_version_is_followed_without_a_gap() {
     let mut world = World::start().await;
     world.orders_service.stop().await.expect("it stops");
     world.user_service.stop().await.expect("it stops");

@@ -1,4 +1,4 @@
-//! `verify` says that all is equal when it is, and names the first event or row that is not.
+//! `verify` reports that everything is equal, or names the first event or row that differs.
 
 use freehold_tests::broker::User;
 use freehold_tests::observer::StoredEvent;
@@ -29,7 +29,7 @@ async fn world_of_fifty() -> World {
     world
 }
 
-/// What it says of the first thing that it compares, or of the second.
+/// Its result for the first or the second comparison.
 async fn verified(service: &Service, code: i32, check: usize) -> Value {
     let said = service
         .command(&["verify", "--json"])
@@ -39,7 +39,7 @@ async fn verified(service: &Service, code: i32, check: usize) -> Value {
     said["checks"][check].clone()
 }
 
-/// Tampering is done by hand in a file nobody has open.
+/// The test tampers with a file that no process has open.
 fn tamper(service: &mut Service, sql: &str) {
     assert!(!service.is_running());
     let rows = Connection::open(&service.database).expect("the database opens");
@@ -150,7 +150,7 @@ async fn a_message_that_was_replaced_in_the_stream_is_named_and_then_healed() {
     world.check().await;
 }
 
-/// The operator's hand: the same stream with other messages.
+/// An operator recreates the stream with other messages.
 async fn replace_stream(world: &World, events: &[StoredEvent]) {
     let config = world
         .observer()

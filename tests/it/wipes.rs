@@ -4,7 +4,7 @@ use freehold_tests::observer::StoredEvent;
 use freehold_tests::{Part, World};
 
 #[tokio::test]
-async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on() {
+async fn a_wiped_broker_is_refilled_with_the_same_sequences_and_consumers_continue() {
     let mut world = World::start().await;
     let mut users = Vec::new();
     for number in 0..50 {
@@ -47,7 +47,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
     assert_eq!(
         world.orders_service.pid(),
         orders_pid,
-        "nobody restarted the consumer"
+        "the consumer was not restarted"
     );
     let order = world
         .orders()
@@ -59,7 +59,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers_and_consumers_go_on(
     assert_eq!(view.body["user"]["name"], "Countess");
 }
 
-/// USERS and ORDERS as the broker keeps them.
+/// USERS and ORDERS as the broker stores them.
 async fn streams(world: &World) -> (Vec<StoredEvent>, Vec<StoredEvent>) {
     let observer = world.observer();
     let users = observer.read_all("USERS").await.expect("it is read");

@@ -1,4 +1,4 @@
-//! The harness' promises about a whole world: it works, it survives kills, and disorder in it is noticed.
+//! The harness' promises about a whole world: it works, it survives kills, and the final check detects disorder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -45,7 +45,7 @@ async fn a_user_arrives_in_the_order_view_though_every_part_is_killed_on_the_way
 }
 
 #[tokio::test]
-async fn the_final_check_starts_what_was_left_down() {
+async fn the_final_check_starts_stopped_parts() {
     let mut world = World::start().await;
     world.broker.kill();
     world
@@ -145,7 +145,7 @@ async fn what_a_service_says_of_itself_can_be_read() {
     .await;
 }
 
-/// The outbox may guard itself with triggers; a rotten disk does not ask them.
+/// Triggers may protect the outbox; a damaged disk bypasses them.
 fn tamper(world: &World) {
     let connection = Connection::open(&world.user_service.database).expect("the file is there");
     let triggers: Vec<String> = connection

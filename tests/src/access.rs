@@ -1,5 +1,4 @@
-//! The access file of a service, written from outside: whoever starts a service for tests or for `up` lets its own operator
-//! in. Lines of others stay.
+//! The access file of a service, written from outside: tests and `up` add their own operator to it. Other lines stay.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -10,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::credentials::Password;
 
-/// Sees to it that the operator of this name has this token, and makes the file when there is none.
+/// Gives the operator of this name this token. Creates the file if it is missing.
 pub fn let_in(file: &Path, name: &str, token: &Password) -> io::Result<()> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_own_line_is_replaced_and_those_of_others_stay() {
+    fn its_own_line_is_replaced_and_other_lines_stay() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.access");
         let (one, two) = (Password::generate(), Password::generate());

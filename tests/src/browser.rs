@@ -1,13 +1,12 @@
 //! A real headless Chromium, driven through chromedriver the way a person drives it: look, tap, type, wait.
 //!
-//! Like every child of the harness it lives in a process group of its own, which is killed when the [`Browser`] is dropped,
-//! and its profile is a temporary folder that goes with it. It asks no host for anything but what the page asks for.
+//! Like every child of the harness it runs in a process group of its own, which is killed when the [`Browser`] is dropped; its
+//! profile is a temporary folder that is deleted then. It contacts no hosts except those that the page contacts.
 
 mod find;
 mod install;
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,17 +25,17 @@ use crate::eventually::{seconds, within};
 use crate::ports::Port;
 use crate::process::{Launch, Process};
 
-pub use find::{BROWSER_TESTS, CHROMEDRIVER, CHROMIUM, Found, Programs, find};
+pub use find::{BROWSER_TESTS, CHROMEDRIVER, CHROMIUM, Programs, find};
 pub use install::find_or_install;
 
 /// One browser with one page.
 #[derive(Debug)]
 pub struct Browser {
     client: Client,
-    /// For what WebDriver has no words for; Chromium's own extensions.
+    /// For Chromium's own extensions, which WebDriver does not cover.
     extensions: reqwest::Client,
     session: String,
-    /// The driver forgets what it has told; we do not.
+    /// The driver returns each error once; they are collected here.
     errors: Mutex<Vec<String>>,
     // Fields are dropped in this order: processes first, then what they use.
     _driver: Driver,
@@ -44,21 +43,21 @@ pub struct Browser {
     _port: Port,
 }
 
-/// What `prefers-color-scheme` says to the page.
+/// The value of `prefers-color-scheme`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColourScheme {
     Light,
     Dark,
 }
 
-/// How long we wait for something to be there and to take a tap, before we say that it is not so.
+/// How long to wait for an element to exist and accept a tap, before the call fails.
 pub const PATIENCE: Duration = seconds(10);
 /// A first start on a cold, busy machine reads 300 MB.
 const START_LIMIT: Duration = seconds(90);
-/// Below this width a screen is a phone's: scrollbars lie over the page and its viewport settings count.
+/// Below this width a screen is a phone's: scrollbars overlay the page and its viewport settings apply.
 const PHONE_BELOW: u32 = 600;
 
-/// It shows pages of ours, so it needs no sandbox (which root and containers refuse), and it asks nobody for updates.
+/// It shows only our own pages, so it needs no sandbox (which root and containers refuse). It looks for no updates.
 const ARGUMENTS: [&str; 14] = [
     "--headless=new",
     "--no-sandbox",
@@ -77,18 +76,15 @@ const ARGUMENTS: [&str; 14] = [
 ];
 
 impl Browser {
-    /// `None` on a machine without a browser, after saying so aloud: the test that asked has nothing to test and returns.
+    /// `None` on a machine without a browser, after a line on stderr: the calling test returns.
     pub async fn start() -> Result<Option<Browser>> {
-        match find()? {
-            Found::Here(programs) => Browser::of(&programs).await.map(Some),
-            Found::Missing(reason) => {
-                say_skipped(&reason);
-                Ok(None)
-            }
+        match find()?.or_skip("browser tests") {
+            Some(programs) => Browser::of(&programs).await.map(Some),
+            None => Ok(None),
         }
     }
 
-    /// These very programs.
+    /// With these programs.
     pub async fn of(programs: &Programs) -> Result<Browser> {
         let files = TempDir::with_prefix("freehold-browser-").context("no place for a profile")?;
         let port = Port::any().context("no port for chromedriver")?;
@@ -118,18 +114,18 @@ impl Browser {
         self.client.refresh().await.context("cannot reload")
     }
 
-    /// Taps the first element of this selector, once it is there, enabled, and nothing lies over it.
+    /// Taps the first element of this selector, once it exists, is enabled, and nothing covers it.
     pub async fn tap(&self, css: &str) -> Result<()> {
         self.patiently(css, || self.try_tap(BY_CSS, css)).await
     }
 
-    /// The same by what a person reads on a button, a link, a label or a fold: these words, else some that contain them.
+    /// The same by the text of a button, link, label or fold: exactly these words, else a text that contains them.
     pub async fn tap_words(&self, words: &str) -> Result<()> {
         self.patiently(words, || self.try_tap(BY_WORDS, words))
             .await
     }
 
-    /// Types at the end of what a field holds.
+    /// Types at the end of a field's text.
     pub async fn type_into(&self, css: &str, text: &str) -> Result<()> {
         self.patiently(css, || async move {
             let field = self.locate(BY_CSS, css).await?;
@@ -138,7 +134,7 @@ impl Browser {
         .await
     }
 
-    /// What a person reads in the first element of this selector, once it is there.
+    /// The visible text of the first element of this selector, once it exists.
     pub async fn text(&self, css: &str) -> Result<String> {
         self.patiently(css, || async move {
             Ok(self.locate(BY_CSS, css).await?.text().await?)
@@ -146,7 +142,7 @@ impl Browser {
         .await
     }
 
-    /// An attribute (or a property such as `value`) of the first element of this selector, once it is there.
+    /// An attribute (or a property such as `value`) of the first element of this selector, once it exists.
     pub async fn attribute(&self, css: &str, name: &str) -> Result<Option<String>> {
         self.patiently(css, || async move {
             let element = self.locate(BY_CSS, css).await?;
@@ -158,41 +154,41 @@ impl Browser {
         .await
     }
 
-    /// How many elements of this selector a person can see now.
+    /// How many elements of this selector are visible now.
     pub async fn count(&self, css: &str) -> Result<u64> {
         let count = self.evaluate(COUNT, vec![json!(css)]).await?;
         count.as_u64().context("a count is a number")
     }
 
-    /// Until these words can be read somewhere on the page.
+    /// Waits until these words are visible on the page.
     pub async fn wait_for(&self, words: &str, deadline: Duration) -> Result<()> {
         self.wait(deadline, words, true).await
     }
 
-    /// Until they cannot be read any more.
+    /// Waits until they are not visible any more.
     pub async fn wait_until_gone(&self, words: &str, deadline: Duration) -> Result<()> {
         self.wait(deadline, words, false).await
     }
 
-    /// Everything that can be read on the page.
+    /// All visible text of the page.
     pub async fn page(&self) -> Result<String> {
         let text = self.evaluate("return document.body.innerText", vec![]);
         Ok(text.await?.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Runs JavaScript in the page: `return` gives an answer, `arguments` are these.
+    /// Runs JavaScript in the page, with these `arguments`; `return` gives the result.
     pub async fn evaluate(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
         let answer = self.client.execute(script, arguments).await;
         answer.with_context(|| format!("the page does not run {script}"))
     }
 
-    /// What is in sight, as a PNG file.
+    /// The visible part of the page, as a PNG file.
     pub async fn screenshot(&self, path: &Path) -> Result<()> {
         let png = self.client.screenshot().await.context("no screenshot")?;
         fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// A screen of exactly so many CSS pixels.
+    /// Sets the screen to exactly this many CSS pixels.
     pub async fn screen(&self, width: u32, height: u32) -> Result<()> {
         let phone = width < PHONE_BELOW;
         let screen =
@@ -210,8 +206,8 @@ impl Browser {
         self.chromium("Emulation.setEmulatedMedia", media).await
     }
 
-    /// Every error on the page's console since the start: exceptions, refused policies, and requests that failed or were
-    /// answered with 4xx or 5xx (these name their address).
+    /// Every error on the page's console since the start: exceptions, policy violations, and requests that failed or were
+    /// answered with 4xx or 5xx (with their address).
     pub async fn console_errors(&self) -> Result<Vec<String>> {
         let said = self.extension("se/log", json!({"type": "browser"})).await?;
         let said = said.as_array().cloned().unwrap_or_default();
@@ -222,7 +218,7 @@ impl Browser {
         Ok(errors.clone())
     }
 
-    /// For the end of a test whose page had no reason to complain.
+    /// For the end of a test whose page should report no error.
     pub async fn expect_no_console_errors(&self) -> Result<()> {
         let errors = self.console_errors().await?;
         if !errors.is_empty() {
@@ -250,7 +246,7 @@ impl Browser {
             .map_err(|reason| anyhow!("after {deadline:?} the page {what} {words:?}; {reason}"))
     }
 
-    /// A page changes under one's fingers: what is gone, covered or off now may be fine in a moment.
+    /// A page changes while it is used: an element that is missing, covered or disabled now may be ready in a moment.
     async fn patiently<T, F>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -267,7 +263,7 @@ impl Browser {
         bail!("{what:?}: {reason}; the page shows:\n{page}")
     }
 
-    /// An error of `click` comes before the click: whoever tries again does not tap twice.
+    /// An error of `click` precedes the click, so a retry does not tap twice.
     async fn try_tap(&self, finder: &str, what: &str) -> Result<()> {
         let element = self.locate(finder, what).await?;
         let handle = serde_json::to_value(&element)?;
@@ -306,7 +302,7 @@ impl Browser {
     }
 }
 
-/// What a person can see of a selector, the first of it; what has these words, the closest first.
+/// The first visible element of a selector; the element with these words, the closest match first.
 const BY_CSS: &str =
     "return [...document.querySelectorAll(arguments[0])].find(node => node.checkVisibility())";
 const BY_WORDS: &str = r"
@@ -318,13 +314,13 @@ const COUNT: &str = "return [...document.querySelectorAll(arguments[0])].filter(
 const TO_THE_MIDDLE: &str =
     "arguments[0].scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'})";
 
-/// chromedriver and everything it started.
+/// chromedriver and its child processes.
 #[derive(Debug)]
 struct Driver(Process);
 
 impl Driver {
     fn start(programs: &Programs, port: &Port, files: &Path) -> Result<Driver> {
-        // A browser that is killed cleans nothing up, so what it leaves lies where we do.
+        // A killed browser leaves files behind, so they go into our temporary folder.
         let files_of_its_own = files.display().to_string();
         let launch = Launch::of("chromedriver", &programs.chromedriver, files)
             .arg(format!("--port={port}"))
@@ -365,7 +361,7 @@ impl Driver {
     }
 }
 
-/// The kernel needs a moment to take the whole group down, and whatever of it still runs writes into the profile.
+/// The kernel needs a moment to end the whole group, and a process that still runs writes into the profile.
 impl Drop for Driver {
     fn drop(&mut self) {
         let group = i32::try_from(self.0.pid()).ok().and_then(Pid::from_raw);
@@ -393,17 +389,10 @@ fn wanted(programs: &Programs, profile: &Path) -> fantoccini::wd::Capabilities {
     }
 }
 
-/// Past the capture of the test runner: a skip that nobody reads would look like a pass.
-fn say_skipped(reason: &str) {
-    let line = format!("browser tests are SKIPPED: {reason}\n");
-    // Without a stderr there is nobody to tell.
-    let _nobody = io::stderr().write_all(line.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream as Connection};
 
     const PAGE: &str = r##"<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title>
@@ -419,7 +408,7 @@ late.onclick = () => { taps += 1; out.textContent = `hello ${document.querySelec
 document.querySelector("#broken").onclick = () => { throw new Error("broken on purpose"); };
 </script>"##;
 
-    /// Answers everything with the page; lives as long as the test.
+    /// Answers every request with the page, as long as the test runs.
     fn site() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -441,7 +430,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
         write!(connection, "{head}: {}\r\n\r\n{PAGE}", PAGE.len()).ok()
     }
 
-    /// Not on a machine without a browser, and then it has been said.
+    /// `None` on a machine without a browser, after a line on stderr.
     async fn at_the_page() -> Option<Browser> {
         let browser = Browser::start().await.expect("named programs are good")?;
         browser.goto(&site()).await.expect("it is there");
@@ -449,7 +438,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn a_page_is_typed_into_and_tapped_as_soon_as_it_takes_a_tap() {
+    async fn a_page_is_typed_into_and_tapped_as_soon_as_it_is_ready() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -469,7 +458,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn a_screen_has_the_size_and_the_colours_it_is_given() {
+    async fn a_screen_has_the_given_size_and_colour_scheme() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -495,7 +484,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn what_a_page_complains_of_is_heard_and_stays_heard() {
+    async fn errors_of_a_page_are_collected_and_kept() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -515,7 +504,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn what_does_not_come_is_told_with_what_is_there() {
+    async fn a_missing_text_is_reported_with_the_visible_one() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -535,7 +524,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
     }
 
     #[tokio::test]
-    async fn nothing_of_it_is_left_once_it_is_dropped() {
+    async fn no_process_is_left_once_it_is_dropped() {
         let Some(browser) = at_the_page().await else {
             return;
         };
@@ -546,7 +535,7 @@ document.querySelector("#broken").onclick = () => { throw new Error("broken on p
         assert!(!profile.exists(), "its profile is gone");
     }
 
-    /// How many processes were started with this path; zombies have no command line any more.
+    /// How many processes have this path on their command line; zombies have none.
     fn running(path: &Path) -> usize {
         let path = path.to_str().expect("ours");
         let processes = fs::read_dir("/proc").expect("this is Linux").flatten();

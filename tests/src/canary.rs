@@ -1,12 +1,12 @@
-//! Looks for a text that must not be anywhere: in every file below some folders, as it is and as programs like to write it.
+//! Searches every file below some folders for a text that must not be there, as it is and in common encodings.
 //!
-//! It finds what lies in one piece: not what is compressed, encrypted, or split between two pages of a database.
+//! It finds text in one piece, not compressed, encrypted, or split between two pages of a database.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A place where the text was found.
+/// Where the text was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Find {
     pub file: PathBuf,
@@ -14,24 +14,24 @@ pub struct Find {
     pub form: Form,
 }
 
-/// How it was written there.
+/// Its encoding there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Plain,
-    /// As programs for Windows and some databases keep text.
+    /// As programs for Windows and some databases store text.
     Utf16,
     Hex,
-    /// Within a longer encoded text, at any of the three places its first byte can have in a group of three.
+    /// Within a longer encoded text, at any of the three offsets of its first byte in a group of three.
     Base64,
     Base64Url,
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// A shorter one leaves so few letters of base64 that chance finds them too.
+/// A shorter one leaves so few letters of base64 that they occur by chance.
 const LEAST_LENGTH: usize = 8;
 
-/// Every place below these folders where the text lies. A folder that is not there is an error: nothing would be looked at.
+/// Every occurrence of the text below these folders. A missing folder is an error: nothing would be searched.
 pub fn search(folders: &[&Path], text: &str) -> io::Result<Vec<Find>> {
     assert!(text.len() >= LEAST_LENGTH, "{text:?} is found by chance");
     let patterns = patterns(text);
@@ -83,12 +83,12 @@ fn patterns(text: &str) -> Vec<Pattern> {
         patterns.push((base64_within(plain, before, BASE64), Form::Base64));
         patterns.push((base64_within(plain, before, BASE64_URL), Form::Base64Url));
     }
-    // Where the two alphabets agree, once is enough.
+    // If the two alphabets agree, one pattern is enough.
     patterns.dedup_by(|next, kept| next.0 == kept.0);
     patterns
 }
 
-/// The letters that depend on these bytes alone when so many other bytes come `before` them in their group of three.
+/// The letters that depend on these bytes alone, with this many other bytes `before` them in their group of three.
 fn base64_within(bytes: &[u8], before: usize, alphabet: &[u8; 64]) -> Vec<u8> {
     let all = [&[0; 2][..before], bytes].concat();
     let (first, end) = ((before * 8).div_ceil(6), all.len() * 8 / 6);
@@ -99,7 +99,7 @@ fn base64_within(bytes: &[u8], before: usize, alphabet: &[u8; 64]) -> Vec<u8> {
         .collect()
 }
 
-/// One walk through the bytes for all patterns, for the sake of large files.
+/// One pass over the bytes for all patterns, because files are large.
 fn find<'a>(bytes: &'a [u8], patterns: &'a [Pattern]) -> impl Iterator<Item = (usize, Form)> + 'a {
     let mut begins = [false; 256];
     for (pattern, _) in patterns {
@@ -123,7 +123,7 @@ mod tests {
     const CANARY: &str = "canary>>>???~~~bird";
 
     #[test]
-    fn it_is_found_in_every_form_it_was_planted_in_and_where() {
+    fn it_is_found_in_every_planted_form_with_its_position() {
         let folder = tempfile::tempdir().expect("a folder");
         let deep = folder.path().join("a/b");
         fs::create_dir_all(&deep).expect("made");
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// The encoder is the system's, not ours: a mistake in ours would find itself.
+    /// The system's encoder, not ours: a mistake in ours would match itself.
     #[test]
     fn it_is_found_in_base64_wherever_it_begins_in_a_group_of_three() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_found_and_a_missing_folder_is_an_error() {
+    fn an_absent_text_is_not_found_and_a_missing_folder_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("x"), "canary>>>???~~~bir").expect("written");
         assert_eq!(search(&[folder.path()], CANARY).expect("it is read"), []);

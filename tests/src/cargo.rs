@@ -1,8 +1,8 @@
-//! The cargo that runs us, started again without what it told only us.
+//! The cargo that runs us, without the environment that it set for our package.
 //!
-//! `cargo run` and `cargo test` tell a program the name, version and folder of its package through the environment. Handed
-//! on to another cargo, those reach the build scripts, and some (ring's) watch them: half of the tree would be built anew
-//! at every change between "from a shell" and "from a test".
+//! `cargo run` and `cargo test` set the name, version and folder of the package in a program's environment. A second cargo would
+//! pass them on to build scripts, and some (ring's) watch them: half of the tree would be rebuilt at every change between
+//! "from a shell" and "from a test".
 
 use std::env;
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ pub fn cargo() -> Command {
 
 /// Settings (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_BUILD_…`, `CARGO_NET_…`) are the user's and stay.
 fn is_about_our_package(name: &str) -> bool {
-    let told = [
+    let prefixes = [
         "CARGO_PKG_",
         "CARGO_MANIFEST_",
         "CARGO_BIN_",
@@ -32,7 +32,7 @@ fn is_about_our_package(name: &str) -> bool {
         "CARGO_PRIMARY_",
         "OUT_DIR",
     ];
-    told.iter().any(|prefix| name.starts_with(prefix))
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -40,14 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_stay_and_what_is_about_us_goes() {
-        let told: Vec<_> = cargo()
+    fn settings_stay_and_variables_of_our_package_are_removed() {
+        let set: Vec<_> = cargo()
             .get_envs()
             .map(|(name, value)| (name.to_owned(), value.is_some()))
             .collect();
         assert!(
-            told.contains(&(OsString::from("CARGO_MANIFEST_DIR"), false)),
-            "cargo told this test its folder: {told:?}"
+            set.contains(&(OsString::from("CARGO_MANIFEST_DIR"), false)),
+            "cargo set the folder of this test: {set:?}"
         );
         assert!(!is_about_our_package("CARGO_HOME") && !is_about_our_package("CARGO_TARGET_DIR"));
     }

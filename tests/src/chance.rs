@@ -1,12 +1,17 @@
-//! Chance from the operating system: passwords, ports and inboxes that no other process draws too.
+//! Randomness from the operating system: passwords, ports and inboxes that no other process draws.
 //!
-//! Tests that must be repeatable draw only their seed here, and everything else from it.
+//! A repeatable test draws only its seed here.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// 64 bits.
 pub fn number() -> u64 {
     getrandom::u64().expect("the operating system has randomness")
+}
+
+pub fn coin() -> bool {
+    number().is_multiple_of(2)
 }
 
 /// The seed of a test that must be repeatable: `FREEHOLD_SEED`, or a new one. Print it.
@@ -23,9 +28,20 @@ pub fn in_range(range: Range<u16>) -> u16 {
     range.start + u16::try_from(number() % width).expect("smaller than the width, which is one")
 }
 
-/// So many of `A`-`Z`, `a`-`z`, `0`-`9`, each as likely as the other.
+/// Some time within these seconds.
+pub fn seconds(range: Range<u16>) -> Duration {
+    Duration::from_secs(in_range(range).into()) + Duration::from_millis(in_range(0..1000).into())
+}
+
+/// An element of the list; none when it is empty.
+pub fn one_of<T>(list: &[T]) -> Option<&T> {
+    let length = u64::try_from(list.len()).ok()?;
+    list.get(usize::try_from(number().checked_rem(length)?).ok()?)
+}
+
+/// This many of `A`-`Z`, `a`-`z`, `0`-`9`, each equally likely.
 pub fn letters_and_digits(count: usize) -> String {
-    // Bytes that are no letter or digit are drawn again, not folded: folding would prefer some.
+    // Other bytes are drawn again, not folded: folding would prefer some letters.
     let drawn = std::iter::repeat_with(number)
         .flat_map(u64::to_ne_bytes)
         .filter(u8::is_ascii_alphanumeric);
@@ -37,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_drawn_stays_in_its_bounds_and_differs() {
+    fn drawn_values_stay_in_their_bounds_and_differ() {
         assert!((0..1000).all(|_| (5..8).contains(&in_range(5..8))));
         let drawn = letters_and_digits(40);
         assert!(drawn.len() == 40 && drawn.chars().all(|sign| sign.is_ascii_alphanumeric()));

@@ -1,4 +1,4 @@
-//! The commands of an operator, given to a service's own program with the service's settings, and what it said.
+//! An operator's commands, run with a service's own program and settings, and their output.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,18 +15,18 @@ use crate::services::Service;
 /// How a command ended.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// `None`: something killed it.
+    /// `None`: a signal killed it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Longer than any command waits for anything.
+/// Longer than any command's own deadlines.
 const DEADLINE: Duration = seconds(120);
 
 impl Service {
-    /// Runs `user-service … restore copy.db` for `["restore", "copy.db"]`, whether the service runs or not. What it says is
-    /// kept beside the logs, too.
+    /// Runs `user-service … restore copy.db` for `["restore", "copy.db"]`, whether the service runs or not. Its output is
+    /// also kept with the logs.
     pub async fn command(&self, words: &[&str]) -> Said {
         let mut command = Command::new(self.program());
         command
@@ -48,7 +48,7 @@ impl Service {
             stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
         };
-        self.keep(words, &said).expect("a place beside the logs");
+        self.keep(words, &said).expect("a file with the logs");
         said
     }
 
@@ -65,7 +65,7 @@ impl Service {
 }
 
 impl Said {
-    /// Panics with all that was said when it ended in another way.
+    /// Panics with its whole output if it ended with another code.
     #[track_caller]
     #[must_use]
     pub fn expect_code(self, code: i32) -> Said {
@@ -79,7 +79,7 @@ impl Said {
         self
     }
 
-    /// The answer of a command that was asked for `--json`.
+    /// The output of a command with `--json`.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)

@@ -1,8 +1,8 @@
-//! The three passwords of the broker and the three tokens of the services: made once, kept in a file only their owner can
-//! read, checked before each start.
+//! The three passwords of the broker and the three tokens of the services: generated once, kept in a file that only its owner
+//! can read, and checked before each start.
 //!
-//! The check is not politeness: nats-server takes an empty variable as an empty password and then lets anybody in with
-//! it, and stops with a riddle at a password that looks like a number. So whoever starts the broker asks here first.
+//! The check is needed: nats-server takes an empty variable as an empty password that admits every client, and stops with an
+//! obscure error at a password that looks like a number. So check here before you start the broker.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,12 +11,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::chance;
 
-/// What each user of nats.conf logs in with, what a service wants of other services, and what the operator sends who started
-/// it all. `Debug` shows no secret.
+/// The password of each user of nats.conf, the tokens that services require of each other, and the operator's token. `Debug`
+/// shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     pub users: Password,
@@ -27,14 +27,14 @@ pub struct Credentials {
     pub operator: Password,
 }
 
-/// A password nats.conf can carry: a letter, then at least 15 letters or digits.
+/// A password that nats.conf can hold: a letter, then at least 15 letters or digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassword {
     #[error(
-        "the password is empty: the broker would let anybody in. Unset the variable to have one made, or set one"
+        "the password is empty: the broker would admit every client. Unset the variable to have a password generated, or set one"
     )]
     Empty,
     #[error(
@@ -42,16 +42,13 @@ pub enum BadPassword {
     )]
     NoLetterFirst,
     #[error(
-        "the password may hold only letters and digits: other signs mean something in the broker's configuration"
+        "the password may hold only letters and digits: other characters have a meaning in the broker's configuration"
     )]
     OddSign,
     #[error("the password has {0} characters, 16 is the least")]
     Short(usize),
 }
 
-const USERS_READ: &str = "FREEHOLD_USERS_READ_TOKEN";
-const ORDERS_READ: &str = "FREEHOLD_ORDERS_READ_TOKEN";
-const OPERATOR: &str = "FREEHOLD_OPERATOR_TOKEN";
 const LEAST_LENGTH: usize = 16;
 const DRAWN_LENGTH: usize = 32;
 
@@ -67,53 +64,52 @@ impl Credentials {
         }
     }
 
-    /// Reads the file, or makes it with fresh passwords when there is none. The caller sees to it that only one process does.
-    pub fn load_or_create(file: &Path) -> Result<Credentials> {
-        match fs::read_to_string(file) {
-            Ok(text) => {
-                let kept = Credentials::read(&text).with_context(|| {
-                    format!(
-                        "{} is damaged: correct it, or delete it to have new passwords made",
-                        file.display()
-                    )
-                })?;
-                // A file from before there were tokens gets them.
-                match [USERS_READ, ORDERS_READ, OPERATOR]
-                    .iter()
-                    .all(|name| text.contains(name))
-                {
-                    true => Ok(kept),
-                    false => kept.kept_in(file),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Credentials::generate().kept_in(file)
-            }
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-        }
-    }
-
-    /// What the environment sets wins, and is checked: an empty variable is a mistake, not a wish for no password.
-    pub fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Credentials> {
-        let set = [
+    /// The variable of each: what nats.conf reads, then the tokens.
+    fn named(&mut self) -> [(&'static str, &mut Password); 6] {
+        [
             ("FREEHOLD_USERS_PASSWORD", &mut self.users),
             ("FREEHOLD_ORDERS_PASSWORD", &mut self.orders),
             ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
-            (USERS_READ, &mut self.users_read),
-            (ORDERS_READ, &mut self.orders_read),
-            (OPERATOR, &mut self.operator),
-        ];
-        for (name, password) in set {
+            ("FREEHOLD_USERS_READ_TOKEN", &mut self.users_read),
+            ("FREEHOLD_ORDERS_READ_TOKEN", &mut self.orders_read),
+            ("FREEHOLD_OPERATOR_TOKEN", &mut self.operator),
+        ]
+    }
+
+    /// Reads the file, or creates it with new passwords. The caller ensures that only one process does this.
+    pub fn load_or_create(file: &Path) -> Result<Credentials> {
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.with_context(|| format!("cannot read {}", file.display()))?),
+        };
+        let kept = text.as_deref().map(Credentials::read).transpose();
+        let kept = kept.with_context(|| {
+            format!(
+                "{} is damaged: correct it, or delete it to have new passwords generated",
+                file.display()
+            )
+        })?;
+        let kept = kept.unwrap_or_else(Credentials::generate);
+        // Also when a file of a version without tokens gets them.
+        if text.is_none_or(|text| text != kept.text()) {
+            kept.write(file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(kept)
+    }
+
+    /// The environment wins, and is checked: an empty variable is a mistake, not a request for no password.
+    pub fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Credentials> {
+        for (name, password) in self.named() {
             if let Some(text) = environment(name) {
-                *password = text
-                    .parse()
-                    .with_context(|| format!("{name} is set, but"))?;
+                let set = || format!("{name} is set, but");
+                *password = text.parse().with_context(set)?;
             }
         }
         Ok(self)
     }
 
-    /// The environment nats.conf reads.
+    /// The variables that nats.conf reads.
     pub fn environment(&self) -> [(&'static str, &str); 3] {
         [
             ("FREEHOLD_USERS_PASSWORD", self.users.reveal()),
@@ -122,22 +118,7 @@ impl Credentials {
         ]
     }
 
-    /// What the services want of each other, and of the operator.
-    pub fn tokens(&self) -> [(&'static str, &str); 3] {
-        [
-            (USERS_READ, self.users_read.reveal()),
-            (ORDERS_READ, self.orders_read.reveal()),
-            (OPERATOR, self.operator.reveal()),
-        ]
-    }
-
-    fn kept_in(self, file: &Path) -> Result<Credentials> {
-        self.write(file)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(self)
-    }
-
-    /// Aside first and renamed: a crash half way must not leave a file with half a password.
+    /// Written to another file and renamed: a crash in between must not leave half a password.
     fn write(&self, file: &Path) -> io::Result<()> {
         let aside = file.with_extension("new");
         let mut out = open_private(&aside)?;
@@ -146,33 +127,28 @@ impl Credentials {
         fs::rename(aside, file)
     }
 
-    /// Lines a shell can read too: `set -a; . .freehold/credentials.env`.
+    /// Lines that a shell can read, too: `set -a; . .freehold/credentials.env`.
     fn text(&self) -> String {
-        let all = self.environment().into_iter().chain(self.tokens());
-        all.map(|(name, value)| format!("{name}={value}\n"))
-            .collect()
+        let mut copy = self.clone();
+        let lines = copy.named();
+        let lines = lines
+            .iter()
+            .map(|(name, password)| format!("{name}={}\n", password.reveal()));
+        lines.collect()
     }
 
+    /// A file of a version without tokens gets generated ones.
     fn read(text: &str) -> Result<Credentials> {
-        let find = |name: &str| -> Result<Password> {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            let value = line.with_context(|| format!("{name} is missing"))?;
-            value.parse().with_context(|| format!("{name} is no good"))
-        };
-        let token = |name: &str| match text.contains(name) {
-            true => find(name),
-            false => Ok(Password::generate()),
-        };
-        Ok(Credentials {
-            users: find("FREEHOLD_USERS_PASSWORD")?,
-            orders: find("FREEHOLD_ORDERS_PASSWORD")?,
-            observer: find("FREEHOLD_OBSERVER_PASSWORD")?,
-            users_read: token(USERS_READ)?,
-            orders_read: token(ORDERS_READ)?,
-            operator: token(OPERATOR)?,
-        })
+        let mut read = Credentials::generate();
+        for (name, password) in read.named() {
+            let value = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::parse);
+            match text.lines().find_map(value) {
+                Some(value) => *password = value.with_context(|| format!("{name} is invalid"))?,
+                None if name.ends_with("_TOKEN") => {}
+                None => bail!("{name} is missing"),
+            }
+        }
+        Ok(read)
     }
 }
 
@@ -182,7 +158,7 @@ impl Password {
         Password(format!("p{}", chance::letters_and_digits(DRAWN_LENGTH)))
     }
 
-    /// One that somebody else has made, whatever it looks like: a device's token.
+    /// A secret made elsewhere, in any form: a device's token.
     pub fn known(text: &str) -> Password {
         Password(text.to_owned())
     }
@@ -216,7 +192,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The mode is set twice: `mode` counts only for a new file, and one left by a crash may be wider.
+/// The mode is set twice: `mode` applies only to a new file, and a file left by a crash may be readable by others.
 fn open_private(file: &Path) -> io::Result<File> {
     let out = OpenOptions::new()
         .write(true)
@@ -233,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_broker_would_misread_is_refused_with_the_reason() {
+    fn a_password_that_the_broker_would_misread_is_refused_with_the_reason() {
         let refusal = |text: &str| text.parse::<Password>().expect_err(text);
         assert_eq!(refusal(""), BadPassword::Empty);
         assert_eq!(refusal("12345678901234567890"), BadPassword::NoLetterFirst);
@@ -260,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_made_once_and_only_the_owner_may_read_them() {
+    fn credentials_are_generated_once_and_only_the_owner_may_read_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
         let made = Credentials::load_or_create(&file).expect("made");
@@ -270,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_from_before_there_were_tokens_gets_them() {
+    fn a_file_of_a_version_without_tokens_gets_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
         let made = Credentials::generate();
@@ -293,7 +269,7 @@ mod tests {
         let kept = made
             .clone()
             .or_from(set("pABCDEFGHIJKLMNO"))
-            .expect("a good one");
+            .expect("a valid one");
         assert_eq!(
             (kept.orders.reveal(), &kept.users),
             ("pABCDEFGHIJKLMNO", &made.users)
@@ -315,7 +291,7 @@ mod tests {
             Credentials::load_or_create(&file).expect_err("damaged")
         );
         assert!(
-            refusal.contains("FREEHOLD_USERS_PASSWORD is no good: the password is empty"),
+            refusal.contains("FREEHOLD_USERS_PASSWORD is invalid: the password is empty"),
             "{refusal}"
         );
         assert_eq!(

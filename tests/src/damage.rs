@@ -1,4 +1,4 @@
-//! Bytes on a disk that are not what was written.
+//! Bytes on a disk that differ from what was written.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Turns every bit of these bytes over. They must lie in the file: it does not grow, and flipping nothing is an error.
+/// Flips every bit of these bytes. They must be in the file: it does not grow, and flipping nothing is an error.
 pub fn flip(file: &Path, bytes: Range<u64>) -> io::Result<()> {
     let length = usize::try_from(bytes.end - bytes.start).map_err(io::Error::other)?;
     assert!(length > 0, "nothing would be flipped");
@@ -23,7 +23,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_bytes_are_turned_over_and_no_other() {
+    fn the_given_bytes_are_flipped_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         fs::write(&file, [0, 1, 2, 3]).unwrap();

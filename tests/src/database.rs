@@ -1,8 +1,7 @@
-//! What can happen to a service's database file: copied, an older copy put back, lost, rotten; its disk rolled back or cloned
-//! with all that lies on it, so that nothing on it can tell.
+//! What can happen to a service's database file: copied, restored from an older copy, lost, damaged; its whole disk rolled back
+//! or cloned, so that no file on it shows that.
 //!
-//! A database is up to three files, `x.db`, `x.db-wal` and `x.db-shm`. Whatever else lies beside it is the service's own
-//! business and is left alone.
+//! A database is up to three files, `x.db`, `x.db-wal` and `x.db-shm`. Other files next to it are left alone.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,11 +15,11 @@ use crate::damage;
 use crate::part::Part;
 use crate::services::Service;
 
-/// What a disk loses at once.
+/// What a disk can lose at once.
 const SECTOR: u64 = 512;
 
 impl Service {
-    /// A backup: consistent of a running service, and of a stopped or killed one its very files.
+    /// A backup: a consistent copy if the service runs, else a copy of its files.
     pub fn copy_database(&mut self, to: &Path) -> Result<()> {
         match self.is_running() {
             true => copy_live(&self.database, to),
@@ -29,13 +28,13 @@ impl Service {
         }
     }
 
-    /// The database becomes what this copy of it was, as a new file. The copy stays and can be put in again.
+    /// Replaces the database by this copy of it, as a new file. The copy stays and can be used again.
     pub fn swap_database(&mut self, from: &Path) -> io::Result<()> {
         self.delete_database()?;
         copy_files(from, &self.database)
     }
 
-    /// A lost file.
+    /// Deletes the database: a lost file.
     pub fn delete_database(&mut self) -> io::Result<()> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         for file in files_of(&self.database) {
@@ -44,7 +43,7 @@ impl Service {
         Ok(())
     }
 
-    /// What a snapshot of the disk holds: the database with its WAL, and the lock file.
+    /// Takes a snapshot of the disk: the database with its WAL, and the lock file.
     pub fn copy_disk(&mut self, to: &Path) -> io::Result<()> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         fs::create_dir_all(to)?;
@@ -54,7 +53,7 @@ impl Service {
         Ok(())
     }
 
-    /// The disk is what it was at that snapshot: the same files, byte for byte and inode for inode.
+    /// Rolls the disk back to that snapshot: the same files, byte for byte and inode for inode.
     pub fn roll_back_disk(&mut self, from: &Path) -> io::Result<()> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         for file in disk_of(&self.database) {
@@ -64,40 +63,43 @@ impl Service {
                 false => remove_if_there(&file)?,
             }
         }
-        remove_if_there(&beside(&self.database, "-shm"))
+        remove_if_there(&companion(&self.database, "-shm"))
     }
 
-    /// A second instance on a clone of this one's disk. A cloned disk has the same inodes and a plain copy has not, so the
-    /// copy forgets by which it was known; its lock file knows it all the same.
+    /// A second instance on a clone of this one's disk. A cloned disk has the same inodes, a plain copy has not; so the copy's
+    /// stored inode is erased. Its lock file still identifies it.
     pub fn clone_machine(&mut self, database: &Path) -> Result<Service> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         copy_files(&self.database, database)?;
-        fs::copy(beside(&self.database, ".lock"), beside(database, ".lock"))?;
+        fs::copy(
+            companion(&self.database, ".lock"),
+            companion(database, ".lock"),
+        )?;
         let rows = Connection::open(database)?;
         rows.execute("update relay_identity set file_id = null", [])?;
         Ok(self.twin(database)?)
     }
 
-    /// The lock file is gone, too: an empty folder.
+    /// Deletes the lock file, too: an empty folder.
     pub fn delete_database_and_lock(&mut self) -> io::Result<()> {
         self.delete_database()?;
-        remove_if_there(&beside(&self.database, ".lock"))
+        remove_if_there(&companion(&self.database, ".lock"))
     }
 
-    /// Where its key file lies.
+    /// The path of its key file.
     pub fn keys(&self) -> PathBuf {
-        beside(&self.database, ".keys")
+        companion(&self.database, ".keys")
     }
 
-    /// A rotten sector: the first one of a page in the middle of the file, and not of one that the WAL holds anew. Anywhere
-    /// else in a page could be a person's name, and SQLite keeps no sums. Answers the number of the page.
+    /// Damages the first sector of a page in the middle of the file that the WAL does not replace. Elsewhere in a page the bytes
+    /// could be a person's name, and SQLite has no checksums. Returns the number of the page.
     pub fn damage_database(&mut self) -> Result<u64> {
         assert!(!self.is_running(), "stop or kill {} before", self.name());
         let (size, pages) = pages_of(&self.database)?;
-        let wal = fs::read(beside(&self.database, "-wal")).unwrap_or_default();
-        let anew = pages_in_wal(&wal, size);
-        let page = (pages / 2 + 1..=pages).find(|page| !anew.contains(page));
-        let page = page.context("the WAL holds every page anew: stop the service once before")?;
+        let wal = fs::read(companion(&self.database, "-wal")).unwrap_or_default();
+        let replaced = pages_in_wal(&wal, size);
+        let page = (pages / 2 + 1..=pages).find(|page| !replaced.contains(page));
+        let page = page.context("the WAL replaces every page: stop the service once before")?;
         let start = (page - 1) * size;
         damage::flip(&self.database, start..start + SECTOR)?;
         Ok(page)
@@ -114,14 +116,14 @@ fn copy_live(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The WAL belongs to the file beside it and goes with it; the `-shm` is made anew from it.
+/// The WAL belongs to its database and moves with it; SQLite recreates the `-shm` from it.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
-    copy_if_there(&beside(from, "-wal"), &beside(to, "-wal"))
+    copy_if_there(&companion(from, "-wal"), &companion(to, "-wal"))
 }
 
 fn disk_of(database: &Path) -> [PathBuf; 3] {
-    ["", "-wal", ".lock"].map(|suffix| beside(database, suffix))
+    ["", "-wal", ".lock"].map(|suffix| companion(database, suffix))
 }
 
 fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -132,10 +134,10 @@ fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn files_of(database: &Path) -> [PathBuf; 3] {
-    ["", "-wal", "-shm"].map(|suffix| beside(database, suffix))
+    ["", "-wal", "-shm"].map(|suffix| companion(database, suffix))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn companion(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -159,7 +161,7 @@ fn pages_of(database: &Path) -> Result<(u64, u64)> {
     Ok((size, bytes.len() as u64 / size))
 }
 
-/// The pages of which the WAL holds a newer state: after 32 bytes, frames of 24 bytes that begin with the page's number,
+/// The pages that the WAL replaces: after 32 bytes, frames of 24 bytes that begin with the page's number,
 /// and the page.
 fn pages_in_wal(wal: &[u8], page_size: u64) -> BTreeSet<u64> {
     let frame = usize::try_from(page_size).map_or(usize::MAX, |size| size + 24);
@@ -202,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn an_older_copy_is_put_back_as_a_new_file_and_what_lies_beside_it_stays() {
+    fn an_older_copy_is_restored_as_a_new_file_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
         let (copy, lock) = (
             folder.path().join("copy.db"),
-            beside(&service.database, ".lock"),
+            companion(&service.database, ".lock"),
         );
         fs::write(&lock, "kept").unwrap();
         service.copy_database(&copy).unwrap();
@@ -233,7 +235,7 @@ mod tests {
         let mut service = service(folder.path());
         let (then, lock) = (
             folder.path().join("then"),
-            beside(&service.database, ".lock"),
+            companion(&service.database, ".lock"),
         );
         fs::write(&lock, "then").unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_wal_holds_is_in_both_kinds_of_copy() {
+    fn rows_that_only_the_wal_holds_are_in_both_kinds_of_copy() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
         let (live, killed) = (
@@ -267,15 +269,15 @@ mod tests {
         let writer = open(&service.database);
         writer.execute("insert into t values (4)", []).unwrap();
         copy_live(&service.database, &live).unwrap();
-        // As after a kill: nobody has closed the database, its WAL lies there.
+        // As after a kill: the database is not closed, and its WAL is there.
         service.copy_database(&killed).unwrap();
-        assert!(beside(&killed, "-wal").exists());
+        assert!(companion(&killed, "-wal").exists());
         drop(writer);
         assert_eq!((count(&live), count(&killed)), (4, 4));
     }
 
     #[test]
-    fn a_rotten_sector_is_one_that_a_check_finds() {
+    fn a_damaged_sector_is_found_by_a_check() {
         let folder = tempfile::tempdir().unwrap();
         let mut service = service(folder.path());
         let filled = "with recursive c(n) as (select 1 union all select n + 1 from c limit 9999) insert into t select n from c";
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_in_a_wal_are_seen() {
+    fn the_pages_in_a_wal_are_found() {
         let frame = |page: u8| [&[0, 0, 0, page][..], &[0; 20 + 512]].concat();
         let wal = [vec![0; 32], frame(7), frame(2), frame(7)].concat();
         assert_eq!(pages_in_wal(&wal, 512), BTreeSet::from([2, 7]));

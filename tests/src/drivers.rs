@@ -1,5 +1,5 @@
-//! Drivers and their office: a driver's device as a real process behind a network that can be switched off, what the driver
-//! does with it, what the operator does in orders-service, and the sync API for those who speak it by hand.
+//! Drivers and the office: a driver's device as a real process behind a network that can be switched off, the driver's actions
+//! on it, the operator's actions in orders-service, and the sync API for tests that call it directly.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,23 +14,24 @@ use serde_json::{Value, json};
 use crate::credentials::Password;
 use crate::eventually::{eventually, seconds, within};
 use crate::http::{Api, Reply};
+use crate::orders::OrderApi;
 use crate::ports::Port;
 use crate::services::{Home, Service};
 use crate::switch::Switch;
 
-/// A driver with a device: a process of driver-app, its file, and its own way to orders-service.
+/// A driver with a device: a process of driver-app, its file, and its own network to orders-service.
 #[derive(Debug)]
 pub struct Driver {
     /// As orders-service knows the person; empty before [`Driver::join`].
     pub id: String,
     pub name: String,
-    /// The program on the device: started, killed, its file copied and put back as any service's.
+    /// The program on the device: started, killed, its file copied and restored like any service's.
     pub app: Service,
-    /// The device's network; shared, so that a task may turn it while the device is killed and started.
+    /// The device's network; shared, so that a task may switch it while the device is killed and started.
     pub switch: Arc<Switch>,
 }
 
-/// What a driver does on their device: driver-app's local API.
+/// A driver's actions on their device: driver-app's local API.
 #[derive(Clone, Debug)]
 pub struct DriverApi(Api);
 
@@ -38,20 +39,16 @@ pub struct DriverApi(Api);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown(pub Value);
 
-/// What an operator does in orders-service.
-#[derive(Clone, Debug)]
-pub struct Office(Api);
-
-/// A device that says what we say: orders-service's sync API with a device's token.
+/// A device in the test's hands: orders-service's sync API with a device's token.
 #[derive(Clone, Debug)]
 pub struct SyncApi(Api);
 
-/// A device that has lost its network asks again within a minute by itself; nobody here waits that long without `sync`.
+/// A device that lost its network retries within a minute by itself; no test waits that long, `sync` makes it retry now.
 const QUIET_DEADLINE: Duration = seconds(60);
 const JOIN_DEADLINE: Duration = seconds(60);
 
 impl Driver {
-    /// A device that is in nobody's hands yet, on a file of its own.
+    /// A device that is not enrolled yet, on a file of its own.
     pub fn new(home: &Home, port: Port, name: &str, orders: &Service) -> io::Result<Driver> {
         let switch = Arc::new(Switch::before(orders.address())?);
         let app = Service::device(name, home, port, &switch.url());
@@ -64,8 +61,8 @@ impl Driver {
         })
     }
 
-    /// A second device on a clone of this one's disk, of which nothing on it can tell; this one must not run meanwhile. Each
-    /// has a network and a process of its own.
+    /// A second device on an undetectable clone of this one's disk; this one must not run meanwhile. Each has a network and a
+    /// process of its own.
     pub fn twin(&mut self, home: &Home, name: &str, orders: &Service) -> Result<Driver> {
         let mut twin = Driver::new(home, Port::any()?, name, orders)?;
         self.app.clone_machine(&twin.app.database)?;
@@ -77,15 +74,15 @@ impl Driver {
         DriverApi::new(self.app.url())
     }
 
-    /// The office makes this person a driver, reads out a code, and the device is enrolled with it.
-    pub async fn join(&mut self, office: &Office) -> Result<()> {
+    /// The operator registers this person as a driver, issues a code, and the device is enrolled with it.
+    pub async fn join(&mut self, office: &OrderApi) -> Result<()> {
         let driver = patiently(|| office.enrol_driver(&self.name)).await?;
         driver.id().clone_into(&mut self.id);
         self.enrol(office).await
     }
 
-    /// The device is enrolled with a new code of the driver's; again, if it was.
-    pub async fn enrol(&self, office: &Office) -> Result<()> {
+    /// Enrols the device with a new code, also if it was enrolled before.
+    pub async fn enrol(&self, office: &OrderApi) -> Result<()> {
         let api = self.api();
         let code = patiently(|| office.code(&self.id)).await?;
         let code = code.body["code"].as_str().context("a code is text")?;
@@ -94,7 +91,7 @@ impl Driver {
     }
 }
 
-/// Until it is answered with success: others may be starting, or rather be killed.
+/// Repeats the request until it succeeds: a service may be starting, or be killed.
 async fn patiently<F: Future<Output = Reply>>(mut ask: impl FnMut() -> F) -> Result<Reply> {
     let answered = within(JOIN_DEADLINE, || {
         let ask = ask();
@@ -158,7 +155,7 @@ impl DriverApi {
             .await
     }
 
-    /// Try now, whatever the device waits for.
+    /// Sync now, whatever the device waits for.
     pub async fn sync(&self) -> Reply {
         self.send(Method::POST, "/api/sync", &json!({})).await
     }
@@ -172,7 +169,7 @@ impl DriverApi {
         }
     }
 
-    /// Until it shows this. Panics with what it shows instead.
+    /// Waits until it shows this. Panics with what it shows instead.
     #[track_caller]
     pub fn wait_until(
         &self,
@@ -192,8 +189,8 @@ impl DriverApi {
         })
     }
 
-    /// Until everything it had to send has its verdict and it has applied the owner's log up to this place. One
-    /// that waits for a better moment is told that it is now.
+    /// Waits until every intent has its verdict and the device has applied the owner's log up to this sequence. A device that
+    /// waits before a retry is told to sync now.
     #[track_caller]
     pub fn until_quiet(&self, at_least: u64) -> impl Future<Output = Shown> {
         eventually("the device is quiet", QUIET_DEADLINE, async move || {
@@ -202,7 +199,7 @@ impl DriverApi {
                 .await
                 .map_err(|error| Shown(format!("{error:#}").into()))?;
             let quiet = shown.pending() == 0 && shown.as_of() >= Some(at_least);
-            // Not each time: it cuts short what the device is asking.
+            // Not each time: it would interrupt the device's own request.
             if !quiet && !shown.0["sync"]["waiting_because"].is_null() {
                 self.sync().await;
             }
@@ -215,7 +212,7 @@ impl DriverApi {
 }
 
 impl Shown {
-    /// Deeds of a driver before this one, which wait until they enrol here again.
+    /// Unsent intents of an earlier driver, which wait until that driver enrols here again.
     pub fn others_unsent(&self) -> u64 {
         self.0["sync"]["others_unsent"].as_u64().unwrap_or(0)
     }
@@ -224,7 +221,7 @@ impl Shown {
         self.0["sync"]["pending"].as_u64().unwrap_or(u64::MAX)
     }
 
-    /// The place in the owner's log that the device has applied.
+    /// The sequence of the owner's log that the device has applied.
     pub fn as_of(&self) -> Option<u64> {
         self.0["sync"]["as_of"].as_u64()
     }
@@ -283,124 +280,13 @@ impl std::fmt::Display for Shown {
     }
 }
 
-impl Office {
-    pub fn of(orders: &Service) -> Office {
-        Office(Api::of(orders))
-    }
-
-    pub async fn enrol_driver(&self, name: &str) -> Reply {
-        self.send(Method::POST, "/drivers", &json!({"name": name}))
-            .await
-    }
-
-    pub async fn driver(&self, id: &str) -> Reply {
-        self.get(&format!("/drivers/{id}")).await
-    }
-
-    /// For one device.
-    pub async fn code(&self, driver_id: &str) -> Reply {
-        self.send(
-            Method::POST,
-            &format!("/drivers/{driver_id}/codes"),
-            &json!({}),
-        )
-        .await
-    }
-
-    /// Whatever version they are at.
-    pub async fn revoke_driver(&self, id: &str) -> Reply {
-        self.change(&format!("/drivers/{id}/revoke"), None, &json!({}))
-            .await
-    }
-
-    pub async fn revoke_device(&self, id: &str) -> Reply {
-        self.change(&format!("/devices/{id}/revoke"), None, &json!({}))
-            .await
-    }
-
-    pub async fn place(&self, user_id: &str, amount_minor: i64) -> Reply {
-        let order = json!({"user_id": user_id, "amount_minor": amount_minor, "currency": "EUR"});
-        self.send(Method::POST, "/orders", &order).await
-    }
-
-    pub async fn order(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}")).await
-    }
-
-    pub async fn history(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}/history?limit=200")).await
-    }
-
-    /// If the order is at this version, or whatever it is at.
-    pub async fn assign(&self, id: &str, version: Option<u64>, driver_id: &str) -> Reply {
-        let body = json!({"driver_id": driver_id});
-        self.change(&format!("/orders/{id}/assign"), version, &body)
-            .await
-    }
-
-    pub async fn unassign(&self, id: &str, version: Option<u64>) -> Reply {
-        self.change(&format!("/orders/{id}/unassign"), version, &json!({}))
-            .await
-    }
-
-    /// `customer_request`, `out_of_stock`, `undeliverable`.
-    pub async fn cancel(&self, id: &str, version: Option<u64>, reason: &str) -> Reply {
-        let body = json!({"reason": reason});
-        self.change(&format!("/orders/{id}/cancel"), version, &body)
-            .await
-    }
-
-    pub async fn intent(&self, id: &str) -> Reply {
-        self.get(&format!("/intents/{id}")).await
-    }
-
-    /// All of them, page by page; `query` narrows it: `driver_id=…`, `open=true`.
-    pub async fn intents(&self, query: &str) -> Result<BTreeMap<String, Value>> {
-        let mut intents = BTreeMap::new();
-        let mut cursor = String::new();
-        loop {
-            let page = self
-                .get(&format!("/intents?limit=200&{query}{cursor}"))
-                .await;
-            let items = page.body["items"].as_array();
-            let items =
-                items.with_context(|| format!("/intents answers {} {}", page.status, page.body))?;
-            for item in items {
-                let id = item["id"].as_str().context("an intent has an id")?;
-                intents.insert(id.to_owned(), item.clone());
-            }
-            match page.body["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(intents),
-            }
-        }
-    }
-
-    /// `upheld` or `dismissed`, if the intent still has this tag, or whatever it has.
-    pub async fn decide(&self, intent_id: &str, tag: Option<&str>, decision: &str) -> Reply {
-        let (path, tag) = (format!("/intents/{intent_id}/decision"), tag.unwrap_or("*"));
-        self.change_at(&path, tag, &json!({"decision": decision}))
-            .await
-    }
-
-    async fn change(&self, path: &str, version: Option<u64>, body: &Value) -> Reply {
-        let tag = version.map_or_else(|| "*".to_owned(), |version| format!("\"{version}\""));
-        self.change_at(path, &tag, body).await
-    }
-
-    async fn change_at(&self, path: &str, tag: &str, body: &Value) -> Reply {
-        let request = self.request(Method::POST, path).header("If-Match", tag);
-        Reply::of(request.json(body)).await
-    }
-}
-
 impl SyncApi {
     /// Without a token, as every device begins.
     pub fn of(orders: &Service) -> SyncApi {
         SyncApi(Api::of(orders).sending(None))
     }
 
-    /// Changes a code for a token, and goes on with it.
+    /// Exchanges a code for a token, and continues with it.
     pub async fn enrol(&self, code: &str, device_id: &str) -> Result<SyncApi> {
         let body = json!({"code": code, "device_id": device_id});
         let reply = self.send(Method::POST, "/devices", &body).await;
@@ -425,7 +311,7 @@ impl SyncApi {
         self.get(&format!("/sync/feed?{query}")).await
     }
 
-    /// What a new device would show: every delivery of a whole checkpoint from scratch, by id, and the place it is as of.
+    /// What a new device would show: every delivery of a whole checkpoint from scratch, by id, and its sequence.
     pub async fn deliveries(&self) -> Result<(u64, BTreeMap<String, Value>)> {
         let mut deliveries = BTreeMap::new();
         let mut after = String::new();
@@ -438,7 +324,7 @@ impl SyncApi {
                 apply(&mut deliveries, item)?;
             }
             if page.body["complete"] == true {
-                let at = page.body["at"].as_u64().context("a page has a place")?;
+                let at = page.body["at"].as_u64().context("a page has a position")?;
                 return Ok((at, deliveries));
             }
             let next = page.body["next"].as_str().context("a page has a next")?;
@@ -463,14 +349,6 @@ fn apply(deliveries: &mut BTreeMap<String, Value>, item: &Value) -> Result<()> {
 }
 
 impl Deref for DriverApi {
-    type Target = Api;
-
-    fn deref(&self) -> &Api {
-        &self.0
-    }
-}
-
-impl Deref for Office {
     type Target = Api;
 
     fn deref(&self) -> &Api {

@@ -1,4 +1,4 @@
-//! Waits for a result with a deadline instead of sleeping for it, and says why it did not come.
+//! Waits for a result with a deadline instead of sleeping for it, and reports why it did not come.
 
 use std::fmt::Display;
 use std::ops::ControlFlow;
@@ -68,7 +68,7 @@ impl Patience {
         }
     }
 
-    /// Breaks with a value, or with the last reason once the time is up; a check that hangs is cut off then.
+    /// Breaks with a value, or with the last reason once the time is up; a check that hangs is cancelled then.
     async fn hear<T, E: Display>(
         &mut self,
         answer: impl Future<Output = Result<T, E>>,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_the_last_reason_at_the_deadline() {
+    async fn it_returns_the_last_reason_at_the_deadline() {
         let mut asked = 0;
         let answer = within(Duration::from_millis(30), || {
             asked += 1;

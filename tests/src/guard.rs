@@ -1,9 +1,9 @@
 //! Children never outlive us, not even when we are killed with SIGKILL.
 //!
-//! One tiny shell per process of ours stands beside us in a process group of its own. It is told of each child that starts
-//! (`+PID`) and ends (`-PID`) over a pipe. When the pipe closes, which the kernel does however we ended, it kills the
-//! process groups that are left. Ctrl-C, SIGTERM and SIGHUP do not impress it: they are for us, and we end first.
-//! Should somebody kill it, we notice at the next child that starts or ends, and a new one is told of all that live.
+//! One tiny shell per process of ours, the guard, runs in a process group of its own. Over a pipe it learns of each child that
+//! starts (`+PID`) and ends (`-PID`). When the pipe closes, which the kernel does however we end, it kills the remaining process
+//! groups. It ignores Ctrl-C, SIGTERM and SIGHUP: they are for us, and we end first. If the guard is killed, we notice at the
+//! next child that starts or ends, and a new guard learns of all living children.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ pub struct Guard {
     post: Mutex<Post>,
 }
 
-/// The shell that stands there, and what the next one has to know.
+/// The running shell, and the state that the next one needs.
 #[derive(Debug)]
 struct Post {
     shell: Child,
@@ -49,14 +49,14 @@ impl Guard {
         }
     }
 
-    /// From now on the process group of this child dies with us.
+    /// From now on the process group of this child is killed when we end.
     pub fn watch(&self, pid: u32) -> io::Result<()> {
         let mut post = self.post();
         post.alive.insert(pid);
         post.tell(&format!("+{pid}\n"))
     }
 
-    /// The child has ended and its number may soon be somebody else's.
+    /// The child has ended, and the kernel may soon reuse its number.
     pub fn forget(&self, pid: u32) -> io::Result<()> {
         let mut post = self.post();
         post.alive.remove(&pid);
@@ -73,7 +73,7 @@ impl Guard {
         })
     }
 
-    /// Held from the note to the word, so that lines of several threads never mix.
+    /// Held from the note to the write, so that lines of several threads never mix.
     fn post(&self) -> MutexGuard<'_, Post> {
         self.post.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,11 +83,11 @@ impl Post {
     fn tell(&mut self, line: &str) -> io::Result<()> {
         match self.write(line) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.relieve(),
-            told => told,
+            written => written,
         }
     }
 
-    /// A new shell that knows every living child. The old one is killed before its pipe closes: it must not kill them.
+    /// A new shell with every living child. The old one is killed before its pipe closes: it must not kill them.
     fn relieve(&mut self) -> io::Result<()> {
         self.shell.kill()?;
         self.shell.wait()?;
@@ -97,7 +97,7 @@ impl Post {
     }
 
     fn write(&mut self, lines: &str) -> io::Result<()> {
-        // It is missing when a relief failed half way; the next word tries again.
+        // It is missing if starting a new one failed; the next write tries again.
         let pipe = self.shell.stdin.as_mut();
         pipe.ok_or(io::ErrorKind::BrokenPipe)?
             .write_all(lines.as_bytes())
@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_pipe_closes_it_kills_who_is_left_and_nobody_else() {
+    async fn when_the_pipe_closes_it_kills_the_remaining_children_and_no_others() {
         let guard = Guard::start().expect("the guard starts");
         let (mut watched, mut forgotten) = (sleeper(), sleeper());
         for child in [&watched, &forgotten] {
-            guard.watch(child.id()).expect("told");
+            guard.watch(child.id()).expect("written");
         }
-        guard.forget(forgotten.id()).expect("told");
+        guard.forget(forgotten.id()).expect("written");
         drop(guard);
         eventually("killed", seconds(10), async || {
             watched.try_wait().expect("ours").ok_or("still alive")
@@ -154,10 +154,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guard_that_was_killed_is_relieved_by_one_that_knows_every_living_child() {
+    async fn a_killed_guard_is_replaced_by_one_with_every_living_child() {
         let guard = Guard::start().expect("the guard starts");
         let mut children = [sleeper(), sleeper()];
-        guard.watch(children[0].id()).expect("told");
+        guard.watch(children[0].id()).expect("written");
         guard.post().shell.kill().expect("ours");
         eventually("the guard is gone", seconds(10), async || {
             let ended = guard.post().shell.try_wait().expect("ours");
@@ -165,7 +165,9 @@ mod tests {
         })
         .await;
 
-        guard.watch(children[1].id()).expect("told to the next");
+        guard
+            .watch(children[1].id())
+            .expect("written to the next guard");
         drop(guard);
         for child in &mut children {
             eventually("killed", seconds(10), async || {

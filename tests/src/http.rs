@@ -1,4 +1,4 @@
-//! The HTTP APIs of both services as a client sees them: every answer comes back whole, problems too.
+//! The HTTP APIs of both services as a client sees them: every answer is returned whole, problems too.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::credentials::Password;
 use crate::metrics::Metrics;
-use crate::services::Service;
 
 /// One service: its base URL, a client with a deadline, and the token it sends.
 #[derive(Clone, Debug)]
@@ -24,11 +23,7 @@ pub struct Api {
 #[derive(Clone, Debug)]
 pub struct UserApi(Api);
 
-/// orders-service.
-#[derive(Clone, Debug)]
-pub struct OrderApi(Api);
-
-/// An answer, or 0 for "no answer": a killed service is an ordinary thing here.
+/// An answer, or status 0 for no answer: a killed service is normal here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// The HTTP status; `Reply::NONE` when there was no answer.
@@ -42,11 +37,6 @@ pub struct Reply {
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Api {
-    /// As the operator whom the harness let in.
-    pub fn of(service: &Service) -> Api {
-        Api::new(service.url(), Some(service.operator.clone()))
-    }
-
     pub fn new(base: impl Into<String>, token: Option<Password>) -> Api {
         let client = Client::builder()
             .timeout(DEADLINE)
@@ -72,7 +62,7 @@ impl Api {
         }
     }
 
-    /// For what the named calls below do not do: odd bodies, odd headers. Finish it with [`Reply::of`].
+    /// For other requests than the calls below: odd bodies, odd headers. Finish it with [`Reply::of`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -89,7 +79,7 @@ impl Api {
         Reply::of(self.request(method, path).json(body)).await
     }
 
-    /// What `/metrics` says now.
+    /// The current `/metrics`.
     pub async fn metrics(&self) -> Result<Metrics> {
         let reply = self.get("/metrics").await;
         let text = reply.body.as_str().filter(|_| reply.status == 200);
@@ -109,10 +99,6 @@ impl Api {
 }
 
 impl UserApi {
-    pub fn of(service: &Service) -> UserApi {
-        UserApi(Api::of(service))
-    }
-
     pub fn new(base: impl Into<String>, token: Option<Password>) -> UserApi {
         UserApi(Api::new(base, token))
     }
@@ -164,43 +150,7 @@ impl UserApi {
     }
 }
 
-impl OrderApi {
-    pub fn of(service: &Service) -> OrderApi {
-        OrderApi(Api::of(service))
-    }
-
-    pub fn new(base: impl Into<String>, token: Option<Password>) -> OrderApi {
-        OrderApi(Api::new(base, token))
-    }
-
-    pub async fn place(&self, user_id: &str, amount_minor: i64, currency: &str) -> Reply {
-        let order = json!({"user_id": user_id, "amount_minor": amount_minor, "currency": currency});
-        self.send(Method::POST, "/orders", &order).await
-    }
-
-    pub async fn order(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}")).await
-    }
-
-    /// The same, and its user: from the cache, or from user-service when that does not know it.
-    pub async fn order_with_user(&self, id: &str) -> Reply {
-        self.get(&format!("/orders/{id}?include=user")).await
-    }
-
-    pub async fn orders_of(&self, user_id: &str) -> Reply {
-        self.get(&format!("/orders?user_id={user_id}")).await
-    }
-}
-
 impl Deref for UserApi {
-    type Target = Api;
-
-    fn deref(&self) -> &Api {
-        &self.0
-    }
-}
-
-impl Deref for OrderApi {
     type Target = Api;
 
     fn deref(&self) -> &Api {
@@ -236,14 +186,14 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// Panics with the whole answer when it is another one.
+    /// Panics with the whole answer if the status differs.
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Reply {
         assert_eq!(self.status, status, "answered {}", self.body);
         self
     }
 
-    /// The `id` of what was answered.
+    /// The `id` in the answer.
     #[track_caller]
     pub fn id(&self) -> &str {
         self.body["id"]

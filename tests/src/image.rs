@@ -1,10 +1,10 @@
-//! A disk that can lose its power: an ext4 image, of which a cut leaves what had been flushed.
+//! A disk that can lose its power: an ext4 image that keeps only flushed data at a cut.
 //!
-//! The image is mounted in a mount namespace of the broker's own, so only the broker sees it, and the kernel takes mount
-//! and loop device down with the last process in there, however that ended. There is nothing to clean up, and nothing to forget.
+//! The image is mounted in a mount namespace of the broker's own, so only the broker sees it, and the kernel removes mount and
+//! loop device with the last process in there, however it ends. There is nothing to clean up.
 //!
-//! A cut copies the image while the broker stands still and goes on with the copy. What the file system had not yet handed
-//! to the device is in no copy. What it had handed over unflushed is: a drive that loses its own cache is not played here.
+//! A cut copies the image while the broker is paused, and continues with the copy. Data that the file system had not yet given
+//! to the device is not in the copy. Data that it had given unflushed is: a drive that loses its own cache is not simulated.
 
 use std::fs::File;
 use std::io;
@@ -13,24 +13,24 @@ use std::process::{Command, Output};
 
 use crate::process::Launch;
 
-/// The image a disk is on now.
+/// The current image of a disk.
 #[derive(Debug)]
 pub struct Image {
     file: PathBuf,
     cuts: u32,
 }
 
-/// Sparse: it takes the room of what is in it.
+/// Sparse: it takes only the room of its content.
 const SIZE: u64 = 256 << 20;
 /// A loop device that still holds the image would be a second mount of one file system. The journal commits of itself only
-/// every ten minutes, so that what was not flushed is still in memory when the power goes.
+/// every ten minutes, so that unflushed data is still in memory at the power cut.
 const MOUNT: &str = r#"
 while [ -n "$(losetup --associated "$0")" ]; do sleep 0.05; done
 mkdir -p "$1" && mount -n -t ext4 -o loop,commit=600 "$0" "$1" && shift && exec "$@"
 "#;
 const OWN_NAMESPACE: &str = r#"exec unshare --mount /bin/sh -c "$@""#;
 
-/// Whether this machine can do it, or why not: it takes root, a loop device and the usual programs.
+/// Whether this machine supports it, or why not: it needs root, a loop device and the usual programs.
 pub fn available() -> Result<(), String> {
     let tried = || -> io::Result<()> {
         let folder = tempfile::tempdir()?;
@@ -62,14 +62,14 @@ impl Image {
         }
     }
 
-    /// From the next mount on the disk is what a power cut at this moment leaves of it. Nobody may be writing.
+    /// From the next mount on the disk is what a power cut now leaves of it. No process may be writing.
     pub fn cut(&mut self) -> io::Result<()> {
         let copy = self.file.with_extension(format!("cut-{}", self.cuts + 1));
         run(Command::new("cp")
             .arg("--sparse=always")
             .arg(&self.file)
             .arg(&copy))?;
-        // Whoever has the old one mounted keeps it until the end.
+        // A process that has the old image mounted keeps it until its end.
         std::fs::remove_file(&self.file)?;
         *self = Image {
             file: copy,
@@ -79,7 +79,7 @@ impl Image {
     }
 }
 
-/// Flushes the file system a running process has mounted there, as a machine does of itself sooner or later.
+/// Flushes the file system that a running process has mounted, as a machine does by itself sooner or later.
 pub fn flush(pid: u32, mounted_at: &Path) -> io::Result<()> {
     let seen_by_it = format!("/proc/{pid}/root{}", mounted_at.display());
     run(Command::new("sync").arg("--file-system").arg(seen_by_it)).map(drop)

@@ -1,6 +1,6 @@
 //! Runs a whole Freehold on this machine: a real broker, the real services, real files, real kills.
 //!
-//! The end-to-end tests stand on it, `cargo xtask up` stands on it, and it is a library so that yours can too:
+//! The end-to-end tests and `cargo xtask up` use it, and it is a library so that your tests can, too:
 //!
 //! ```no_run
 //! use freehold_tests::{Part, World, eventually, seconds};
@@ -24,16 +24,16 @@
 //! # }
 //! ```
 //!
-//! Three promises hold everywhere below. **Nothing outlives us**: each child is known to a guard process that kills it
-//! when we end, however we end (`guard`). **Nobody collides**: ports are leased between processes (`ports`), files are
-//! temporary. **Nothing sleeps for a result**: one waits for it with a deadline and is told the last reason (`eventually`).
+//! Three promises hold everywhere below. **No child outlives us**: a guard process kills each one when we end, however we end
+//! (`guard`). **No collisions**: ports are leased between processes (`ports`), files are temporary. **No sleeping for a result**:
+//! a test waits for it with a deadline and reports the last reason (`eventually`).
 //!
-//! A page is looked at through a real Chromium ([`Browser`]); on a machine without one its tests say that they are skipped.
+//! Pages are tested in a real Chromium ([`Browser`]); on a machine without one their tests say that they are skipped.
 //!
-//! What can be made to go wrong, besides kills and pauses: acknowledgements that get lost (`proxy`), networks of
-//! devices that are down or lose answers (`switch`), power cuts of the broker
-//! (`image`), its store older, lost or damaged and its streams deleted, purged and trimmed ([`Broker`]), databases older, lost,
-//! damaged and cloned, disks rolled back ([`Service`]). Each says whether it happened: a fault that did not fire proves nothing.
+//! Faults, besides kills and pauses: lost acknowledgements (`proxy`), device networks that are down or lose answers (`switch`),
+//! power cuts of the broker (`image`), an older, lost or damaged store, deleted, purged and trimmed streams ([`Broker`]), older,
+//! lost, damaged and cloned databases, disks rolled back ([`Service`]). Each reports whether it happened: a fault that did not
+//! fire proves nothing.
 
 pub mod access;
 pub mod broker;
@@ -52,6 +52,7 @@ pub mod http;
 pub mod image;
 pub mod metrics;
 pub mod observer;
+pub mod orders;
 pub mod outbox;
 pub mod part;
 pub mod paths;
@@ -61,15 +62,17 @@ pub mod proxy;
 pub mod schemathesis;
 pub mod services;
 pub mod switch;
+pub mod tool;
 pub mod wire;
 pub mod world;
 
 pub use broker::Broker;
 pub use browser::Browser;
 pub use credentials::{Credentials, Password};
-pub use drivers::{Driver, DriverApi, Office, Shown, SyncApi};
+pub use drivers::{Driver, DriverApi, Shown, SyncApi};
 pub use eventually::{eventually, seconds, within};
 pub use observer::Observer;
+pub use orders::OrderApi;
 pub use part::Part;
 pub use ports::Port;
 pub use proxy::Proxy;

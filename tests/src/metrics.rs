@@ -1,4 +1,4 @@
-//! The few numbers of `/metrics` (Prometheus text) that people and tests look at.
+//! The few numbers of `/metrics` (Prometheus text) that people and tests read.
 
 /// One reading of a service's metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ impl Metrics {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
-    /// The sample that carries this label.
+    /// The sample with this label.
     pub fn labelled(&self, name: &str, label: &str, value: &str) -> Option<f64> {
         let wanted = format!("{label}=\"{value}\"");
         let carries = |sample: &&(String, f64)| {
@@ -38,7 +38,7 @@ impl Metrics {
     }
 }
 
-/// `name{label="value"} 12.5 [timestamp]`. Label values may hold spaces, hence the split at the brace first.
+/// `name{label="value"} 12.5 [timestamp]`. Label values may contain spaces, hence the split at the brace first.
 fn sample(line: &str) -> Option<(String, f64)> {
     if line.starts_with('#') {
         return None;

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use crate::credentials::Password;
 use crate::wire::{Login, Message, Wire};
 
-/// Where and as whom to look. Each question opens a connection of its own, so a broker that restarts does not matter.
+/// The broker's address and a login. Each request opens a connection of its own, so a broker's restart does not matter.
 #[derive(Clone, Debug)]
 pub struct Observer {
     address: SocketAddr,
     login: Login,
 }
 
-/// A message as the stream keeps it.
+/// A message as the stream stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
     pub seq: u64,
@@ -23,7 +23,7 @@ pub struct StoredEvent {
     pub bytes: Vec<u8>,
 }
 
-/// The numbers of a stream, and the rest of its answer for who wants more.
+/// The sequences of a stream, and the rest of its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamInfo {
     pub first_seq: u64,
@@ -33,7 +33,7 @@ pub struct StreamInfo {
     pub all: Value,
 }
 
-/// Events per question. The server answers them all at once, so this bounds what lies in its send buffer.
+/// Events per request. The server sends them all at once, so this limits its send buffer.
 const BATCH: u64 = 1000;
 
 impl Observer {
@@ -54,8 +54,8 @@ impl Observer {
         Wire::connect(self.address, &self.login).await
     }
 
-    /// Whether the server lets us in, and JetStream is at work behind it. A stream whose making a kill has cut off is no reason
-    /// to wait: its owner makes it again.
+    /// Whether login works and JetStream responds. A stream whose creation was interrupted by a kill is no reason to wait: its
+    /// owner creates it again.
     pub async fn jetstream_answers(&self) -> Result<()> {
         let mut wire = self.connect().await?;
         let health = "$SYS.REQ.SERVER.PING.HEALTHZ";
@@ -82,7 +82,7 @@ impl Observer {
         self.read_from(stream, 1).await
     }
 
-    /// Every event from this number on.
+    /// Every event from this sequence on.
     pub async fn read_from(&self, stream: &str, first: u64) -> Result<Vec<StoredEvent>> {
         let mut wire = self.connect().await?;
         let mut events: Vec<StoredEvent> = Vec::new();
@@ -98,7 +98,7 @@ impl Observer {
 }
 
 impl StreamInfo {
-    /// Out of an answer to STREAM.INFO.
+    /// From an answer to STREAM.INFO.
     pub fn read(all: Value) -> Result<StreamInfo> {
         let number = |name: &str| {
             all["state"][name]
@@ -115,7 +115,7 @@ impl StreamInfo {
     }
 }
 
-/// What nats.conf calls the imports of each stream's account.
+/// The prefix that nats.conf gives the imports of each stream's account.
 fn prefix(stream: &str) -> Result<&'static str> {
     match stream {
         "USERS" => Ok("from_users.API"),
@@ -127,7 +127,7 @@ fn prefix(stream: &str) -> Result<&'static str> {
 async fn read_batch(wire: &mut Wire, stream: &str, first: u64) -> Result<Vec<StoredEvent>> {
     let subject = format!("{}.DIRECT.GET.{stream}", prefix(stream)?);
     let question = json!({"seq": first, "batch": BATCH}).to_string();
-    // 204 ends a batch, 404 says that there is nothing from this number on.
+    // 204 ends a batch, 404 means that no event has this sequence or a later one.
     let is_last = |message: &Message| matches!(message.status, Some(204 | 404));
     let answers = wire
         .request_many(&subject, question.as_bytes(), is_last)

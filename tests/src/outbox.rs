@@ -1,67 +1,46 @@
-//! Looks into a service's database from outside, read only: its outbox, its dead letters, the users it knows.
+//! Looks into a service's database from outside, read only: its outbox, its dead letters, its users.
 //!
-//! The library's tables are read directly on purpose. A check that asked the library would believe what it checks.
+//! It reads the library's tables directly on purpose: a check through the library would trust what it checks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Params, Row};
 
 use crate::observer::StoredEvent;
 
-/// Every event of the outbox, in order, with the bytes as they are kept.
+/// Every event of the outbox, in order, with its stored bytes.
 pub fn read_all(database: &Path) -> Result<Vec<StoredEvent>> {
-    let connection = open(database)?;
-    let mut statement =
-        connection.prepare("select seq, subject, envelope from relay_outbox order by seq")?;
-    let rows = statement.query_map([], |row| {
+    let sql = "select seq, subject, envelope from relay_outbox order by seq";
+    query(database, sql, [], |row| {
         Ok(StoredEvent {
             seq: row.get(0)?,
             subject: row.get(1)?,
             bytes: row.get(2)?,
         })
-    })?;
-    rows.collect::<rusqlite::Result<_>>()
-        .with_context(|| format!("cannot read the outbox in {}", database.display()))
+    })
 }
 
-/// The last number taken; 0 while there is none.
+/// The last sequence; 0 while there is none.
 pub fn head(database: &Path) -> Result<u64> {
-    let connection = open(database)?;
-    let head = connection.query_row(
-        "select coalesce(max(seq), 0) from relay_outbox",
-        [],
-        |row| row.get(0),
-    );
-    head.with_context(|| format!("cannot read the outbox in {}", database.display()))
+    let sql = "select coalesce(max(seq), 0) from relay_outbox";
+    Ok(query(database, sql, [], |row| row.get(0))?[0])
 }
 
 /// How far a consumer of this database has applied its stream; 0 before its first event.
 pub fn offset(database: &Path, consumer: &str) -> Result<u64> {
-    let connection = open(database)?;
     let sql = "select coalesce(max(seq), 0) from relay_offset where consumer = ?1";
-    let offset = connection.query_row(sql, [consumer], |row| row.get(0));
-    offset.with_context(|| format!("cannot read the offsets in {}", database.display()))
+    Ok(query(database, sql, [consumer], |row| row.get(0))?[0])
 }
 
 /// One line per dead letter and per event parked behind one, for people.
 pub fn dead_letters(database: &Path) -> Result<Vec<String>> {
-    let connection = open(database)?;
-    let mut statement = connection.prepare(
-        "select consumer, seq, key, state, reason from relay_dead_letter order by consumer, seq",
-    )?;
-    let rows = statement.query_map([], |row| {
-        let (consumer, seq): (String, u64) = (row.get(0)?, row.get(1)?);
-        let (key, state, reason): (String, String, String) =
-            (row.get(2)?, row.get(3)?, row.get(4)?);
-        Ok(format!(
-            "{consumer}: event {seq} of {key} is {state}: {reason}"
-        ))
-    })?;
-    rows.collect::<rusqlite::Result<_>>()
-        .with_context(|| format!("cannot read the dead letters in {}", database.display()))
+    let sql =
+        "select consumer || ': event ' || seq || ' of ' || key || ' is ' || state || ': ' || reason
+         from relay_dead_letter order by consumer, seq";
+    query(database, sql, [], |row| row.get(0))
 }
 
 /// Name and version of each user, by id.
@@ -69,25 +48,35 @@ pub type Users = BTreeMap<String, (String, u64)>;
 
 /// The users in `users` of user-service, or in `user_cache` of orders-service.
 pub fn users_in(database: &Path, table: &str) -> Result<Users> {
-    let connection = open(database)?;
-    let mut statement = connection.prepare(&format!("select id, name, version from {table}"))?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
-    rows.collect::<rusqlite::Result<_>>()
-        .with_context(|| format!("cannot read {table} in {}", database.display()))
+    let sql = format!("select id, name, version from {table}");
+    let rows = query(database, &sql, [], |row| {
+        Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))
+    });
+    Ok(rows?.into_iter().collect())
 }
 
-/// What a query answers, each value as SQLite keeps it.
+/// The rows of a query, each value as SQLite stores it.
 pub fn rows(database: &Path, sql: &str) -> Result<Vec<Vec<Value>>> {
+    query(database, sql, [], |row| {
+        let columns = 0..row.as_ref().column_count();
+        columns.map(|at| row.get(at)).collect()
+    })
+}
+
+fn query<T, P: Params>(
+    database: &Path,
+    sql: &str,
+    parameters: P,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>> {
     let connection = open(database)?;
     let mut statement = connection.prepare(sql)?;
-    let columns = 0..statement.column_count();
-    let found = statement.query_map([], |row| columns.clone().map(|at| row.get(at)).collect())?;
-    found
-        .collect::<rusqlite::Result<_>>()
-        .with_context(|| format!("cannot ask {} {sql:?}", database.display()))
+    let rows = statement.query_map(parameters, read)?;
+    rows.collect::<rusqlite::Result<_>>()
+        .with_context(|| format!("cannot read {} with {sql:?}", database.display()))
 }
 
-/// Read only: a mistake here must not be able to change what is being judged.
+/// Read-only: a mistake here must not change the database under test.
 fn open(database: &Path) -> Result<Connection> {
     Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("cannot open {}", database.display()))
@@ -98,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_the_library_keeps_while_the_owner_has_it_open() {
+    fn it_reads_the_librarys_tables_while_the_owner_has_the_file_open() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("service.db");
         let owner = Connection::open(&path).unwrap();
@@ -129,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_is_not_there_is_an_error_and_is_not_made() {
+    fn a_missing_database_is_an_error_and_is_not_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("none.db");
         assert!(read_all(&path).is_err());

@@ -6,14 +6,14 @@ use std::process::ExitStatus;
 
 use crate::process::{Launch, Process, StartError};
 
-/// A program that runs as a child of ours, or does not for now.
+/// A program that we run as a child process; it may be stopped at the moment.
 pub trait Part: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// How it is started.
     fn launch(&self) -> Launch;
 
-    /// Waits until a child that was just started is ready, or says why it never will be.
+    /// Waits until a child that was just started is ready, or returns why it never will be.
     fn until_ready(
         &self,
         process: &mut Process,
@@ -21,7 +21,7 @@ pub trait Part: fmt::Debug + Send + Sync {
 
     fn process(&self) -> Option<&Process>;
 
-    /// Where the child is kept while it runs. Emptying it kills the child.
+    /// Holds the child while it runs. Emptying it kills the child.
     fn slot(&mut self) -> &mut Option<Process>;
 
     /// Starts it and waits until it is ready; at once when it runs already.
@@ -60,12 +60,12 @@ pub trait Part: fmt::Debug + Send + Sync {
             .is_some_and(|process| process.exit_status().is_none())
     }
 
-    /// How it ended, if it was started and has ended by itself since.
+    /// How it ended, if it ended by itself.
     fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process_mut().and_then(Process::exit_status)
     }
 
-    /// The graceful way: SIGTERM. An error when it does not end in time; it is killed then.
+    /// Stops it gracefully, with SIGTERM. If it does not end in time it is killed, and that is an error.
     fn stop(&mut self) -> impl Future<Output = io::Result<Option<ExitStatus>>> + Send
     where
         Self: Sized,
@@ -80,7 +80,7 @@ pub trait Part: fmt::Debug + Send + Sync {
         }
     }
 
-    /// SIGKILL, and gone when this returns.
+    /// SIGKILL; it has ended when this returns.
     fn kill(&mut self) {
         if let Some(process) = self.process_mut() {
             process.kill();
@@ -88,12 +88,12 @@ pub trait Part: fmt::Debug + Send + Sync {
         self.clear();
     }
 
-    /// Whether it runs and only a restart can help it.
+    /// Whether it runs in a state that only a restart can repair.
     fn needs_restart(&self) -> bool {
         false
     }
 
-    /// SIGSTOP: it neither answers nor ends.
+    /// SIGSTOP: it neither responds nor ends.
     fn pause(&self) {
         self.process().inspect(|process| process.pause());
     }

@@ -1,4 +1,4 @@
-//! Where things lie on this machine: the workspace, its binaries, and the cache that all processes of a user share.
+//! Paths on this machine: the workspace, its binaries, and the cache that all processes of a user share.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("tests/ lies inside the workspace")
+        .expect("tests/ is inside the workspace")
 }
 
-/// The configuration every broker of ours is started with.
+/// The configuration of every broker that we start.
 pub fn nats_conf() -> PathBuf {
     workspace().join("nats.conf")
 }

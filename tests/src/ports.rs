@@ -1,7 +1,7 @@
-//! Loopback ports that stay ours, even while the child that uses one is down.
+//! Loopback ports that stay reserved, even while the child that uses one is down.
 //!
-//! They are taken from **below** the range the system hands out to clients: a client that keeps dialling a dead port of
-//! that range can be given the very port it dials, connect to itself, and keep our child from binding it again.
+//! They are **below** the system's range of client ports: a client that keeps dialling a dead port of that range can be given
+//! that same port, connect to itself, and prevent our child from binding it again.
 //! A lease (a locked file in the user's cache) keeps other Freehold processes away while nothing is bound.
 
 use std::fmt;
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use crate::{chance, paths};
 
-/// Below Linux' client range (32768 and up), macOS' (49152 and up), and above what services like to use.
+/// Below Linux' client range (32768 and up), macOS' (49152 and up), and above the usual ports of services.
 const RANGE: Range<u16> = 15000..32000;
-/// With thousands of free ports the first tries succeed; this ends the search on a machine where none is.
+/// With thousands of free ports the first tries succeed; this ends the search on a machine without any.
 const TRIES: usize = 500;
 
-/// A loopback port and the lease on it; dropped, the port is anybody's again.
+/// A loopback port and its lease, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -37,13 +37,13 @@ impl Port {
             })
     }
 
-    /// This very port, or why not.
+    /// This port, or why not.
     pub fn exactly(number: u16) -> io::Result<Port> {
         let lease = lease(number)?;
         if !is_free(number) {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                format!("port {number} is taken by another program"),
+                format!("port {number} is in use by another program"),
             ));
         }
         Ok(Port {
@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_port_somebody_listens_on_is_taken() {
+    fn a_port_with_a_listener_is_taken() {
         let port = Port::any().expect("a free port");
         let number = port.number();
         drop(port);
         let _listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).expect("we can listen");
-        let refusal = Port::exactly(number).expect_err("somebody listens there");
+        let refusal = Port::exactly(number).expect_err("there is a listener");
         assert!(
-            refusal.to_string().contains("taken by another program"),
+            refusal.to_string().contains("in use by another program"),
             "{refusal}"
         );
         assert_ne!(

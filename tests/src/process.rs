@@ -1,4 +1,4 @@
-//! A child process: its own process group, its output in files, known to the guard before its first instruction.
+//! A child process: its own process group, its output in files, registered with the guard before its first instruction.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::guard::Guard;
 pub struct Process {
     child: Child,
     logs: Logs,
-    /// Once set, its number may be somebody else's and is not used again.
+    /// Once set, the kernel may reuse its number, so we do not use it again.
     ended: Option<ExitStatus>,
 }
 
@@ -32,16 +32,18 @@ pub struct Launch {
     pub args: Vec<OsString>,
     pub env: Vec<(String, String)>,
     pub logs: PathBuf,
+    /// Where the child runs; by default where we run.
+    pub folder: Option<PathBuf>,
 }
 
-/// The two output files of a child, read from where this start began to write.
+/// The two output files of a child, read from the beginning of this start.
 #[derive(Clone, Debug)]
 pub struct Logs {
     out: Tail,
     err: Tail,
 }
 
-/// A start that failed: what the child said, and how it ended if it did.
+/// A failed start: the child's output, and how it ended if it did.
 #[derive(Debug, thiserror::Error)]
 pub struct StartError {
     pub name: String,
@@ -52,7 +54,8 @@ pub struct StartError {
 
 /// How long a child may take to end after SIGTERM before it is killed and reported.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(15);
-/// The child waits for our word, which comes once the guard knows it. If we die before, it reads the end and starts nothing.
+/// The child waits for a line from us, which comes once the guard has it. If we die before, it reads the end of input and starts
+/// nothing.
 const HELD: &str = r#"read -r go && exec "$0" "$@" </dev/null"#;
 /// How much of a log a failure shows.
 pub const TAIL_LINES: usize = 20;
@@ -65,6 +68,7 @@ impl Launch {
             args: vec![],
             env: vec![],
             logs: logs.into(),
+            folder: None,
         }
     }
 
@@ -80,7 +84,7 @@ impl Launch {
         self
     }
 
-    /// Settings of ours that lie about in the caller's shell must not reach the child: it gets exactly what we say.
+    /// FREEHOLD_ variables of the caller's shell must not reach the child: it gets exactly the given ones.
     fn command(&self, logs: &Logs) -> io::Result<Command> {
         let mut command = Command::new("/bin/sh");
         command
@@ -88,6 +92,9 @@ impl Launch {
             .arg(&self.program)
             .args(&self.args)
             .process_group(0);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FREEHOLD_"))
         {
@@ -151,7 +158,7 @@ impl Process {
         &self.logs
     }
 
-    /// How it ended, once it has.
+    /// How it ended, if it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -160,7 +167,7 @@ impl Process {
         self.ended
     }
 
-    /// SIGTERM, then SIGKILL for a child that does not end in time; the second is an error, a graceful stop was asked for.
+    /// SIGTERM, then SIGKILL for a child that does not end in time, which is an error.
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM);
         let ended = within(STOP_DEADLINE, || {
@@ -174,7 +181,7 @@ impl Process {
         })
     }
 
-    /// SIGKILL, to it and whatever it started. Waits until it is gone, so that its port and files are free.
+    /// SIGKILL, to it and its own children. Waits for its end, so that its port and files are free.
     pub fn kill(&mut self) {
         if self.ended.is_none() {
             self.signal(Signal::KILL);
@@ -183,7 +190,7 @@ impl Process {
         }
     }
 
-    /// Stops it in its tracks without ending it: a machine that hangs.
+    /// Pauses it: a machine that hangs.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
@@ -192,7 +199,7 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Waits until a pause has reached every thread: until then one may still be answering.
+    /// Waits until a pause has reached every thread: until then one may still respond.
     pub async fn until_paused(&self) -> io::Result<()> {
         let stopped = within(STOP_DEADLINE, || ready(all_threads_stopped(self.pid())));
         stopped.await.map_err(io::Error::other)
@@ -201,14 +208,14 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let group = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         if let (Some(group), None) = (group, self.ended) {
-            // The only error left is that the group is gone, and then there is nobody to tell.
+            // The only possible error is that the group is gone, and then there is nothing to signal.
             let _gone = kill_process_group(group, signal);
         }
     }
 
     fn forget_if_ended(&self) {
         if let (Some(_), Ok(guard)) = (self.ended, Guard::of_this_process()) {
-            // A guard that is gone forgets nothing and kills nobody.
+            // A guard that is gone kills no process.
             let _told = guard.forget(self.pid());
         }
     }
@@ -224,7 +231,7 @@ impl Process {
     }
 }
 
-/// The state is the first word behind the name, which stands in brackets and may hold anything (proc(5)).
+/// The state is the first word behind the name, which is in brackets and may contain any character (proc(5)).
 fn all_threads_stopped(pid: u32) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot look at process {pid}: {error}");
     for thread in fs::read_dir(format!("/proc/{pid}/task")).map_err(failed)? {
@@ -273,17 +280,17 @@ impl Logs {
         })
     }
 
-    /// What this start has written to stdout so far.
+    /// The stdout of this start so far.
     pub fn stdout(&self) -> String {
         self.out.text()
     }
 
-    /// What this start has written to stderr so far.
+    /// The stderr of this start so far.
     pub fn stderr(&self) -> String {
         self.err.text()
     }
 
-    /// The last lines of this start, stderr first choice: services talk there.
+    /// The last lines of this start, preferably of stderr: services log there.
     pub fn tail(&self, count: usize) -> String {
         let text = [self.stdout(), self.stderr()].concat();
         let lines: Vec<_> = text.lines().collect();
@@ -291,7 +298,7 @@ impl Logs {
     }
 }
 
-/// A file and the place in it where our interest begins.
+/// A file, and the offset from which we read it.
 #[derive(Clone, Debug)]
 struct Tail {
     path: PathBuf,
@@ -308,7 +315,7 @@ impl Tail {
         File::options().append(true).create(true).open(&self.path)
     }
 
-    /// A log that cannot be read must not hide the failure it was asked about, so the error takes the text's place.
+    /// A log that cannot be read must not hide the failure it was asked about, so the error replaces the text.
     fn text(&self) -> String {
         self.read()
             .unwrap_or_else(|error| format!("(cannot read {}: {error})", self.path.display()))
@@ -371,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn killing_takes_the_grandchildren_along() {
+    async fn a_kill_includes_the_grandchildren() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = shell("sleep 1000 & echo $!; wait", folder.path());
         said(&child, "\n").await;

@@ -1,9 +1,9 @@
-//! A proxy between a service and the broker that can lose an acknowledgement: the event is stored, and its owner never
-//! hears of it.
+//! A proxy between a service and the broker that can lose an acknowledgement: the event is stored, but its owner gets no
+//! answer.
 //!
-//! It reads both directions frame by frame. Armed, it lets the next event pass that asks for an answer; from then on nothing
-//! comes back, and once the broker's answer is here, which proves that the event is stored, the connection is cut.
-//! Plain threads on purpose: a world is checked while the test's own runtime stands still.
+//! It reads both directions frame by frame. Armed, it lets the next event with a reply subject pass; from then on it returns
+//! nothing, and once the broker's answer arrives, which proves that the event is stored, it cuts the connection.
+//! Plain threads on purpose: a world is checked while the test's own runtime is blocked.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,11 +33,11 @@ struct Shared {
     closed: AtomicBool,
 }
 
-/// Of one connection: where the answer will come that is to be lost.
+/// Of one connection: the reply subject of the answer to be lost.
 type Awaited = Mutex<Option<String>>;
 
 impl Proxy {
-    /// To this broker, with an eye on the events of this stream.
+    /// To this broker, watching the events of this stream.
     pub fn start(server: SocketAddr, stream: &str) -> io::Result<Proxy> {
         let port = Port::any()?;
         let listener = TcpListener::bind(port.address())?;
@@ -61,12 +61,12 @@ impl Proxy {
         format!("nats://{}", self.address())
     }
 
-    /// The next so many acknowledgements are lost, each with its connection.
+    /// Loses this many acknowledgements, each with its connection.
     pub fn lose_acks(&self, count: u64) {
         self.shared.armed.fetch_add(count, Ordering::SeqCst);
     }
 
-    /// Those lost so far, as the broker sent them: each proves that its event, or its batch of `count`, is stored.
+    /// Those lost so far, with the bytes that the broker sent: each proves that its event, or its batch of `count`, is stored.
     pub fn lost_acks(&self) -> Vec<Value> {
         self.shared.lost().clone()
     }
@@ -169,7 +169,7 @@ fn forward_answers(
     }
 }
 
-/// A refusal is an answer too, but it stores nothing.
+/// A refusal is an answer, too, but it stores nothing.
 fn acknowledgement(answer: &Message) -> Option<Value> {
     let json: Value = serde_json::from_slice(&answer.payload).ok()?;
     (json["seq"].is_u64() && json.get("error").is_none()).then_some(json)
@@ -180,7 +180,7 @@ impl Shared {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where this publish wants its answer, if that is one to be lost.
+    /// The reply subject of this publish, if its answer is to be lost.
     fn trap(&self, publish: Publish) -> Option<String> {
         let reply = publish.reply?;
         let is_event = publish.subject.starts_with(&self.events);
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_tells_events_that_ask_for_an_answer_from_everything_else() {
+    fn it_distinguishes_events_with_a_reply_subject_from_other_frames() {
         let shared = Shared {
             server: ([127, 0, 0, 1], 1).into(),
             events: "users.".to_owned(),

@@ -1,9 +1,9 @@
-//! Schemathesis, which makes requests of all kinds out of an OpenAPI document: found where `cargo xtask test` has installed
-//! it, or installed there, or the skip said aloud.
+//! Schemathesis, which generates requests of all kinds from an OpenAPI document. `cargo xtask test` installs it below `target/`;
+//! without it the tests that need it are skipped.
 
 use std::env;
+use std::fs;
 use std::future::ready;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,14 +13,7 @@ use crate::broker::Say;
 use crate::eventually::{seconds, within};
 use crate::paths;
 use crate::process::{Launch, Process};
-
-/// The program, or why there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    Here(PathBuf),
-    /// Why not, and how to cure it.
-    Missing(String),
-}
+use crate::tool::Found;
 
 /// One run against one document.
 #[derive(Clone, Debug)]
@@ -30,20 +23,20 @@ pub struct Run<'a> {
     pub url: &'a str,
     /// Sent with every request.
     pub headers: Vec<String>,
-    /// What else it is told on its command line.
+    /// More arguments of its command line.
     pub arguments: Vec<String>,
-    /// Where it writes what it says, and what it remembers.
+    /// Where its output and its cache go.
     pub folder: &'a Path,
     pub limit: Duration,
 }
 
-/// `required`: a tool that is missing is a failure, not a skip. `cargo xtask test` sets it once it has found one.
+/// `required`: a missing schemathesis is a failure, not a skip.
 pub const FUZZ_TESTS: &str = "FREEHOLD_FUZZ_TESTS";
 const REQUIREMENTS: &str = include_str!("../schemathesis.requirements.txt");
 const INSTALL_LIMIT: Duration = seconds(240);
 
 /// Looks where it would have been installed. Never installs anything.
-pub fn find() -> Result<Found> {
+pub fn find() -> Result<Found<PathBuf>> {
     let program = program();
     if program.is_file() {
         return Ok(Found::Here(program));
@@ -52,14 +45,11 @@ pub fn find() -> Result<Found> {
         "there is no schemathesis in {}; `cargo xtask test` installs it there, with pip",
         home().display()
     );
-    if env::var_os(FUZZ_TESTS).is_some_and(|word| word == "required") {
-        bail!("{reason} ({FUZZ_TESTS} is \"required\", so this is no skip)");
-    }
-    Ok(Found::Missing(reason))
+    Found::Missing(reason).unless_required(FUZZ_TESTS)
 }
 
-/// Looks; installs it where it is missing. An installation that fails is a reason to skip, not a failure.
-pub async fn find_or_install(say: Say<'_>) -> Result<Found> {
+/// Installs it where it is missing. A failed installation is a reason to skip, not a failure.
+pub async fn find_or_install(say: Say<'_>) -> Result<Found<PathBuf>> {
     let found = find()?;
     if matches!(found, Found::Here(_)) {
         return Ok(found);
@@ -77,26 +67,15 @@ pub async fn find_or_install(say: Say<'_>) -> Result<Found> {
     }
 }
 
-/// For the start of a test: what to run, or nothing after saying so aloud.
-pub fn found_or_said() -> Result<Option<PathBuf>> {
-    match find()? {
-        Found::Here(program) => Ok(Some(program)),
-        Found::Missing(reason) => {
-            let line = format!("fuzz tests are SKIPPED: {reason}\n");
-            // Past the test harness, which keeps what a test prints; without a stderr there is nobody to tell.
-            let _nobody = io::stderr().write_all(line.as_bytes());
-            Ok(None)
-        }
-    }
-}
-
 impl Run<'_> {
-    /// Runs it to its end; answers whether it was satisfied, and everything it said.
+    /// Runs it to its end. Returns whether every check passed, and its whole output.
     pub async fn go(&self) -> Result<(bool, String)> {
         let mut launch = Launch::of("schemathesis", self.program, self.folder)
             .env("NO_COLOR", "1")
             .env("PYTHONIOENCODING", "utf-8")
             .env("HOME", &self.folder.to_string_lossy());
+        fs::create_dir_all(self.folder)?; // it keeps a cache in the folder it runs in
+        launch.folder = Some(self.folder.to_owned());
         let settings = paths::workspace().join("tests/schemathesis.toml");
         launch = launch.arg("--config-file").arg(settings);
         launch = launch.arg("run").arg(format!("{}/openapi.json", self.url));
@@ -114,23 +93,22 @@ impl Run<'_> {
     }
 }
 
-/// A virtual environment of its own: it appears whole, by a rename of what is finished, so nobody ever finds half of it.
+/// A virtual environment of its own. The last step renames its list of packages, so half an installation is never used.
 async fn install(home: &Path) -> Result<()> {
-    let beside = home.parent().context("it lies in a target folder")?;
-    std::fs::create_dir_all(beside)?;
-    // Scripts of an environment name its folder, so it is made in place and its list is written last.
+    fs::create_dir_all(home.parent().context("it is in a target folder")?)?;
+    // Scripts of an environment contain its path, so it is created in place and its list is renamed last.
     let done = home.join("installed.txt");
     let list = home.join("requirements.txt");
     let python = home.join("bin").join("python");
-    let _left_half_done = std::fs::remove_dir_all(home);
+    let _unfinished = fs::remove_dir_all(home);
     let home = home.as_os_str().to_owned();
     run("python3", &["-m".into(), "venv".into(), home]).await?;
-    std::fs::write(&list, REQUIREMENTS)?;
+    fs::write(&list, REQUIREMENTS)?;
     let words = "-m pip install --quiet --no-input --disable-pip-version-check --no-deps --only-binary :all: -r";
     let mut words: Vec<_> = words.split(' ').map(Into::into).collect();
     words.push(list.clone().into_os_string());
     run(&python.to_string_lossy(), &words).await?;
-    Ok(std::fs::rename(list, done)?)
+    Ok(fs::rename(list, done)?)
 }
 
 async fn run(program: &str, words: &[std::ffi::OsString]) -> Result<()> {
@@ -150,7 +128,7 @@ async fn run(program: &str, words: &[std::ffi::OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Whole once the list of what is in it is there.
+/// Installed once the list of its packages exists.
 fn program() -> PathBuf {
     let home = home();
     match home.join("installed.txt").is_file() {
@@ -187,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_installer_that_is_not_there_is_named() {
+    async fn a_missing_installer_is_named() {
         let refusal = run("/nowhere/python3", &[]).await.expect_err("not there");
         assert_eq!(refusal.to_string(), "/nowhere/python3 does not run");
     }

@@ -1,4 +1,4 @@
-//! The real service binaries: built once, started with exactly the settings we say, ready when they say they listen.
+//! The real service binaries: built once, started with exactly the given settings, ready when they report that they listen.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use crate::cargo::cargo;
 use crate::chance;
 use crate::credentials::{Credentials, Password};
 use crate::eventually::within;
-use crate::http::Api;
+use crate::http::{Api, UserApi};
 use crate::part::Part;
 use crate::ports::Port;
 use crate::process::{Launch, Process, StartError};
@@ -23,15 +23,15 @@ use crate::process::{Launch, Process, StartError};
 /// A service, running or not. Its port and its database stay the same for its life.
 #[derive(Debug)]
 pub struct Service {
-    /// Added to the arguments at the next start; clap lets a later flag win over none of ours, so add, do not repeat.
+    /// Added to the arguments at the next start; clap refuses a repeated flag, so add others only.
     pub args: Vec<String>,
-    /// Set at the next start, after our own and so winning over it: a wrong password, a log level.
+    /// Set at the next start, after our own variables, so it overrides them: a wrong password, a log level.
     pub env: Vec<(String, String)>,
     /// The file it opens. A test may point it at another one.
     pub database: PathBuf,
-    /// Where it looks for the broker at its next start; empty for a program that looks for none.
+    /// The broker's URL at its next start; empty for a program without a broker.
     pub broker_url: String,
-    /// What its operator sends: the harness is one.
+    /// The token of its operator: the harness is one.
     pub operator: Password,
     name: Cow<'static, str>,
     program: PathBuf,
@@ -40,7 +40,7 @@ pub struct Service {
     process: Option<Process>,
 }
 
-/// Where the services of one system live and whom they talk to.
+/// The folders and the broker of one system's services.
 #[derive(Clone, Debug)]
 pub struct Home {
     pub binaries: PathBuf,
@@ -55,9 +55,9 @@ pub const DRIVER_APP: &str = "driver-app";
 const PROGRAMS: [&str; 3] = [USER_SERVICE, ORDERS_SERVICE, DRIVER_APP];
 /// Names a folder that holds the binaries; nothing is built then.
 pub const BINARIES_VARIABLE: &str = "FREEHOLD_BIN_DIR";
-/// The name of whoever started a service with us.
+/// The operator's name in the access file.
 const OPERATOR: &str = "up";
-/// Opening a damaged file may run a check of the whole of it.
+/// Opening a damaged file may check the whole file.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_LINE: &str = "listening on http://";
 
@@ -82,14 +82,14 @@ impl Service {
         Ok(service)
     }
 
-    /// A driver's device. It has a name of its own, since there are many: its file and its logs are called by it.
+    /// A driver's device. There may be many, so it has a name, and so have its file and its logs.
     pub fn device(name: &str, home: &Home, port: Port, orders_url: &str) -> Service {
         Service {
             args: vec!["--orders-url".to_owned(), orders_url.to_owned()],
             env: vec![],
             database: home.databases.join(format!("{name}.db")),
             broker_url: String::new(),
-            // Nobody is the operator of a device: it takes no token.
+            // Unused: a device has no operator and accepts no token.
             operator: Password::generate(),
             name: Cow::Owned(name.to_owned()),
             program: home.binaries.join(DRIVER_APP),
@@ -99,7 +99,7 @@ impl Service {
         }
     }
 
-    /// Where its access file lies by itself; told all the same, since a test may point it at another database.
+    /// The access file is at its default path; it is set anyway, because a test may point the service at another database.
     fn new(
         name: &'static str,
         home: &Home,
@@ -169,7 +169,7 @@ impl Service {
         &self.program
     }
 
-    /// What it is started with, to serve or for a command.
+    /// Its arguments, to serve or for a command.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![
             "--listen".into(),
@@ -229,6 +229,19 @@ impl Part for Service {
     }
 }
 
+/// As the operator in the access file.
+impl Api {
+    pub fn of(service: &Service) -> Api {
+        Api::new(service.url(), Some(service.operator.clone()))
+    }
+}
+
+impl UserApi {
+    pub fn of(service: &Service) -> UserApi {
+        UserApi::new(service.url(), Some(service.operator.clone()))
+    }
+}
+
 /// The folder with the binaries, built once per process so that no test runs yesterday's code.
 pub fn binaries() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -237,7 +250,7 @@ pub fn binaries() -> Result<PathBuf> {
     built.clone().map_err(|error| anyhow!(error))
 }
 
-/// The same, built with optimisations whatever we were built with.
+/// The same, built with optimisations, however we were built.
 pub fn optimised_binaries() -> Result<PathBuf> {
     named_folder().unwrap_or_else(|| build(&own_folder()?.with_file_name("release")))
 }
@@ -247,9 +260,9 @@ fn named_folder() -> Option<Result<PathBuf>> {
 }
 
 fn own_folder() -> Result<PathBuf> {
-    let us = std::env::current_exe().context("cannot tell where this program lies")?;
-    let folder = profile_folder(&us)
-        .with_context(|| format!("{} lies in no target folder", us.display()))?;
+    let us = std::env::current_exe().context("cannot determine the path of this program")?;
+    let folder =
+        profile_folder(&us).with_context(|| format!("{} is in no target folder", us.display()))?;
     Ok(folder.to_owned())
 }
 
@@ -263,7 +276,7 @@ fn complete(folder: PathBuf) -> Result<PathBuf> {
     }
 }
 
-/// `target/debug` of `target/debug/xtask` and of `target/debug/deps/it-0123`: what we run as decides how they are built.
+/// `target/debug` of `target/debug/xtask` and of `target/debug/deps/it-0123`: our own profile decides how they are built.
 fn profile_folder(program: &Path) -> Option<&Path> {
     let folder = program.parent()?;
     let inner = folder
@@ -303,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_binaries_are_looked_for_where_we_lie_ourselves() {
+    fn the_binaries_are_expected_in_our_own_target_folder() {
         let folder = |program| profile_folder(Path::new(program)).and_then(Path::to_str);
         assert_eq!(
             folder("/w/target/debug/deps/it-0123"),

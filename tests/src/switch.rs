@@ -1,7 +1,7 @@
-//! The network between a device and orders-service, with a switch: on, off, or so bad that what is sent arrives and no answer
+//! The network between a device and orders-service, with a switch: on, off, or so bad that requests arrive but no answer
 //! comes back.
 //!
-//! Plain threads, as in `proxy`: a world is dropped while the test's own runtime stands still.
+//! Plain threads, as in `proxy`: a world is dropped while the test's own runtime is blocked.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -24,7 +24,7 @@ enum Network {
     On,
     /// Connections are closed as soon as they are opened.
     Off,
-    /// What is sent arrives; the first byte of an answer ends the connection.
+    /// Requests arrive; the first byte of an answer ends the connection.
     Deaf,
 }
 
@@ -59,7 +59,7 @@ impl Switch {
         Ok(Switch { port, shared })
     }
 
-    /// Where the server seems to be.
+    /// The server's address for the client.
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())
     }
@@ -68,12 +68,12 @@ impl Switch {
         self.turn(Network::On);
     }
 
-    /// Cuts what is connected, and whoever connects is cut at once.
+    /// Cuts every connection, and each new one at once.
     pub fn off(&self) {
         self.turn(Network::Off);
     }
 
-    /// From now on answers get lost, also those to questions that are on their way.
+    /// From now on answers are lost, also those to requests in flight.
     pub fn lose_answers(&self) {
         self.turn(Network::Deaf);
     }
@@ -82,7 +82,7 @@ impl Switch {
         self.shared.state().network == Network::On
     }
 
-    /// Answers lost so far: each proves that what was asked had arrived.
+    /// Answers lost so far: each proves that its request had arrived.
     pub fn lost_answers(&self) -> u64 {
         self.shared.swallowed.load(Ordering::SeqCst)
     }
@@ -110,7 +110,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection is kept for the switch, or refused: both under one lock, so that none slips past `off`.
+    /// Registers a connection, or refuses it: both under one lock, so that none escapes `off`.
     fn admit(&self, ends: [TcpStream; 2]) -> bool {
         let mut state = self.state();
         let open = |[client, _]: &[TcpStream; 2]| client.peer_addr().is_ok();
@@ -191,7 +191,7 @@ fn forward_answers(
 mod tests {
     use super::*;
 
-    /// Answers every byte with itself; tells what it has heard.
+    /// Answers every byte with itself; reports what it has received.
     fn echo() -> (SocketAddr, std::sync::mpsc::Receiver<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (heard, hear) = std::sync::mpsc::channel();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn off_cuts_what_is_connected_and_on_lets_through_again() {
+    fn off_cuts_every_connection_and_on_admits_new_ones() {
         let (server, _heard) = echo();
         let switch = Switch::before(server).unwrap();
         let mut before = connected(&switch);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_answer_is_one_to_something_that_has_arrived() {
+    fn a_lost_answer_belongs_to_a_request_that_arrived() {
         let (server, heard) = echo();
         let switch = Switch::before(server).unwrap();
         switch.lose_answers();

@@ -1,7 +1,7 @@
-//! A NATS client of a few hundred lines that says on the wire exactly what it is told to.
+//! A NATS client of a few hundred lines that sends on the wire exactly what a test tells it to.
 //!
-//! It logs in as anybody, publishes with any reply subject and any header, and keeps every refusal: what a test needs to
-//! play an honest observer or a hostile service. It is no client for a product: one task, no reconnect, no pings of its own.
+//! It logs in as any user, publishes with any reply subject and any header, and keeps every refusal: enough to act as an honest
+//! observer or a hostile service. It is no client for production: one task, no reconnect, no pings of its own.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,15 +22,15 @@ pub struct Wire {
     received: Vec<u8>,
     inbox: String,
     last_number: u64,
-    /// Messages nobody asked for yet, in the order they came.
+    /// Messages not taken yet, in their order of arrival.
     pub messages: VecDeque<Message>,
     /// Every `-ERR` since the last look, without its quotes.
     pub errors: Vec<String>,
-    /// What the server said of itself when we connected.
+    /// The server's INFO when we connected.
     pub server: Value,
 }
 
-/// Who we say we are, and the prefix of the inbox that user may listen to.
+/// A user, its password, and the prefix of the inbox that it may subscribe to.
 #[derive(Clone, Debug)]
 pub struct Login {
     pub user: String,
@@ -38,7 +38,7 @@ pub struct Login {
     pub inbox: String,
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub subject: String,
@@ -49,7 +49,7 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
-/// What to publish; only the subject must be said.
+/// What to publish; only the subject is required.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
     pub subject: String,
@@ -58,7 +58,7 @@ pub struct Outgoing {
     pub payload: Vec<u8>,
 }
 
-/// Loopback: an answer that takes longer does not come.
+/// Loopback: an answer that takes longer will not come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Wire {
@@ -92,7 +92,7 @@ impl Wire {
             "user": login.user, "pass": login.password, "name": "freehold-tests", "lang": "rust", "version": "0",
             "protocol": 1, "headers": true, "no_responders": true, "verbose": false, "pedantic": false, "echo": true,
         });
-        // In one piece: after a refusal the server closes, and what it has not read by then would turn its words into a reset.
+        // In one piece: after a refusal the server closes, and unread input would turn its message into a reset.
         self.send(format!("CONNECT {hello}\r\nPING\r\n").as_bytes())
             .await?;
         self.until_pong().await?;
@@ -103,12 +103,12 @@ impl Wire {
         self.first_error()
     }
 
-    /// Sends it and does not wait for anything.
+    /// Sends it without waiting.
     pub async fn publish(&mut self, out: &Outgoing) -> Result<()> {
         self.send(&encode(out)).await
     }
 
-    /// Listens; what comes lands in `messages`, a refusal in `errors`.
+    /// Subscribes; messages arrive in `messages`, a refusal in `errors`.
     pub async fn subscribe(&mut self, subject: &str) -> Result<()> {
         self.last_number += 1;
         // Number 1 is the inbox; the answers to requests come with it.
@@ -116,7 +116,7 @@ impl Wire {
         self.send(line.as_bytes()).await
     }
 
-    /// Returns once the server has worked through all we sent: then every refusal has arrived.
+    /// Returns once the server has processed everything we sent: then every refusal has arrived.
     pub async fn flush(&mut self) -> Result<()> {
         self.send(b"PING\r\n").await?;
         self.until_pong().await
@@ -128,7 +128,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads whatever comes for so long. For "nothing may arrive" there is no event to wait for.
+    /// Reads for this long. To show that nothing arrives there is no event to wait for.
     pub async fn listen(&mut self, duration: Duration) -> Result<()> {
         let end = Instant::now() + duration;
         while Instant::now() < end {
@@ -141,7 +141,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next message to whatever we listen to, if one comes in time.
+    /// The next message of any subscription, if one comes in time.
     pub async fn next_message(&mut self, deadline: Duration) -> Option<Message> {
         self.until_message(deadline).await.ok()?;
         self.messages.pop_front()
@@ -156,13 +156,13 @@ impl Wire {
         Ok(())
     }
 
-    /// One question, one answer. A refusal or "nobody answers" is an error.
+    /// One request, one answer. A refusal or "no responders" is an error.
     pub async fn request(&mut self, subject: &str, payload: &[u8]) -> Result<Message> {
         let reply = self.ask(subject, payload).await?;
         self.answer_to(&reply, subject).await
     }
 
-    /// One question, many answers: reads until `is_last` says so of one (which is not returned).
+    /// One request, many answers: reads until `is_last` says so of one (which is not returned).
     pub async fn request_many(
         &mut self,
         subject: &str,
@@ -250,7 +250,7 @@ impl Wire {
             .context("cannot send")
     }
 
-    /// Takes in one frame and puts what it carries where it belongs.
+    /// Processes one frame.
     async fn read_one(&mut self, end: Instant) -> Result<Seen> {
         let frame = self.next_frame(end).await?;
         match frame {
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_send_says_its_sizes() {
+    fn sent_frames_state_their_sizes() {
         let plain = Outgoing::to("users.x").reply("y").payload("abc");
         assert_eq!(encode(&plain), b"PUB users.x y 3\r\nabc\r\n");
         let headers = Outgoing::to("a").header("K", "v").payload("abc");

@@ -9,33 +9,31 @@ use service_kit::{About, CommonArgs, Program, Routes};
 
 use crate::{MIGRATIONS, events, http, store};
 
-pub const ABOUT: About = About {
-    name: "user-service",
-    listen: "127.0.0.1:7101",
-    database: "user-service.db",
-    password_env: "FREEHOLD_USERS_PASSWORD",
-    inbox: "_INBOX_users",
-    read_token_env: "FREEHOLD_USERS_READ_TOKEN",
-    stream: UserEvent::STREAM,
-    share: store::share,
-    has_keys: true,
-};
-
-/// Owns users: registers, changes and deletes them over HTTP, and tells the other services through stream USERS.
+/// Owns users: registers, changes and deletes them over HTTP, and publishes the changes as stream USERS.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Config {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// The keys that seal e-mail addresses in events; made when it does not exist. Keep a copy of it, apart from those of
-    /// the database [default: beside the database, with .keys after its name]
+    /// The keys that seal e-mail addresses in events; created if missing. Keep a copy of it, apart from the backups of the
+    /// database [default: beside the database, with .keys after its name]
     #[arg(long, env = "FREEHOLD_USERS_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,
 }
 
 impl Program for Config {
-    const ABOUT: About = ABOUT;
+    const ABOUT: About = About {
+        name: "user-service",
+        listen: "127.0.0.1:7101",
+        database: "user-service.db",
+        password_env: "FREEHOLD_USERS_PASSWORD",
+        inbox: "_INBOX_users",
+        read_token_env: "FREEHOLD_USERS_READ_TOKEN",
+        stream: UserEvent::STREAM,
+        share: store::share,
+        has_keys: true,
+    };
 
     fn common(&self) -> &CommonArgs {
         &self.common
@@ -54,8 +52,8 @@ impl Program for Config {
     }
 }
 
-/// What the database is for, without its keys.
+/// The service's database, without its keys.
 pub fn database() -> Options {
-    let options = Options::new(ABOUT.name, ABOUT.stream, MIGRATIONS);
+    let options = Options::new(Config::ABOUT.name, UserEvent::STREAM, MIGRATIONS);
     options.fold(events::fold()).fill(store::fill_mailboxes)
 }

@@ -1,4 +1,4 @@
-//! What a user is and how it changes. Pure: state and wish go in, events come out; `store` applies them.
+//! What a user is and how it changes. Pure: a user and a change go in, events come out; `store` applies them.
 
 mod email;
 mod name;
@@ -18,26 +18,26 @@ pub struct User {
     pub version: Version,
 }
 
-/// What is wished to be different; `None` stays as it is.
+/// The fields to change; `None` stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub name: Option<Name>,
     pub email: Option<Email>,
 }
 
-/// What happened to a user: the event that everybody reads, and beside it what stays with its owner.
+/// What happened to a user: the public event, and what only this service may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnEvent {
     pub event: UserEvent,
-    /// The address, where the event sets one. Others learn that there is a new one and not which.
+    /// The address, where the event sets one. Other services learn only that it changed.
     pub email: Option<Email>,
 }
 
 impl User {
-    pub fn register(id: UserId, name: Name, email: Email) -> OwnEvent {
+    pub fn register(user_id: UserId, name: Name, email: Email) -> OwnEvent {
         let created = UserCreated {
-            user_id: id,
-            name: name.to_string(),
+            user_id,
+            name: name.as_ref().to_owned(),
             version: Version::FIRST,
         };
         OwnEvent {
@@ -46,47 +46,40 @@ impl User {
         }
     }
 
-    /// Each difference is a change of its own, with its own version and event. No difference, no event.
+    /// One event for each field that differs, each with its own version. No difference, no event.
     pub fn change(&self, Change { name, email }: Change) -> Vec<OwnEvent> {
-        let name = name.filter(|name| *name != self.name);
-        let email = email.filter(|email| *email != self.email);
-        let mut version = self.version;
-        let mut next = || {
+        let (user_id, mut version) = (self.id, self.version);
+        let mut events = Vec::new();
+        if let Some(name) = name.filter(|name| *name != self.name) {
             version = version.next();
-            version
-        };
-        let renamed = name.map(|name| self.rename(&name, next()));
-        let email_changed = email.map(|email| self.change_email(email, next()));
-        renamed.into_iter().chain(email_changed).collect()
-    }
-
-    /// The deletion is the last change, so it has a version too.
-    pub fn delete(&self) -> OwnEvent {
-        OwnEvent::public(UserEvent::Deleted(UserDeleted {
-            user_id: self.id,
-            version: self.version.next(),
-        }))
-    }
-
-    fn rename(&self, name: &Name, version: Version) -> OwnEvent {
-        OwnEvent::public(UserEvent::Renamed(UserRenamed {
-            user_id: self.id,
-            name: name.to_string(),
-            version,
-        }))
-    }
-
-    fn change_email(&self, email: Email, version: Version) -> OwnEvent {
-        let user_id = self.id;
-        OwnEvent {
-            event: UserEvent::EmailChanged(UserEmailChanged { user_id, version }),
-            email: Some(email),
+            let name = name.as_ref().to_owned();
+            let event = UserEvent::Renamed(UserRenamed {
+                user_id,
+                name,
+                version,
+            });
+            events.push(event.into());
         }
+        if let Some(email) = email.filter(|email| *email != self.email) {
+            version = version.next();
+            let event = UserEvent::EmailChanged(UserEmailChanged { user_id, version });
+            events.push(OwnEvent {
+                event,
+                email: Some(email),
+            });
+        }
+        events
+    }
+
+    /// The deletion is the last change, so it has a version, too.
+    pub fn delete(&self) -> OwnEvent {
+        let (user_id, version) = (self.id, self.version.next());
+        UserEvent::Deleted(UserDeleted { user_id, version }).into()
     }
 }
 
-impl OwnEvent {
-    fn public(event: UserEvent) -> Self {
+impl From<UserEvent> for OwnEvent {
+    fn from(event: UserEvent) -> Self {
         Self { event, email: None }
     }
 }
@@ -118,16 +111,16 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_is_version_one_and_tells_the_name() {
+    fn a_registration_is_version_one_and_states_the_name() {
         let id = UserId::new();
-        let told = User::register(id, name("Ada"), email("ada@example.org"));
+        let own = User::register(id, name("Ada"), email("ada@example.org"));
         let created = UserCreated {
             user_id: id,
             name: "Ada".to_owned(),
             version: Version::FIRST,
         };
-        assert_eq!(told.event, UserEvent::Created(created));
-        assert_eq!(told.email, Some(email("ada@example.org")));
+        assert_eq!(own.event, UserEvent::Created(created));
+        assert_eq!(own.email, Some(email("ada@example.org")));
     }
 
     #[test]
@@ -148,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wished_and_already_so_is_no_change() {
+    fn a_change_to_the_same_values_is_no_change() {
         let same = Change {
             name: Some(name("Ada")),
             email: Some(email("ada@example.org")),

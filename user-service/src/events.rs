@@ -1,4 +1,4 @@
-//! A change of a user becomes an event of stream USERS, and such an event a change again: here and nowhere else.
+//! Turns a change of a user into an event of stream USERS, and such an event into the change again: here and nowhere else.
 
 use event_schema::UserEvent;
 use relay::{ApplyError, EmitError, Fold, NewEvent, Tx};
@@ -7,30 +7,35 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Email, OwnEvent};
 use crate::store::{self, StoreError};
 
-/// What an event carries for this service alone, as sealed JSON. It only grows, like every contract.
+/// What an event carries for this service alone, as sealed JSON. Like every contract, it only grows.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     email: String,
 }
 
-/// Appends the event to the outbox, in the transaction that changes the user; answers its sequence.
-pub fn emit(tx: &Tx<'_>, OwnEvent { event, email }: &OwnEvent) -> Result<u64, EmitError> {
-    tx.emit(NewEvent {
+/// Emits the event and applies it to the users, in one transaction.
+pub fn make<E: From<EmitError> + From<StoreError>>(tx: &Tx<'_>, own: &OwnEvent) -> Result<(), E> {
+    let OwnEvent { event, email } = own;
+    let seq = tx.emit(NewEvent {
         event_type: event.event_type(),
         aggregate: event.aggregate().to_string(),
         data: event,
         sealed: email.as_ref().map(seal),
         decode: UserEvent::decode,
-    })
+    })?;
+    Ok(store::apply(tx, own, seq)?)
 }
 
-/// How the users follow from their events, for the day on which the log comes home.
+/// How the users follow from their events, for an outbox that is restored from the stream.
 pub fn fold() -> Fold {
     Fold::new(&["users"], UserEvent::decode, |rows, received| {
         let email = received.sealed.as_deref().map(open).transpose()?;
         let event = received.event.clone();
-        let own = OwnEvent { event, email };
-        Ok(store::apply(rows, &own, received.seq)?)
+        Ok(store::apply(
+            rows,
+            &OwnEvent { event, email },
+            received.seq,
+        )?)
     })
 }
 
@@ -39,21 +44,21 @@ fn seal(email: &Email) -> Vec<u8> {
     serde_json::to_vec(&Sealed { email }).expect("a text is JSON")
 }
 
-/// What is wrong with it is told without a word of it.
+/// The error quotes nothing of the sealed part.
 fn open(sealed: &[u8]) -> Result<Email, ApplyError> {
-    let opened = serde_json::from_slice::<Sealed>(sealed).ok();
-    let email = opened.map(|Sealed { email }| Email::kept(email));
-    email.ok_or_else(|| {
-        ApplyError::Fatal(
-            "its sealed part holds no e-mail address that this program can read: start the newer version of it".to_owned(),
-        )
-    })
+    match serde_json::from_slice(sealed) {
+        Ok(Sealed { email }) => Ok(Email::kept(email)),
+        Err(_) => {
+            let cure = "its sealed part holds no e-mail address that this version can read: start a newer version";
+            Err(ApplyError::Fatal(cure.to_owned()))
+        }
+    }
 }
 
 impl From<StoreError> for ApplyError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Database(cause) => cause.into(),
+            StoreError::Database(source) => source.into(),
             other => Self::Fatal(other.to_string()),
         }
     }

@@ -1,21 +1,20 @@
-//! The routes of this service, and how its own refusals are told to clients.
+//! The routes of this service, and how its own errors become problems.
 
 mod batch;
 mod codes;
 mod users;
+mod view;
 
 use relay::Database;
 use service_kit::{Problem, Routes, routes};
 
-use crate::config::ABOUT;
 use crate::domain::{InvalidEmail, InvalidName};
 use crate::store::StoreError;
 
-/// What this service is for, to a reader of its documentation.
-const PURPOSE: &str = "Owns users: registers, shows, changes and deletes them, and tells the other services through stream USERS. Operators may do everything; other services may read.";
+const PURPOSE: &str = "Owns users: registers, shows, changes and deletes them, and publishes the changes as stream USERS. Operators may do everything; other services may read.";
 
 pub fn routes(db: Database) -> Routes {
-    Routes::new(ABOUT.name, PURPOSE)
+    Routes::new("user-service", PURPOSE)
         .problems(codes::ALL)
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::read, users::change, users::delete))
@@ -38,9 +37,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::EmailTaken => Self::field(codes::EMAIL_TAKEN, "email", error.to_string()),
-            StoreError::NoEmail | StoreError::OutOfOrder | StoreError::Database(_) => {
-                Self::internal(&error)
-            }
+            other => Self::internal(&other),
         }
     }
 }

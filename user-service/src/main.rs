@@ -1,4 +1,4 @@
-//! user-service: what it is stands in `config`; it serves, or does what an operator asks for.
+//! Serves users, or runs an operator's command. `config` declares both.
 
 use std::process::ExitCode;
 

@@ -2,9 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use event_schema::{
-    UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserId, UserRenamed, UserSnapshot,
-};
+use event_schema::{UserEvent, UserId, UserSnapshot};
 use relay::Sink;
 use relay::rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
@@ -12,27 +10,27 @@ use service_kit::{Limit, parsed};
 
 use crate::domain::{Email, Name, OwnEvent, User};
 
-/// Why the database did not take a user.
+/// Why a change was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("another user has this e-mail address, or another form of it")]
     EmailTaken,
-    /// From the log only: an event that is made here has its address beside it.
+    /// Only when events are imported: a new event has its address.
     #[error(
-        "it has no sealed part with the e-mail address, as every event that was written before there were sealed parts: restore a backup from after it, or decide with new-epoch"
+        "it has no sealed part with the e-mail address, because a version without sealed parts wrote it: restore a backup from after it, or decide with new-epoch"
     )]
     NoEmail,
-    /// From the log only: what is changed here was just read.
+    /// Only when events are imported: a new event follows from the user as just read.
     #[error(
-        "the table users is not as it was before this event: restore a backup that nobody has edited"
+        "the table users is not as it was before this event: restore a backup that was not edited"
     )]
     OutOfOrder,
     #[error("the users cannot be written")]
     Database(#[source] rusqlite::Error),
 }
 
-/// Refuses the address of a mailbox that is another user's and not this one's too. Asked before an event is made, never when events are imported: what
-/// a log holds has happened, also two users of one mailbox, from before addresses had a canonical form.
+/// Refuses an address whose mailbox belongs to another user and not also to this one. Asked before an event is made, but
+/// not when events are imported: a log may hold two users of one mailbox, from before addresses had a canonical form.
 pub fn check_mailbox(
     rows: &Connection,
     OwnEvent { event, email }: &OwnEvent,
@@ -47,8 +45,8 @@ pub fn check_mailbox(
     }
 }
 
-/// Gives the users of an older file their mailboxes, and tells the operator of those who share one. At every opening, before
-/// anything is read.
+/// Fills in the mailboxes of an older file's users at every opening, before anything is read, and logs the users who share
+/// one.
 pub fn fill_mailboxes(rows: &Connection) -> rusqlite::Result<()> {
     let tx = rows.unchecked_transaction()?;
     for (id, email) in without_mailbox(&tx)? {
@@ -59,7 +57,7 @@ pub fn fill_mailboxes(rows: &Connection) -> rusqlite::Result<()> {
     for users in shared_mailboxes(rows)? {
         tracing::warn!(
             users,
-            "these users have forms of one e-mail address, which new users may not; give all but one of them another address"
+            "these users share a mailbox, which new users may not; change the address of all but one"
         );
     }
     Ok(())
@@ -78,19 +76,20 @@ fn shared_mailboxes(rows: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
-/// Makes the change that the event at `seq` tells of: when it is emitted, and again when it is imported. Nothing else
-/// writes users, so both make the same rows.
+/// Makes the change of the event at `seq`, when it is emitted and again when it is imported. No other function writes
+/// users, so both make the same rows.
 pub fn apply(
     rows: &Connection,
     OwnEvent { event, email }: &OwnEvent,
     seq: u64,
 ) -> Result<(), StoreError> {
+    let (id, version) = (event.aggregate().to_string(), event.version().get());
     let email = || email.as_ref().ok_or(StoreError::NoEmail);
     let changed = match event {
-        UserEvent::Created(event) => insert(rows, event, email()?, seq),
-        UserEvent::Renamed(event) => rename(rows, event),
-        UserEvent::EmailChanged(event) => change_email(rows, event, email()?),
-        UserEvent::Deleted(event) => delete(rows, event),
+        UserEvent::Created(user) => insert(rows, &id, &user.name, email()?, version, seq),
+        UserEvent::Renamed(user) => update(rows, &id, Some(&user.name), None, version),
+        UserEvent::EmailChanged(_) => update(rows, &id, None, Some(email()?), version),
+        UserEvent::Deleted(_) => delete(rows, &id, version),
     };
     match changed? {
         1 => Ok(()),
@@ -104,8 +103,8 @@ pub fn find(rows: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
         .optional()
 }
 
-/// Users with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
-/// when there are more.
+/// Users with the sequence of their registration, in that order: after `after`, or from the first. One more than the limit,
+/// if there are more.
 pub fn list(
     rows: &Connection,
     after: Option<i64>,
@@ -120,22 +119,27 @@ pub fn list(
     .collect()
 }
 
-/// Those of `ids` that exist, as others may know them, in the order of their ids. One statement, whatever their number.
-pub fn find_many(rows: &Connection, ids: &[UserId]) -> rusqlite::Result<Vec<UserSnapshot>> {
+/// Those of `ids` that exist, in the order of their ids.
+pub fn find_many(rows: &Connection, ids: &[UserId]) -> rusqlite::Result<Vec<User>> {
     let ids = serde_json::json!(ids).to_string();
     rows.prepare_cached(
-        "select id, name, version from users where id in (select value from json_each(?1)) order by id",
+        "select id, name, email, version from users where id in (select value from json_each(?1)) order by id",
     )?
-    .query_map([ids], shared)?
+    .query_map([ids], user)?
     .collect()
 }
 
-/// Every user as others may know one, in the order of their ids.
+/// Every user as other services may see one, in the order of their ids.
 pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     let mut users = rows.prepare("select id, name, version from users order by id")?;
     let mut users = users.query([])?;
     while let Some(user) = users.next()? {
-        if !to(relay::row(&shared(user)?)) {
+        let shared = UserSnapshot {
+            user_id: parsed(user, 0)?,
+            name: user.get(1)?,
+            version: user.get::<_, NonZeroU64>(2)?.into(),
+        };
+        if !to(relay::row(&shared)) {
             break;
         }
     }
@@ -144,69 +148,39 @@ pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
 
 fn insert(
     rows: &Connection,
-    event: &UserCreated,
+    id: &str,
+    name: &str,
     email: &Email,
+    version: u64,
     seq: u64,
 ) -> rusqlite::Result<usize> {
-    let UserCreated {
-        user_id,
-        name,
-        version,
-    } = event;
+    let (address, mailbox) = (email.as_ref(), email.mailbox());
     rows.prepare_cached(
         "insert into users (id, name, email, mailbox, version, seq) values (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute((
-        user_id.to_string(),
-        name,
-        email.as_ref(),
-        email.mailbox(),
-        version.get(),
-        seq,
-    ))
+    .execute((id, name, address, mailbox, version, seq))
 }
 
-fn rename(rows: &Connection, event: &UserRenamed) -> rusqlite::Result<usize> {
-    let UserRenamed {
-        user_id,
-        name,
-        version,
-    } = event;
-    rows.prepare_cached(
-        "update users set name = ?2, version = ?3 where id = ?1 and version = ?3 - 1",
-    )?
-    .execute((user_id.to_string(), name, version.get()))
-}
-
-fn change_email(
+/// `None` stays as it is.
+fn update(
     rows: &Connection,
-    event: &UserEmailChanged,
-    email: &Email,
+    id: &str,
+    name: Option<&str>,
+    email: Option<&Email>,
+    version: u64,
 ) -> rusqlite::Result<usize> {
-    let UserEmailChanged { user_id, version } = event;
+    let (address, mailbox) = (email.map(AsRef::as_ref), email.map(Email::mailbox));
     rows.prepare_cached(
-        "update users set email = ?2, mailbox = ?4, version = ?3 where id = ?1 and version = ?3 - 1",
+        "update users set name = coalesce(?2, name), email = coalesce(?3, email), mailbox = coalesce(?4, mailbox),
+                          version = ?5
+         where id = ?1 and version = ?5 - 1",
     )?
-    .execute((
-        user_id.to_string(),
-        email.as_ref(),
-        version.get(),
-        email.mailbox(),
-    ))
+    .execute((id, name, address as Option<&str>, mailbox, version))
 }
 
-fn delete(rows: &Connection, event: &UserDeleted) -> rusqlite::Result<usize> {
-    let UserDeleted { user_id, version } = event;
+fn delete(rows: &Connection, id: &str, version: u64) -> rusqlite::Result<usize> {
     rows.prepare_cached("delete from users where id = ?1 and version = ?2 - 1")?
-        .execute((user_id.to_string(), version.get()))
-}
-
-fn shared(row: &Row<'_>) -> rusqlite::Result<UserSnapshot> {
-    Ok(UserSnapshot {
-        user_id: parsed(row, 0)?,
-        name: row.get(1)?,
-        version: row.get::<_, NonZeroU64>(2)?.into(),
-    })
+        .execute((id, version))
 }
 
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {
@@ -218,7 +192,7 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     })
 }
 
-/// Of addresses that differ in ASCII case the schema keeps one, whatever has been asked before.
+/// The schema refuses addresses that differ only in ASCII case, whatever `check_mailbox` found.
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match &error {

@@ -8,8 +8,8 @@ use freehold_tests::cargo::cargo;
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// What to measure [default: all three]
-    #[arg(value_parser = ["writes", "pipeline", "latency"])]
+    /// What to measure [default: everything]
+    #[arg(value_parser = ["writes", "pipeline", "catch-up", "latency"])]
     parts: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! `cargo xtask deny`: what is in the tree, compared by cargo-deny with `deny.toml`: licences, duplicates, sources, and the
-//! RustSec advisories where their database can be had.
+//! `cargo xtask deny`: cargo-deny checks the dependencies against `deny.toml`: licences, duplicates, sources, and the RustSec
+//! advisories if their database can be fetched.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -9,32 +9,33 @@ use clap::Args;
 use freehold_tests::cargo::cargo;
 use freehold_tests::paths::workspace;
 
-use crate::console::Console;
+use crate::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Deny {}
 
 /// Changes with `deny.toml`: a newer one may read it differently.
 const VERSION: &str = "0.20.2";
-/// Neither a yes nor a no: the advisories could not be looked up.
+/// Unknown: the advisories could not be fetched.
 const NOT_ALL_CHECKED: u8 = 3;
 
 impl Deny {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let console = Console::on_stdout();
-        let program = find_or_install(&console)?;
+        let program = find_or_install()?;
         let tree = passes(&program, &["check", "licenses", "bans", "sources"])?;
         let known = passes(&program, &["fetch", "db"])?;
         let safe = known.then(|| passes(&program, &["check", "--disable-fetch", "advisories"]));
         let safe = safe.transpose()?;
         if safe.is_none() {
-            console.line("advisories: NOT CHECKED: their database, a git repository, cannot be fetched from here. Run this again where it can.");
+            say(
+                "advisories: NOT CHECKED: their database, a git repository, cannot be fetched here. Run this again on a machine that can fetch it.",
+            );
         }
         Ok(verdict(tree, safe))
     }
 }
 
-/// What is wrong counts more than what is not known.
+/// A known fault outweighs an unknown result.
 fn verdict(tree: bool, safe: Option<bool>) -> ExitCode {
     match (tree, safe) {
         (true, Some(true)) => ExitCode::SUCCESS,
@@ -50,27 +51,20 @@ fn passes(program: &PathBuf, words: &[&str]) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Below `target/`, so that nothing of the machine's changes and `cargo clean` takes it away.
-fn find_or_install(console: &Console) -> Result<PathBuf> {
+/// Below `target/`: nothing else on the machine changes, and `cargo clean` removes it.
+fn find_or_install() -> Result<PathBuf> {
     let home = workspace()
         .join("target/tools")
         .join(format!("cargo-deny-{VERSION}"));
     let program = home.join("bin/cargo-deny");
     if !program.is_file() {
-        console.line(&format!(
+        say(&format!(
             "installing cargo-deny {VERSION} into {} (some minutes, once)",
             home.display()
         ));
-        let mut install = cargo();
-        let install = install.args([
-            "install",
-            "cargo-deny",
-            "--locked",
-            "--version",
-            VERSION,
-            "--root",
-        ]);
-        let status = install.arg(&home).status().context("cannot run cargo")?;
+        let install = format!("install cargo-deny --locked --version {VERSION} --root");
+        let status = cargo().args(install.split(' ')).arg(&home).status();
+        let status = status.context("cannot run cargo")?;
         ensure!(
             status.success(),
             "cargo-deny {VERSION} cannot be installed: it needs the registry of crates. Nothing was checked"
@@ -84,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_checked_is_neither_a_yes_nor_a_no() {
+    fn an_unchecked_advisory_database_is_neither_success_nor_failure() {
         let code = |tree, safe| format!("{:?}", verdict(tree, safe));
         let is = |code: ExitCode| format!("{code:?}");
         assert_eq!(code(true, Some(true)), is(ExitCode::SUCCESS));

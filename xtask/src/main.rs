@@ -1,13 +1,9 @@
 //! `cargo xtask …`: run the whole system, reset it, test it, measure it. Plain Rust, nothing to install.
 
 mod bench;
-mod console;
-mod data_dir;
 mod deny;
-mod reset;
 mod sbom;
 mod test;
-mod up;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -31,16 +27,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Run broker and services with sample traffic until Ctrl-C; data stays for the next time
-    Up(up::Up),
+    Up(demo::Up),
     /// Delete what `up` keeps: databases, broker store, logs, passwords
-    Reset(reset::Reset),
+    Reset(demo::Reset),
     /// Check everything: formatting, lints, every test, with one summary at the end
     Test,
     /// Measure, with optimisations
     Bench(bench::Bench),
     /// Check licences, duplicates, sources and advisories of all dependencies with cargo-deny
     Deny(deny::Deny),
-    /// Write what everything is made of as CycloneDX
+    /// Write the list of all components as CycloneDX
     Sbom(sbom::Sbom),
 }
 
@@ -65,6 +61,11 @@ fn run(task: Task) -> Result<ExitCode> {
     }
 }
 
+/// Prints a line. A closed stdout is no reason to stop.
+fn say(line: &str) {
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound_and_knows_its_version() {
+    fn the_command_line_is_sound_and_has_a_version() {
         Cli::command().debug_assert();
         assert!(
             Cli::command()
@@ -87,10 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn help_names_what_can_be_set_and_chosen() {
+    fn help_lists_variables_and_choices() {
         for word in ["FREEHOLD_NATS_SERVER", "XDG_CACHE_HOME", "FREEHOLD_BIN_DIR"] {
             assert!(help("up").contains(word), "{word} is missing");
         }
-        assert!(help("bench").contains("[possible values: writes, pipeline, latency]"));
+        assert!(help("bench").contains("[possible values: writes, pipeline, catch-up, latency]"));
     }
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask sbom`: everything the workspace is built and tested with, as a CycloneDX document. Ours, because it says what
-//! `Cargo.lock` says as one document, byte for byte the same each time; cargo-cyclonedx writes one for each crate, beside it.
+//! `cargo xtask sbom`: everything the workspace is built and tested with, as one CycloneDX document that is the same, byte for
+//! byte, each time. Not cargo-cyclonedx: it writes one document per crate.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use freehold_tests::cargo::cargo;
 use freehold_tests::paths::workspace;
 use serde_json::{Value, json};
 
-use crate::console::Console;
+use crate::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Sbom {
@@ -29,12 +29,12 @@ impl Sbom {
         let text = format!("{document:#}\n");
         fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
         let count = document["components"].as_array().map_or(0, Vec::len);
-        Console::on_stdout().line(&format!("{count} components in {}", to.display()));
+        say(&format!("{count} components in {}", to.display()));
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What all of it together is called among its parts.
+/// The name of the whole among its components.
 const WHOLE: &str = "freehold";
 
 fn document() -> Result<Value> {
@@ -58,12 +58,7 @@ fn document() -> Result<Value> {
 }
 
 fn metadata() -> Result<Value> {
-    let asked = [
-        "metadata",
-        "--format-version=1",
-        "--locked",
-        "--all-features",
-    ];
+    let asked = "metadata --format-version=1 --locked --all-features".split(' ');
     let output = cargo().args(asked).output().context("cannot run cargo")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cargo metadata failed: {said}");
@@ -89,7 +84,7 @@ fn component(package: &Value, checksums: &BTreeMap<String, String>) -> Value {
     component
 }
 
-/// Who stands on whom. The whole stands on the crates of the workspace.
+/// Which component depends on which. The whole depends on the crates of the workspace.
 fn dependencies(metadata: &Value) -> Vec<Value> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let references: BTreeMap<&str, String> = packages
@@ -115,7 +110,7 @@ fn dependencies(metadata: &Value) -> Vec<Value> {
     edges.into_iter().map(edge).collect()
 }
 
-/// `pkg:cargo/serde@1.0.229`, which is its purl, too; `relay@0.1.0` for a crate of ours, which is not the registry's of that name.
+/// `pkg:cargo/serde@1.0.229`, which is its purl, too; `relay@0.1.0` for a crate of the workspace, which is not the registry's crate of that name.
 fn reference(package: &Value) -> String {
     let text = |field: &str| package[field].as_str().unwrap_or_default();
     let registry = match is_from_registry(package) {
@@ -188,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_comes_from_the_registry_says_so() {
+    fn only_registry_packages_have_a_purl_and_a_checksum() {
         let document = document().unwrap();
         for component in document["components"].as_array().unwrap() {
             let hashed = component["hashes"].is_array();
@@ -197,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_stands_on_every_crate_of_the_workspace() {
+    fn the_whole_depends_on_every_crate_of_the_workspace() {
         let document = document().unwrap();
         let root = &document["metadata"]["component"]["bom-ref"];
         assert!(root.is_string());

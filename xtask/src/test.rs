@@ -7,87 +7,73 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use freehold_tests::cargo::cargo;
+use freehold_tests::tool::Found;
 use freehold_tests::{broker, browser, schemathesis, services};
 
-use crate::console::{Console, human};
+use crate::say;
 
-/// Every step runs even when one before it failed: one look should show all there is to mend.
+/// Every step runs even when an earlier one failed: one run should show everything that needs mending.
 pub(crate) fn run() -> Result<ExitCode> {
-    let console = Console::on_stdout();
-    let mut steps = Vec::new();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let (mut pages, mut fuzz) = (Extra::default(), Extra::default());
     let mut counts = Counts::default();
-    let mut extras = Extras::default();
-    steps.push(step(
-        &console,
-        "broker",
-        "find or fetch nats-server",
-        || find_broker(&console),
-    ));
-    steps.push(step(
-        &console,
-        "browser",
-        "find or install Chromium",
-        || find_browser(&console, &mut extras.pages),
-    ));
-    steps.push(step(
-        &console,
-        "fuzz",
-        "find or install schemathesis",
-        || find_schemathesis(&console, &mut extras.fuzz),
-    ));
-    steps.push(step(&console, "format", "cargo fmt --all --check", || {
-        quiet(&["fmt", "--all", "--check"])
-    }));
-    steps.push(step(
-        &console,
-        "lints",
-        "cargo clippy, warnings are errors",
-        lints,
-    ));
-    steps.push(step(
-        &console,
-        "services",
-        "build what the end-to-end tests start",
-        || services::binaries().map(|_| true),
-    ));
-    steps.push(step(&console, "tests", "cargo test --workspace", || {
-        tests(&console, &extras, &mut counts)
-    }));
-    summary(&console, &steps, &extras, &counts);
-    console.flush();
-    let all_good = steps.iter().all(|step| step.passed);
-    Ok(if all_good {
+    let steps = [
+        step("broker", "find or fetch nats-server", find_broker),
+        step("browser", "find or install Chromium", || {
+            let found = runtime.block_on(browser::find_or_install(&say));
+            pages.look(found, |it| {
+                format!("{} at {}", it.version, it.chromium.display())
+            })
+        }),
+        step("fuzz", "find or install schemathesis", || {
+            let found = runtime.block_on(schemathesis::find_or_install(&say));
+            fuzz.look(found, |program| {
+                format!("schemathesis at {}", program.display())
+            })
+        }),
+        step("format", "cargo fmt --all --check", || {
+            passes("fmt --all --check")
+        }),
+        step("lints", "cargo clippy, warnings are errors", || {
+            passes("clippy --workspace --all-targets -- -D warnings")
+        }),
+        step("services", "build what the end-to-end tests start", || {
+            services::binaries().map(|_| true)
+        }),
+        step("tests", "cargo test --workspace", || {
+            tests(&pages, &fuzz, &mut counts)
+        }),
+    ];
+    summary(&steps, &pages, &fuzz, &counts);
+    let passed = steps.iter().all(|step| step.passed);
+    Ok(if passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-/// What a step was called, how it ended, how long it took.
+/// End-to-end tests mostly wait for processes, so there are two for each core, unless the caller sets another number.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
+/// A step's name, how it ended, and how long it took.
 struct Step {
     name: &'static str,
     passed: bool,
     took: Duration,
 }
 
-fn step(
-    console: &Console,
-    name: &'static str,
-    what: &str,
-    work: impl FnOnce() -> Result<bool>,
-) -> Step {
-    console.line(&format!("── {name}: {what}"));
-    console.flush(); // cargo writes to the same terminal
+fn step(name: &'static str, what: &str, work: impl FnOnce() -> Result<bool>) -> Step {
+    say(&format!("── {name}: {what}"));
     let start = Instant::now();
     let passed = work().unwrap_or_else(|error| {
-        console.line(&format!("error: {error:#}"));
+        say(&format!("error: {error:#}"));
         false
     });
     let took = start.elapsed();
-    console.line(&format!(
-        "── {name}: {} after {}\n",
-        verdict(passed),
-        human(took)
+    say(&format!(
+        "── {name}: {} after {took:.1?}\n",
+        verdict(passed)
     ));
     Step { name, passed, took }
 }
@@ -96,9 +82,9 @@ fn verdict(passed: bool) -> &'static str {
     if passed { "ok" } else { "FAILED" }
 }
 
-fn find_broker(console: &Console) -> Result<bool> {
-    let server = broker::nats_server(&|line| console.line(line))?;
-    console.line(&format!(
+fn find_broker() -> Result<bool> {
+    let server = broker::nats_server(&say)?;
+    say(&format!(
         "nats-server {} at {}",
         server.version,
         server.program.display()
@@ -106,120 +92,71 @@ fn find_broker(console: &Console) -> Result<bool> {
     Ok(true)
 }
 
-/// A machine without a browser passes; the summary says what was not tested there.
-fn find_browser(console: &Console, pages: &mut Extra) -> Result<bool> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let say = |line: &str| console.line(line);
-    let found = runtime.block_on(browser::find_or_install(&say));
-    *pages = Extra::of(match &found {
-        Ok(browser::Found::Here(_)) => Ok(()),
-        Ok(browser::Found::Missing(reason)) => Err(reason.clone()),
-        Err(error) => Err(format!("{error:#}")),
-    });
-    match found? {
-        browser::Found::Here(programs) => console.line(&format!(
-            "{} at {}",
-            programs.version,
-            programs.chromium.display()
-        )),
-        browser::Found::Missing(_) => console.line(&format!("browser tests: {pages}")),
-    }
-    Ok(true)
-}
-
-/// The same holds for a machine without Python or the registry of its packages.
-fn find_schemathesis(console: &Console, fuzz: &mut Extra) -> Result<bool> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let say = |line: &str| console.line(line);
-    let found = runtime.block_on(schemathesis::find_or_install(&say));
-    *fuzz = Extra::of(match &found {
-        Ok(schemathesis::Found::Here(_)) => Ok(()),
-        Ok(schemathesis::Found::Missing(reason)) => Err(reason.clone()),
-        Err(error) => Err(format!("{error:#}")),
-    });
-    match found? {
-        schemathesis::Found::Here(program) => {
-            console.line(&format!("schemathesis at {}", program.display()));
-        }
-        schemathesis::Found::Missing(_) => console.line(&format!("fuzz tests: {fuzz}")),
-    }
-    Ok(true)
-}
-
-/// Whether tests run that need more than a compiler and a broker, and if not, why.
-#[derive(Debug, Default)]
-struct Extras {
-    pages: Extra,
-    fuzz: Extra,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Extra {
-    Run,
-    Skipped(String),
-}
-
-impl Extra {
-    fn of(found: Result<(), String>) -> Extra {
-        found.map_or_else(Extra::Skipped, |()| Extra::Run)
-    }
-}
+/// Tests that need more than a compiler and a broker: why they are skipped, if they are. A machine without the tool passes.
+#[derive(Debug)]
+struct Extra(Option<String>);
 
 impl Default for Extra {
     fn default() -> Extra {
-        Extra::Skipped("nobody has looked for what they need".to_owned())
+        Extra(Some("the tool was not looked for".to_owned()))
+    }
+}
+
+impl Extra {
+    fn look<T>(&mut self, found: Result<Found<T>>, name: impl Fn(&T) -> String) -> Result<bool> {
+        *self = Extra(match &found {
+            Ok(Found::Here(_)) => None,
+            Ok(Found::Missing(reason)) => Some(reason.clone()),
+            Err(error) => Some(format!("{error:#}")),
+        });
+        match found? {
+            Found::Here(tool) => say(&name(&tool)),
+            Found::Missing(_) => say(&self.to_string()),
+        }
+        Ok(true)
     }
 }
 
 impl fmt::Display for Extra {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Extra::Run => write!(f, "run"),
-            Extra::Skipped(reason) => write!(f, "SKIPPED ({reason})"),
+        match &self.0 {
+            None => write!(f, "run"),
+            Some(reason) => write!(f, "SKIPPED ({reason})"),
         }
     }
 }
 
-fn lints() -> Result<bool> {
-    quiet(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ])
-}
-
 /// cargo shows its own progress on stderr.
-fn quiet(args: &[&str]) -> Result<bool> {
-    let status = cargo().args(args).status().context("cargo does not run")?;
-    Ok(status.success())
+fn passes(words: &str) -> Result<bool> {
+    let status = cargo().args(words.split(' ')).status();
+    Ok(status.context("cannot run cargo")?.success())
 }
 
-/// Passes every line on as it comes and counts on the way. Where the summary will say "run", a test that skips fails.
-fn tests(console: &Console, extras: &Extras, counts: &mut Counts) -> Result<bool> {
+/// Prints every line as it comes and counts results on the way. Where the summary says "run", a test that skips fails.
+fn tests(pages: &Extra, fuzz: &Extra, counts: &mut Counts) -> Result<bool> {
     let mut command = cargo();
-    if extras.pages == Extra::Run {
-        command.env(browser::BROWSER_TESTS, "required");
+    for (extra, variable) in [
+        (pages, browser::BROWSER_TESTS),
+        (fuzz, schemathesis::FUZZ_TESTS),
+    ] {
+        if extra.0.is_none() {
+            command.env(variable, "required");
+        }
     }
-    if extras.fuzz == Extra::Run {
-        command.env(schemathesis::FUZZ_TESTS, "required");
+    if std::env::var_os(TEST_THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env(TEST_THREADS, (2 * cores).to_string());
     }
     let mut child = command
         .args(["test", "--workspace", "--no-fail-fast"])
         .stdout(Stdio::piped())
         .spawn()
-        .context("cargo does not run")?;
-    let output = child
-        .stdout
-        .take()
-        .context("its output is a pipe of ours")?;
+        .context("cannot run cargo")?;
+    let output = child.stdout.take().context("its output is a pipe")?;
     for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what the tests say")?;
+        let line = line.context("cannot read the output of the tests")?;
         let line = String::from_utf8_lossy(&line);
-        console.line(&line);
-        console.flush();
+        say(&line);
         counts.add(&line);
     }
     let passed = child.wait().context("cargo is gone")?.success();
@@ -238,20 +175,18 @@ struct Counts {
 impl Counts {
     /// `test result: ok. 5 passed; 0 failed; 1 ignored; …`; any other line counts nothing.
     fn add(&mut self, line: &str) {
-        let Some((_, numbers)) = line
+        let numbers = line
             .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-        else {
-            return;
-        };
-        for part in numbers.split("; ") {
-            match part
-                .split_once(' ')
-                .map(|(number, word)| (number.parse::<u64>(), word))
-            {
-                Some((Ok(number), "passed")) => self.passed += number,
-                Some((Ok(number), "failed")) => self.failed += number,
-                Some((Ok(number), "ignored")) => self.ignored += number,
+            .and_then(|rest| rest.split_once(". "));
+        for part in numbers.map_or("", |(_, numbers)| numbers).split("; ") {
+            let Some((number, word)) = part.split_once(' ') else {
+                continue;
+            };
+            let number = number.parse().unwrap_or(0);
+            match word {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
                 _ => {}
             }
         }
@@ -271,22 +206,20 @@ impl fmt::Display for Counts {
     }
 }
 
-fn summary(console: &Console, steps: &[Step], extras: &Extras, counts: &Counts) {
-    console.line("── summary");
-    for step in steps {
-        console.line(&format!(
-            "   {:<10} {:<8} {:>12}",
-            step.name,
-            verdict(step.passed),
-            human(step.took)
+fn summary(steps: &[Step], pages: &Extra, fuzz: &Extra, counts: &Counts) {
+    say("── summary");
+    for Step { name, passed, took } in steps {
+        say(&format!(
+            "   {name:<10} {:<8} {:>12}",
+            verdict(*passed),
+            format!("{took:.1?}")
         ));
     }
-    console.line(&format!("   browser tests: {}", extras.pages));
-    console.line(&format!("   fuzz tests: {}", extras.fuzz));
+    say(&format!("   browser tests: {pages}\n   fuzz tests: {fuzz}"));
     if counts.ignored > 0 {
-        console.line(&format!("   ignored tests: {}", counts.ignored));
+        say(&format!("   ignored tests: {}", counts.ignored));
     }
-    console.line(&counts.to_string());
+    say(&counts.to_string());
 }
 
 #[cfg(test)]
@@ -316,14 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_whether_more_was_tested_and_if_not_why() {
-        let missing = Extra::of(Err("there is no Chromium on the PATH".to_owned()));
-        assert_eq!(
-            missing.to_string(),
-            "SKIPPED (there is no Chromium on the PATH)"
-        );
-        assert_eq!(Extra::of(Ok(())).to_string(), "run");
-        assert!(Extra::default().to_string().starts_with("SKIPPED"));
+    fn the_summary_says_why_tests_are_skipped() {
+        let mut extra = Extra::default();
+        assert!(extra.to_string().starts_with("SKIPPED"));
+        let reason = "there is no Chromium on the PATH";
+        let missing: Found<()> = Found::Missing(reason.to_owned());
+        extra.look(Ok(missing), |()| String::new()).unwrap();
+        assert_eq!(extra.to_string(), format!("SKIPPED ({reason})"));
+        extra.look(Ok(Found::Here(())), |()| String::new()).unwrap();
+        assert_eq!(extra.to_string(), "run");
     }
 
     #[test]

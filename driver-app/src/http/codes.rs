@@ -1,6 +1,4 @@
-//! The problem codes that only this program answers.
-
-use service_kit::Code;
+//! The problem codes that only this program returns.
 
 service_kit::problem_codes! {
     NOT_POSSIBLE_NOW = CONFLICT, "not_possible_now", "This cannot be done now";
@@ -13,12 +11,4 @@ service_kit::problem_codes! {
     INVALID_DECISION = UNPROCESSABLE_ENTITY, "invalid_decision", "The decision is not a known one";
     INVALID_CODE = UNPROCESSABLE_ENTITY, "invalid_code", "The code is not valid";
     UNREACHABLE = SERVICE_UNAVAILABLE, "unreachable", "orders-service cannot be reached";
-}
-
-pub fn not_found(what: &str) -> Code {
-    match what {
-        "delivery" => DELIVERY_NOT_FOUND,
-        "conflict" => CONFLICT_NOT_FOUND,
-        _ => REFUSAL_NOT_FOUND,
-    }
 }

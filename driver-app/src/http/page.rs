@@ -1,4 +1,4 @@
-//! The page: four files inside the program, so that it is there without any network.
+//! The page: four files inside the program, so that it works offline.
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::IntoResponse;
@@ -8,7 +8,7 @@ const SCRIPT: &str = include_str!("../../page/app.js");
 const STYLE: &str = include_str!("../../page/app.css");
 const ICON: &str = include_str!("../../page/icon.svg");
 
-/// Nothing but what this program serves; no other page may show this one in a frame.
+/// Loads only from this program; no other page may show this one in a frame.
 const ONLY_OURS: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /// The page
@@ -47,7 +47,7 @@ pub(super) async fn icon() -> impl IntoResponse {
     file("image/svg+xml", ICON)
 }
 
-/// Asked for anew each time: after an update the page must fit its program.
+/// Never cached, because after an update the page must fit its program.
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers = [
         (CONTENT_TYPE, kind),

@@ -1,31 +1,27 @@
-//! The owner's state as it was told, and the pages of a checkpoint that is still on its way.
+//! The deliveries as the owner last sent them, and the pages of a checkpoint that is not complete yet.
 
 use event_schema::OrderId;
-use event_schema::sync::Delivery;
+use event_schema::sync::{Delivery, FeedPage};
 use relay::rusqlite::{self, Connection, OptionalExtension};
 
 use super::{json, to_json};
-use event_schema::sync::FeedPage as Page;
 
 pub fn find(rows: &Connection, id: OrderId) -> rusqlite::Result<Option<Delivery>> {
     rows.prepare_cached("select body from deliveries where order_id = ?1")?
-        .query_row([id.to_string()], |row| json(row, 0))
+        .query_row([id.to_string()], json)
         .optional()
 }
 
-/// All of them, in the order of placing; first those that an older owner gave no sequence.
+/// All of them, in the order of placing; first those that an older owner sent without a sequence.
 pub fn list(rows: &Connection) -> rusqlite::Result<Vec<Delivery>> {
     rows.prepare_cached("select body from deliveries order by body ->> '$.seq', order_id")?
-        .query_map([], |row| json(row, 0))?
+        .query_map([], json)?
         .collect()
 }
 
 pub fn put(rows: &Connection, delivery: &Delivery) -> rusqlite::Result<()> {
-    rows.prepare_cached(
-        "insert into deliveries (order_id, body) values (?1, ?2)
-         on conflict (order_id) do update set body = excluded.body",
-    )?
-    .execute((delivery.order_id.to_string(), to_json(delivery)))?;
+    rows.prepare_cached("replace into deliveries (order_id, body) values (?1, ?2)")?
+        .execute((delivery.order_id.to_string(), to_json(delivery)))?;
     Ok(())
 }
 
@@ -43,8 +39,7 @@ pub fn clear(rows: &Connection) -> rusqlite::Result<()> {
 /// Finished deliveries that a device keeps.
 pub const FINISHED_KEPT: u32 = 200;
 
-/// Forgets all but the newest finished ones, by the owner's clock. One that something of the driver's is still open
-/// about stays.
+/// Deletes all but the newest finished deliveries, by the owner's clock. A delivery with an open intent stays.
 pub fn trim(rows: &Connection) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "delete from deliveries where order_id in
@@ -56,8 +51,8 @@ pub fn trim(rows: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Puts a page behind those that wait already.
-pub fn stage(rows: &Connection, page: &Page) -> rusqlite::Result<()> {
+/// Adds a page to the checkpoint that is not complete yet.
+pub fn stage(rows: &Connection, page: &FeedPage) -> rusqlite::Result<()> {
     rows.prepare_cached("insert into staged (next, page) values (?1, ?2)")?
         .execute((&page.next, to_json(page)))?;
     Ok(())
@@ -71,9 +66,9 @@ pub fn staged_next(rows: &Connection) -> rusqlite::Result<Option<String>> {
 }
 
 /// In order.
-pub fn staged(rows: &Connection) -> rusqlite::Result<Vec<Page>> {
+pub fn staged(rows: &Connection) -> rusqlite::Result<Vec<FeedPage>> {
     rows.prepare_cached("select page from staged order by n")?
-        .query_map([], |row| json(row, 0))?
+        .query_map([], json)?
         .collect()
 }
 

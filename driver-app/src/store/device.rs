@@ -1,38 +1,40 @@
-//! The device's one row: who it is, whose it is, and how far it has followed the owner.
+//! The device's one row: its ids, its driver, its token, and how far it has followed the owner's feed.
 
 use event_schema::sync::Enrolled;
 use event_schema::{DeviceId, DriverId, IncarnationId};
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
-use service_kit::parsed;
+use relay::rusqlite::{self, Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{deliveries, intents};
+use super::{deliveries, intents, json};
 
-/// The row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Identity {
     pub device_id: DeviceId,
     pub incarnation: IncarnationId,
-    pub marks_seen: u64,
+    /// The library found, after this incarnation began, that the file is a copy of another or an older copy of itself.
+    pub is_copy: bool,
     pub fork: Option<Fork>,
     pub enrolment: Enrolment,
     pub driver: Option<Driver>,
-    /// What it proves itself with; stays when the owner does not take it any more, so that it is known again.
+    /// Stays when the owner no longer accepts it: it still proves which device this is.
     pub token: Option<String>,
+    /// Where the next checkpoint begins; `None` from scratch.
     pub feed_token: Option<String>,
-    /// The place in the owner's log that the deliveries are as of.
+    /// The sequence in the owner's log that the deliveries are as of.
     pub feed_at: Option<u64>,
     pub last_contact_ms: Option<i64>,
 }
 
 /// Who uses the device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Driver {
-    pub id: DriverId,
+    pub driver_id: DriverId,
     pub name: String,
 }
 
-/// The end of an incarnation, and the beginning of this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The device's file was found to be a copy, so a new incarnation began.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Fork {
     /// Of this device, ever.
     pub times: u64,
@@ -41,105 +43,87 @@ pub struct Fork {
     pub at_ms: i64,
 }
 
-/// What orders-service has last said about the device's token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What orders-service last replied to the device's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Enrolment {
     None,
     Valid,
-    /// It was not accepted. That may pass: the device keeps asking with it.
+    /// Refused for a reason that may pass: the device keeps asking.
+    #[serde(rename = "expired_or_revoked")]
     NotAccepted,
-    /// It never will be again.
+    /// Refused for good.
+    #[serde(rename(serialize = "expired_or_revoked"))]
     Revoked,
 }
 
-impl Enrolment {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Valid => "valid",
-            Self::NotAccepted | Self::Revoked => "expired_or_revoked",
-        }
-    }
-
-    fn of(text: &str, revoked: bool) -> Self {
-        match text {
-            "none" => Self::None,
-            "valid" => Self::Valid,
-            _ if revoked => Self::Revoked,
-            _ => Self::NotAccepted,
-        }
-    }
-}
-
 impl Identity {
-    /// The token, if it is worth trying.
-    pub fn pass(&self) -> Option<&str> {
-        match self.enrolment {
-            Enrolment::Valid | Enrolment::NotAccepted => self.token.as_deref(),
-            Enrolment::None | Enrolment::Revoked => None,
-        }
+    /// The token, if it is worth a try.
+    pub fn usable_token(&self) -> Option<String> {
+        let usable = matches!(self.enrolment, Enrolment::Valid | Enrolment::NotAccepted);
+        self.token.clone().filter(|_| usable)
     }
 }
+
+/// `marked` rows: how often the library has found this file to be a copy. They stay in the file.
+const MARKS: &str = "(select count(*) from relay_audit where action = 'marked')";
 
 pub fn find(rows: &Connection) -> rusqlite::Result<Option<Identity>> {
-    rows.prepare_cached(
-        "select device_id, incarnation, marks_seen, forks, fork_reason, forked_at_ms, enrolment,
-                driver_id, driver_name, token, feed_token, feed_at, last_contact_ms, revoked
-         from device",
-    )?
-    .query_row([], identity)
+    rows.prepare_cached(&format!(
+        "select json_object(
+             'device_id', device_id, 'incarnation', incarnation, 'token', token, 'feed_token', feed_token, 'feed_at', feed_at,
+             'last_contact_ms', last_contact_ms, 'is_copy', json(iif(marks_seen < {MARKS}, 'true', 'false')),
+             'enrolment', iif(enrolment = 'expired_or_revoked' and revoked, 'revoked', enrolment),
+             'driver', json(iif(driver_id is null, 'null', json_object('driver_id', driver_id, 'name', driver_name))),
+             'fork', json(iif(forked_at_ms is null, 'null',
+                 json_object('times', forks, 'reason', fork_reason, 'at_ms', forked_at_ms)))) from device"
+    ))?
+    .query_row([], json)
     .optional()
 }
 
-/// Of a device that has been opened: the row is there.
+/// Of a device that is open, so that the row exists.
 pub fn get(rows: &Connection) -> rusqlite::Result<Identity> {
     find(rows)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-pub fn create(rows: &Connection, marks: u64) -> rusqlite::Result<()> {
+pub fn create(rows: &Connection) -> rusqlite::Result<()> {
+    let ids = (
+        DeviceId::new().to_string(),
+        IncarnationId::new().to_string(),
+    );
     rows.execute(
-        "insert into device (one, device_id, incarnation, next_seq, marks_seen) values (1, ?1, ?2, 1, ?3)",
-        (DeviceId::new().to_string(), IncarnationId::new().to_string(), marks),
+        &format!("insert into device (one, device_id, incarnation, next_seq, marks_seen) values (1, ?1, ?2, 1, {MARKS})"),
+        ids,
     )?;
     Ok(())
 }
 
-/// How often the library has found this file to be a copy of another, or of a later self. The notes stay in the file.
-pub fn marks(rows: &Connection) -> rusqlite::Result<u64> {
-    rows.query_row(
-        "select count(*) from relay_audit where action = 'marked'",
-        [],
-        |row| row.get(0),
-    )
-}
-
-pub fn account_for_marks(rows: &Connection, marks: u64) -> rusqlite::Result<()> {
-    rows.execute("update device set marks_seen = ?1", [marks])?;
-    Ok(())
-}
-
-/// Begins a new incarnation. What is unanswered moves into it and keeps its ids, so that nothing is done twice; the
-/// feed begins from scratch. The deliveries stay on the screen until it has come.
+/// Begins a new incarnation. Undecided intents move into it under their old ids, so that none takes effect twice; the
+/// feed begins from scratch. The driver sees the old deliveries until the first checkpoint is complete.
 pub fn fork(rows: &Connection, reason: &str, now_ms: i64) -> rusqlite::Result<()> {
     rows.execute(
-        "update device set incarnation = ?1, next_seq = 1, forks = forks + 1, fork_reason = ?2, forked_at_ms = ?3",
+        &format!(
+            "update device set incarnation = ?1, next_seq = 1, forks = forks + 1, fork_reason = ?2, forked_at_ms = ?3,
+                               marks_seen = {MARKS}"
+        ),
         (IncarnationId::new().to_string(), reason, now_ms),
     )?;
     intents::renumber(rows)?;
     restart_feed(rows)
 }
 
-/// The next checkpoint begins from nothing, and replaces everything.
+/// The next checkpoint begins from scratch and replaces every delivery.
 pub fn restart_feed(rows: &Connection) -> rusqlite::Result<()> {
     rows.execute("update device set feed_token = null", [])?;
     deliveries::unstage(rows)
 }
 
-/// Takes a credential. Another driver than before finds nothing of the one before them. What that one has done stays in
-/// the file as theirs: it is sent, and shown, when they enrol here again.
+/// Stores a credential. A different driver starts without the deliveries of the one before. Their intents stay in the
+/// file: the device sends and shows them once their driver enrols here again.
 pub fn enrol(rows: &Connection, enrolled: &Enrolled) -> rusqlite::Result<()> {
     let before = get(rows)?.driver;
-    if before.is_some_and(|driver| driver.id != enrolled.driver_id) {
+    if before.is_some_and(|driver| driver.driver_id != enrolled.driver_id) {
         forget_deliveries(rows)?;
     }
     rows.execute(
@@ -151,31 +135,29 @@ pub fn enrol(rows: &Connection, enrolled: &Enrolled) -> rusqlite::Result<()> {
             enrolled.expires_at_ms,
         ),
     )?;
-    deliveries::unstage(rows) // a page that was asked for with the old token is none of the new one's
+    deliveries::unstage(rows) // the old token's pages are not the new one's
 }
 
-/// The owner knows another device by this id. Intents keep theirs, so that nothing is done twice.
+/// The owner has another device under this id. Intents keep their ids, so that none takes effect twice.
 pub fn draw_another_id(rows: &Connection) -> rusqlite::Result<()> {
-    rows.execute(
-        "update device set device_id = ?1",
-        [DeviceId::new().to_string()],
-    )?;
+    let id = DeviceId::new().to_string();
+    rows.execute("update device set device_id = ?1", [id])?;
     Ok(())
 }
 
-/// The owner does not accept this token. One that came in the meantime stays as it is.
+/// The owner does not accept this token. False: the device has a newer one by now.
 pub fn refuse(rows: &Connection, token: &str, revoked: bool) -> rusqlite::Result<bool> {
     let sql = "update device set enrolment = 'expired_or_revoked', revoked = ?2 where token = ?1";
     Ok(rows.execute(sql, (token, revoked))? > 0)
 }
 
-/// The owner accepts this token. True: it had not, the last time.
+/// The owner accepts this token. True: the last time it did not.
 pub fn accept(rows: &Connection, token: &str) -> rusqlite::Result<bool> {
     let sql = "update device set enrolment = 'valid' where token = ?1 and enrolment = 'expired_or_revoked'";
     Ok(rows.prepare_cached(sql)?.execute([token])? > 0)
 }
 
-/// The deliveries are not for this device any more.
+/// This device may no longer hold the deliveries.
 pub fn forget_deliveries(rows: &Connection) -> rusqlite::Result<()> {
     deliveries::clear(rows)?;
     intents::strip(rows)?;
@@ -183,15 +165,9 @@ pub fn forget_deliveries(rows: &Connection) -> rusqlite::Result<()> {
     restart_feed(rows)
 }
 
-/// The place of the next intent. It is taken with the transaction that asks.
-pub fn take_seq(rows: &Connection) -> rusqlite::Result<u64> {
-    rows.prepare_cached("update device set next_seq = next_seq + 1 returning next_seq - 1")?
-        .query_row([], |row| row.get(0))
-}
-
 pub fn set_feed(rows: &Connection, token: &str, at: u64) -> rusqlite::Result<()> {
     rows.prepare_cached("update device set feed_token = ?1, feed_at = ?2")?
-        .execute((token, super::place(at)))?;
+        .execute((token, super::sequence(at)))?;
     Ok(())
 }
 
@@ -199,38 +175,4 @@ pub fn set_contact(rows: &Connection, at_ms: i64) -> rusqlite::Result<()> {
     rows.prepare_cached("update device set last_contact_ms = ?1")?
         .execute([at_ms])?;
     Ok(())
-}
-
-fn identity(row: &Row<'_>) -> rusqlite::Result<Identity> {
-    let enrolment: String = row.get(6)?;
-    Ok(Identity {
-        device_id: parsed(row, 0)?,
-        incarnation: parsed(row, 1)?,
-        marks_seen: row.get(2)?,
-        fork: fork_of(row)?,
-        enrolment: Enrolment::of(&enrolment, row.get(13)?),
-        driver: driver(row)?,
-        token: row.get(9)?,
-        feed_token: row.get(10)?,
-        feed_at: row.get(11)?,
-        last_contact_ms: row.get(12)?,
-    })
-}
-
-fn fork_of(row: &Row<'_>) -> rusqlite::Result<Option<Fork>> {
-    let (times, reason, at_ms) = (row.get(3)?, row.get(4)?, row.get(5)?);
-    let reason: Option<String> = reason;
-    let at_ms: Option<i64> = at_ms;
-    Ok(reason.zip(at_ms).map(|(reason, at_ms)| Fork {
-        times,
-        reason,
-        at_ms,
-    }))
-}
-
-fn driver(row: &Row<'_>) -> rusqlite::Result<Option<Driver>> {
-    let name: Option<String> = row.get(8)?;
-    let Some(name) = name else { return Ok(None) };
-    let id = parsed(row, 7)?;
-    Ok(Some(Driver { id, name }))
 }

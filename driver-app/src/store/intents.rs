@@ -1,90 +1,26 @@
-//! What the driver wanted: the queue, the verdicts, and the rows that wait for a person.
+//! The driver's intents: the queue, the verdicts, and the conflicts and refusals that wait for the driver.
 
-use std::ops::ControlFlow;
-
-use event_schema::sync::{Delivery, Intent, Judged};
+use event_schema::sync::{Intent, Judged, Outcome};
 use event_schema::{IntentId, OrderId, Version};
-use relay::rusqlite::{self, Connection, OptionalExtension, Params, Row};
-use serde_json::Value;
+use relay::rusqlite::{self, Connection, OptionalExtension, Params};
 use service_kit::parsed;
 
-use super::{device, json, optional_json, place, to_json, version};
-use crate::domain::{Kind, Pending, Said, ends_conflict};
+use super::{json, sequence, to_json};
+use crate::domain::{Action, LocalIntent};
 
-/// What is written down when the driver acts.
-#[derive(Debug)]
-pub struct NewIntent {
-    pub id: IntentId,
-    /// The lane: an order's id, as the intent it is about had it.
-    pub lane: String,
-    pub said: Said,
-    /// Of a decision: the intent in conflict.
-    pub about: Option<IntentId>,
-    pub base_version: Version,
-    pub device_time_ms: i64,
-}
-
-/// An intent as it is shown.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    pub intent_id: IntentId,
-    pub lane: String,
-    pub kind: String,
-    pub arguments: Value,
-    pub about: Option<IntentId>,
-    pub base_version: Version,
-    pub device_time_ms: i64,
-    pub state: State,
-    pub tries: u32,
-    pub asked_again: bool,
-    pub verdict: Option<Final>,
-    pub code: Option<String>,
-    pub detail: Option<String>,
-    pub current: Option<Delivery>,
-    pub decision: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Unsent,
-    /// It may have arrived: nobody has said.
-    Sent,
-    Answered,
-    /// It could not be sent too often. Nothing is decided; the driver says whether it is tried again.
-    GaveUp,
-}
-
-/// A verdict that stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Final {
-    Applied,
-    Superseded,
-    Rejected,
-    Conflict,
-}
-
-/// A final verdict, with what it says.
-#[derive(Debug)]
-pub struct Answer {
-    pub verdict: Final,
-    /// Place in the owner's log.
-    pub at: u64,
-    pub code: Option<String>,
-    pub detail: Option<String>,
-    pub current: Option<Delivery>,
-}
-
-/// Intents that nobody needs any more and that are kept all the same, to look into what happened.
+/// Closed intents that the device keeps, so that support can look into what happened.
 const KEPT: u32 = 500;
 
-/// Nobody has judged it, and it may still be judged.
-const UNSETTLED: &str = "(it.state in ('unsent', 'sent') or it.state = 'gave_up' and it.open = 1)";
+const QUEUED: &str = "state in ('unsent', 'sent')";
 
-/// One of its lane was given up, and the driver has not said what becomes of it.
-const STOPPED: &str = "exists (select 1 from intents head
+/// It has no verdict: it is queued, or failed and blocks its lane.
+const UNDECIDED: &str = "(state in ('unsent', 'sent') or state = 'gave_up' and open = 1)";
+
+/// Another intent of its lane failed, and the driver has neither retried nor discarded it.
+const BLOCKED: &str = "exists (select 1 from intents head
      where head.order_id = it.order_id and head.driver_id = it.driver_id and head.state = 'gave_up' and head.open = 1)";
 
-/// Verdicts beyond a place that may not hold any more.
+/// Verdicts beyond the end of the owner's log. They may no longer hold.
 const LOST: &str = "state = 'answered' and at > ?1
      and (verdict = 'conflict' and open = 1
           or verdict in ('applied', 'superseded')
@@ -92,273 +28,226 @@ const LOST: &str = "state = 'answered' and at > ?1
                   where conflict.intent_id = it.about and (conflict.open = 1 or conflict.at <= ?1))))
      order by at, seq";
 
-const SHOWN: &str = "intent_id, order_id, kind, arguments, about, base_version, device_time_ms, state, tries, verdict,
-                     code, detail, current, decision, asked_again";
+/// A [`LocalIntent`].
+const LOCAL: &str = "json_object('intent_id', intent_id, 'order_id', order_id, 'kind', kind, 'arguments', json(arguments),
+     'about', about, 'base_version', base_version, 'device_time_ms', device_time_ms, 'state', state, 'tries', tries,
+     'verdict', verdict, 'code', code, 'detail', detail, 'current', json(current), 'decision', decision,
+     'asked_again', json(iif(asked_again, 'true', 'false')), 'open', json(iif(open, 'true', 'false')))";
 
-/// Who uses the device. What another has done here is theirs: it is neither sent nor shown until they come back.
+/// Of the driver who uses the device. The device neither sends nor shows another driver's intents.
 const OURS: &str = "driver_id = (select driver_id from device)";
 
-pub fn insert(rows: &Connection, new: &NewIntent) -> rusqlite::Result<IntentId> {
-    let incarnation = device::get(rows)?.incarnation;
+/// Records what the driver does, with what they had seen of the owner's state.
+pub fn insert(
+    rows: &Connection,
+    id: IntentId,
+    lane: &str,
+    action: &Action,
+    base_version: Version,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "insert into intents (intent_id, incarnation, seq, order_id, kind, schema_version, arguments, about,
-                              base_version, seen, seen_at, device_time_ms, state, driver_id)
-         select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, feed_token, feed_at, ?10, 'unsent', driver_id from device",
+        "insert into intents (intent_id, seq, order_id, kind, schema_version, arguments, about, base_version,
+                              device_time_ms, state, incarnation, seen, seen_at, driver_id)
+         select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'unsent', incarnation, feed_token, feed_at, driver_id from device",
     )?
     .execute((
-        new.id.to_string(),
-        incarnation.to_string(),
-        device::take_seq(rows)?,
-        &new.lane,
-        new.said.kind.as_str(),
-        new.said.schema_version,
-        to_json(&new.said.arguments),
-        new.about.map(|id| id.to_string()),
-        new.base_version.get(),
-        new.device_time_ms,
+        id.to_string(),
+        take_seq(rows)?,
+        lane,
+        action.kind.as_str(),
+        action.schema_version,
+        to_json(&action.arguments),
+        action.about.map(|id| id.to_string()),
+        base_version.get(),
+        now_ms,
     ))?;
-    Ok(new.id)
+    Ok(())
 }
 
-/// The driver's unanswered intents as they travel, oldest first, until `take` has enough. Behind one that was given up
-/// nothing of its lane goes on until the driver has said what becomes of it.
+/// The next number of the device's incarnation.
+fn take_seq(rows: &Connection) -> rusqlite::Result<u64> {
+    rows.prepare_cached("update device set next_seq = next_seq + 1 returning next_seq - 1")?
+        .query_row([], |row| row.get(0))
+}
+
+/// The driver's next intents as they travel, oldest first, without the lanes that are held or blocked.
 ///
-/// The one before it in its lane is the last that the owner will be asked about. One that has its verdict is not named:
-/// the owner knows it, but perhaps at the place that it had in another incarnation. One that was given up stops
-/// its lane, and so comes before nothing.
-pub fn waiting(
-    rows: &Connection,
-    mut take: impl FnMut(Intent) -> ControlFlow<()>,
-) -> rusqlite::Result<()> {
-    let mut found = rows.prepare_cached(&format!(
-        "select intent_id, seq,
+/// `after_seq` names the intent before it in its lane that the owner still has to decide. One that has its verdict is not
+/// named, because the owner may have it under the number of another incarnation.
+pub fn queued(rows: &Connection, held: &[&String], most: usize) -> rusqlite::Result<Vec<Intent>> {
+    rows.prepare_cached(&format!(
+        "select json_object('intent_id', intent_id, 'seq', seq, 'after_seq',
                 (select max(seq) from intents before
                  where before.order_id = it.order_id and before.seq < it.seq
-                   and before.incarnation = it.incarnation and before.driver_id = it.driver_id
-                   and before.state in ('unsent', 'sent')),
-                order_id, kind, schema_version, arguments, base_version, seen, device_time_ms
+                   and before.incarnation = it.incarnation and before.driver_id = it.driver_id and before.{QUEUED}),
+                'order_id', order_id, 'kind', kind, 'schema_version', schema_version, 'arguments', json(arguments),
+                'base_version', base_version, 'seen', seen, 'device_time_ms', device_time_ms)
          from intents it
-         where state in ('unsent', 'sent') and {OURS} and not {STOPPED} order by seq"
-    ))?;
-    let mut found = found.query([])?;
-    while let Some(row) = found.next()? {
-        if take(intent(row)?).is_break() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn intent(row: &Row<'_>) -> rusqlite::Result<Intent> {
-    Ok(Intent {
-        intent_id: parsed(row, 0)?,
-        seq: row.get(1)?,
-        after_seq: row.get(2)?,
-        order_id: row.get(3)?,
-        kind: row.get(4)?,
-        schema_version: row.get(5)?,
-        arguments: json(row, 6)?,
-        base_version: version(row, 7)?,
-        seen: row.get(8)?,
-        device_time_ms: row.get(9)?,
-    })
-}
-
-/// How many of the driver's are unanswered.
-pub fn count_waiting(rows: &Connection) -> rusqlite::Result<u64> {
-    rows.prepare_cached(&format!(
-        "select count(*) from intents where state in ('unsent', 'sent') and {OURS}"
+         where {QUEUED} and {OURS} and not {BLOCKED} and order_id not in (select value from json_each(?1))
+         order by seq limit ?2"
     ))?
-    .query_row([], |row| row.get(0))
+    .query_map((to_json(&held), most), json)?
+    .collect()
 }
 
-/// How many wait for another driver to enrol here again.
-pub fn count_others_waiting(rows: &Connection) -> rusqlite::Result<u64> {
+/// How many intents are queued: the driver's, and those that wait for another driver to enrol here again.
+pub fn count_queued(rows: &Connection) -> rusqlite::Result<(usize, usize)> {
     rows.prepare_cached(&format!(
-        "select count(*) from intents where state in ('unsent', 'sent') and not {OURS}"
+        "select count(*) filter (where {OURS}), count(*) filter (where not {OURS}) from intents where {QUEUED}"
     ))?
-    .query_row([], |row| row.get(0))
+    .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// From here on it may have arrived.
-pub fn mark_sent(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+/// From now on they may have arrived.
+pub fn mark_sent(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "update intents set state = 'sent' where intent_id = ?1 and state = 'unsent'",
+        "update intents set state = 'sent' where state = 'unsent' and intent_id in (select value from json_each(?1))",
     )?
-    .execute([id.to_string()])?;
+    .execute([to_json(&ids)])?;
     Ok(())
 }
 
-/// What is unanswered, of every driver, gets the numbers of the device's incarnation, in its old order; the ids stay.
-/// What was given up has its place among them: it may be tried again.
+/// Undecided intents of every driver get the numbers of the device's incarnation, in their old order. The ids stay. A
+/// failed intent keeps its place among them, because the driver may retry it.
 pub fn renumber(rows: &Connection) -> rusqlite::Result<()> {
-    ids(rows, &format!("{UNSETTLED} order by seq"), [])?
-        .into_iter()
-        .try_for_each(|id| number_anew(rows, id))
+    let undecided = ids(rows, &format!("{UNDECIDED} order by seq"), [])?;
+    number_again(rows, &undecided)
 }
 
-/// The next number of the device's incarnation. The owner may know it at the one it had.
-fn number_anew(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+fn number_again(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents
-         set state = case state when 'gave_up' then state else 'unsent' end, seq = ?2,
-             incarnation = (select incarnation from device)
-         where intent_id = ?1",
+         set state = iif(state = 'gave_up', state, 'unsent'), seq = next_seq + key, incarnation = device.incarnation
+         from device, json_each(?1) where intent_id = value",
     )?
-    .execute((id.to_string(), device::take_seq(rows)?))?;
+    .execute([to_json(&ids)])?;
+    rows.execute("update device set next_seq = next_seq + ?1", [ids.len()])?;
     Ok(())
 }
 
-fn ids(rows: &Connection, such: &str, with: impl Params) -> rusqlite::Result<Vec<IntentId>> {
-    rows.prepare_cached(&format!("select intent_id from intents it where {such}"))?
+fn ids(rows: &Connection, which: &str, with: impl Params) -> rusqlite::Result<Vec<IntentId>> {
+    rows.prepare_cached(&format!("select intent_id from intents it where {which}"))?
         .query_map(with, |row| parsed(row, 0))?
         .collect()
 }
 
-/// The owner's log ends at `at`, and verdicts of ours lie beyond: it was put back to an earlier state, and what they told
-/// of may not be so any more. What had its effect, and conflicts that are open, are asked again under their old ids, of
-/// every driver; an owner who still knows them says so.
+/// The owner's log ends at `at`, and we hold verdicts beyond it: the owner was restored from a backup, and those verdicts
+/// may no longer hold. Intents that had their effect, and open conflicts, are sent again under their old ids, for every
+/// driver. An owner that still has them replies `duplicate`.
 ///
-/// They come before what is unanswered, in the order of their verdicts. A decision goes along with its conflict: one
-/// about a conflict that is over here and unknown there has nothing to decide.
+/// They go before the undecided ones, in the order of their verdicts. A decision is sent again only with its conflict:
+/// without it the owner would have nothing to decide.
 pub fn ask_again(rows: &Connection, at: u64) -> rusqlite::Result<()> {
-    let lost = ids(rows, LOST, [place(at)])?;
-    let waiting = ids(rows, &format!("{UNSETTLED} order by seq"), [])?;
-    lost.iter().try_for_each(|id| reopen(rows, *id))?;
-    if !lost.is_empty() {
-        let mut all = lost.into_iter().chain(waiting);
-        all.try_for_each(|id| number_anew(rows, id))?;
+    let mut again = ids(rows, LOST, [sequence(at)])?;
+    if !again.is_empty() {
+        let undecided = ids(rows, &format!("{UNDECIDED} order by seq"), [])?;
+        reopen(rows, &again)?;
+        again.extend(undecided);
+        number_again(rows, &again)?;
     }
-    forget_places(rows, at)
+    // No sequence beyond the log's end counts as seen: the owner would wait until its log reaches it.
+    rows.prepare_cached(
+        "update intents set seen = null, seen_at = null where state != 'answered' and seen_at > ?1",
+    )?
+    .execute([sequence(at)])?;
+    Ok(())
 }
 
-fn reopen(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+fn reopen(rows: &Connection, ids: &[IntentId]) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents
          set state = 'unsent', verdict = null, at = null, code = null, detail = null, current = null, tries = 0,
              decision = null, decided_by = null, open = 1, asked_again = 1
-         where intent_id = ?1",
+         where intent_id in (select value from json_each(?1))",
+    )?
+    .execute([to_json(&ids)])?;
+    Ok(())
+}
+
+/// Is this an intent of the driver's that still needs a verdict?
+pub fn needs_verdict(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> {
+    rows.prepare_cached(&format!(
+        "select 1 from intents where intent_id = ?1 and state != 'answered' and {OURS}"
+    ))?
+    .exists([id.to_string()])
+}
+
+/// Records a final verdict. An intent that had its effect stays in the overlay until the feed includes it.
+pub fn answer(rows: &Connection, id: IntentId, outcome: &Outcome) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "update intents
+         set state = 'answered', verdict = outcome ->> 'verdict', at = outcome_at, code = outcome ->> 'code', detail = outcome ->> 'detail',
+             current = outcome -> 'current',
+             open = outcome ->> 'verdict' not in ('applied', 'superseded') or outcome_at > (select coalesce(feed_at, 0) from device)
+         from (select ?2 as outcome, min(?2 ->> 'at', 9223372036854775807) as outcome_at)
+         where intent_id = ?1 and state != 'answered'",
+    )?
+    .execute((id.to_string(), to_json(outcome)))?;
+    if let Outcome::Applied { .. } = outcome {
+        take_own_decision(rows, id)?;
+    }
+    close_ended(rows)
+}
+
+/// The driver's decision was applied, so the conflict it is about has it.
+fn take_own_decision(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "update intents set decision = own.decision, decided_by = 'driver'
+         from (select about, arguments ->> 'decision' as decision from intents where intent_id = ?1) as own
+         where intents.intent_id = own.about and intents.open = 1",
     )?
     .execute([id.to_string()])?;
     Ok(())
 }
 
-/// Places beyond the log's end are nobody's: no intent waits for an owner who has seen as much as its driver had.
-fn forget_places(rows: &Connection, at: u64) -> rusqlite::Result<()> {
-    let at = place(at);
+/// Records a decision about an intent in conflict. It may arrive before the verdict, if the reply with the verdict was
+/// lost. A conflict that has ended keeps the decision that ended it.
+pub fn decide(rows: &Connection, judged: &Judged) -> rusqlite::Result<()> {
     rows.prepare_cached(
-        "update intents set seen = null, seen_at = null where state != 'answered' and seen_at > ?1",
+        "update intents set decision = ?2, decided_by = ?3 where intent_id = ?1 and open = 1",
     )?
-    .execute([at])?;
+    .execute((judged.intent_id.to_string(), &judged.decision, &judged.by))?;
+    close_ended(rows)
+}
+
+/// A conflict that the driver insists on waits for the owner, and so does one whose decision this version cannot read.
+fn close_ended(rows: &Connection) -> rusqlite::Result<()> {
+    rows.prepare_cached(
+        "update intents set open = 0
+         where open = 1 and verdict = 'conflict' and decision in ('accepted', 'upheld', 'dismissed')",
+    )?
+    .execute([])?;
     Ok(())
 }
 
-/// The lane of an intent of the driver's that a verdict is wanted for. `None`: it is not known, or has its verdict.
-pub fn lane_of_open(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<String>> {
-    rows.prepare_cached(&format!(
-        "select order_id from intents where intent_id = ?1 and state != 'answered' and {OURS}"
-    ))?
-    .query_row([id.to_string()], |row| row.get(0))
-    .optional()
-}
-
-/// Writes a final verdict down. What had its effect stays in the overlay until the feed has brought it.
-pub fn answer(rows: &Connection, id: IntentId, answer: &Answer) -> rusqlite::Result<()> {
-    let ended = decision(rows, id)?.as_deref().is_some_and(ends_conflict);
-    rows.prepare_cached(
-        "update intents
-         set state = 'answered', verdict = ?2, at = ?3, code = ?4, detail = ?5, current = ?6,
-             open = case when ?2 in ('applied', 'superseded') then (select coalesce(feed_at, 0) < ?3 from device)
-                         when ?2 = 'conflict' then not ?7
-                         else 1 end
-         where intent_id = ?1 and state != 'answered'",
-    )?
-    .execute((
-        id.to_string(),
-        answer.verdict.as_str(),
-        place(answer.at),
-        &answer.code,
-        &answer.detail,
-        answer.current.as_ref().map(to_json),
-        ended,
-    ))?;
-    if answer.verdict == Final::Applied {
-        take_own_decision(rows, id)?;
-    }
-    Ok(())
-}
-
-fn decision(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<String>> {
-    let found = rows
-        .prepare_cached("select decision from intents where intent_id = ?1")?
-        .query_row([id.to_string()], |row| row.get(0))
-        .optional()?;
-    Ok(found.flatten())
-}
-
-/// The driver's decision counts: it is written to the conflict it is about.
-fn take_own_decision(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
-    let found = rows
-        .prepare_cached(
-            "select about, arguments ->> '$.decision' from intents where intent_id = ?1 and about is not null",
-        )?
-        .query_row([id.to_string()], |row| Ok((parsed(row, 0)?, row.get(1)?)))
-        .optional()?;
-    let Some((about, decision)) = found else {
-        return Ok(());
-    };
-    decided(rows, about, decision, "driver")
-}
-
-/// Somebody has decided about an intent in conflict. It may not have its verdict yet: the answer may have got lost, and
-/// this come first. A conflict that has ended stays as it ended.
-pub fn judge(rows: &Connection, judged: &Judged) -> rusqlite::Result<()> {
-    let Judged {
-        intent_id,
-        decision,
-        by,
-        ..
-    } = judged;
-    decided(rows, *intent_id, decision.clone(), by)
-}
-
-fn decided(rows: &Connection, id: IntentId, decision: String, by: &str) -> rusqlite::Result<()> {
-    rows.prepare_cached(
-        "update intents
-         set decision = ?2, decided_by = ?3, open = case when verdict = 'conflict' and ?4 then 0 else open end
-         where intent_id = ?1 and open = 1",
-    )?
-    .execute((id.to_string(), &decision, by, ends_conflict(&decision)))?;
-    Ok(())
-}
-
-/// Nothing is decided; answers how often in a row that was so for this reason. `counts`: this one is why its lane waits.
-/// `None`: it does not wait.
-pub fn later(
+/// The owner has not decided. Returns how often in a row it gave this reason; `None` for an intent that is not queued.
+/// `counts`: this intent is the one its lane waits for, and its wait was kept.
+pub fn retry_later(
     rows: &Connection,
     id: IntentId,
     code: &str,
     detail: &str,
     counts: bool,
 ) -> rusqlite::Result<Option<u32>> {
-    rows.prepare_cached(
+    rows.prepare_cached(&format!(
         "update intents set state = 'unsent', tries = case when code is ?2 then tries else 0 end + ?4, code = ?2, detail = ?3
-         where intent_id = ?1 and state in ('unsent', 'sent') returning tries",
-    )?
+         where intent_id = ?1 and {QUEUED} returning tries"
+    ))?
     .query_row((id.to_string(), code, detail, counts), |row| row.get(0))
     .optional()
 }
 
-/// It is not asked any more, and its lane waits, until the driver says what becomes of it.
+/// The device stops sending it. Its lane is blocked until the driver retries or discards it.
 pub fn give_up(rows: &Connection, id: IntentId) -> rusqlite::Result<()> {
-    rows.prepare_cached(
-        "update intents set state = 'gave_up' where intent_id = ?1 and state in ('unsent', 'sent')",
-    )?
+    rows.prepare_cached(&format!(
+        "update intents set state = 'gave_up' where intent_id = ?1 and {QUEUED}"
+    ))?
     .execute([id.to_string()])?;
     Ok(())
 }
 
-/// At its old place: what its lane has done since has waited behind it.
+/// Keeps its number, so that it goes before the intents that it blocked. False: it has not failed.
 pub fn retry(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> {
     let sql = format!(
         "update intents set state = 'unsent', tries = 0 where intent_id = ?1 and state = 'gave_up' and open = 1 and {OURS}"
@@ -366,7 +255,7 @@ pub fn retry(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> {
     Ok(rows.execute(&sql, [id.to_string()])? > 0)
 }
 
-/// The driver has read it. False: there is nothing to read.
+/// The driver has read a refusal, or discards a failed intent. False: it is neither.
 pub fn dismiss(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> {
     let sql = format!(
         "update intents set open = 0
@@ -375,12 +264,12 @@ pub fn dismiss(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> {
     Ok(rows.execute(&sql, [id.to_string()])? > 0)
 }
 
-/// The feed has come to this place: what had its effect up to it leaves the overlay.
+/// The feed has reached this sequence: the deliveries include every effect up to it, so those intents leave the overlay.
 pub fn settle(rows: &Connection, at: u64) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents set open = 0 where open = 1 and verdict in ('applied', 'superseded') and at <= ?1",
     )?
-    .execute([place(at)])?;
+    .execute([sequence(at)])?;
     prune(rows)
 }
 
@@ -393,8 +282,7 @@ fn prune(rows: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What conflicts keep of the owner's side is stripped of the people in it, where the delivery is not the driver's any
-/// more. The driver's own words stay.
+/// Removes personal data from conflicts about deliveries that are no longer the driver's. The driver's own words stay.
 pub fn strip(rows: &Connection) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update intents set current = json_remove(current, '$.customer', '$.note')
@@ -404,126 +292,35 @@ pub fn strip(rows: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What the driver is to see, oldest first.
-pub fn shown(rows: &Connection) -> rusqlite::Result<Vec<Shown>> {
+/// The driver's open intents, oldest first: of one lane, or of all.
+pub fn open(rows: &Connection, lane: Option<OrderId>) -> rusqlite::Result<Vec<LocalIntent>> {
     rows.prepare_cached(&format!(
-        "select {SHOWN} from intents where open = 1 and {OURS}
+        "select {LOCAL} from intents where open = 1 and order_id = coalesce(?1, order_id) and {OURS}
          order by incarnation = (select incarnation from device), seq"
     ))?
-    .query_map([], row)?
-    .collect()
-}
-
-/// The same of one lane.
-pub fn shown_of(rows: &Connection, id: OrderId) -> rusqlite::Result<Vec<Shown>> {
-    rows.prepare_cached(&format!(
-        "select {SHOWN} from intents where open = 1 and order_id = ?1 and {OURS}
-         order by incarnation = (select incarnation from device), seq"
-    ))?
-    .query_map([id.to_string()], row)?
+    .query_map([lane.map(|id| id.to_string())], json)?
     .collect()
 }
 
 /// Of the driver.
-pub fn find(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<Shown>> {
+pub fn find(rows: &Connection, id: IntentId) -> rusqlite::Result<Option<LocalIntent>> {
     rows.prepare_cached(&format!(
-        "select {SHOWN} from intents where intent_id = ?1 and {OURS}"
+        "select {LOCAL} from intents where intent_id = ?1 and {OURS}"
     ))?
-    .query_row([id.to_string()], row)
+    .query_row([id.to_string()], json)
     .optional()
 }
 
-/// Has this id been given to an intent, whoever wanted it?
+/// Does any driver's intent have this id?
 pub fn is_taken(rows: &Connection, id: IntentId) -> rusqlite::Result<bool> {
-    rows.prepare_cached("select exists (select 1 from intents where intent_id = ?1)")?
-        .query_row([id.to_string()], |row| row.get(0))
+    rows.prepare_cached("select 1 from intents where intent_id = ?1")?
+        .exists([id.to_string()])
 }
 
-/// Is a decision about this conflict on its way, or was it given up and may still go?
+/// Is a decision about this conflict queued, or has sending one failed?
 pub fn is_deciding(rows: &Connection, about: IntentId) -> rusqlite::Result<bool> {
     rows.prepare_cached(&format!(
-        "select exists (select 1 from intents it where about = ?1 and {UNSETTLED})"
+        "select 1 from intents where about = ?1 and {UNDECIDED}"
     ))?
-    .query_row([about.to_string()], |row| row.get(0))
-}
-
-fn row(row: &Row<'_>) -> rusqlite::Result<Shown> {
-    let (state, verdict): (String, Option<String>) = (row.get(7)?, row.get(9)?);
-    let about: Option<String> = row.get(4)?;
-    Ok(Shown {
-        intent_id: parsed(row, 0)?,
-        lane: row.get(1)?,
-        kind: row.get(2)?,
-        arguments: json(row, 3)?,
-        about: about.and_then(|id| id.parse().ok()),
-        base_version: version(row, 5)?,
-        device_time_ms: row.get(6)?,
-        state: State::of(&state),
-        tries: row.get(8)?,
-        verdict: verdict.as_deref().and_then(Final::of),
-        code: row.get(10)?,
-        detail: row.get(11)?,
-        current: optional_json(row, 12)?,
-        decision: row.get(13)?,
-        asked_again: row.get(14)?,
-    })
-}
-
-impl Shown {
-    pub fn is_unanswered(&self) -> bool {
-        matches!(self.state, State::Unsent | State::Sent)
-    }
-
-    /// Nothing is decided: it is asked about, or was given up and waits for the driver's word.
-    pub fn is_unsettled(&self) -> bool {
-        self.is_unanswered() || self.state == State::GaveUp
-    }
-
-    /// Does it lie on top of what the owner told? What was refused does not. What was given up does until it is
-    /// dropped: what waits behind it stands on it.
-    pub fn is_pending(&self) -> bool {
-        self.is_unsettled() || matches!(self.verdict, Some(Final::Applied | Final::Superseded))
-    }
-
-    pub fn pending(&self) -> Pending {
-        Pending {
-            intent_id: self.intent_id,
-            kind: Kind::of(&self.kind),
-            arguments: self.arguments.clone(),
-            may_show_beyond: self.asked_again.then_some(self.base_version),
-        }
-    }
-}
-
-impl State {
-    /// The schema lets no other words in.
-    fn of(text: &str) -> Self {
-        match text {
-            "sent" => Self::Sent,
-            "answered" => Self::Answered,
-            "gave_up" => Self::GaveUp,
-            _ => Self::Unsent,
-        }
-    }
-}
-
-impl Final {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Superseded => "superseded",
-            Self::Rejected => "rejected",
-            Self::Conflict => "conflict",
-        }
-    }
-
-    fn of(text: &str) -> Option<Self> {
-        let all = [
-            Self::Applied,
-            Self::Superseded,
-            Self::Rejected,
-            Self::Conflict,
-        ];
-        all.into_iter().find(|known| known.as_str() == text)
-    }
+    .exists([about.to_string()])
 }

@@ -1,4 +1,4 @@
-//! The way down: pages are put aside until their checkpoint is complete, and then it is applied whole.
+//! Follows the owner's feed: pages are staged until their checkpoint is complete, then applied together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,205 +9,161 @@ use relay::rusqlite::{self, Connection};
 use service_kit::codes::INVALID_QUERY;
 use tokio::time::Instant;
 
-use super::status::Way;
-use super::{Backoff, Step, broken, refused};
+use super::{Link, Step};
 use crate::device::Device;
-use crate::owner_api::{Answer, Ask, Owner, Refusal};
+use crate::owner_api::{OwnerApi, OwnerError, Reply};
+use crate::status::Part;
 use crate::store::device::Identity;
 use crate::store::{self, StoreError};
 
-/// Follows the feed.
 pub struct Follower {
-    device: Device,
-    owner: Arc<dyn Owner>,
+    link: Link,
     /// How long the owner may wait for news.
     wait: Duration,
-    backoff: Backoff,
-    hurries: u64,
 }
 
-/// Changes a page, at most.
-pub const PAGE: u32 = 200;
-/// An owner that has no news and does not wait for any is not asked more often.
+/// The pause after a reply without news, for an owner that does not wait for any.
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 
-/// Where the device stands, and what it asks with.
+/// Where the device stands in the feed, and what it asks with.
 #[derive(Clone, PartialEq, Eq)]
-struct Place {
+struct Cursor {
     token: String,
     after: Option<String>,
-    /// There are pages of a checkpoint that wait for its end: no news would be no reason to wait.
-    amid_checkpoint: bool,
+    /// Pages of a checkpoint wait for its end, so the next request must not wait for news.
+    mid_checkpoint: bool,
 }
 
-/// What became of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
-    /// It was asked for before something changed, and is none of what the device asks for now.
-    Dropped,
-    Staged,
-    Applied,
-    /// It says that nothing is new.
-    Known,
+    /// The page belongs to an incomplete checkpoint; or the cursor has moved since the request, and the page is dropped.
+    Nothing,
+    NoNews,
+    Checkpoint,
 }
 
 impl Follower {
-    pub fn new(device: &Device, owner: Arc<dyn Owner>, wait: Duration) -> Self {
-        Self {
-            device: device.clone(),
-            owner,
-            wait,
-            backoff: Backoff::default(),
-            hurries: device.status.hurries(),
-        }
+    pub fn new(device: &Device, owner: Arc<OwnerApi>, wait: Duration) -> Self {
+        let link = Link::new(Part::Feed, device, owner);
+        Self { link, wait }
     }
 
-    /// Asks for one page, and puts it where it belongs.
+    /// Asks for one page, and stages or applies it.
     pub async fn step(&mut self) -> Step {
-        match self.follow().await {
-            Ok(step) => step,
-            Err(error) => broken(&self.device, Way::Down, &error, &mut self.backoff),
-        }
+        let step = self.follow().await;
+        self.link.finish(step)
     }
 
     async fn follow(&mut self) -> Result<Step, StoreError> {
-        let in_a_hurry = self.hurry();
-        let Some(place) = self.device.db.read(place).await? else {
+        let now = self.link.take_now();
+        let Some(cursor) = self.link.db().read(cursor).await? else {
             return Ok(Step::Idle);
         };
-        // Whether there is a network should be known at once, not when there is news or the owner's patience ends.
-        let known_to_be_online = self.device.status.contact().online() && !in_a_hurry;
-        let ask = Ask {
-            after: place.after.clone(),
-            limit: PAGE,
-            wait: if known_to_be_online && !place.amid_checkpoint {
-                self.wait
-            } else {
-                Duration::ZERO
-            },
-        };
+        // The page should show at once that the network is back, not when there is news or the wait is over.
+        let may_wait = self.link.status().contact().online() && !now && !cursor.mid_checkpoint;
+        let wait = if may_wait { self.wait } else { Duration::ZERO };
         let asked = Instant::now();
-        match self.owner.feed(&place.token, &ask).await {
-            Ok(answer) if leads_nowhere(&place, &answer.value) => {
-                let refusal = Refusal::Unclear("the feed's next page is the same again".to_owned());
-                self.refused(place, refusal).await
+        let owner = self.link.owner.clone();
+        match owner
+            .feed(&cursor.token, cursor.after.as_deref(), wait)
+            .await
+        {
+            Ok(Reply { value, .. }) if is_stuck(&cursor, &value) => {
+                let why = "the feed's next page is the same page again".to_owned();
+                self.refused(cursor, OwnerError::Unexpected(why)).await
             }
-            Ok(answer) => self.take(place, answer, asked).await,
-            Err(refusal) => self.refused(place, refusal).await,
+            Ok(reply) => self.take(cursor, reply, asked).await,
+            Err(error) => self.refused(cursor, error).await,
         }
-    }
-
-    /// True when somebody has said "now" since the last step.
-    fn hurry(&mut self) -> bool {
-        let hurries = self.device.status.hurries();
-        let told = std::mem::replace(&mut self.hurries, hurries) != hurries;
-        if told {
-            self.backoff.reset();
-        }
-        told
     }
 
     async fn take(
         &mut self,
-        place: Place,
-        answer: Answer<FeedPage>,
+        cursor: Cursor,
+        Reply { value, date_ms }: Reply<FeedPage>,
         asked: Instant,
     ) -> Result<Step, StoreError> {
-        let (page, now_ms) = (answer.value, self.device.now_ms());
-        let write = move |tx: &Tx<'_>| {
-            let accepted_again = store::device::accept(tx, &place.token)?;
-            Ok((take(tx, &place, &page, now_ms)?, accepted_again))
-        };
-        let (taken, accepted_again) = self.device.db.write(write).await?;
-        self.backoff.reset();
-        self.device.status.heard(Way::Down, now_ms, answer.date_ms);
-        if taken == Taken::Applied || accepted_again {
-            self.device.status.changed();
-        }
-        if accepted_again {
-            self.device.ring(); // the way up may be waiting
+        let now_ms = self.link.device.now_ms();
+        let token = cursor.token.clone();
+        let work = move |tx: &Tx<'_>| take(tx, &cursor, &value, now_ms);
+        let taken = self.link.store(token, date_ms, work).await?;
+        if taken == Taken::Checkpoint {
+            self.link.status().changed();
         }
         Ok(match taken {
-            Taken::Known => Step::Wait(SHORTEST_POLL.saturating_sub(asked.elapsed())),
-            _ => Step::Progress,
+            Taken::NoNews => Step::Wait(SHORTEST_POLL.saturating_sub(asked.elapsed())),
+            Taken::Nothing | Taken::Checkpoint => Step::Progress,
         })
     }
 
-    async fn refused(&mut self, place: Place, refusal: Refusal) -> Result<Step, StoreError> {
-        let unknown_place =
-            matches!(&refusal, Refusal::Refused { code, .. } if code == INVALID_QUERY.name());
-        if place.after.is_some() && unknown_place {
-            self.begin_again(place.clone(), &refusal).await?;
+    async fn refused(&mut self, cursor: Cursor, error: OwnerError) -> Result<Step, StoreError> {
+        let token = cursor.token.clone();
+        if cursor.after.is_some() && error.is_refused_as(INVALID_QUERY.name()) {
+            tracing::warn!(%error, "the feed begins from scratch");
+            let write = move |tx: &Tx<'_>| match self::cursor(tx)? == Some(cursor) {
+                true => store::device::restart_feed(tx),
+                false => Ok(()),
+            };
+            self.link.db().write(write).await?;
         }
-        refused(
-            &self.device,
-            Way::Down,
-            &place.token,
-            refusal,
-            &mut self.backoff,
-        )
-        .await
-    }
-
-    /// The owner does not know this place of its feed.
-    async fn begin_again(&self, at: Place, why: &Refusal) -> Result<(), StoreError> {
-        tracing::warn!(%why, "the feed begins from scratch");
-        let write = move |tx: &Tx<'_>| match place(tx)? == Some(at) {
-            true => store::device::restart_feed(tx),
-            false => Ok(()),
-        };
-        Ok(self.device.db.write(write).await?)
+        self.link.refused(&token, error).await
     }
 }
 
-/// `None`: there is nobody to ask as.
-fn place(rows: &Connection) -> rusqlite::Result<Option<Place>> {
+/// `None`: the device has no token to ask with.
+fn cursor(rows: &Connection) -> rusqlite::Result<Option<Cursor>> {
     let identity = store::device::get(rows)?;
-    let Some(token) = identity.pass().map(str::to_owned) else {
+    let Some(token) = identity.usable_token() else {
         return Ok(None);
     };
     let staged = store::deliveries::staged_next(rows)?;
-    Ok(Some(Place {
+    let mid_checkpoint = staged.is_some();
+    let after = staged.or(identity.feed_token);
+    Ok(Some(Cursor {
         token,
-        amid_checkpoint: staged.is_some(),
-        after: staged.or(identity.feed_token),
+        after,
+        mid_checkpoint,
     }))
 }
 
-/// More is to come, from where this page came from.
-fn leads_nowhere(place: &Place, page: &FeedPage) -> bool {
-    !page.complete && place.after.as_ref() == Some(&page.next)
+/// The page promises more, but its next page is itself.
+fn is_stuck(cursor: &Cursor, page: &FeedPage) -> bool {
+    !page.complete && cursor.after.as_ref() == Some(&page.next)
 }
 
-fn take(rows: &Connection, asked: &Place, page: &FeedPage, now_ms: i64) -> rusqlite::Result<Taken> {
-    if place(rows)?.as_ref() != Some(asked) {
-        return Ok(Taken::Dropped);
+fn take(
+    rows: &Connection,
+    asked: &Cursor,
+    page: &FeedPage,
+    now_ms: i64,
+) -> rusqlite::Result<Taken> {
+    if cursor(rows)?.as_ref() != Some(asked) {
+        return Ok(Taken::Nothing);
     }
     let identity = store::device::get(rows)?;
-    if asked.after == identity.feed_token && says_nothing(&identity, page) {
-        return Ok(Taken::Known);
+    if asked.after == identity.feed_token && has_no_news(&identity, page) {
+        return Ok(Taken::NoNews);
     }
     if page.snapshot {
-        store::deliveries::unstage(rows)?; // it replaces what is here, and what was on its way
+        store::deliveries::unstage(rows)?; // it replaces the deliveries and the staged pages
     }
     store::deliveries::stage(rows, page)?;
     if !page.complete {
-        return Ok(Taken::Staged);
+        return Ok(Taken::Nothing);
     }
     apply(rows, &identity, page)?;
     store::device::set_contact(rows, now_ms)?;
-    Ok(Taken::Applied)
+    Ok(Taken::Checkpoint)
 }
 
-/// A question for news that ended without any.
-fn says_nothing(identity: &Identity, page: &FeedPage) -> bool {
+fn has_no_news(identity: &Identity, page: &FeedPage) -> bool {
     let empty = page.items.is_empty() && page.judged.is_empty() && !page.snapshot;
-    let stands =
+    let same =
         identity.feed_token.as_ref() == Some(&page.next) && identity.feed_at == Some(page.at);
-    empty && page.complete && stands
+    empty && page.complete && same
 }
 
-/// The whole checkpoint, of which `last` is the end.
+/// Applies the whole checkpoint, of which `last` is the last page.
 fn apply(rows: &Connection, before: &Identity, last: &FeedPage) -> rusqlite::Result<()> {
     let pages = store::deliveries::staged(rows)?;
     let replaces = before.feed_token.is_none() || pages.first().is_some_and(|page| page.snapshot);
@@ -218,11 +174,13 @@ fn apply(rows: &Connection, before: &Identity, last: &FeedPage) -> rusqlite::Res
         page.items.iter().try_for_each(|item| change(rows, item))?;
         page.judged
             .iter()
-            .try_for_each(|judged| store::intents::judge(rows, judged))?;
+            .try_for_each(|judged| store::intents::decide(rows, judged))?;
     }
     store::intents::strip(rows)?;
     store::device::set_feed(rows, &last.next, last.at)?;
-    if replaces || is_shorter(before, last) {
+    // A log that is shorter than before has lost its tail, or is another one.
+    let is_shorter = before.feed_at.is_some_and(|at| last.at < at);
+    if replaces || is_shorter {
         store::intents::ask_again(rows, last.at)?;
     }
     store::intents::settle(rows, last.at)?;
@@ -235,9 +193,4 @@ fn change(rows: &Connection, item: &FeedItem) -> rusqlite::Result<()> {
         FeedItem::Put { delivery } => store::deliveries::put(rows, delivery),
         FeedItem::Remove { order_id } => store::deliveries::remove(rows, *order_id),
     }
-}
-
-/// A log that is shorter than before has lost its tail, or is another one.
-fn is_shorter(before: &Identity, last: &FeedPage) -> bool {
-    before.feed_at.is_some_and(|at| last.at < at)
 }

@@ -1,4 +1,4 @@
-//! The local API: what it refuses, what is durable, and how the page hears of news.
+//! The local API: what it refuses, what is durable, and how the page receives news.
 
 use std::sync::atomic::Ordering;
 
@@ -98,6 +98,9 @@ async fn bad_input_is_refused_before_anything_is_written() {
         let answer = world.api().post(&path, &body).await;
         assert_eq!(answer.problem(), problem, "{path} {body}");
     }
+    let early = world.act(order, "deliver", json!({})).await.json();
+    let detail = "a delivery that is assigned does not allow deliver";
+    assert_eq!(early["detail"], detail);
     let wrong = world.api().get("/api/state?after=x").await;
     assert_eq!(wrong.problem(), "400 invalid_query");
     assert_eq!(world.state().await["sync"]["pending"], 0);
@@ -144,7 +147,7 @@ async fn a_foreign_page_can_do_nothing() {
 }
 
 #[tokio::test]
-async fn the_document_is_whole_and_every_answer_is_for_this_browser_alone() {
+async fn the_documentation_is_complete_and_every_reply_is_for_this_browser_only() {
     let (world, []) = World::with_deliveries().await;
     assert_documented(world.api(), &[]).await;
 }
@@ -185,7 +188,7 @@ async fn notes_are_counted_in_characters_and_arrive_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_on_disk() {
+async fn an_accepted_action_is_on_disk() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     world.kill().await;
@@ -202,7 +205,7 @@ async fn what_was_accepted_is_on_disk() {
 }
 
 #[tokio::test]
-async fn a_question_for_news_is_answered_by_news() {
+async fn a_request_that_waits_returns_as_soon_as_there_is_news() {
     let (world, [order]) = World::with_deliveries().await;
     let revision = world.state().await["revision"].as_u64().unwrap();
     let path = format!("/api/state?after={revision}&wait_ms=8000");
@@ -220,7 +223,7 @@ async fn a_question_for_news_is_answered_by_news() {
 }
 
 #[tokio::test]
-async fn the_page_is_inside_the_program_and_asks_nobody_else() {
+async fn the_page_is_inside_the_program_and_loads_nothing_from_elsewhere() {
     let world = World::new().await;
     for (path, kind) in [
         ("/", "text/html"),
@@ -295,13 +298,13 @@ async fn a_request_with_a_key_is_done_once_under_that_id() {
         assert_eq!(answer.problem(), "400 invalid_idempotency_key", "{bad:?}");
     }
     assert_eq!(world.state().await["sync"]["pending"], 0);
-    // What cannot be done any more was done all the same.
+    // The repeated request succeeds, although the action is no longer possible.
     let pick_up = IntentId::new().to_string();
     for _ in 0..2 {
         let answer = keyed(&world, &pick_up, &path(order, "pick_up"), json!({})).await;
         assert_eq!(answer.status, 202, "{answer:?}");
     }
-    // A decision is kept the same way.
+    // A decision has a key, too.
     world.owner.truth().cancel(order);
     world.sync().await;
     let key = IntentId::new().to_string();
@@ -310,7 +313,7 @@ async fn a_request_with_a_key_is_done_once_under_that_id() {
         let answer = keyed(&world, &key, &decide, json!({"decision": decision})).await;
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    // Another driver's keys say nothing of what they stand for.
+    // Another driver's key reveals nothing about its action.
     world.enrol_as(event_schema::DriverId::new(), "Noor").await;
     let answer = keyed(&world, &pick_up, &path(order, "pick_up"), json!({})).await;
     assert_eq!(answer.problem(), "422 idempotency_key_reused");
@@ -337,7 +340,7 @@ async fn a_note_is_the_same_note_under_its_key_however_it_was_written() {
 }
 
 #[tokio::test]
-async fn the_oldest_is_the_one_with_the_earliest_time() {
+async fn the_oldest_unsent_intent_has_the_earliest_time() {
     let (world, [order]) = World::with_deliveries().await;
     let report = json!({"problem": "other"});
     world.does(order, "report_problem", report.clone()).await;

@@ -25,7 +25,7 @@ async fn decide(world: &World, intent: &str, decision: &str) -> service_kit::tes
 }
 
 #[tokio::test]
-async fn a_conflict_keeps_what_the_driver_wanted_and_what_the_owner_has() {
+async fn a_conflict_keeps_the_drivers_intent_and_the_owners_order() {
     let (mut world, intent) = conflict().await;
     world.kill().await;
     let state = world.state().await;
@@ -53,7 +53,7 @@ async fn a_conflict_keeps_what_the_driver_wanted_and_what_the_owner_has() {
 }
 
 #[tokio::test]
-async fn what_the_driver_accepts_is_over() {
+async fn a_conflict_that_the_driver_accepts_is_over() {
     let (mut world, intent) = conflict().await;
     assert_eq!(decide(&world, &intent, "accepted").await.status, 202);
     assert_eq!(world.state().await["conflicts"][0]["deciding"], true);
@@ -76,7 +76,7 @@ async fn what_the_driver_accepts_is_over() {
 }
 
 #[tokio::test]
-async fn who_has_insisted_may_still_give_in_and_not_insist_twice() {
+async fn a_driver_who_insisted_may_accept_but_not_insist_twice() {
     let (mut world, intent) = conflict().await;
     assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
     world.sync().await;
@@ -88,7 +88,7 @@ async fn who_has_insisted_may_still_give_in_and_not_insist_twice() {
 }
 
 #[tokio::test]
-async fn what_the_driver_insists_on_waits_for_the_office() {
+async fn a_conflict_that_the_driver_insists_on_waits_for_the_office() {
     for last_word in ["upheld", "dismissed"] {
         let (mut world, intent) = conflict().await;
         assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
@@ -107,7 +107,7 @@ async fn what_the_driver_insists_on_waits_for_the_office() {
         assert_eq!(
             world.state().await["sync"]["conflicts"],
             1,
-            "a word of later does not end it"
+            "a decision this version cannot read does not end it"
         );
         world
             .owner
@@ -119,7 +119,7 @@ async fn what_the_driver_insists_on_waits_for_the_office() {
 }
 
 #[tokio::test]
-async fn a_decision_that_comes_before_the_verdict_is_not_forgotten() {
+async fn a_decision_that_arrives_before_the_verdict_counts() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     world.owner.truth().cancel(order);
@@ -140,7 +140,7 @@ async fn a_decision_that_comes_before_the_verdict_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn a_decision_that_comes_too_late_is_a_row_and_the_conflict_is_over() {
+async fn a_decision_that_comes_too_late_is_refused_and_the_conflict_is_over() {
     let (mut world, intent) = conflict().await;
     let driver = world.driver;
     world
@@ -156,7 +156,7 @@ async fn a_decision_that_comes_too_late_is_a_row_and_the_conflict_is_over() {
 }
 
 #[tokio::test]
-async fn who_has_insisted_can_still_give_in_until_the_office_has_decided() {
+async fn a_driver_who_insisted_may_accept_until_the_office_has_decided() {
     let (mut world, intent) = conflict().await;
     assert_eq!(decide(&world, &intent, "insisted").await.status, 202);
     assert_eq!(
@@ -183,7 +183,7 @@ async fn who_has_insisted_can_still_give_in_until_the_office_has_decided() {
 }
 
 #[tokio::test]
-async fn a_decision_that_the_office_has_lost_is_told_again_if_it_knows_the_conflict() {
+async fn a_decision_that_the_office_lost_is_sent_again_if_the_office_has_the_conflict() {
     for knows in [true, false] {
         let (mut world, [order]) = World::with_deliveries().await;
         let before = world.owner.truth().back_up();

@@ -1,19 +1,15 @@
-//! Who the device speaks for: codes, tokens that end, another driver, and clocks.
+//! Enrolment: codes, tokens that end, another driver, and clocks.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use driver_app::owner_api::{Answer, Ask, Heard, Owner};
 use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
 use event_schema::DriverId;
-use event_schema::sync::{Enrolled, Enrolment, FeedItem, FeedPage, Upload, Verdict};
 use relay::Stop;
 use relay::rusqlite::types::Value as Cell;
 use serde_json::{Value, json};
 use service_kit::testing::rows;
-use tokio::sync::Notify;
 
 use crate::owner::Fault;
 use crate::world::World;
@@ -53,7 +49,7 @@ async fn a_code_enrols_once_and_another_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_accepted_is_shown_again_and_costs_nothing() {
+async fn a_refused_token_is_tried_again_and_costs_nothing() {
     for code in ["unauthorized", "expired"] {
         let (mut world, [order]) = World::with_deliveries().await;
         let first = world.picks_up(order).await;
@@ -61,7 +57,7 @@ async fn a_token_that_is_not_accepted_is_shown_again_and_costs_nothing() {
         assert!(matches!(world.up().await, Step::Wait(_)));
         let second = world.delivers(order).await;
         assert!(matches!(world.down().await, Step::Wait(_)));
-        world.kill().await; // a restart asks again as well
+        world.kill().await; // a restart asks again, too
         assert!(matches!(world.down().await, Step::Wait(_)));
         let state = world.state().await;
         let sync = &state["sync"];
@@ -87,7 +83,7 @@ async fn a_token_that_is_not_accepted_is_shown_again_and_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_device_that_enrols_again_shows_the_token_it_had_and_stays_the_same_device() {
+async fn a_device_that_enrols_again_proves_itself_with_its_old_token_and_keeps_its_id() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     let id = id_of(&world).await;
@@ -100,9 +96,9 @@ async fn a_device_that_enrols_again_shows_the_token_it_had_and_stays_the_same_de
     assert_eq!(world.effects(&intent), 0, "it is Mia's");
 }
 
-/// Its first answer was lost, the code has expired, and the office has read out another one.
+/// The first reply was lost, the code has expired, and the driver has another one.
 #[tokio::test]
-async fn a_device_that_cannot_prove_to_be_the_one_that_is_known_is_another_one() {
+async fn a_device_that_cannot_prove_its_id_draws_another_one() {
     let mut world = World::new().await;
     let id = id_of(&world).await;
     let lost = format!("token-that-got-lost-{id}");
@@ -128,7 +124,7 @@ async fn id_of(world: &World) -> String {
 async fn a_new_code_replaces_a_token_that_is_not_accepted() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
-    world.owner.truth().tokens.clear(); // and never will be again
+    world.owner.truth().tokens.clear(); // for good
     assert!(matches!(world.up().await, Step::Wait(_)));
     world.enrol().await;
     world.sync().await;
@@ -136,9 +132,9 @@ async fn a_new_code_replaces_a_token_that_is_not_accepted() {
     assert_eq!(world.state().await["sync"]["enrolment"], "valid");
 }
 
-/// The loops themselves, without a tap.
+/// Runs the loops, without a tap.
 #[tokio::test]
-async fn a_device_goes_on_by_itself_after_its_owner_did_not_know_it_for_a_while() {
+async fn a_device_recovers_by_itself_after_its_owner_refused_it_for_a_while() {
     let (world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     world.owner.truth().shut_out = Some("unauthorized");
@@ -164,9 +160,9 @@ async fn until(world: &World, so: impl Fn(&Value) -> bool) {
     }
 }
 
-/// The version before gave up for good and wrote no more than that.
+/// The previous version stopped for good and stored no more than that.
 #[tokio::test]
-async fn a_device_that_had_given_up_asks_again_after_the_update() {
+async fn a_device_that_had_stopped_asking_asks_again_after_the_update() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     let write = world
@@ -182,7 +178,7 @@ async fn a_device_that_had_given_up_asks_again_after_the_update() {
 }
 
 #[tokio::test]
-async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
+async fn a_revoked_driver_keeps_no_deliveries_and_their_intents_wait() {
     let (mut world, [order, conflicted]) = World::with_deliveries().await;
     world.picks_up(conflicted).await;
     world.owner.truth().cancel(conflicted);
@@ -191,7 +187,7 @@ async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
     world.owner.truth().shut_out = Some("revoked");
     assert_eq!(world.down().await, Step::Idle);
     world.owner.truth().shut_out = None;
-    world.device().ring();
+    world.device().status().sync_now();
     assert_eq!(
         (world.up().await, world.down().await),
         (Step::Idle, Step::Idle),
@@ -216,7 +212,7 @@ async fn who_is_revoked_keeps_no_deliveries_and_what_they_did_waits() {
 }
 
 #[tokio::test]
-async fn another_driver_finds_nothing_of_the_one_before_whose_deeds_wait_for_them() {
+async fn another_driver_sees_nothing_of_the_one_before_whose_intents_wait() {
     let (mut world, [order, other]) = World::with_deliveries().await;
     world.picks_up(order).await;
     world.owner.truth().page = 1;
@@ -240,17 +236,17 @@ async fn another_driver_finds_nothing_of_the_one_before_whose_deeds_wait_for_the
     assert_eq!(world.status(theirs).await, "assigned");
     assert!(
         world.owner.truth().uploads.is_empty(),
-        "nobody else's deed is hers"
+        "another driver's intent is not hers"
     );
     assert_eq!(state["sync"]["oldest_unsent_ms"], Value::Null);
     assert_eq!(
         state["sync"]["waiting_because"],
-        "1 action of another driver waits on this device until they enrol here again"
+        "1 action of another driver waits on this device until they enrol here again."
     );
 }
 
 #[tokio::test]
-async fn what_a_driver_did_is_judged_as_theirs_when_they_come_back() {
+async fn a_drivers_intents_are_sent_as_theirs_when_they_enrol_again() {
     let (mut world, [order, conflicted, refused]) = World::with_deliveries().await;
     let mia = world.driver;
     world.picks_up(conflicted).await;
@@ -293,7 +289,7 @@ async fn what_a_driver_did_is_judged_as_theirs_when_they_come_back() {
     }
     world.owner.fail(Fault::Refuse(409, "incarnation_forked"));
     let his = world.picks_up(order).await;
-    world.sync().await; // the fork gives everybody's new numbers
+    world.sync().await; // the fork gives both drivers' intents new numbers
     world.send_all().await;
     assert_eq!(world.effects(&his), 1);
     {
@@ -332,55 +328,16 @@ async fn what_a_driver_did_is_judged_as_theirs_when_they_come_back() {
     assert_eq!(state["refused"][1]["code"], "order_not_found");
 }
 
-/// An owner whose answer is on its way for as long as the test says.
-struct Slow {
-    asked: Notify,
-    go: Notify,
-    page: FeedPage,
-}
-
-impl Owner for Slow {
-    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Heard<'a, Enrolled> {
-        unreachable!("the device enrols at the real one")
-    }
-
-    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Heard<'a, Vec<Verdict>> {
-        unreachable!("nothing is sent")
-    }
-
-    fn feed<'a>(&'a self, _: &'a str, _: &'a Ask) -> Heard<'a, FeedPage> {
-        Box::pin(async {
-            self.asked.notify_one();
-            self.go.notified().await;
-            Ok(Answer {
-                value: self.page.clone(),
-                date_ms: None,
-            })
-        })
-    }
-}
-
 #[tokio::test]
-async fn a_page_for_the_driver_before_never_reaches_the_next_one() {
+async fn a_feed_page_for_the_driver_before_never_reaches_the_next_one() {
     let (mut world, [_order]) = World::with_deliveries().await;
-    let page = world.owner.truth().of(world.driver).into_iter();
-    let slow = Arc::new(Slow {
-        asked: Notify::new(),
-        go: Notify::new(),
-        page: FeedPage {
-            snapshot: true,
-            items: page.map(|delivery| FeedItem::Put { delivery }).collect(),
-            next: "1".to_owned(),
-            at: 1,
-            complete: true,
-            judged: Vec::new(),
-        },
-    });
-    let mut follower = Follower::new(world.device(), slow.clone(), Duration::ZERO);
+    world.owner.truth().begin_snapshot = true;
+    world.owner.fail(Fault::Late);
+    let mut follower = Follower::new(world.device(), world.way(), Duration::ZERO);
     let meanwhile = async {
-        slow.asked.notified().await;
+        world.owner.hangs.notified().await;
         world.enrol_as(DriverId::new(), "Noor").await;
-        slow.go.notify_one();
+        world.owner.go.notify_one();
     };
     let (step, ()) = tokio::join!(follower.step(), meanwhile);
     assert_eq!(step, Step::Progress);
@@ -389,7 +346,7 @@ async fn a_page_for_the_driver_before_never_reaches_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_by_a_year_changes_nothing_but_what_is_said_about_it() {
+async fn a_clock_that_is_wrong_by_a_year_changes_only_the_times_that_are_shown() {
     const YEAR_MS: i64 = 365 * 86_400_000;
     for off_by in [-YEAR_MS, YEAR_MS] {
         let mut world = World::new().await;

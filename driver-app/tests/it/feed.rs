@@ -1,4 +1,4 @@
-//! The way down: whole checkpoints, no flicker, and what leaves the driver's scope.
+//! The feed: whole checkpoints, no flicker, and deliveries that leave the driver's scope.
 
 use driver_app::sync::Step;
 use event_schema::DriverId;
@@ -69,7 +69,7 @@ async fn the_feed_may_come_before_the_verdict() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_is_cut_off_half_way_shows_the_old_state_whole() {
+async fn an_incomplete_checkpoint_leaves_the_old_state_complete() {
     let (mut world, orders) = World::with_deliveries::<4>().await;
     for order in orders {
         world.owner.truth().cancel(order);
@@ -119,7 +119,7 @@ async fn a_snapshot_replaces_everything_once_it_is_complete() {
 }
 
 #[tokio::test]
-async fn a_snapshot_in_the_middle_of_a_checkpoint_begins_it_anew() {
+async fn a_snapshot_in_the_middle_of_a_checkpoint_restarts_it() {
     let (mut world, [one, two]) = World::with_deliveries().await;
     world.owner.truth().page = 1;
     world.owner.truth().cancel(one);
@@ -138,7 +138,8 @@ async fn a_snapshot_in_the_middle_of_a_checkpoint_begins_it_anew() {
 }
 
 #[tokio::test]
-async fn what_leaves_the_drivers_scope_leaves_the_device_and_conflicts_keep_no_customer() {
+async fn a_delivery_that_leaves_the_drivers_scope_leaves_the_device_and_its_conflicts_keep_no_customer()
+ {
     let (mut world, [order, conflicted]) = World::with_deliveries().await;
     world.picks_up(conflicted).await;
     world.owner.truth().cancel(conflicted);
@@ -189,7 +190,7 @@ async fn an_unknown_change_and_an_unknown_status_stop_nothing() {
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_read_is_not_half_applied() {
+async fn an_unreadable_change_is_not_half_applied() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.owner.truth().cancel(order);
     world.owner.truth().feed_says = vec![json!({"change": "put", "delivery": {"order_id": order}})];
@@ -200,7 +201,7 @@ async fn a_change_that_cannot_be_read_is_not_half_applied() {
 }
 
 #[tokio::test]
-async fn a_place_that_the_owner_does_not_know_begins_from_scratch() {
+async fn a_feed_token_that_the_owner_does_not_know_begins_from_scratch() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.owner.truth().orders.remove(&order);
     world.owner.fail(Fault::Refuse(400, "invalid_query"));
@@ -225,7 +226,7 @@ async fn a_place_that_the_owner_does_not_know_begins_from_scratch() {
 }
 
 #[tokio::test]
-async fn only_the_owners_word_about_a_place_begins_from_scratch() {
+async fn only_the_owners_own_refusal_begins_from_scratch() {
     let (mut world, [_order]) = World::with_deliveries().await;
     for fault in [
         Fault::Foreign(400, "invalid_query"),
@@ -243,7 +244,7 @@ async fn only_the_owners_word_about_a_place_begins_from_scratch() {
 }
 
 #[tokio::test]
-async fn what_had_its_effect_in_a_log_that_was_lost_is_asked_again_and_the_screen_stays() {
+async fn an_applied_intent_in_a_lost_log_is_sent_again_and_the_screen_stays() {
     let (mut world, [order, _other]) = World::with_deliveries().await;
     world.picks_up(order).await;
     world.send_all().await;
@@ -265,7 +266,7 @@ async fn what_had_its_effect_in_a_log_that_was_lost_is_asked_again_and_the_scree
 }
 
 #[tokio::test]
-async fn what_an_office_has_lost_is_done_there_again_and_the_screen_does_not_go_back() {
+async fn effects_that_the_office_lost_are_sent_again_and_the_screen_does_not_go_back() {
     let (mut world, [order, reported]) = World::with_deliveries().await;
     let backup = world.owner.truth().back_up();
     let report = json!({"problem": "other"});
@@ -280,7 +281,7 @@ async fn what_an_office_has_lost_is_done_there_again_and_the_screen_does_not_go_
     world.sync().await;
     world.sync().await; // it has two incarnations behind it now
     done.push(world.does(reported, "report_problem", report).await);
-    world.send_all().await; // of this the feed has told nothing yet
+    world.send_all().await; // the feed does not include this yet
     let last = world.picks_up(reported).await;
     world.owner.truth().restore(backup);
     world.follow_all().await;
@@ -311,7 +312,7 @@ async fn what_an_office_has_lost_is_done_there_again_and_the_screen_does_not_go_
 }
 
 #[tokio::test]
-async fn an_open_conflict_that_the_office_has_lost_is_judged_anew() {
+async fn an_open_conflict_that_the_office_lost_gets_a_new_verdict() {
     let (mut world, [order]) = World::with_deliveries().await;
     let backup = world.owner.truth().back_up();
     world.picks_up(order).await;
@@ -326,7 +327,7 @@ async fn an_open_conflict_that_the_office_has_lost_is_judged_anew() {
 }
 
 #[tokio::test]
-async fn no_intent_waits_for_one_that_cannot_arrive_any_more() {
+async fn no_intent_waits_for_one_that_can_no_longer_arrive() {
     let (mut world, [order]) = World::with_deliveries().await;
     let report = json!({"problem": "other"});
     let backup = world.owner.truth().back_up();
@@ -348,11 +349,11 @@ async fn no_intent_waits_for_one_that_cannot_arrive_any_more() {
     );
     assert_eq!(world.effects(&next), 1, "the refused one is not sent again");
 
-    // Nor for one that the owner knows at the place it had before it was numbered anew.
+    // Nor for one that the owner has under its number from before the fork.
     world.does(order, "report_problem", report.clone()).await;
     world.owner.fail(Fault::LoseAnswer);
     world.up().await;
-    world.device().ring();
+    world.device().status().sync_now();
     world.owner.fail(Fault::Refuse(409, "incarnation_forked"));
     world.up().await;
     world.send_all().await;
@@ -391,7 +392,7 @@ async fn finished_deliveries_are_kept_up_to_a_number_and_the_newest() {
 }
 
 #[tokio::test]
-async fn a_question_without_news_changes_nothing_that_is_shown() {
+async fn a_feed_request_without_news_changes_nothing_on_the_page() {
     let (mut world, [_order]) = World::with_deliveries().await;
     world.sync().await;
     let before = world.state().await;
@@ -407,11 +408,11 @@ async fn a_question_without_news_changes_nothing_that_is_shown() {
 }
 
 #[tokio::test]
-async fn deliveries_are_listed_as_they_were_placed_under_a_clock_that_goes_back() {
+async fn deliveries_are_in_the_order_of_placing_even_if_the_clock_goes_back() {
     let mut world = World::new().await;
     world.enrol().await;
     let id = |hour: u8| format!("0191d1a0-{hour:04}-7000-8000-000000000000");
-    // The last one is known from an owner that does not say when it was placed.
+    // The last one comes from an older owner that sends no sequence.
     for (hour, seq) in [(5, Some(7)), (9, Some(8)), (2, Some(10)), (8, None)] {
         let order_id = id(hour).parse().unwrap();
         world.owner.truth().place_as(world.driver, order_id, seq);

@@ -1,4 +1,4 @@
-//! Copies and older selves of the device's file.
+//! Copies and older copies of the device's file.
 
 use std::fs;
 
@@ -11,11 +11,11 @@ use crate::world::World;
 async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
     let (mut world, [sent, unsent]) = World::with_deliveries().await;
     let report = json!({"problem": "wrong_address"});
-    world.does(sent, "report_problem", report).await; // takes the first place
+    world.does(sent, "report_problem", report).await; // takes the first number
     world.sync().await;
     let first = world.picks_up(sent).await;
     world.owner.fail(Fault::LoseAnswer);
-    world.up().await; // the owner has judged it, and nobody here knows
+    world.up().await; // the owner has decided, and the reply is lost
     let second = world.picks_up(unsent).await;
     world.close().await;
     let original = world.path.clone();
@@ -43,7 +43,7 @@ async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
     let seqs: Vec<_> = uploads[2].intents.iter().map(|intent| intent.seq).collect();
     assert_eq!(seqs, [1, 2]);
 
-    // The original goes on as it was, and finds its work done.
+    // The original continues, and its work is done already.
     world.close().await;
     world.path = original;
     world.open().await;
@@ -52,7 +52,7 @@ async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
     assert_eq!((world.effects(&first), world.effects(&second)), (1, 1));
     assert_eq!(world.state().await["sync"]["pending"], 0);
 
-    // And the copy is not taken for a new copy each time.
+    // The copy does not count as a new copy each time.
     world.close().await;
     world.path = world.folder.path().join("copy.db");
     world.open().await;
@@ -60,9 +60,9 @@ async fn a_copied_file_becomes_a_device_of_its_own_and_does_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_lane_goes_on_behind_what_the_owner_had_heard_from_another_incarnation() {
+async fn a_lane_goes_on_behind_an_intent_that_the_owner_has_from_another_incarnation() {
     let (mut world, [other, order]) = World::with_deliveries().await;
-    world.picks_up(other).await; // takes the first place, so that the numbers of the two incarnations differ
+    world.picks_up(other).await; // takes the first number, so that the numbers of the two incarnations differ
     world.sync().await;
     let first = world.picks_up(order).await;
     world.owner.fail(Fault::LoseAnswer);
@@ -72,7 +72,7 @@ async fn a_lane_goes_on_behind_what_the_owner_had_heard_from_another_incarnation
     world.path = world.folder.path().join("copy.db");
     fs::copy(&original, &world.path).unwrap();
     world.open().await;
-    world.sync().await; // a duplicate, known at its old place
+    world.sync().await; // a duplicate, under its old number
     let second = world.delivers(order).await;
     world.sync().await;
     let state = world.state().await;
@@ -88,7 +88,7 @@ async fn a_lane_goes_on_behind_what_the_owner_had_heard_from_another_incarnation
 }
 
 #[tokio::test]
-async fn an_older_file_that_was_put_back_asks_for_everything_anew() {
+async fn a_restored_older_file_fetches_everything_again() {
     let (mut world, [order]) = World::with_deliveries().await;
     let before = world.picks_up(order).await;
     world.close().await;
@@ -122,7 +122,7 @@ async fn a_kill_between_the_open_gate_and_the_new_incarnation_does_not_hide_a_co
     world.close().await;
     let copy = world.folder.path().join("copy.db");
     fs::copy(&world.path, &copy).unwrap();
-    // What opening does first, and then the program ends.
+    // Opening does this first; then the program is killed.
     let clock = world.clock.clone();
     let options = relay::Options {
         open_without_stream: true,
@@ -137,9 +137,9 @@ async fn a_kill_between_the_open_gate_and_the_new_incarnation_does_not_hide_a_co
 }
 
 #[tokio::test]
-async fn an_owner_who_has_heard_another_copy_gets_a_new_incarnation() {
+async fn an_owner_that_received_another_copy_gets_a_new_incarnation() {
     let (mut world, [order]) = World::with_deliveries().await;
-    // Another file has spoken as this incarnation: its first place is taken.
+    // Another file uses this incarnation: its first number is taken.
     world.picks_up(order).await;
     world.owner.fail(Fault::LoseAnswer);
     world.up().await;
@@ -189,7 +189,7 @@ async fn an_owner_who_has_heard_another_copy_gets_a_new_incarnation() {
 }
 
 #[tokio::test]
-async fn an_owner_who_calls_everything_forked_is_not_asked_without_end() {
+async fn an_owner_that_calls_everything_forked_is_not_asked_without_a_pause() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.picks_up(order).await;
     world.owner.fail(Fault::Refuse(409, "incarnation_forked"));

@@ -1,4 +1,4 @@
-//! driver-app in one process, on a real file, beside an orders-service that does as it is told.
+//! driver-app in the test process, on a real file, with a scripted orders-service.
 
 #![expect(
     clippy::unwrap_used,

@@ -4,44 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use driver_app::owner_api::{Ask, Heard, Owner, OwnerApi, Refusal};
+use driver_app::owner_api::OwnerApi;
 use driver_app::sync::{self, LONG_POLL, Step};
-use event_schema::sync::{Enrolled, Enrolment, FeedPage, Upload, Verdict};
 use relay::Stop;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::owner::{FakeOwner, Fault};
 use crate::world::World;
 
-/// Nobody, who counts how often somebody knocked.
-#[derive(Default)]
-struct Nobody(AtomicUsize);
-
-impl Nobody {
-    fn silent<T>(&self) -> Result<T, Refusal> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Err(Refusal::Silent("no network".to_owned()))
-    }
-}
-
-impl Owner for Nobody {
-    fn enrol<'a>(&'a self, _: Option<&'a str>, _: &'a Enrolment) -> Heard<'a, Enrolled> {
-        Box::pin(async { self.silent() })
-    }
-
-    fn upload<'a>(&'a self, _: &'a str, _: &'a Upload) -> Heard<'a, Vec<Verdict>> {
-        Box::pin(async { self.silent() })
-    }
-
-    fn feed<'a>(&'a self, _: &'a str, _: &'a Ask) -> Heard<'a, FeedPage> {
-        Box::pin(async { self.silent() })
-    }
-}
-
 #[tokio::test]
-async fn before_the_first_contact_ever_everything_answers_and_nobody_is_asked() {
-    let nobody = Arc::new(Nobody::default());
-    let mut world = World::beside(FakeOwner::default(), nobody.clone()).await;
+async fn before_the_first_contact_the_device_answers_and_sends_no_request() {
+    let (url, connections) = dead_owner().await;
+    let mut world = World::with(FakeOwner::default(), url).await;
     let state = world.state().await;
     assert_eq!(state["driver"], Value::Null);
     assert_eq!(state["sync"]["enrolment"], "none");
@@ -50,7 +25,7 @@ async fn before_the_first_contact_ever_everything_answers_and_nobody_is_asked() 
         state["sync"]["waiting_because"]
             .as_str()
             .unwrap()
-            .contains("ask the office")
+            .contains("Ask the office")
     );
     assert_eq!(state["deliveries"], json!([]));
     assert_eq!(
@@ -58,7 +33,7 @@ async fn before_the_first_contact_ever_everything_answers_and_nobody_is_asked() 
         (Step::Idle, Step::Idle)
     );
     assert_eq!(
-        nobody.0.load(Ordering::Relaxed),
+        connections.load(Ordering::Relaxed),
         0,
         "without a token there is nothing to ask"
     );
@@ -67,12 +42,28 @@ async fn before_the_first_contact_ever_everything_answers_and_nobody_is_asked() 
         .post("/api/enrol", &json!({"code": "ABCD"}))
         .await;
     assert_eq!(refused.problem(), "503 unreachable");
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
     world.kill().await;
     assert_eq!(world.state().await["sync"]["enrolment"], "none");
 }
 
+/// Closes every connection at once, and counts them.
+async fn dead_owner() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
+        }
+    });
+    (url, connections)
+}
+
 #[tokio::test]
-async fn a_whole_delivery_is_done_without_a_network_and_arrives_later_in_order() {
+async fn a_whole_delivery_is_made_offline_and_arrives_later_in_order() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.owner.fail(Fault::Drop);
     let first = world.picks_up(order).await;
@@ -109,11 +100,11 @@ async fn a_whole_delivery_is_done_without_a_network_and_arrives_later_in_order()
 #[tokio::test]
 async fn a_kill_in_any_state_loses_nothing_and_does_nothing_twice() {
     let (mut world, [order]) = World::with_deliveries().await;
-    // Written down, not sent.
+    // Recorded, not sent.
     let first = world.picks_up(order).await;
     world.kill().await;
     assert_eq!(world.delivery(order).await["pending"][0]["state"], "unsent");
-    // Marked as sent, and no answer yet.
+    // Marked as sent, and no reply yet.
     world.owner.fail(Fault::Hang);
     cut_off_while_it_hangs(&mut world, true).await;
     world.kill().await;
@@ -123,20 +114,20 @@ async fn a_kill_in_any_state_loses_nothing_and_does_nothing_twice() {
         (&state["sync"]["pending"], &state["sync"]["in_flight"]),
         (&json!(1), &json!(1))
     );
-    // Judged, and the answer got lost.
+    // Decided, and the reply was lost.
     world.owner.fail(Fault::LoseAnswer);
     world.up().await;
     world.kill().await;
     assert_eq!(world.truly(order), "picked_up");
     assert_eq!(world.status(order).await, "picked_up");
-    // Answered, and the feed has not come.
+    // Answered, and the feed does not include it yet.
     world.send_all().await;
     world.kill().await;
     assert_eq!(
         world.delivery(order).await["pending"][0]["state"],
         "confirmed"
     );
-    // Asked for the feed, and no page yet.
+    // The feed is requested, and no page has come.
     world.owner.fail(Fault::Hang);
     cut_off_while_it_hangs(&mut world, false).await;
     world.kill().await;
@@ -148,7 +139,7 @@ async fn a_kill_in_any_state_loses_nothing_and_does_nothing_twice() {
     );
 }
 
-/// Takes a step whose question is never answered, and drops it in the middle.
+/// Takes a step whose request gets no reply, and drops it in the middle.
 async fn cut_off_while_it_hangs(world: &mut World, up: bool) {
     let hangs = world.owner.hangs.clone();
     let app = world.app();
@@ -165,7 +156,7 @@ async fn cut_off_while_it_hangs(world: &mut World, up: bool) {
 }
 
 #[tokio::test]
-async fn nonsense_and_a_network_that_wants_a_login_are_no_answers() {
+async fn nonsense_and_a_network_that_wants_a_login_are_no_replies() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.picks_up(order).await;
     for fault in [
@@ -192,7 +183,7 @@ async fn nonsense_and_a_network_that_wants_a_login_are_no_answers() {
 }
 
 #[tokio::test]
-async fn one_good_way_alone_is_not_online() {
+async fn one_working_direction_alone_is_not_online() {
     let (mut world, [order]) = World::with_deliveries().await;
     assert_eq!(
         world.state().await["sync"]["online"],
@@ -222,9 +213,9 @@ async fn one_good_way_alone_is_not_online() {
     );
 }
 
-/// The loops themselves. The owner keeps the question for news, and hears of what the driver does all the same.
+/// Runs the loops. The owner holds the feed request, and receives the intent all the same.
 #[tokio::test]
-async fn an_intent_is_sent_at_once_while_a_question_for_news_waits() {
+async fn an_intent_is_sent_at_once_while_a_feed_request_waits() {
     let (world, [order]) = World::with_deliveries().await;
     world.owner.fail(Fault::Hang);
     let way = Arc::new(OwnerApi::new(world.url.parse().unwrap()).unwrap());
@@ -246,8 +237,8 @@ async fn an_intent_is_sent_at_once_while_a_question_for_news_waits() {
         world.delivery(order).await["pending"][0]["state"],
         "confirmed"
     );
-    // "Try now" gives the question up and asks anew.
-    world.device().ring();
+    // Syncing now cancels the request and sends another.
+    world.device().status().sync_now();
     let fed = async {
         while world.delivery(order).await["pending"] != json!([]) {
             revision.changed().await.unwrap();

@@ -1,4 +1,4 @@
-//! An orders-service for tests, on a real socket: it keeps a small truth of its own, and does as it is told.
+//! A scripted orders-service on a real socket, with a small state of its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,56 +23,58 @@ use tokio::sync::Notify;
 #[derive(Clone, Default)]
 pub struct FakeOwner {
     truth: Arc<Mutex<Truth>>,
-    /// A request has come that will not be answered.
+    /// A request has come whose reply is held back.
     pub hangs: Arc<Notify>,
+    /// Lets go of the reply that [`Fault::Late`] holds back.
+    pub go: Arc<Notify>,
 }
 
 #[derive(Default)]
 pub struct Truth {
     pub orders: BTreeMap<OrderId, Order>,
-    /// Verdicts that stay, by intent.
+    /// Final verdicts, by intent.
     pub judged: HashMap<IntentId, Outcome>,
-    /// How often an intent had its effect.
+    /// How often an intent took effect.
     pub effects: HashMap<IntentId, u32>,
-    /// Intents in conflict, and what was decided.
+    /// Intents in conflict, and their decisions.
     pub conflicts: BTreeMap<IntentId, Option<String>>,
-    /// Which intent has which place of which incarnation.
+    /// The intent at each number of each incarnation.
     pub places: HashMap<(IncarnationId, u64), IntentId>,
-    /// Everything that has happened, with whom it is for; its place in the log is its index and one.
+    /// Every change, with its driver; its sequence in the log is its index plus one.
     log: Vec<(DriverId, Change)>,
-    /// Numbers of the log that were before the first of it.
+    /// Sequences before the first change.
     pub log_begins: u64,
     snapshots: HashMap<String, Vec<Delivery>>,
-    /// The next feed without a place in the middle of a snapshot begins one.
+    /// The next feed request begins a snapshot, unless it is in the middle of one.
     pub begin_snapshot: bool,
     pub page: usize,
     pub tokens: HashMap<String, DriverId>,
-    /// What the next token holders are told instead.
+    /// The problem code that every token gets.
     pub shut_out: Option<&'static str>,
-    /// A code and whom it is for.
+    /// Each code with its driver.
     pub codes: HashMap<String, (DriverId, String)>,
     pub faults: VecDeque<Fault>,
-    /// Lanes that are asked to come later.
+    /// Lanes that get `retry_later`.
     pub busy: HashSet<String>,
-    /// What is said about intents of a lane instead of judging them, word for word.
+    /// The literal verdict for intents of a lane.
     pub says: HashMap<String, Value>,
-    /// What the next page of the feed gets put before its items, word for word.
+    /// Literal items for the start of the next page of the feed.
     pub feed_says: Vec<Value>,
     pub uploads: Vec<Upload>,
     pub asked_after: Vec<Option<String>>,
-    /// How long each question would have waited for news, in milliseconds.
+    /// How long each feed request would have waited, in milliseconds.
     pub asked_to_wait: Vec<u64>,
-    /// Of an upload, before it is too large.
+    /// Intents in an upload, before it is too large.
     pub takes: Option<usize>,
-    /// An upload with an intent of this lane is refused as a whole.
+    /// Any upload with an intent of this lane is unreadable.
     pub chokes_on: Option<String>,
-    /// What the owner's clock shows.
+    /// The owner's date.
     pub date: Option<&'static str>,
-    /// Places of the upload that is judged, answered for good: a duplicate is kept at the place it first had.
+    /// Numbers in the current upload that have a final verdict. A duplicate keeps its first number.
     answered: HashSet<u64>,
 }
 
-/// What the office would have again after a restore.
+/// What a restore brings back.
 pub struct Backup {
     orders: BTreeMap<OrderId, Order>,
     judged: HashMap<IntentId, Outcome>,
@@ -86,7 +88,7 @@ pub struct Backup {
 pub struct Order {
     pub driver: DriverId,
     pub delivery: Delivery,
-    /// The version of the last change that was not this driver's.
+    /// The version of the last change by another party.
     pub others_changed: Version,
 }
 
@@ -98,15 +100,17 @@ enum Change {
 
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Takes the request and says nothing.
+    /// Takes the request and never replies.
     Hang,
-    /// Does nothing, and the connection breaks.
+    /// Handles the request, and replies once the test says so.
+    Late,
+    /// Ignores the request, and cuts the connection.
     Drop,
-    /// Does what is asked, and the answer gets lost.
+    /// Handles the request, and loses the reply.
     LoseAnswer,
-    /// Does nothing, and answers a problem.
+    /// Ignores the request, and returns a problem.
     Refuse(u16, &'static str),
-    /// Something between answers like this, in words that could be the owner's.
+    /// A proxy replies, with a code that the owner could use.
     Foreign(u16, &'static str),
     /// 200, and nonsense.
     Garbage,
@@ -117,7 +121,7 @@ pub enum Fault {
 type Refusal = (StatusCode, [(HeaderName, &'static str); 1], Json<Value>);
 
 impl FakeOwner {
-    /// Answers its address.
+    /// Returns its address.
     pub async fn start(&self) -> String {
         self.truth().page = 200;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -155,6 +159,12 @@ async fn stumble(State(owner): State<FakeOwner>, request: Request, next: Next) -
             owner.hangs.notify_one();
             std::future::pending().await
         }
+        Some(Fault::Late) => {
+            let response = next.run(request).await;
+            owner.hangs.notify_one();
+            owner.go.notified().await;
+            response
+        }
         Some(Fault::Drop) => broken(),
         Some(Fault::LoseAnswer) => {
             let _lost = next.run(request).await;
@@ -172,7 +182,7 @@ async fn stumble(State(owner): State<FakeOwner>, request: Request, next: Next) -
     }
 }
 
-/// The connection is cut in the middle of the answer.
+/// Cuts the connection in the middle of the reply.
 fn broken() -> Response {
     let cut = stream::iter([Ok("{"), Err(std::io::Error::other("cut"))]);
     Body::from_stream(cut).into_response()
@@ -294,7 +304,7 @@ impl Truth {
         known.ok_or_else(|| problem(StatusCode::UNAUTHORIZED, "unauthorized"))
     }
 
-    /// One incarnation has one intent at each place.
+    /// An incarnation has one intent per number.
     fn check_fork(&mut self, upload: &Upload) -> Result<(), Refusal> {
         for intent in &upload.intents {
             let known = self.places.get(&(upload.incarnation, intent.seq));
@@ -435,7 +445,7 @@ impl Truth {
         self.judged_by(driver, about, decision, "operator");
     }
 
-    /// Stores a change and tells the feed.
+    /// Stores a change, and adds it to the feed.
     fn put(&mut self, mut order: Order) -> u64 {
         order.delivery.version = order.delivery.version.next();
         let (driver, delivery) = (order.driver, order.delivery.clone());
@@ -542,7 +552,7 @@ impl Truth {
         answer
     }
 
-    /// What a snapshot says about conflicts: whatever was decided before it.
+    /// The decisions in a snapshot.
     fn decided(&self) -> impl Iterator<Item = Value> {
         self.conflicts.iter().filter_map(|(id, decision)| {
             let decision = decision.as_ref()?;
@@ -580,7 +590,7 @@ impl Truth {
         }
     }
 
-    /// Everything since is lost: the log has lost its tail.
+    /// Everything since the backup is lost: the log ends earlier.
     pub fn restore(&mut self, backup: Backup) {
         self.orders = backup.orders;
         self.judged = backup.judged;
@@ -591,7 +601,7 @@ impl Truth {
         self.begin_snapshot = true;
     }
 
-    /// A new line of events: the log is another one, and counts from elsewhere. What was judged is known.
+    /// A fork: a new log with other sequences. The verdicts stay.
     pub fn new_line(&mut self, begins: u64) {
         self.log.clear();
         self.log_begins = begins;

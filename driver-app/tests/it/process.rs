@@ -1,4 +1,4 @@
-//! The program itself: what only a whole process shows.
+//! The program as a process of its own.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use service_kit::testing::{assert_private, start, start_and_kill};
 use crate::world::World;
 
 #[test]
-fn its_files_are_its_users_own_and_outlive_a_kill() {
+fn its_files_are_private_and_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("device.db");
     for _ in 0..2 {
@@ -25,7 +25,7 @@ fn its_files_are_its_users_own_and_outlive_a_kill() {
 }
 
 #[test]
-fn it_stops_in_order_although_nobody_answers_it() {
+fn it_stops_cleanly_although_no_owner_replies() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("device.db");
     let started = start(&mut program(&database, "http://127.0.0.1:1"));
@@ -34,7 +34,7 @@ fn it_stops_in_order_although_nobody_answers_it() {
 }
 
 #[test]
-fn it_stops_although_the_office_keeps_an_enrolment_waiting() {
+fn it_stops_although_the_owner_holds_an_enrolment() {
     let folder = tempfile::tempdir().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
@@ -61,7 +61,7 @@ fn it_stops_although_the_office_keeps_an_enrolment_waiting() {
 }
 
 #[test]
-fn only_this_device_can_reach_it_and_secrets_are_not_repeated() {
+fn only_this_device_can_reach_it_and_secrets_are_not_quoted() {
     let mut open = program(Path::new("/nowhere/x"), "http://127.0.0.1:1");
     let refused = open.args(["--listen", "0.0.0.0:7103"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
@@ -77,9 +77,9 @@ fn only_this_device_can_reach_it_and_secrets_are_not_repeated() {
     assert!(!said.contains("s3cret"), "{said}");
 }
 
-/// The loops themselves, in the program, and a real kill.
+/// Runs the program, and kills it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_right_after_the_owner_has_judged_does_nothing_twice() {
+async fn a_kill_right_after_the_owner_decided_does_nothing_twice() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     world.owner.fail(crate::owner::Fault::Drop);
@@ -98,7 +98,7 @@ async fn a_kill_right_after_the_owner_has_judged_does_nothing_twice() {
     tokio::time::timeout(std::time::Duration::from_secs(30), sent)
         .await
         .unwrap();
-    drop(started); // which is a kill, whether the verdict was written down or not
+    drop(started); // a kill, before or after the verdict is recorded
     world.open().await;
     world.sync().await;
     assert_eq!(world.effects(&intent), 1);

@@ -1,4 +1,4 @@
-//! The way up: lanes, lost answers, verdicts of every kind.
+//! Uploads: lanes, lost replies, verdicts of every kind.
 
 use driver_app::sync::Step;
 use driver_app::sync::upload::{MAX_TRIES, MAX_UPLOAD_BYTES};
@@ -10,7 +10,7 @@ use crate::owner::Fault;
 use crate::world::World;
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_and_has_one_effect() {
+async fn an_intent_whose_reply_was_lost_is_sent_again_and_has_one_effect() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     world.owner.fail(Fault::LoseAnswer);
@@ -28,7 +28,7 @@ async fn a_lost_answer_is_asked_for_again_and_has_one_effect() {
     assert_eq!(uploads[0], uploads[1], "the same id, at the same place");
 }
 
-/// A delivery that is done and whose first intent was given up.
+/// A finished delivery whose first intent failed.
 async fn given_up() -> (World, [String; 2], OrderId) {
     let (mut world, [slow, other]) = World::with_deliveries().await;
     world.owner.truth().busy.insert(slow.to_string());
@@ -44,7 +44,7 @@ async fn given_up() -> (World, [String; 2], OrderId) {
     let state = world.state().await;
     assert_eq!(
         state["sync"]["waiting_because"],
-        "orders-service asks to wait: busy"
+        "orders-service asks to wait: busy."
     );
     let pending = world.delivery(slow).await["pending"].clone();
     assert_eq!(
@@ -58,7 +58,7 @@ async fn given_up() -> (World, [String; 2], OrderId) {
     world.owner.truth().busy.clear();
     world.owner.truth().chokes_on = Some(slow.to_string());
     for _ in 0..MAX_TRIES {
-        world.kill().await; // what is kept in memory may be lost: the wait is over
+        world.kill().await; // a restart ends the wait
         world.send_all().await;
     }
     let state = world.state().await;
@@ -72,7 +72,7 @@ async fn given_up() -> (World, [String; 2], OrderId) {
 }
 
 #[tokio::test]
-async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_the_word() {
+async fn an_intent_that_fails_blocks_its_lane_and_no_other_until_the_driver_retries_it() {
     let (mut world, [stuck, behind], slow) = given_up().await;
     world.owner.truth().chokes_on = None;
     world.sync().await;
@@ -80,7 +80,7 @@ async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_t
     assert_eq!(state["sync"]["pending"], 1, "the one behind it waits");
     assert_eq!(
         state["sync"]["waiting_because"],
-        "1 action waits behind one that could not be sent: send that one again, or drop it"
+        "1 action is blocked by one that failed. Retry it or discard it."
     );
     let delivery = world.delivery(slow).await;
     assert_eq!(delivery["status"], "delivered", "what the driver did stays");
@@ -96,7 +96,7 @@ async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_t
         (0, "assigned")
     );
 
-    world.owner.fail(Fault::Refuse(409, "incarnation_forked")); // it keeps its place through a new incarnation
+    world.owner.fail(Fault::Refuse(409, "incarnation_forked")); // it keeps its order through a new incarnation
     let retried = world
         .api()
         .post(&format!("/api/refused/{stuck}/retry"), &json!({}))
@@ -114,7 +114,7 @@ async fn what_must_come_later_holds_its_lane_and_no_other_until_the_driver_has_t
 }
 
 #[tokio::test]
-async fn a_lane_goes_on_without_what_the_driver_drops() {
+async fn a_lane_goes_on_without_an_intent_that_the_driver_discards() {
     let (mut world, [stuck, behind], slow) = given_up().await;
     world.owner.truth().chokes_on = None;
     let dismissed = world
@@ -141,7 +141,7 @@ async fn a_lane_goes_on_without_what_the_driver_drops() {
 }
 
 #[tokio::test]
-async fn impatience_gives_nothing_up() {
+async fn syncing_now_makes_no_intent_fail() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.owner.truth().busy.insert(order.to_string());
     let intent = world.picks_up(order).await;
@@ -174,7 +174,7 @@ async fn tries(world: &World, intent: &str) -> u32 {
 }
 
 #[tokio::test]
-async fn a_lane_that_waits_is_tried_again_by_itself_after_a_restart_with_its_tries_counted() {
+async fn a_held_lane_is_tried_again_after_a_restart_and_its_tries_still_count() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.owner.truth().chokes_on = Some(order.to_string());
     world.picks_up(order).await;
@@ -186,7 +186,7 @@ async fn a_lane_that_waits_is_tried_again_by_itself_after_a_restart_with_its_tri
 }
 
 #[tokio::test]
-async fn nothing_that_passes_gives_a_delivery_up_however_often_it_is_said() {
+async fn no_temporary_reason_makes_an_intent_fail_however_often_it_repeats() {
     let mut said: Vec<Value> = [
         "budget_spent",
         "not_caught_up",
@@ -223,7 +223,7 @@ async fn a_lane_waits_as_long_as_the_owner_asks() {
     for (after_ms, least, most) in [(900_000, 890, 900), (u64::MAX, 3000, 3600)] {
         let said = json!({"verdict": "retry_later", "code": "budget_spent", "detail": "no", "after_ms": after_ms});
         world.owner.truth().says.insert(order.to_string(), said);
-        world.device().ring();
+        world.device().status().sync_now();
         assert_eq!(world.up().await, Step::Progress);
         let Step::Wait(wait) = world.up().await else {
             panic!("its lane is held")
@@ -233,7 +233,7 @@ async fn a_lane_waits_as_long_as_the_owner_asks() {
 }
 
 #[tokio::test]
-async fn what_something_between_says_in_the_owners_words_gives_nothing_up() {
+async fn a_proxy_that_uses_the_owners_codes_makes_no_intent_fail() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     for fault in [
@@ -253,7 +253,7 @@ async fn what_something_between_says_in_the_owners_words_gives_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_down_gives_nothing_up() {
+async fn a_network_that_is_down_makes_no_intent_fail() {
     let (mut world, [order]) = World::with_deliveries().await;
     let intent = world.picks_up(order).await;
     for _ in 0..MAX_TRIES * 2 {
@@ -313,13 +313,13 @@ async fn an_upload_that_is_too_large_is_halved() {
 }
 
 #[tokio::test]
-async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_chokes_on_it() {
+async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_cannot_read_it() {
     let (mut world, [bad, good, fine]) = World::with_deliveries().await;
     world.owner.truth().chokes_on = Some(bad.to_string());
     world.picks_up(good).await;
     let stuck = world.picks_up(bad).await;
     world.picks_up(fine).await;
-    world.device().ring();
+    world.device().status().sync_now();
     let mut step = Step::Progress;
     for _ in 0..12 {
         if step != Step::Progress {
@@ -345,7 +345,7 @@ async fn one_bad_intent_blocks_no_other_delivery_even_if_the_owner_chokes_on_it(
 }
 
 #[tokio::test]
-async fn unknown_words_and_missing_verdicts_are_no_verdicts_yet() {
+async fn an_unknown_or_missing_verdict_decides_nothing_yet() {
     let (mut world, [order, other]) = World::with_deliveries().await;
     for said in [
         json!({"verdict": "pondered", "until": "tuesday"}),
@@ -363,7 +363,7 @@ async fn unknown_words_and_missing_verdicts_are_no_verdicts_yet() {
             .truth()
             .says
             .insert(order.to_string(), said.clone());
-        world.device().ring();
+        world.device().status().sync_now();
         assert_eq!(world.up().await, Step::Progress);
         assert_eq!(
             world.delivery(order).await["pending"][0]["state"],
@@ -379,7 +379,7 @@ async fn unknown_words_and_missing_verdicts_are_no_verdicts_yet() {
 }
 
 #[tokio::test]
-async fn what_is_so_already_leaves_quietly_and_what_was_never_possible_is_a_row() {
+async fn a_superseded_intent_leaves_quietly_and_a_rejected_one_is_shown() {
     let (mut world, [same, never]) = World::with_deliveries().await;
     world.picks_up(same).await;
     world.picks_up(never).await;
@@ -421,9 +421,9 @@ async fn what_is_so_already_leaves_quietly_and_what_was_never_possible_is_a_row(
     );
 }
 
-/// The owner may know it by a place of an earlier incarnation, and would wait for this one's for ever.
+/// The owner may have it under the number of an earlier incarnation, and would wait for this number for ever.
 #[tokio::test]
-async fn an_intent_waits_for_none_that_has_its_verdict() {
+async fn an_intent_does_not_wait_for_one_that_has_its_verdict() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.picks_up(order).await;
     world.send_all().await;
@@ -437,7 +437,7 @@ async fn an_intent_waits_for_none_that_has_its_verdict() {
 }
 
 #[tokio::test]
-async fn an_intent_says_what_the_driver_had_seen() {
+async fn an_intent_states_what_the_driver_had_seen() {
     let (mut world, [order]) = World::with_deliveries().await;
     world.picks_up(order).await;
     world.delivers(order).await;

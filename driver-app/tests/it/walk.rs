@@ -1,5 +1,5 @@
 //! A seeded walk: a driver, an office, a bad network, kills and copies, in any order. In the end, when the network is
-//! back, the device shows what the owner has, and everything the driver did has had one verdict and at most one effect.
+//! back, the device shows the owner's state, and every intent has one verdict and at most one effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,7 +32,7 @@ struct Walk {
     world: World,
     chance: SmallRng,
     orders: Vec<OrderId>,
-    /// Whatever the device has answered 202 to, and which delivery it is about.
+    /// Intents that the device accepted with 202, and their deliveries.
     accepted: BTreeMap<IntentId, String>,
     copies: usize,
 }
@@ -71,7 +71,7 @@ impl Walk {
             75..85 => self.network_fails(),
             85..88 => self.owner_is_slow(),
             88..90 => self.owner_pages(),
-            90..93 => self.world.device().ring(),
+            90..93 => self.world.device().status().sync_now(),
             93..98 => self.world.kill().await,
             98..99 => self.copy().await,
             _ => self.forget_faults(),
@@ -122,7 +122,7 @@ impl Walk {
         ours.choose(&mut self.chance).copied()
     }
 
-    /// Does what the device says can be done.
+    /// Takes an action that the device offers.
     async fn driver_acts(&mut self) {
         let state = self.world.state().await;
         let can = |delivery: &&Value| !delivery["can"].as_array().unwrap().is_empty();
@@ -152,7 +152,7 @@ impl Walk {
         self.accepted.insert(intent.parse().unwrap(), order);
     }
 
-    /// Decides, dismisses, tries again.
+    /// Decides, dismisses, retries.
     async fn driver_reads(&mut self) {
         let state = self.world.state().await;
         let conflicts = state["conflicts"].as_array().unwrap();
@@ -228,7 +228,7 @@ impl Walk {
         truth.begin_snapshot = self.chance.random();
     }
 
-    /// The device's data moves to another file, as it is.
+    /// Copies the device's file and continues with the copy.
     async fn copy(&mut self) {
         self.world.close().await;
         self.copies += 1;
@@ -251,7 +251,7 @@ impl Walk {
         self.world.owner.truth().faults.clear();
     }
 
-    /// The network is back; the driver tries again what was given up.
+    /// The network is back; the driver retries what failed.
     async fn calm_down(&mut self) {
         {
             let mut truth = self.world.owner.truth();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use driver_app::device::{Device, OpenDeviceError};
+use driver_app::device::Device;
 use driver_app::http;
-use driver_app::owner_api::{Owner, OwnerApi};
+use driver_app::owner_api::OwnerApi;
+use driver_app::store::StoreError;
 use driver_app::sync::Step;
 use driver_app::sync::feed::Follower;
 use driver_app::sync::upload::Uploader;
@@ -25,9 +26,9 @@ pub struct World {
     pub clock: Arc<Clock>,
     pub folder: tempfile::TempDir,
     pub path: PathBuf,
-    /// Where the owner answers.
+    /// The owner's address.
     pub url: String,
-    way: Arc<dyn Owner>,
+    way: Arc<OwnerApi>,
     app: Option<App>,
 }
 
@@ -57,19 +58,15 @@ impl Environment for Clock {
 }
 
 impl World {
-    /// A device that nobody has enrolled.
+    /// A device that is not enrolled.
     pub async fn new() -> Self {
         let owner = FakeOwner::default();
         let url = owner.start().await;
-        let way = Arc::new(OwnerApi::new(url.parse().unwrap()).unwrap());
-        Self {
-            url,
-            ..Self::beside(owner, way).await
-        }
+        Self::with(owner, url).await
     }
 
-    /// A device that asks somebody else.
-    pub async fn beside(owner: FakeOwner, way: Arc<dyn Owner>) -> Self {
+    /// A device whose owner has this address.
+    pub async fn with(owner: FakeOwner, url: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut this = Self {
             owner,
@@ -77,8 +74,8 @@ impl World {
             clock: Arc::default(),
             path: folder.path().join("device.db"),
             folder,
-            url: String::new(),
-            way,
+            way: Arc::new(OwnerApi::new(url.parse().unwrap()).unwrap()),
+            url,
             app: None,
         };
         this.open().await;
@@ -102,8 +99,8 @@ impl World {
         &self.app.as_ref().unwrap().device
     }
 
-    /// Where the device asks.
-    pub fn way(&self) -> Arc<dyn Owner> {
+    /// The device's client of the owner.
+    pub fn way(&self) -> Arc<OwnerApi> {
         self.way.clone()
     }
 
@@ -122,12 +119,12 @@ impl World {
         });
     }
 
-    /// The file's owner of before may still be on its way out.
+    /// The previous device may still hold the file.
     async fn opened(&self) -> Device {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match Device::open(&self.path, self.clock.clone()).await {
-                Err(OpenDeviceError::Open(OpenError {
+                Err(StoreError::Open(OpenError {
                     why: Refusal::InUse { .. },
                     ..
                 })) if Instant::now() < deadline => {
@@ -138,7 +135,7 @@ impl World {
         }
     }
 
-    /// The program ends where it stands, and starts again.
+    /// Drops the device wherever it is, and opens it again.
     pub async fn kill(&mut self) {
         self.app = None;
         self.open().await;
@@ -146,7 +143,7 @@ impl World {
 
     pub async fn close(&mut self) {
         let app = self.app.take().unwrap();
-        app.device.close().await;
+        app.device.database().close().await;
     }
 
     pub async fn enrol(&mut self) -> Answer {
@@ -173,19 +170,19 @@ impl World {
         self.app().down.step().await
     }
 
-    /// Up and down until neither has anything to do.
+    /// Uploads and follows until there is nothing left to do.
     pub async fn sync(&mut self) {
         self.send_all().await;
         self.follow_all().await;
     }
 
     pub async fn send_all(&mut self) {
-        self.device().ring();
+        self.device().status().sync_now();
         while self.up().await == Step::Progress {}
     }
 
     pub async fn follow_all(&mut self) {
-        self.device().ring();
+        self.device().status().sync_now();
         while self.down().await == Step::Progress {}
     }
 
@@ -239,7 +236,7 @@ impl World {
         self.owner.truth().orders[&id].delivery.status.clone()
     }
 
-    /// How often it had its effect.
+    /// How often the intent took effect.
     pub fn effects(&self, intent: &str) -> u32 {
         let id = intent.parse().unwrap();
         self.owner.truth().effects.get(&id).copied().unwrap_or(0)

@@ -37,7 +37,7 @@ fn two_consumers_each_hold_the_log_and_report_what_it_lacks() {
 }
 
 #[test]
-fn what_the_broker_alone_does_needs_no_decision() {
+fn faults_of_the_broker_alone_need_no_decision() {
     holds(Bounds::new(2, 2, "WTSDtcRlx"), &[Property::F]);
 }
 
@@ -60,7 +60,7 @@ fn rest_can_be_reached_from_everywhere() {
     }
 }
 
-/// Who may write before the first contact, and what one restore then costs.
+/// When writes before the first contact are allowed, and what one restore then costs.
 #[test]
 fn a_restored_file_that_is_marked_never_forks() {
     let forks = |early, kinds| {

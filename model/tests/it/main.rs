@@ -1,4 +1,4 @@
-//! What the model says, small enough for every run. The command `--rules` and `--large` say the rest.
+//! The model's results, small enough for every run. `--rules` and `--large` check the rest.
 
 #![expect(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! Each rule left out alone breaks what the first model says it breaks. A model in which nothing can break proves
+//! Each rule left out alone breaks the property that the first model names. A model in which no property can fail proves
 //! nothing.
 
 use protocol_model::{CASES, COVERED, Effort, Walk};

@@ -1,4 +1,4 @@
-//! The shortest stories, written out. Each breaks the named properties without its rule, and ends well with it.
+//! The shortest counterexamples, written out. Each breaks the named properties without its rule, and ends well with it.
 
 use protocol_model::Property::{B, C, D, E};
 use protocol_model::{
@@ -31,7 +31,7 @@ fn breaks(protocol: Protocol, story: &str, properties: &[Property]) {
     assert_eq!(broken, properties, "{story}");
 }
 
-/// With every rule on, what is still possible of the story is followed by the protocol's own steps to a good rest.
+/// With every rule on, the remaining steps of the trace, followed by the protocol's own, reach a good rest.
 fn ends_well(story: &str) {
     ends_well_within(BOUNDS, story);
 }
@@ -53,20 +53,20 @@ fn ends_well_within(bounds: Bounds, story: &str) {
 }
 
 #[test]
-fn an_idle_original_never_learns_of_its_clone() {
+fn an_idle_original_never_detects_its_clone() {
     let story = "Clone, Contact(1), Commit(1), Publish(1), KApply(0)";
     breaks(without(Rule::Timer), story, &[B, C, D, E]);
     ends_well(story);
 }
 
 #[test]
-fn a_deleted_stream_stays_missing_when_nobody_looks() {
+fn a_deleted_stream_stays_missing_without_a_look() {
     breaks(without(Rule::Timer), "Delete", &[E]);
     ends_well("Delete");
 }
 
 #[test]
-fn a_consumer_waits_for_an_event_that_nobody_has() {
+fn a_consumer_waits_for_an_event_that_no_actor_holds() {
     let story = "PBak(0), Commit(0), Publish(0), KApply(0), Wipe, Restore(0), Contact(0), KConn(0)";
     breaks(without(Rule::Ask), story, &[B, D]);
     ends_well(story);
@@ -81,7 +81,7 @@ fn equal_lengths_are_not_equal_logs() {
 }
 
 #[test]
-fn a_row_lands_on_a_rivals_stream_that_its_relay_never_saw() {
+fn a_row_is_stored_on_another_writers_stream_that_its_relay_never_saw() {
     let story = "Clone, Commit(0), Publish(0), KApply(0), Commit(0), Delete, Contact(1), Commit(1), Publish(1), Publish(0), \
                  Contact(0), Contact(1), Kill(1)";
     breaks(without(Rule::Token), story, &[C, E]);
@@ -112,11 +112,11 @@ fn a_restored_producer_imports_before_it_writes() {
 
 /// Two writers wrote one row each and halted; the second chooses. The first is still there.
 const CHOICE: &str = "Clone, Contact(1), Commit(1), Publish(1), Commit(0), Contact(0)";
-/// What the contacts after a new epoch do: close, save, delete, make.
+/// The contacts after a new epoch: close, save, delete, create.
 const REPLACED: &str = "Contact(0), Contact(0), Contact(0), Contact(0)";
 
 #[test]
-fn a_new_epoch_keeps_the_numbers_and_sets_the_rivals_tail_aside() {
+fn a_new_epoch_keeps_the_sequences_and_quarantines_the_other_tail() {
     let story = format!("{CHOICE}, Kill(1), New(0), {REPLACED}");
     let end = ALL_RULES.replay(&walk(&story)).pop().unwrap();
     let (log, stream) = (end.writers[0].unwrap().file, end.stream.unwrap());
@@ -129,7 +129,7 @@ fn a_new_epoch_keeps_the_numbers_and_sets_the_rivals_tail_aside() {
 }
 
 #[test]
-fn a_new_epoch_that_is_killed_anywhere_is_carried_on() {
+fn an_interrupted_new_epoch_is_resumed() {
     let mut story = format!("{CHOICE}, Kill(1), New(0)");
     for next in walk(REPLACED) {
         story = format!("{story}, Restart(0), {next}");
@@ -137,7 +137,7 @@ fn a_new_epoch_that_is_killed_anywhere_is_carried_on() {
     }
 }
 
-/// The flaw in "save, delete, make": what the loser publishes between the first two is nowhere any more.
+/// The flaw in "save, delete, create": an event that the loser publishes between the first two is lost.
 #[test]
 fn a_row_published_after_the_tail_was_saved_is_lost_unless_the_stream_was_closed() {
     let unfenced = Protocol::new(Rules::ALL.without(Rule::CloseFirst), FREE);
@@ -148,7 +148,7 @@ fn a_row_published_after_the_tail_was_saved_is_lost_unless_the_stream_was_closed
 }
 
 #[test]
-fn what_was_set_aside_outlives_the_file_it_is_in() {
+fn the_quarantine_outlives_its_file() {
     let story = "Clone, Contact(1), Commit(0), Publish(0), Contact(1), PBak(0), Commit(0), Kill(0), Stale, Contact(0), Kill(1)";
     breaks(without(Rule::HandOver), story, &[C]);
     ends_well(story);
@@ -164,7 +164,7 @@ fn a_late_copy_of_an_older_incarnation_is_found_by_reading_the_offset_again() {
 }
 
 #[test]
-fn what_live_delivery_skips_is_read_by_get() {
+fn events_that_live_delivery_skips_are_read_by_get() {
     breaks(without(Rule::ReadOn), "Commit(0), Publish(0)", &[B]);
     ends_well("Commit(0), Publish(0)");
 }
@@ -180,7 +180,7 @@ fn an_event_of_another_incarnation_is_refused_by_what_it_follows() {
 
 /// Each leaves its log without a reason if the rule is missing.
 #[test]
-fn a_reader_takes_nothing_for_a_fork_but_its_producers_word() {
+fn a_reader_reports_a_fork_only_if_its_producer_confirms_it() {
     let refilled = "Clone, Commit(0), Publish(0), Commit(0), Publish(0), Delete, Contact(1), Commit(1), Publish(1), KApply(0)";
     for (rule, story) in [
         (Rule::AskFirst, format!("{refilled}, KPast(0:1)")),
@@ -213,7 +213,7 @@ fn no_write_comes_between_the_first_look_and_its_decision() {
 }
 
 #[test]
-fn a_publish_that_nobody_hears_of_is_found_by_the_next_contact() {
+fn an_unacknowledged_publish_is_found_by_the_next_contact() {
     let story = "Commit(0), Publish(0), Cut(0), Contact(0)";
     let end = ALL_RULES.replay(&walk(story)).pop().unwrap();
     assert_eq!(end.stream.unwrap().head(), 1);

@@ -1,4 +1,4 @@
-//! Random walks: what the product will be led along.
+//! Random walks, as the library will replay them.
 
 use protocol_model::world::{Numbers, World};
 use protocol_model::{ANYTHING, Action, Bounds, Protocol, Rules, Walk, broken_at_end};
@@ -30,7 +30,7 @@ fn every_walk_comes_to_a_good_rest() {
 }
 
 #[test]
-fn a_walk_is_the_same_for_the_same_seed_and_survives_being_written_down() {
+fn a_walk_is_the_same_for_the_same_seed_and_can_be_printed_and_parsed() {
     let walk = Walk::draw(7, BOUNDS, 40);
     assert_eq!(walk, Walk::draw(7, BOUNDS, 40));
     assert_ne!(walk, Walk::draw(8, BOUNDS, 40));
@@ -41,7 +41,7 @@ fn a_walk_is_the_same_for_the_same_seed_and_survives_being_written_down() {
 }
 
 #[test]
-fn a_word_that_is_no_action_is_refused() {
+fn an_unknown_action_is_refused() {
     for text in [
         "Fly",
         "Contact",
@@ -56,7 +56,7 @@ fn a_word_that_is_no_action_is_refused() {
 }
 
 #[test]
-fn an_event_is_named_by_its_place_among_the_writes() {
+fn an_event_is_named_by_its_index_among_the_writes() {
     let protocol = Protocol::new(Rules::ALL, BOUNDS);
     for seed in 0..50 {
         let walk = Walk::draw(seed, BOUNDS, 40);
@@ -76,7 +76,7 @@ fn an_event_is_named_by_its_place_among_the_writes() {
 }
 
 #[test]
-fn worlds_survive_being_written_down() {
+fn worlds_can_be_printed_and_parsed() {
     let worlds = Protocol::new(Rules::ALL, BOUNDS).worlds(&Walk::draw(7, BOUNDS, 40).0);
     let json = serde_json::to_string(&worlds).unwrap();
     assert_eq!(serde_json::from_str::<Vec<World>>(&json).unwrap(), worlds);

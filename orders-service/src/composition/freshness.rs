@@ -1,4 +1,4 @@
-//! How new a cache is: beside every answer that uses one. Pure.
+//! How fresh a cache is. Pure.
 
 use std::time::Duration;
 
@@ -7,35 +7,29 @@ use relay::ConsumerStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The caches that an answer has used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Freshness {
-    pub users: UsersFreshness,
-}
-
+/// How fresh the users in an answer are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UsersFreshness {
     /// The last event in the cache, `users@1040`.
     pub position: String,
-    /// When the owner's log was last seen to hold nothing but what is in the cache by now, RFC 3339 in UTC; null while
-    /// that is not known since the start.
+    /// When the cache last had every event of the owner's stream, RFC 3339 in UTC; null if not since the start.
     pub as_of: Option<String>,
-    /// Events that are known and not in the cache yet.
+    /// Known events that are not in the cache yet.
     pub behind: u64,
-    /// Whether the owner may know more than is shown here. What is not stale is at most [`MAX_QUIET`] old.
+    /// Whether the owner may have newer data. Data that is not stale is at most [`MAX_QUIET`] old.
     pub stale: bool,
-    /// The last moment from which we know that nothing was amiss.
+    /// The same time as `as_of`, where the data is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// A consumer looks at its stream every 2 s, also when nothing comes. One that has not done so for so long is stuck.
+/// A consumer compares itself with its stream every 2 s, also when no event comes. After so much longer it is stuck.
 pub const MAX_QUIET: Duration = Duration::from_secs(10);
 
 impl UsersFreshness {
-    /// `offset` is where the cache stood when it was read; `status` is what its consumer knew just before that.
+    /// `offset` is the cache's when it was read; `status` is its consumer's from just before that.
     pub fn of(stream: &str, offset: u64, status: &ConsumerStatus, now_ms: u64) -> Self {
         let behind = status.stream_head.unwrap_or(0).saturating_sub(offset);
         let why = why(stream, behind, status, now_ms);
@@ -51,28 +45,25 @@ impl UsersFreshness {
     }
 }
 
-/// Why the cache may lack something. The consumer's own words stay inside: they are for the operator, who finds them in
-/// `status`.
+/// Why the cache may lack events. The consumer's own error is for the operator alone: `status` prints it.
 fn why(stream: &str, behind: u64, status: &ConsumerStatus, now_ms: u64) -> Option<String> {
     let quiet_ms = status.caught_up_at_ms.map(|at| now_ms.saturating_sub(at));
     let is_stuck = quiet_ms.is_some_and(|ms| Duration::from_millis(ms) > MAX_QUIET);
     let count = status.dead_letters;
-    match quiet_ms {
-        _ if status.trouble.is_some() => Some(format!("stream {stream} cannot be followed now")),
-        _ if behind > 0 => Some(format!("events of stream {stream} are still to be applied")),
-        None => Some(format!(
-            "stream {stream} was not met since this service has started"
-        )),
-        Some(_) if is_stuck => Some(format!("stream {stream} was not looked at for a while")),
-        Some(_) if count > 0 => Some(format!(
-            "{count} events of stream {stream} are set aside and wait for a person"
-        )),
-        Some(_) => None,
-    }
+    let why = match quiet_ms {
+        _ if status.trouble.is_some() => format!("stream {stream} cannot be followed now"),
+        _ if behind > 0 => format!("events of stream {stream} are not applied yet"),
+        None => format!("stream {stream} has not been reached since this service started"),
+        Some(_) if is_stuck => format!("stream {stream} was not looked at for a while"),
+        Some(_) if count > 0 => {
+            format!("{count} events of stream {stream} are dead letters and wait for an operator")
+        }
+        Some(_) => return None,
+    };
+    Some(why)
 }
 
-/// A time that no calendar has is shown as the last one it has.
-pub(super) fn rfc3339(unix_ms: u64) -> String {
+fn rfc3339(unix_ms: u64) -> String {
     let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     at.to_string()
@@ -85,7 +76,7 @@ mod tests {
     const NOW_MS: u64 = 1_767_225_600_000;
     const NOW: &str = "2026-01-01T00:00:00Z";
 
-    /// All is well, and was looked at just now.
+    /// Caught up at this moment.
     fn well() -> ConsumerStatus {
         ConsumerStatus {
             offset: 7,
@@ -118,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_may_be_lacking_makes_it_stale_since_it_was_last_known_to_be_whole() {
+    fn a_cache_that_may_lack_events_is_stale_since_it_was_last_complete() {
         let since = (true, Some(NOW.to_owned()), Some(NOW.to_owned()));
         let trouble = ConsumerStatus {
             trouble: Some("no broker at 10.0.0.1".to_owned()),
@@ -138,17 +129,17 @@ mod tests {
         assert_eq!(
             stale(&well(), NOW_MS + 10_001),
             since,
-            "nobody looks any more"
+            "the consumer is stuck"
         );
         assert_eq!(UsersFreshness::of("USERS", 7, &behind, NOW_MS).behind, 2);
-        let told = UsersFreshness::of("USERS", 7, &trouble, NOW_MS)
+        let why = UsersFreshness::of("USERS", 7, &trouble, NOW_MS)
             .why
             .unwrap();
-        assert!(!told.contains("10.0.0.1"), "{told}");
+        assert!(!why.contains("10.0.0.1"), "{why}");
     }
 
     #[test]
-    fn before_the_first_look_nothing_is_known() {
+    fn before_the_first_contact_nothing_is_known() {
         let never = ConsumerStatus::default();
         let of = UsersFreshness::of("USERS", 0, &never, NOW_MS);
         assert_eq!((of.position.as_str(), of.stale), ("users@0", true));

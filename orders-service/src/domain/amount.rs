@@ -1,8 +1,11 @@
 //! How much an order costs.
 
+use serde::{Deserialize, Serialize};
+
 /// 1 to 10^12 in the currency's smallest unit. Whole numbers, since money that is a fraction loses cents; the upper
 /// end is far above any order and far below what a JSON number in a browser can hold (2^53).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "i64")]
 pub struct Amount(i64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,10 @@
 //! The currency of an amount.
 
-use std::fmt;
 use std::str::FromStr;
 
-/// Three upper-case letters, as in ISO 4217. Whether it is in that list is not checked here: the list changes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Currency([u8; 3]);
+/// Three upper-case letters, as in ISO 4217. That list is not checked, because it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Currency(String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a currency is three upper-case letters, such as EUR")]
@@ -15,25 +14,16 @@ impl FromStr for Currency {
     type Err = InvalidCurrency;
 
     fn from_str(text: &str) -> Result<Self, InvalidCurrency> {
-        let letters: [u8; 3] = text.as_bytes().try_into().map_err(|_| InvalidCurrency)?;
-        match letters.iter().all(u8::is_ascii_uppercase) {
-            true => Ok(Self(letters)),
+        match text.len() == 3 && text.bytes().all(|letter| letter.is_ascii_uppercase()) {
+            true => Ok(Self(text.to_owned())),
             false => Err(InvalidCurrency),
         }
     }
 }
 
-impl fmt::Display for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|letter| write!(f, "{}", char::from(*letter)))
-    }
-}
-
-impl fmt::Debug for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl From<Currency> for String {
+    fn from(Currency(letters): Currency) -> Self {
+        letters
     }
 }
 
@@ -43,7 +33,7 @@ mod tests {
 
     #[test]
     fn a_currency_is_three_upper_case_letters() {
-        assert_eq!("EUR".parse::<Currency>().unwrap().to_string(), "EUR");
+        assert_eq!(String::from("EUR".parse::<Currency>().unwrap()), "EUR");
         for text in ["", "EU", "EURO", "eur", "E R", "É1", "€", "EU\0"] {
             assert_eq!(text.parse::<Currency>(), Err(InvalidCurrency), "{text:?}");
         }

@@ -1,23 +1,26 @@
-//! Drivers and the devices that speak for them.
+//! Drivers and their devices.
 
 use event_schema::{
-    DeviceEnrolled, DeviceId, DeviceRevoked, DriverEnrolled, DriverId, DriverRevoked, OrderEvent,
-    Version,
+    DeviceEnrolled, DeviceId, DeviceRevoked, DriverEnrolled, DriverId, OrderEvent, Version,
 };
+
+use serde::Deserialize;
 
 use super::DriverName;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Driver {
     pub id: DriverId,
     pub name: String,
-    /// Since when they may deliver no more. Unix time in milliseconds.
+    /// Unix time in milliseconds; `None` while they may deliver.
     pub revoked_at_ms: Option<i64>,
     pub version: Version,
     pub enrolled_at_ms: i64,
+    /// The sequence of the event that enrolled them. Lists are in this order.
+    pub seq: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Device {
     pub id: DeviceId,
     pub driver_id: DriverId,
@@ -26,10 +29,9 @@ pub struct Device {
     pub expires_at_ms: i64,
 }
 
-/// The driver may deliver no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this driver was revoked")]
-pub struct Gone;
+pub struct DriverRevoked;
 
 impl Driver {
     pub fn enrol(id: DriverId, name: DriverName, at_ms: i64) -> OrderEvent {
@@ -41,10 +43,10 @@ impl Driver {
         })
     }
 
-    /// Their open orders are to be released beside this.
-    pub fn revoke(&self, at_ms: i64) -> Result<OrderEvent, Gone> {
-        self.at_work()?;
-        Ok(OrderEvent::DriverRevoked(DriverRevoked {
+    /// The caller also releases the driver's open orders.
+    pub fn revoke(&self, at_ms: i64) -> Result<OrderEvent, DriverRevoked> {
+        self.check_active()?;
+        Ok(OrderEvent::DriverRevoked(event_schema::DriverRevoked {
             driver_id: self.id,
             version: self.version.next(),
             at_ms,
@@ -56,8 +58,8 @@ impl Driver {
         device_id: DeviceId,
         expires_at_ms: i64,
         at_ms: i64,
-    ) -> Result<OrderEvent, Gone> {
-        self.at_work()?;
+    ) -> Result<OrderEvent, DriverRevoked> {
+        self.check_active()?;
         Ok(OrderEvent::DeviceEnrolled(DeviceEnrolled {
             driver_id: self.id,
             device_id,
@@ -76,10 +78,10 @@ impl Driver {
         })
     }
 
-    pub fn at_work(&self) -> Result<(), Gone> {
+    pub fn check_active(&self) -> Result<(), DriverRevoked> {
         match self.revoked_at_ms {
             None => Ok(()),
-            Some(_) => Err(Gone),
+            Some(_) => Err(DriverRevoked),
         }
     }
 }
@@ -89,18 +91,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_revoked_gets_no_device_and_is_not_revoked_again() {
+    fn a_revoked_driver_gets_no_device_and_is_not_revoked_again() {
         let mut mia = Driver {
             id: DriverId::new(),
             name: "Mia".to_owned(),
             revoked_at_ms: None,
             version: Version::FIRST,
             enrolled_at_ms: 1,
+            seq: 1,
         };
         assert!(mia.enrol_device(DeviceId::new(), 9, 2).is_ok());
         assert_eq!(mia.revoke(2).unwrap().version().get(), 2);
         mia.revoked_at_ms = Some(2);
-        assert_eq!(mia.revoke(3), Err(Gone));
-        assert_eq!(mia.enrol_device(DeviceId::new(), 9, 3), Err(Gone));
+        assert_eq!(mia.revoke(3), Err(DriverRevoked));
+        assert_eq!(mia.enrol_device(DeviceId::new(), 9, 3), Err(DriverRevoked));
     }
 }

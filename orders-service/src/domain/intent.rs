@@ -1,69 +1,69 @@
-//! What a driver's device wanted while nobody could ask, and what becomes of it now.
+//! What a driver's device asks for, and the decision about it.
 //!
-//! Each kind has its policy. `pick_up` and `deliver` are guarded: they happen if the order still allows it, whatever else
-//! changed. `report_problem` hurts nobody: if it comes too late it is kept and needs no decision. What the order does not
-//! allow is a conflict when the office has changed the order since the driver saw it, and a person decides; otherwise it
-//! was never possible.
+//! Each kind has its policy. `pick_up` and `deliver` are guarded: they are applied if the order still allows them, whatever
+//! else changed. `report_problem` is harmless: if it comes too late it is kept and needs no decision. What the order does not
+//! allow is a conflict if orders-service has changed the order since the driver saw it, and a person decides; otherwise it is
+//! rejected.
 
-use event_schema::sync::{self, Kind};
+use event_schema::sync::Kind;
 use event_schema::{
     ConflictDecided, DecidedBy, Decision, DriverId, IntentId, IntentStamp, OrderEvent, OrderId,
     ProblemKind, RefusedVerdict, Version,
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::{Value, json};
 
-use super::{Note, Order, Refusal, Status};
+use super::{Act, Note, Order, Refusal, Status};
 
-/// An intent that is understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
-    PickUp,
+/// A valid intent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", content = "arguments", rename_all = "snake_case")]
+#[serde(deny_unknown_fields)]
+pub enum Intent {
+    PickUp {},
     Deliver {
+        #[serde(default, deserialize_with = "note")]
         note: Option<Note>,
     },
     ReportProblem {
+        #[serde(deserialize_with = "problem")]
         problem: ProblemKind,
+        #[serde(default, deserialize_with = "note")]
         note: Option<Note>,
     },
-    /// The driver's word about an earlier intent that is in conflict.
+    /// The driver's decision about an earlier intent that is in conflict.
     DecideConflict {
         intent_id: IntentId,
+        #[serde(deserialize_with = "driver_decision")]
         decision: Decision,
     },
 }
 
-/// Why an intent is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unclear {
-    #[error("no intent of kind {0:?} is known here")]
+pub enum InvalidIntent {
+    #[error("orders-service has no intents of kind {0:?}")]
     UnknownKind(String),
-    /// The device is newer than this service, which will be, too, one day.
-    #[error("{kind} has version {version} here, and the device speaks {spoken}")]
+    /// The device is newer than this service, which will be updated one day.
+    #[error("orders-service reads {kind} up to version {newest}; the device sent version {sent}")]
     NewerVersion {
-        kind: &'static str,
-        version: u32,
-        spoken: u32,
+        kind: String,
+        newest: u32,
+        sent: u32,
     },
-    #[error("its arguments do not fit its kind: {0}")]
+    #[error("its arguments are not valid for its kind: {0}")]
     InvalidArguments(String),
 }
 
-/// What becomes of an intent.
+/// Why an intent has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    Applied(Box<OrderEvent>),
-    Refused(Ruling),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ruling {
-    pub verdict: RefusedVerdict,
-    /// A name that does not change: `order_cancelled`.
+pub struct Verdict {
+    pub kind: RefusedVerdict,
+    /// Stable: programs compare it. `order_cancelled`.
     pub code: &'static str,
 }
 
-/// An intent in conflict, and what was decided about it so far.
+/// An intent in conflict, and the last decision about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub intent_id: IntentId,
@@ -74,80 +74,63 @@ pub struct Conflict {
     pub next_version: Version,
 }
 
-/// Of arguments as JSON, with a clean note. What any kind can mean is shorter, whatever the script of its note.
+/// Of arguments as JSON, after the note is cleaned. Valid arguments are shorter, whatever the script of their note.
 const MAX_ARGUMENTS_BYTES: usize = 4096;
 
-impl Wish {
-    /// Understands what any device has ever sent: older arguments are brought up to date, step by step.
-    pub fn read(kind: &str, schema_version: u32, arguments: &Value) -> Result<Self, Unclear> {
-        let arguments = &with_clean_note(kind, arguments.clone());
-        match Kind::of(kind) {
-            Kind::PickUp => {
-                let sync::PickUp {} = read("pick_up", &[], schema_version, arguments)?;
-                Ok(Self::PickUp)
-            }
-            Kind::Deliver => {
-                let deliver: sync::Deliver =
-                    read("deliver", &[comment_to_note], schema_version, arguments)?;
-                Ok(Self::Deliver {
-                    note: a_note(deliver.note),
-                })
-            }
-            Kind::ReportProblem => {
-                let report: sync::ReportProblem =
-                    read("report_problem", &[], schema_version, arguments)?;
-                let (problem, note) = (known_problem(&report.problem)?, a_note(report.note));
-                Ok(Self::ReportProblem { problem, note })
-            }
-            Kind::DecideConflict => {
-                let decide: sync::DecideConflict =
-                    read("decide_conflict", &[], schema_version, arguments)?;
-                Ok(Self::DecideConflict {
-                    intent_id: decide.intent_id,
-                    decision: a_drivers_decision(&decide.decision)?,
-                })
-            }
-            Kind::Other(kind) => Err(Unclear::UnknownKind(kind)),
+impl Intent {
+    /// Reads every version that a device has ever sent.
+    pub fn parse(kind: &str, version: u32, arguments: &Value) -> Result<Self, InvalidIntent> {
+        check_version(kind, version)?;
+        let arguments = with_clean_note(kind, arguments.clone());
+        if !arguments.is_object() || arguments.to_string().len() > MAX_ARGUMENTS_BYTES {
+            let expected = format!("send a JSON object of {MAX_ARGUMENTS_BYTES} bytes at most");
+            return Err(InvalidIntent::InvalidArguments(expected));
         }
+        let arguments = match (kind, version) {
+            ("deliver", 1) => comment_to_note(arguments),
+            _ => arguments,
+        };
+        serde_json::from_value(json!({"kind": kind, "arguments": arguments}))
+            .map_err(|error| InvalidIntent::InvalidArguments(error.to_string()))
     }
 }
 
-/// Judges an intent about an order that the driver has or had. `conflict` is the one it decides, if it decides one.
+/// Decides about an intent on an order that is or was the driver's. `conflict` is the one that the intent decides, if it
+/// decides one.
 pub fn judge(
     order: &Order,
     conflict: Option<&Conflict>,
-    driver_id: DriverId,
-    wish: Wish,
+    act: Act,
+    intent: Intent,
     base_version: Version,
-    intent: IntentStamp,
-    at_ms: i64,
-) -> Judgement {
-    let changed = match wish.clone() {
-        Wish::PickUp => order.pick_up(driver_id, intent, at_ms),
-        Wish::Deliver { note } => order.deliver(driver_id, note, intent, at_ms),
-        Wish::ReportProblem { problem, note } => {
-            order.report_problem(driver_id, problem, note, intent, at_ms)
-        }
-        Wish::DecideConflict { decision, .. } => {
-            return decide(order, conflict, driver_id, decision, intent, at_ms);
-        }
+) -> Result<OrderEvent, Verdict> {
+    let driver_id = act.driver_id;
+    let changed = match intent.clone() {
+        Intent::PickUp {} => order.pick_up(act),
+        Intent::Deliver { note } => order.deliver(act, note),
+        Intent::ReportProblem { problem, note } => order.report_problem(act, problem, note),
+        Intent::DecideConflict { decision, .. } => return decide(order, conflict, act, decision),
     };
-    match changed {
-        Ok(event) => Judgement::Applied(Box::new(event)),
-        Err(refusal) => Judgement::Refused(Ruling {
-            verdict: verdict(order, driver_id, &wish, base_version, refusal),
-            code: refusal.code(),
-        }),
+    changed.map_err(|refusal| Verdict {
+        kind: refused(order, driver_id, &intent, base_version, refusal),
+        code: refusal.code(),
+    })
+}
+
+impl Verdict {
+    pub fn rejected(code: &'static str) -> Self {
+        let kind = RefusedVerdict::Rejected;
+        Self { kind, code }
     }
 }
 
 impl Conflict {
-    /// Somebody still has to decide: who insists asks for a decision.
+    /// An operator still has to decide. A driver who insists asks for that.
     pub fn is_open(&self) -> bool {
         matches!(self.decision, None | Some(Decision::Insisted))
     }
 
-    /// The decision as an event of the intent: the order stays as it is.
+    /// The decision as an event of the intent: it does not change the order.
     pub fn decide(
         &self,
         decision: Decision,
@@ -167,24 +150,24 @@ impl Conflict {
     }
 }
 
-fn verdict(
+fn refused(
     order: &Order,
     driver_id: DriverId,
-    wish: &Wish,
+    intent: &Intent,
     base_version: Version,
     refusal: Refusal,
 ) -> RefusedVerdict {
     let is_theirs = order.driver_id == Some(driver_id);
-    let is_so_already = match wish {
-        Wish::PickUp => matches!(order.status, Status::PickedUp | Status::Delivered),
-        Wish::Deliver { .. } => order.status == Status::Delivered,
-        Wish::ReportProblem { .. } | Wish::DecideConflict { .. } => false,
+    let is_done = match intent {
+        Intent::PickUp {} => matches!(order.status, Status::PickedUp | Status::Delivered),
+        Intent::Deliver { .. } => order.status == Status::Delivered,
+        Intent::ReportProblem { .. } | Intent::DecideConflict { .. } => false,
     };
-    let comes_too_late = matches!(wish, Wish::ReportProblem { .. });
+    let is_late_report = matches!(intent, Intent::ReportProblem { .. });
     match () {
-        () if refusal == Refusal::TooManyProblems => RefusedVerdict::Rejected, // the driver is to see that it is not told
-        () if is_theirs && is_so_already || comes_too_late => RefusedVerdict::Superseded,
-        () if base_version < order.office_version => RefusedVerdict::Conflict,
+        () if refusal == Refusal::TooManyProblems => RefusedVerdict::Rejected, // the driver must learn that it is not recorded
+        () if is_theirs && is_done || is_late_report => RefusedVerdict::Superseded,
+        () if base_version < order.owner_version => RefusedVerdict::Conflict,
         () => RefusedVerdict::Rejected,
     }
 }
@@ -192,91 +175,62 @@ fn verdict(
 fn decide(
     order: &Order,
     conflict: Option<&Conflict>,
-    driver_id: DriverId,
+    act: Act,
     decision: Decision,
-    intent: IntentStamp,
-    at_ms: i64,
-) -> Judgement {
-    let refused = |verdict, code| Judgement::Refused(Ruling { verdict, code });
-    let its_own =
-        |conflict: &&Conflict| conflict.driver_id == driver_id && conflict.order_id == order.id;
-    let Some(conflict) = conflict.filter(its_own) else {
-        return refused(RefusedVerdict::Rejected, "conflict_not_found");
-    };
+) -> Result<OrderEvent, Verdict> {
+    let conflict = conflict
+        .filter(|conflict| conflict.driver_id == act.driver_id && conflict.order_id == order.id)
+        .ok_or_else(|| Verdict::rejected("conflict_not_found"))?;
     if !conflict.is_open() || conflict.decision.as_ref() == Some(&decision) {
-        return refused(RefusedVerdict::Superseded, "already_decided");
-    }
-    let decided = conflict.decide(decision, DecidedBy::Driver, Some(intent), at_ms);
-    Judgement::Applied(Box::new(decided))
-}
-
-/// A code in words for the driver.
-pub fn explain(code: &str) -> &'static str {
-    const REFUSALS: [Refusal; 8] = [
-        Refusal::Delivered,
-        Refusal::Cancelled,
-        Refusal::AlreadyAssigned,
-        Refusal::NotAssigned,
-        Refusal::AnotherDriver,
-        Refusal::AlreadyPickedUp,
-        Refusal::NotPickedUp,
-        Refusal::TooManyProblems,
-    ];
-    match REFUSALS.into_iter().find(|refusal| refusal.code() == code) {
-        Some(Refusal::Delivered) => "the order has been delivered already",
-        Some(Refusal::Cancelled) => "the office has cancelled the order",
-        Some(Refusal::AlreadyAssigned) => "the driver has the order already",
-        Some(Refusal::NotAssigned) => "the office has taken the order back",
-        Some(Refusal::AnotherDriver) => "the office has given the order to another driver",
-        Some(Refusal::AlreadyPickedUp) => "the order has been picked up already",
-        Some(Refusal::NotPickedUp) => "the order has not been picked up",
-        Some(Refusal::TooManyProblems) => {
-            "the office knows of many problems with this order already"
-        }
-        None => match code {
-            "order_not_found" => "there is no such order, or it was never this driver's",
-            "unknown_kind" => "the office does not know this kind of intent",
-            "invalid_arguments" => "the office cannot read what the device sent",
-            "conflict_not_found" => "there is no such conflict of this driver's",
-            "already_decided" => "it has been decided already",
-            "intent_id_taken" => "the intent's id belongs to something else",
-            "too_many_refusals" => {
-                "the office has refused much about this order already; call the office"
-            }
-            _ => "the office has refused it",
-        },
-    }
-}
-
-type Upcaster = fn(Value) -> Value;
-
-/// `upcasters[0]` leads from version 1 to 2, and so on; what is then the newest version is read.
-fn read<T: DeserializeOwned>(
-    kind: &'static str,
-    upcasters: &[Upcaster],
-    spoken: u32,
-    arguments: &Value,
-) -> Result<T, Unclear> {
-    let known = u32::try_from(upcasters.len()).unwrap_or(u32::MAX);
-    let version = known.saturating_add(1);
-    if spoken > version {
-        return Err(Unclear::NewerVersion {
-            kind,
-            version,
-            spoken,
+        return Err(Verdict {
+            kind: RefusedVerdict::Superseded,
+            code: "already_decided",
         });
     }
-    if !arguments.is_object() || arguments.to_string().len() > MAX_ARGUMENTS_BYTES {
-        let expected = format!("they are a JSON object of {MAX_ARGUMENTS_BYTES} bytes at most");
-        return Err(Unclear::InvalidArguments(expected));
+    Ok(conflict.decide(decision, DecidedBy::Driver, Some(act.intent), act.at_ms))
+}
+
+/// What a code means, for operators and drivers. The driver's page calls orders-service "the office".
+pub fn explain(code: &str) -> &'static str {
+    match code {
+        "order_delivered" => "the order has been delivered",
+        "order_cancelled" => "the order has been cancelled",
+        "already_assigned" => "this driver has the order already",
+        "not_assigned" => "no driver has the order",
+        "another_driver" => "another driver has the order",
+        "already_picked_up" => "the order has been picked up already",
+        "not_picked_up" => "the order has not been picked up",
+        "too_many_problems" => "too many problems with this order have been reported already",
+        "order_not_found" => "there is no such order, or it was never this driver's",
+        "unknown_kind" => "orders-service does not know this kind of intent",
+        "invalid_arguments" => "orders-service cannot read what the device sent",
+        "conflict_not_found" => "this driver has no such conflict",
+        "already_decided" => "the conflict has been decided already",
+        "intent_id_taken" => "another intent, order or driver has this id",
+        "too_many_refusals" => {
+            "orders-service has refused too many intents about this order: call an operator"
+        }
+        _ => "orders-service has refused it",
     }
-    let done = spoken
-        .checked_sub(1)
-        .ok_or_else(|| Unclear::InvalidArguments("versions begin at 1".to_owned()))?;
-    let later = upcasters.iter().skip(done as usize);
-    let arguments = later.fold(arguments.clone(), |arguments, upcast| upcast(arguments));
-    let read = serde_json::from_value(arguments);
-    read.map_err(|error| Unclear::InvalidArguments(error.to_string()))
+}
+
+fn check_version(kind: &str, sent: u32) -> Result<(), InvalidIntent> {
+    let newest = match Kind::of(kind) {
+        Kind::Other(kind) => return Err(InvalidIntent::UnknownKind(kind)),
+        Kind::Deliver => 2,
+        Kind::PickUp | Kind::ReportProblem | Kind::DecideConflict => 1,
+    };
+    match sent {
+        0 => Err(InvalidIntent::InvalidArguments(
+            "versions begin at 1".to_owned(),
+        )),
+        _ if sent <= newest => Ok(()),
+        _ => Err(InvalidIntent::NewerVersion {
+            kind: kind.to_owned(),
+            newest,
+            sent,
+        }),
+    }
 }
 
 /// `deliver` 1 → 2: the first devices always sent a `comment`, empty when the driver wrote none.
@@ -289,8 +243,8 @@ fn comment_to_note(mut arguments: Value) -> Value {
     arguments
 }
 
-/// The driver is gone, and the parcel too: nothing about a note refuses a delivery. However long it is, it is cut, and what
-/// is no text is no note.
+/// A note never refuses a delivery, because driver and parcel are gone: it is cut to its limit, and what is not text is no
+/// note.
 pub fn with_clean_note(kind: &str, mut arguments: Value) -> Value {
     if let (Kind::Deliver | Kind::ReportProblem, Some(fields)) =
         (Kind::of(kind), arguments.as_object_mut())
@@ -307,30 +261,29 @@ pub fn with_clean_note(kind: &str, mut arguments: Value) -> Value {
     arguments
 }
 
-fn a_note(note: Option<String>) -> Option<Note> {
-    note.and_then(|text| Note::clean(&text))
+fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Note>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.and_then(|text| Note::clean(&text)))
 }
 
-fn known_problem(text: &str) -> Result<ProblemKind, Unclear> {
-    match ProblemKind::of(text) {
-        ProblemKind::Other(other) => Err(Unclear::InvalidArguments(format!(
-            "no problem is called {other:?}"
-        ))),
+fn problem<'de, D: Deserializer<'de>>(from: D) -> Result<ProblemKind, D::Error> {
+    match ProblemKind::deserialize(from)? {
+        ProblemKind::Other(other) => Err(Error::custom(format!("no problem is called {other:?}"))),
         known => Ok(known),
     }
 }
 
-fn a_drivers_decision(text: &str) -> Result<Decision, Unclear> {
-    match Decision::of(text) {
+fn driver_decision<'de, D: Deserializer<'de>>(from: D) -> Result<Decision, D::Error> {
+    match Decision::deserialize(from)? {
         decision @ (Decision::Accepted | Decision::Insisted) => Ok(decision),
-        _ => Err(Unclear::InvalidArguments(
-            "a driver's decision is `accepted` or `insisted`".to_owned(),
+        _ => Err(Error::custom(
+            "a driver's decision is `accepted` or `insisted`",
         )),
     }
 }
 
-impl Unclear {
-    /// Its name for programs.
+impl InvalidIntent {
+    /// Stable: programs compare it.
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownKind(_) => "unknown_kind",
@@ -342,77 +295,75 @@ impl Unclear {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::super::order::tests::{order, stamp};
+    use super::super::order::tests::{act, order};
     use super::*;
 
-    fn rule(order: &Order, driver: DriverId, wish: Wish, seen: Version) -> String {
-        match judge(order, None, driver, wish, seen, stamp(), 9) {
-            Judgement::Applied(event) => event.event_type().to_owned(),
-            Judgement::Refused(Ruling { verdict, code }) => format!("{} {code}", verdict.as_str()),
+    fn outcome(order: &Order, driver: DriverId, intent: Intent, seen: Version) -> String {
+        match judge(order, None, act(driver), intent, seen) {
+            Ok(event) => event.event_type().to_owned(),
+            Err(Verdict { kind, code }) => format!("{} {code}", kind.as_str()),
         }
     }
 
-    fn deliver() -> Wish {
-        Wish::Deliver { note: None }
+    fn deliver() -> Intent {
+        Intent::Deliver { note: None }
     }
 
     #[test]
-    fn what_the_order_still_allows_happens_whatever_else_has_changed() {
+    fn an_intent_that_the_order_still_allows_is_applied_whatever_else_changed() {
         let mia = DriverId::new();
         let assigned = order(Status::Assigned, Some(mia));
         for seen in [Version::FIRST, assigned.version] {
-            let ruled = rule(&assigned, mia, Wish::PickUp, seen);
-            assert_eq!(ruled, OrderEvent::PICKED_UP);
+            let is = outcome(&assigned, mia, Intent::PickUp {}, seen);
+            assert_eq!(is, OrderEvent::PICKED_UP);
         }
         let picked_up = order(Status::PickedUp, Some(mia));
         assert_eq!(
-            rule(&picked_up, mia, deliver(), Version::FIRST),
+            outcome(&picked_up, mia, deliver(), Version::FIRST),
             OrderEvent::DELIVERED
         );
     }
 
     #[test]
-    fn a_change_of_the_office_that_the_driver_has_not_seen_makes_a_conflict() {
+    fn a_change_by_orders_service_that_the_driver_has_not_seen_makes_a_conflict() {
         let mia = DriverId::new();
         let cancelled = order(Status::Cancelled, Some(mia));
-        let unseen = rule(&cancelled, mia, deliver(), Version::FIRST);
+        let unseen = outcome(&cancelled, mia, deliver(), Version::FIRST);
         assert_eq!(unseen, "conflict order_cancelled");
-        let seen = rule(&cancelled, mia, deliver(), cancelled.version);
+        let seen = outcome(&cancelled, mia, deliver(), cancelled.version);
         assert_eq!(seen, "rejected order_cancelled");
         let elsewhere = order(Status::Assigned, Some(DriverId::new()));
-        let unseen = rule(&elsewhere, mia, deliver(), Version::FIRST);
+        let unseen = outcome(&elsewhere, mia, deliver(), Version::FIRST);
         assert_eq!(unseen, "conflict another_driver");
     }
 
     #[test]
-    fn what_is_so_already_is_superseded_and_needs_nobody() {
+    fn an_intent_that_is_done_already_is_superseded_and_needs_no_decision() {
         let mia = DriverId::new();
         let delivered = order(Status::Delivered, Some(mia));
-        for wish in [deliver(), Wish::PickUp] {
-            let ruled = rule(&delivered, mia, wish, Version::FIRST);
-            assert_eq!(ruled, "superseded order_delivered");
+        for intent in [deliver(), Intent::PickUp {}] {
+            let is = outcome(&delivered, mia, intent, Version::FIRST);
+            assert_eq!(is, "superseded order_delivered");
         }
         let by_another = order(Status::Delivered, Some(DriverId::new()));
-        let ruled = rule(&by_another, mia, deliver(), Version::FIRST);
-        assert_eq!(ruled, "conflict order_delivered");
+        let is = outcome(&by_another, mia, deliver(), Version::FIRST);
+        assert_eq!(is, "conflict order_delivered");
     }
 
     #[test]
-    fn a_problem_that_is_reported_too_late_needs_nobody_either() {
+    fn a_late_problem_report_needs_no_decision() {
         let mia = DriverId::new();
         let cancelled = order(Status::Cancelled, Some(mia));
-        let report = Wish::ReportProblem {
+        let report = Intent::ReportProblem {
             problem: ProblemKind::Damaged,
             note: None,
         };
-        let ruled = rule(&cancelled, mia, report, Version::FIRST);
-        assert_eq!(ruled, "superseded order_cancelled");
+        let is = outcome(&cancelled, mia, report, Version::FIRST);
+        assert_eq!(is, "superseded order_cancelled");
     }
 
     #[test]
-    fn a_conflict_is_decided_once_and_who_insists_may_still_give_in() {
+    fn a_conflict_is_decided_once_and_a_driver_who_insists_may_still_accept() {
         let mia = DriverId::new();
         let cancelled = order(Status::Cancelled, Some(mia));
         let mut conflict = Conflict {
@@ -424,14 +375,14 @@ mod tests {
         };
         let decide = |conflict: &Conflict, driver, decision| {
             let intent_id = conflict.intent_id;
-            let wish = Wish::DecideConflict {
+            let intent = Intent::DecideConflict {
                 intent_id,
                 decision,
             };
             let seen = cancelled.version;
-            match judge(&cancelled, Some(conflict), driver, wish, seen, stamp(), 9) {
-                Judgement::Applied(event) => event.event_type().to_owned(),
-                Judgement::Refused(ruling) => ruling.code.to_owned(),
+            match judge(&cancelled, Some(conflict), act(driver), intent, seen) {
+                Ok(event) => event.event_type().to_owned(),
+                Err(verdict) => verdict.code.to_owned(),
             }
         };
         assert_eq!(
@@ -454,15 +405,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_devices_deliveries_are_understood_for_ever() {
-        let read = |comment: &str| Wish::read("deliver", 1, &json!({"comment": comment}));
+    fn deliveries_of_the_first_devices_stay_valid() {
+        let read = |comment: &str| Intent::parse("deliver", 1, &json!({"comment": comment}));
         assert_eq!(read(""), Ok(deliver()));
         let note = Note::clean("at the door");
-        assert_eq!(read("at the door"), Ok(Wish::Deliver { note }));
+        assert_eq!(read("at the door"), Ok(Intent::Deliver { note }));
     }
 
     #[test]
-    fn whatever_a_driver_wrote_is_a_note_or_none_and_never_a_refusal() {
+    fn a_drivers_text_is_a_note_or_none_and_never_a_refusal() {
         let notes = include_str!("../../../event-schema/notes.json");
         let notes: Vec<Value> = serde_json::from_str(notes).unwrap();
         let of_no_author = [
@@ -474,21 +425,21 @@ mod tests {
         for note in notes.iter().chain(&of_no_author) {
             let (written, kept) = (&note["written"], &note["kept"]);
             let note = kept.as_str().and_then(Note::clean);
-            let delivered = Ok(Wish::Deliver { note: note.clone() });
+            let delivered = Ok(Intent::Deliver { note: note.clone() });
             assert_eq!(note.as_ref().map(Note::as_str), kept.as_str());
             assert_eq!(
-                Wish::read("deliver", 1, &json!({"comment": written})),
+                Intent::parse("deliver", 1, &json!({"comment": written})),
                 delivered
             );
             assert_eq!(
-                Wish::read("deliver", 2, &json!({"note": written})),
+                Intent::parse("deliver", 2, &json!({"note": written})),
                 delivered
             );
             let report = json!({"problem": "other", "note": written});
             let problem = ProblemKind::of("other");
-            let reported = Ok(Wish::ReportProblem { problem, note });
+            let reported = Ok(Intent::ReportProblem { problem, note });
             assert_eq!(
-                Wish::read("report_problem", 1, &report),
+                Intent::parse("report_problem", 1, &report),
                 reported,
                 "{written:?}"
             );
@@ -496,10 +447,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_says_why() {
+    fn an_invalid_intent_says_why() {
         let code = |kind, version, arguments| {
-            let read = Wish::read(kind, version, &arguments);
-            read.expect_err("not understood").code()
+            let read = Intent::parse(kind, version, &arguments);
+            read.expect_err("invalid").code()
         };
         assert_eq!(code("fly", 1, json!({})), "unknown_kind");
         assert_eq!(code("deliver", 3, json!({})), "newer_version");
@@ -530,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_words() {
+    fn every_refusal_is_explained() {
         for code in ["order_cancelled", "another_driver", "order_not_found"] {
             assert_ne!(explain(code), explain("something new"), "{code}");
         }

@@ -1,39 +1,42 @@
 //! An order's life: placed → assigned → picked_up → delivered, or cancelled on the way.
 
-use std::fmt;
-use std::str::FromStr;
-
 use event_schema::{
     CancelReason, DriverId, IntentStamp, OrderAssigned, OrderCancelled, OrderDelivered, OrderEvent,
     OrderId, OrderPickedUp, OrderPlaced, OrderProblemReported, OrderReleased, ProblemKind,
     ReleaseReason, UserId, Version,
 };
 
-use super::{Amount, Currency, Note};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::{Amount, Currency, Note, explain};
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Order {
     pub id: OrderId,
     pub user_id: UserId,
     pub amount: Amount,
-    pub currency: Currency,
+    pub currency: String,
     pub status: Status,
-    /// Who is to deliver it, or has.
+    /// The driver who is to deliver it, or who delivered it.
     pub driver_id: Option<DriverId>,
-    /// What the driver or the office wrote when it ended.
+    /// Written by the driver or the operator who ended it.
     pub note: Option<String>,
     pub cancel_reason: Option<String>,
     /// Problems reported on the way.
     pub problems: u32,
     pub version: Version,
-    /// The last change that no device asked for: a driver who has not seen it may be in conflict with it.
-    pub office_version: Version,
+    /// Of the last change that came from orders-service and not from a device. An intent based on an earlier version may be
+    /// in conflict with it.
+    pub owner_version: Version,
     /// Unix time in milliseconds.
     pub created_at_ms: i64,
     pub changed_at_ms: i64,
+    /// The sequence of the event that placed it. Lists are in this order, because clocks jump.
+    pub seq: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     Placed,
     Assigned,
@@ -42,37 +45,34 @@ pub enum Status {
     Cancelled,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no order has the status {0:?}")]
-pub struct UnknownStatus(String);
-
-/// Why an order does not change as wished. It stays as it is.
+/// Why an order refuses a change. It stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", explain(self.code()))]
 pub enum Refusal {
-    #[error("the order has been delivered")]
     Delivered,
-    #[error("the order has been cancelled")]
     Cancelled,
-    #[error("this driver has the order already")]
     AlreadyAssigned,
-    #[error("no driver has the order")]
     NotAssigned,
-    #[error("another driver has the order")]
     AnotherDriver,
-    #[error("the order has been picked up already")]
     AlreadyPickedUp,
-    #[error("the order has not been picked up")]
     NotPickedUp,
-    #[error("{MAX_PROBLEMS} problems of the order were reported already")]
     TooManyProblems,
 }
 
-/// Each report is a change of the order, which its readers see. A device that repeats itself must not keep an operator from
-/// changing it.
+/// Whose intent it is, and when it is judged.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    pub at_ms: i64,
+}
+
+/// Each report changes the order's version. Without a limit, a device that repeats itself would fail every `If-Match` of an
+/// operator.
 const MAX_PROBLEMS: u32 = 20;
 
 impl Order {
-    /// Whether the user exists is the caller's to know: it takes a look at the cache, or a call.
+    /// The caller checks that the user exists.
     pub fn place(
         id: OrderId,
         user_id: UserId,
@@ -84,13 +84,13 @@ impl Order {
             order_id: id,
             user_id,
             amount_minor: amount.minor(),
-            currency: currency.to_string(),
+            currency: currency.into(),
             version: Version::FIRST,
             created_at_ms: Some(at_ms),
         })
     }
 
-    /// To a driver, or from one to another. Whether that driver may deliver is the caller's to know.
+    /// To a driver, or from one to another. The caller checks that the driver may deliver.
     pub fn assign(&self, driver_id: DriverId, at_ms: i64) -> Result<OrderEvent, Refusal> {
         self.open()?;
         if self.driver_id == Some(driver_id) {
@@ -105,7 +105,7 @@ impl Order {
         }))
     }
 
-    /// From its driver back to those that wait for one.
+    /// Takes it from its driver. It waits for another.
     pub fn release(&self, reason: ReleaseReason, at_ms: i64) -> Result<OrderEvent, Refusal> {
         self.open()?;
         Ok(OrderEvent::Released(OrderReleased {
@@ -133,94 +133,107 @@ impl Order {
         }))
     }
 
-    pub fn pick_up(
-        &self,
-        driver_id: DriverId,
-        intent: IntentStamp,
-        at_ms: i64,
-    ) -> Result<OrderEvent, Refusal> {
-        self.with(driver_id)?;
+    pub fn pick_up(&self, act: Act) -> Result<OrderEvent, Refusal> {
+        self.with(act.driver_id)?;
         if self.status == Status::PickedUp {
             return Err(Refusal::AlreadyPickedUp);
         }
         Ok(OrderEvent::PickedUp(OrderPickedUp {
             order_id: self.id,
-            driver_id,
+            driver_id: act.driver_id,
             version: self.version.next(),
-            intent,
-            at_ms,
+            intent: act.intent,
+            at_ms: act.at_ms,
         }))
     }
 
-    pub fn deliver(
-        &self,
-        driver_id: DriverId,
-        note: Option<Note>,
-        intent: IntentStamp,
-        at_ms: i64,
-    ) -> Result<OrderEvent, Refusal> {
-        self.with(driver_id)?;
+    pub fn deliver(&self, act: Act, note: Option<Note>) -> Result<OrderEvent, Refusal> {
+        self.with(act.driver_id)?;
         if self.status != Status::PickedUp {
             return Err(Refusal::NotPickedUp);
         }
-        Ok(self.delivered(driver_id, note.map(Note::into), intent, false, at_ms))
+        Ok(self.delivered(act, note, false))
     }
 
-    /// Lets a delivery count that was in conflict with what else happened to the order: a person has decided so.
-    pub fn uphold(
-        &self,
-        driver_id: DriverId,
-        note: Option<String>,
-        intent: IntentStamp,
-        at_ms: i64,
-    ) -> Result<OrderEvent, Refusal> {
+    /// Accepts a delivery that was in conflict: an operator decided so.
+    pub fn uphold(&self, act: Act, note: Option<Note>) -> Result<OrderEvent, Refusal> {
         match self.status {
             Status::Delivered => Err(Refusal::Delivered),
-            _ => Ok(self.delivered(driver_id, note, intent, true, at_ms)),
+            _ => Ok(self.delivered(act, note, true)),
         }
     }
 
-    /// The order goes on as it was.
     pub fn report_problem(
         &self,
-        driver_id: DriverId,
+        act: Act,
         problem: ProblemKind,
         note: Option<Note>,
-        intent: IntentStamp,
-        at_ms: i64,
     ) -> Result<OrderEvent, Refusal> {
-        self.with(driver_id)?;
+        self.with(act.driver_id)?;
         if self.problems >= MAX_PROBLEMS {
             return Err(Refusal::TooManyProblems);
         }
         Ok(OrderEvent::ProblemReported(OrderProblemReported {
             order_id: self.id,
-            driver_id,
+            driver_id: act.driver_id,
             problem,
             note: note.map(Note::into),
             version: self.version.next(),
-            intent,
-            at_ms,
+            intent: act.intent,
+            at_ms: act.at_ms,
         }))
     }
 
-    fn delivered(
-        &self,
-        driver_id: DriverId,
-        note: Option<String>,
-        intent: IntentStamp,
-        upheld: bool,
-        at_ms: i64,
-    ) -> OrderEvent {
+    fn delivered(&self, act: Act, note: Option<Note>, upheld: bool) -> OrderEvent {
         OrderEvent::Delivered(OrderDelivered {
             order_id: self.id,
-            driver_id,
-            note,
+            driver_id: act.driver_id,
+            note: note.map(Note::into),
             version: self.version.next(),
-            intent,
+            intent: act.intent,
             upheld,
-            at_ms,
+            at_ms: act.at_ms,
         })
+    }
+
+    /// Applies an event of this order: when it is emitted, and again when it is imported.
+    pub fn apply(&mut self, event: &OrderEvent) {
+        let by_device = match event {
+            OrderEvent::Assigned(assigned) => {
+                (self.status, self.driver_id) = (Status::Assigned, Some(assigned.driver_id));
+                false
+            }
+            OrderEvent::Released(_) => {
+                (self.status, self.driver_id) = (Status::Placed, None);
+                false
+            }
+            OrderEvent::Cancelled(cancelled) => {
+                self.status = Status::Cancelled;
+                self.note.clone_from(&cancelled.note);
+                self.cancel_reason = Some(cancelled.reason.as_str().to_owned());
+                false
+            }
+            OrderEvent::PickedUp(_) => {
+                self.status = Status::PickedUp;
+                true
+            }
+            OrderEvent::Delivered(delivered) => {
+                (self.status, self.driver_id) = (Status::Delivered, Some(delivered.driver_id));
+                self.note.clone_from(&delivered.note);
+                self.cancel_reason = None;
+                !delivered.upheld
+            }
+            OrderEvent::ProblemReported(_) => {
+                self.problems += 1;
+                true
+            }
+            _ => true, // a refusal or a decision of an older log, which changed the version alone
+        };
+        self.version = event.version();
+        self.changed_at_ms = event.at_ms().unwrap_or(self.changed_at_ms);
+        if !by_device {
+            self.owner_version = self.version;
+        }
     }
 
     fn open(&self) -> Result<(), Refusal> {
@@ -231,7 +244,7 @@ impl Order {
         }
     }
 
-    /// Open, and in this driver's hands.
+    /// Open, and assigned to this driver.
     fn with(&self, driver_id: DriverId) -> Result<(), Refusal> {
         self.open()?;
         match self.driver_id {
@@ -243,7 +256,7 @@ impl Order {
 }
 
 impl Refusal {
-    /// Its name for programs; it never changes its meaning.
+    /// Stable: programs compare it.
     pub fn code(self) -> &'static str {
         match self {
             Self::Delivered => "order_delivered",
@@ -259,14 +272,6 @@ impl Refusal {
 }
 
 impl Status {
-    pub const ALL: [Self; 5] = [
-        Self::Placed,
-        Self::Assigned,
-        Self::PickedUp,
-        Self::Delivered,
-        Self::Cancelled,
-    ];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Placed => "placed",
@@ -276,26 +281,6 @@ impl Status {
             Self::Cancelled => "cancelled",
         }
     }
-
-    /// Something is still to happen to the order.
-    pub fn is_open(self) -> bool {
-        !matches!(self, Self::Delivered | Self::Cancelled)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Status {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
-        found.ok_or_else(|| UnknownStatus(text.to_owned()))
-    }
 }
 
 #[cfg(test)]
@@ -304,41 +289,54 @@ pub(super) mod tests {
 
     use super::*;
 
+    const ALL: [Status; 5] = [
+        Status::Placed,
+        Status::Assigned,
+        Status::PickedUp,
+        Status::Delivered,
+        Status::Cancelled,
+    ];
+
     pub(in crate::domain) fn order(status: Status, driver_id: Option<DriverId>) -> Order {
         let version = Version::FIRST.next();
         Order {
             id: OrderId::new(),
             user_id: UserId::new(),
             amount: Amount::try_from(1999).unwrap(),
-            currency: "EUR".parse().unwrap(),
+            currency: "EUR".to_owned(),
             status,
             driver_id,
             note: None,
             cancel_reason: None,
             problems: 0,
             version,
-            office_version: version,
+            owner_version: version,
             created_at_ms: 7,
             changed_at_ms: 8,
+            seq: 1,
         }
     }
 
-    pub(in crate::domain) fn stamp() -> IntentStamp {
-        IntentStamp {
-            intent_id: IntentId::new(),
-            device_id: DeviceId::new(),
-            incarnation: IncarnationId::new(),
-            seq: 1,
-            device_time_ms: 0,
+    pub(in crate::domain) fn act(driver_id: DriverId) -> Act {
+        Act {
+            driver_id,
+            intent: IntentStamp {
+                intent_id: IntentId::new(),
+                device_id: DeviceId::new(),
+                incarnation: IncarnationId::new(),
+                seq: 1,
+                device_time_ms: 0,
+            },
+            at_ms: 9,
         }
     }
 
     #[test]
-    fn a_placed_order_is_told_in_full() {
+    fn the_event_of_a_placed_order_is_complete() {
         let (id, user_id) = (OrderId::new(), UserId::new());
         let amount = Amount::try_from(1999).unwrap();
         let event = Order::place(id, user_id, amount, "EUR".parse().unwrap(), 7);
-        let told = OrderPlaced {
+        let expected = OrderPlaced {
             order_id: id,
             user_id,
             amount_minor: 1999,
@@ -346,12 +344,12 @@ pub(super) mod tests {
             version: Version::FIRST,
             created_at_ms: Some(7),
         };
-        assert_eq!(event, OrderEvent::Placed(told));
+        assert_eq!(event, OrderEvent::Placed(expected));
     }
 
-    /// Every status against every wish: what is possible, and why the rest is not.
+    /// Every status against every change: which are possible, and why the others are not.
     #[test]
-    fn an_order_takes_no_step_that_is_not_on_its_way() {
+    fn an_order_refuses_every_other_step() {
         use Refusal as R;
         use Status as S;
         let mia = DriverId::new();
@@ -363,10 +361,10 @@ pub(super) mod tests {
                 order.assign(DriverId::new(), 9).err(),
                 order.release(ReleaseReason::Unassigned, 9).err(),
                 order.cancel(CancelReason::OutOfStock, None, 9).err(),
-                order.pick_up(mia, stamp(), 9).err(),
-                order.deliver(mia, None, stamp(), 9).err(),
+                order.pick_up(act(mia)).err(),
+                order.deliver(act(mia), None).err(),
                 order
-                    .report_problem(mia, ProblemKind::Damaged, None, stamp(), 9)
+                    .report_problem(act(mia), ProblemKind::Damaged, None)
                     .err(),
             ]
         };
@@ -390,20 +388,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn another_drivers_order_is_not_ones_own() {
+    fn an_order_refuses_a_driver_it_is_not_assigned_to() {
         let (mia, noor) = (DriverId::new(), DriverId::new());
         for status in [Status::Assigned, Status::PickedUp] {
             let order = order(status, Some(mia));
-            assert_eq!(
-                order.deliver(noor, None, stamp(), 9),
-                Err(Refusal::AnotherDriver)
-            );
-            assert_eq!(order.pick_up(noor, stamp(), 9), Err(Refusal::AnotherDriver));
+            assert_eq!(order.deliver(act(noor), None), Err(Refusal::AnotherDriver));
+            assert_eq!(order.pick_up(act(noor)), Err(Refusal::AnotherDriver));
         }
     }
 
     #[test]
-    fn every_step_is_one_version_and_says_who_had_it_before() {
+    fn an_assignment_names_the_driver_before_and_the_next_version() {
         let (mia, noor) = (DriverId::new(), DriverId::new());
         let order = order(Status::PickedUp, Some(mia));
         let Ok(OrderEvent::Assigned(assigned)) = order.assign(noor, 9) else {
@@ -414,19 +409,20 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_what_is_not_delivered_can_be_upheld() {
+    fn every_order_but_a_delivered_one_can_be_upheld() {
         let mia = DriverId::new();
-        for status in Status::ALL {
-            let upheld = order(status, Some(mia)).uphold(mia, None, stamp(), 9);
-            assert_eq!(upheld.is_ok(), status != Status::Delivered, "{status}");
+        for status in ALL {
+            let upheld = order(status, Some(mia)).uphold(act(mia), None);
+            assert_eq!(upheld.is_ok(), status != Status::Delivered, "{status:?}");
         }
     }
 
     #[test]
     fn a_status_is_its_text() {
-        for status in Status::ALL {
-            assert_eq!(status.to_string().parse(), Ok(status));
+        for status in ALL {
+            let text = serde_json::json!(status.as_str());
+            assert_eq!(serde_json::from_value::<Status>(text).unwrap(), status);
         }
-        assert!("lost".parse::<Status>().is_err());
+        assert!(serde_json::from_str::<Status>("\"lost\"").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What people write: a driver's name, kept byte for byte, and an operator's note.
+//! Text that people write: a driver's name, kept byte for byte, and an operator's note.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use event_schema::Note;
 use event_schema::sync::MAX_NOTE_CHARACTERS;
 use event_schema::text::check_name;
 
-/// 1 to 200 characters on one line, all of them to be seen.
+/// 1 to 200 visible characters on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverName(String);
 
@@ -39,12 +39,10 @@ impl FromStr for DriverName {
     }
 }
 
-/// An operator is still there to correct what a driver's note would be cleaned of.
-pub fn an_operators_note(text: &str) -> Result<Note, InvalidNote> {
+/// Strict where a driver's note is cleaned: the operator is present and can correct the text.
+pub fn operator_note(text: &str) -> Result<Note, InvalidNote> {
     let fits = Note::count(text) <= MAX_NOTE_CHARACTERS;
-    let readable = !text
-        .chars()
-        .any(|sign| sign.is_control() && sign != '\n' && sign != '\r' && sign != '\t');
+    let readable = !text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     let note = Note::clean(text).filter(|_| fits && readable);
     note.ok_or(InvalidNote)
 }
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_line_that_can_be_seen() {
+    fn a_name_is_one_visible_line() {
         for good in ["Mia", "Nguyễn Văn An", "محمد", &"語".repeat(200)] {
             assert!(good.parse::<DriverName>().is_ok(), "{good}");
         }
@@ -78,12 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn a_note_may_have_lines_and_has_an_end() {
+    fn a_note_may_have_several_lines_and_has_a_limit() {
         for good in ["left with neighbour\nsecond floor", &"語".repeat(500)] {
-            assert!(an_operators_note(good).is_ok(), "{good}");
+            assert!(operator_note(good).is_ok(), "{good}");
         }
         for bad in ["", " \n ", "a\0", "\u{1b}[2J", &"a".repeat(501)] {
-            assert!(an_operators_note(bad).is_err(), "{bad:?}");
+            assert!(operator_note(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! `/intents`: what drivers wanted and what became of it; and the decision where that is in conflict.
+//! `/intents`: the intents of drivers with their outcomes, and the decision of a conflict.
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use event_schema::{DecidedBy, Decision, DeviceId, DriverId, IntentId, OrderId};
+use event_schema::{DecidedBy, Decision, DeviceId, DriverId, IntentId, OrderEvent, OrderId};
 use jiff::Timestamp;
-use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use service_kit::codes::INVALID_QUERY;
 use service_kit::{
     Cursor, ETag, IdempotencyKey, Idempotent, Json, Limit, MustMatch, Page, Path, Problem, Query,
     Reply,
@@ -15,23 +15,25 @@ use service_kit::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::orders::{OrderView, known as known_order};
-use super::{App, Place, codes, rfc3339};
-use crate::domain::{Conflict, Order, explain};
-use crate::events::make;
-use crate::store::intents::{self, Filter, Judged};
+use super::{App, rfc3339};
+use crate::domain::{Act, Conflict, Order, explain};
+use crate::events::{make, now_ms};
+use crate::problems;
+use crate::store::intents::{self, Filter, IntentRow};
+use crate::store::orders;
 
-/// An intent of a driver, and what became of it.
+/// An intent of a driver, and its outcome.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Intent)]
 pub(super) struct IntentView {
     id: IntentId,
-    /// The order, or what the device took for one.
+    /// The order's id, or the text that the device sent in its place.
     order_id: String,
     driver_id: DriverId,
     device_id: DeviceId,
     /// `pick_up`, `deliver`, `report_problem`, `decide_conflict`.
     kind: String,
-    /// Of a refused one: what the device wanted, in its own words.
+    /// Of a refused one: as the device sent them.
     arguments: Option<Value>,
     /// Of a refused one: the order's version that the driver had seen.
     base_version: Option<u64>,
@@ -42,10 +44,10 @@ pub(super) struct IntentView {
     detail: Option<&'static str>,
     /// The order's status when it was refused.
     status: Option<String>,
-    /// When the driver wanted it, by the device's clock, which may be wrong.
+    /// When the driver did it, by the device's clock, which may be wrong.
     device_time: Option<String>,
     judged_at: String,
-    /// Of a conflict: `accepted`, `insisted`, `upheld`, `dismissed`, or null while nobody has said anything.
+    /// Of a conflict: `accepted`, `insisted`, `upheld`, `dismissed`, or null before the first decision.
     decision: Option<String>,
     decided_by: Option<String>,
     decided_at: Option<String>,
@@ -63,47 +65,44 @@ pub(super) struct ListQuery {
     verdict: Option<String>,
     driver_id: Option<DriverId>,
     order_id: Option<OrderId>,
-    /// Only conflicts that still wait for a decision.
+    /// Only conflicts that an operator still has to decide.
     #[serde(default)]
     #[param(value_type = Option<bool>)]
     open: bool,
-    /// Where the page begins: the `next_cursor` of the one before.
+    /// The `next_cursor` of the page before.
     #[param(value_type = Option<String>, example = "c1.1042")]
-    cursor: Option<Cursor<Place>>,
-    /// How many items, at most.
+    cursor: Option<Cursor<i64>>,
+    /// The number of items, at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Limit,
 }
 
-/// What becomes of an intent in conflict.
+/// The decision of a conflict.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewDecision {
-    /// `upheld`: the delivery counts after all. `dismissed`: the order stays as it is.
-    decision: OperatorsDecision,
+    /// `upheld`: the delivery counts. `dismissed`: the order stays as it is.
+    decision: OperatorDecision,
 }
 
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum OperatorsDecision {
+enum OperatorDecision {
     Upheld,
     Dismissed,
 }
 
-/// List intents: what drivers wanted, and what became of it
+/// List intents with their outcomes
 #[utoipa::path(
     get, path = "/intents", tag = "intents", security(("operator" = [])), params(ListQuery),
-    responses((status = 200, description = "A page of intents, in the order they were judged in", body = Page<IntentView>))
+    responses((status = 200, description = "A page of intents, in the order of their verdicts", body = Page<IntentView>))
 )]
 pub(super) async fn list(
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (
-        query.cursor.map_or(0, |Cursor(Place(seq))| seq),
-        query.limit,
-    );
+    let (after, limit) = (query.cursor.map_or(0, |Cursor(seq)| seq), query.limit);
     let filter = Filter {
         verdict: query.verdict.map(known_verdict).transpose()?,
         order_id: query.order_id,
@@ -112,20 +111,20 @@ pub(super) async fn list(
     };
     let read = app
         .db
-        .read(move |rows| intents::list(rows, &filter, after, limit));
-    let page = Page::new(read.await?, limit, |judged| Place(judged.seq));
+        .read(move |rows| intents::list(rows, filter, after, limit));
+    let page = Page::new(read.await?, limit, |row| row.seq);
     Ok(Json(page.map(IntentView::from)))
 }
 
-/// Read an intent, beside its order as it is now
+/// Read an intent, with its order
 #[utoipa::path(
     get, path = "/intents/{id}", tag = "intents", security(("operator" = [])),
     params(("id" = IntentId, Path, description = "The intent's id")),
     responses((
-        status = 200, description = "The intent. Its tag moves with the order and with each word about the intent: both are what an operator decides on. It is no version of the order", body = IntentView,
-        headers(("ETag" = String, description = "The order's version and how many words were said about the intent, in quotes: \"4.0\"")),
+        status = 200, description = "The intent. Its tag changes with the order and with each decision, because an operator decides on both. It is not a version of the order", body = IntentView,
+        headers(("ETag" = String, description = "The order's version and the number of decisions, in quotes: \"4.0\"")),
     )),
-    extensions(("x-problems" = json!([codes::INTENT_NOT_FOUND.name()])))
+    extensions(("x-problems" = json!([problems::INTENT_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
     State(app): State<App>,
@@ -136,7 +135,7 @@ pub(super) async fn read(
     Ok((tag, Json(view)))
 }
 
-/// Decide what becomes of an intent in conflict
+/// Decide a conflict
 ///
 /// Both versions are kept. An upheld delivery changes the order, a dismissed one does not. A driver decides with an intent.
 #[utoipa::path(
@@ -151,8 +150,8 @@ pub(super) async fn read(
         headers(("ETag" = String, description = "Its tag now, in quotes")),
     )),
     extensions(("x-problems" = json!([
-        codes::INTENT_NOT_FOUND.name(), codes::NO_CONFLICT.name(), codes::ALREADY_DECIDED.name(),
-        codes::CANNOT_UPHOLD.name(), codes::ORDER_DELIVERED.name(),
+        problems::INTENT_NOT_FOUND.name(), problems::NO_CONFLICT.name(), problems::ALREADY_DECIDED.name(),
+        problems::CANNOT_UPHOLD.name(), problems::ORDER_DELIVERED.name(),
     ])))
 )]
 pub(super) async fn decide(
@@ -160,21 +159,20 @@ pub(super) async fn decide(
     must_match: MustMatch,
     Idempotent(NewDecision { decision }, once): Idempotent<NewDecision>,
 ) -> Result<Reply, Problem> {
-    let now_ms = Timestamp::now().as_millisecond();
     let write = once.write(move |tx| {
-        let judged = known(tx, id)?;
+        let row = known(tx, id)?;
         let conflict = open_conflict(tx, id)?;
         let order = known_order(tx, conflict.order_id)?;
-        let ETag(current) = tag(Some(&order), &judged);
+        let ETag(current) = tag(Some(&order), &row);
         must_match.check(current)?;
+        let (by, now_ms) = (DecidedBy::Operator, now_ms(tx));
         let decision = match decision {
-            OperatorsDecision::Upheld => {
-                uphold(tx, &order, &conflict, &judged, now_ms)?;
+            OperatorDecision::Upheld => {
+                make(tx, uphold(&order, row, now_ms)?)?;
                 Decision::Upheld
             }
-            OperatorsDecision::Dismissed => Decision::Dismissed,
+            OperatorDecision::Dismissed => Decision::Dismissed,
         };
-        let by = DecidedBy::Operator;
         make(tx, conflict.decide(decision, by, None, now_ms))?;
         let (tag, view) = shown(tx, id)?;
         Ok(Reply::ok(tag, &view))
@@ -182,105 +180,88 @@ pub(super) async fn decide(
     write.await
 }
 
-/// A word that leads nowhere would look like an empty list.
+/// An unknown verdict would look like an empty list.
 fn known_verdict(text: String) -> Result<String, Problem> {
     match text.as_str() {
         "applied" | "superseded" | "rejected" | "conflict" => Ok(text),
         _ => {
             let detail = "a verdict is `applied`, `superseded`, `rejected` or `conflict`";
-            Err(Problem::field(
-                service_kit::codes::INVALID_QUERY,
-                "verdict",
-                detail,
-            ))
+            Err(Problem::field(INVALID_QUERY, "verdict", detail))
         }
     }
 }
 
-fn uphold(
-    tx: &Tx<'_>,
-    order: &Order,
-    conflict: &Conflict,
-    judged: &Judged,
-    now_ms: i64,
-) -> Result<(), Problem> {
-    if judged.kind != "deliver" {
-        let detail = "only a delivery can be upheld; dismiss this one, and change the order by itself if it should be otherwise";
-        return Err(Problem::new(codes::CANNOT_UPHOLD, detail));
+fn uphold(order: &Order, row: IntentRow, now_ms: i64) -> Result<OrderEvent, Problem> {
+    if row.kind != "deliver" {
+        let detail = "only a delivery can be upheld; dismiss this conflict, and change the order yourself if necessary";
+        return Err(Problem::new(problems::CANNOT_UPHOLD, detail));
     }
-    let note = judged.note();
-    make(
-        tx,
-        order.uphold(conflict.driver_id, note, judged.stamp(), now_ms)?,
-    )?;
-    Ok(())
+    let note = row.note();
+    let act = Act {
+        driver_id: row.driver_id,
+        intent: row.stamp,
+        at_ms: now_ms,
+    };
+    Ok(order.uphold(act, note)?)
 }
 
 fn open_conflict(rows: &Connection, id: IntentId) -> Result<Conflict, Problem> {
     let conflict = intents::conflict(rows, id)?.ok_or_else(|| {
-        let detail = "this intent is in no conflict: there is nothing to decide";
-        Problem::new(codes::NO_CONFLICT, detail)
+        let detail = "this intent is not in conflict: there is nothing to decide";
+        Problem::new(problems::NO_CONFLICT, detail)
     })?;
     match conflict.is_open() {
         true => Ok(conflict),
         false => {
-            let detail = "somebody has decided already; read it again";
-            Err(Problem::new(codes::ALREADY_DECIDED, detail))
+            let detail = "another operator or the driver has decided already; read it again";
+            Err(Problem::new(problems::ALREADY_DECIDED, detail))
         }
     }
 }
 
 fn shown(rows: &Connection, id: IntentId) -> Result<(ETag<String>, IntentView), Problem> {
-    let judged = known(rows, id)?;
-    let order_id: Option<OrderId> = judged.lane.parse().ok();
-    let order = match order_id {
-        Some(order_id) => crate::store::orders::find(rows, order_id)?,
-        None => None,
-    };
-    let tag = tag(order.as_ref(), &judged);
+    let row = known(rows, id)?;
+    let order = orders::find(rows, &row.lane)?;
+    let tag = tag(order.as_ref(), &row);
     let view = IntentView {
         order: order.map(OrderView::from),
-        ..IntentView::from(judged)
+        ..IntentView::from(row)
     };
     Ok((tag, view))
 }
 
-/// What a decision is made on, the order and what was said about the intent.
-fn tag(order: Option<&Order>, judged: &Judged) -> ETag<String> {
+/// A decision is based on the order and on earlier decisions.
+fn tag(order: Option<&Order>, row: &IntentRow) -> ETag<String> {
     let version = order.map_or(0, |order| order.version.get());
-    ETag(format!("{version}.{}", judged.words()))
+    ETag(format!("{version}.{}", row.decisions()))
 }
 
-fn known(rows: &Connection, id: IntentId) -> Result<Judged, Problem> {
-    intents::find(rows, id)?.ok_or_else(|| {
-        let detail = format!("there is no intent {id}");
-        Problem::new(codes::INTENT_NOT_FOUND, detail)
-    })
+fn known(rows: &Connection, id: IntentId) -> Result<IntentRow, Problem> {
+    let found = intents::find(rows, id)?;
+    problems::found(found, problems::INTENT_NOT_FOUND, "intent", id)
 }
 
-impl From<Judged> for IntentView {
-    fn from(judged: Judged) -> Self {
-        let detail = judged.code.as_deref().map(explain);
-        let wanted = judged.wanted;
+impl From<IntentRow> for IntentView {
+    fn from(row: IntentRow) -> Self {
+        let device_time = Timestamp::from_millisecond(row.stamp.device_time_ms);
+        let decided = row.decided.as_ref();
         Self {
-            id: judged.id,
-            order_id: judged.lane,
-            driver_id: judged.driver_id,
-            device_id: judged.device_id,
-            kind: judged.kind,
-            base_version: wanted.as_ref().map(|wanted| wanted.base_version.get()),
-            arguments: wanted.map(|wanted| wanted.arguments),
-            verdict: judged.verdict,
-            code: judged.code,
-            detail,
-            status: judged.status,
-            device_time: Timestamp::from_millisecond(judged.device_time_ms)
-                .ok()
-                .map(|time| time.to_string()),
-            judged_at: rfc3339(judged.judged_at_ms),
-            decision: judged.decision,
-            decided_by: judged.decided_by,
-            decided_at: judged.decided_at_ms.map(rfc3339),
+            id: row.stamp.intent_id,
+            order_id: row.lane,
+            driver_id: row.driver_id,
+            device_id: row.stamp.device_id,
+            kind: row.kind,
+            base_version: row.wanted.as_ref().map(|wanted| wanted.base_version.get()),
+            arguments: row.wanted.map(|wanted| wanted.arguments),
+            verdict: row.verdict,
+            detail: row.code.as_deref().map(explain),
+            code: row.code,
+            status: row.status,
+            device_time: device_time.ok().map(|time| time.to_string()),
+            judged_at: rfc3339(row.judged_at_ms),
+            decision: decided.map(|decided| decided.decision.clone()),
+            decided_by: decided.map(|decided| decided.by.clone()),
+            decided_at: decided.map(|decided| rfc3339(decided.at_ms)),
             order: None,
         }
     }

@@ -1,11 +1,10 @@
-//! Orders change: placed, given to a driver, taken back, cancelled. How they are shown is in `composed`; what drivers do with
-//! them comes as intents.
+//! Changes of orders by an operator: place, assign, unassign, cancel. `composed` reads orders; what drivers do with them
+//! comes as intents.
 
 use std::time::Duration;
 
 use axum::extract::State;
 use event_schema::{CancelReason, DriverId, OrderEvent, OrderId, ReleaseReason, UserId};
-use jiff::Timestamp;
 use relay::Tx;
 use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -16,11 +15,12 @@ use service_kit::{
 };
 use utoipa::ToSchema;
 
-use super::{App, Nothing, codes, rfc3339};
+use super::{App, Nothing, rfc3339};
 use crate::cache::users;
-use crate::domain::{Amount, Order, an_operators_note};
-use crate::events::make;
-use crate::store::{drivers, orders};
+use crate::domain::{Amount, Order, operator_note};
+use crate::events::{make, now_ms};
+use crate::problems;
+use crate::store::{deleted_users, drivers, orders};
 
 /// An order as its owner shows it.
 #[derive(Serialize, ToSchema)]
@@ -36,16 +36,16 @@ pub(super) struct OrderView {
     /// `placed`, `assigned`, `picked_up`, `delivered`, `cancelled`.
     #[schema(example = "assigned")]
     status: &'static str,
-    /// Who is to deliver it, or has.
+    /// The driver who is to deliver it, or who delivered it.
     driver_id: Option<DriverId>,
-    /// What the driver or the office wrote when it ended.
+    /// Written by the driver or the operator who ended it.
     #[schema(example = "left with neighbour")]
     note: Option<String>,
     #[schema(example = "customer_request")]
     cancel_reason: Option<String>,
     /// Problems reported on the way.
     problems: u32,
-    /// Counts the order's changes, from 1. It is the `ETag` too.
+    /// The number of its changes, from 1. Also the `ETag`.
     #[schema(minimum = 1, example = 2)]
     version: u64,
     /// RFC 3339, UTC.
@@ -55,12 +55,12 @@ pub(super) struct OrderView {
     changed_at: String,
 }
 
-/// What somebody wants.
+/// An order to be placed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewOrder {
     user_id: UserId,
-    /// In the currency's minor unit; more than nothing.
+    /// In the currency's minor unit.
     #[schema(minimum = 1, example = 1250)]
     amount_minor: i64,
     /// Three letters, ISO 4217.
@@ -68,7 +68,7 @@ pub(super) struct NewOrder {
     currency: String,
 }
 
-/// Who is to deliver an order.
+/// The driver who is to deliver an order.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Assignment {
@@ -82,7 +82,7 @@ pub(super) struct Cancellation {
     /// `customer_request`, `out_of_stock`, `undeliverable`.
     #[schema(example = "customer_request")]
     reason: String,
-    /// 1 to 500 characters, for whoever reads the order later.
+    /// 1 to 500 characters.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, example = "ordered twice by mistake")]
     note: Option<String>,
@@ -101,8 +101,8 @@ const MAX_WAIT_FOR_CUSTOMER: Duration = Duration::from_secs(1);
         ),
     )),
     extensions(("x-problems" = json!([
-        codes::INVALID_AMOUNT.name(), codes::INVALID_CURRENCY.name(), codes::UNKNOWN_USER.name(),
-        codes::USERS_UNAVAILABLE.name(),
+        problems::INVALID_AMOUNT.name(), problems::INVALID_CURRENCY.name(), problems::UNKNOWN_USER.name(),
+        problems::USERS_UNAVAILABLE.name(),
     ])))
 )]
 pub(super) async fn place(
@@ -116,14 +116,12 @@ pub(super) async fn place(
     } = new;
     let (amount, currency) = (Amount::try_from(amount_minor)?, currency.parse()?);
     check_customer(&app, user_id).await?;
-    let now_ms = Timestamp::now().as_millisecond();
     let id = OrderId::new();
-    let placed = Order::place(id, user_id, amount, currency, now_ms);
     let write = once.write(move |tx| {
-        if users::is_deleted(tx, user_id)? {
+        if deleted_users::contains(tx, user_id)? {
             return Err(no_user(user_id));
         }
-        make(tx, placed)?;
+        make(tx, Order::place(id, user_id, amount, currency, now_ms(tx)))?;
         let order = known(tx, id)?;
         let (location, tag) = (format!("/orders/{id}"), ETag(order.version.get()));
         Ok(Reply::created(&location, tag, &OrderView::from(order)))
@@ -131,9 +129,9 @@ pub(super) async fn place(
     write.await
 }
 
-/// Give an order to a driver, or to another one
+/// Assign an order to a driver, or to another one
 ///
-/// Also after it was picked up: the first driver hands it over, and it leaves their device.
+/// Also after it was picked up: the first driver hands it over, and it disappears from their device.
 #[utoipa::path(
     post, path = "/orders/{id}/assign", tag = "orders", security(("operator" = [])), request_body = Assignment,
     params(
@@ -146,8 +144,8 @@ pub(super) async fn place(
         headers(("ETag" = String, description = "Its version, in quotes")),
     )),
     extensions(("x-problems" = json!([
-        codes::ORDER_NOT_FOUND.name(), codes::UNKNOWN_DRIVER.name(), codes::DRIVER_REVOKED.name(),
-        codes::ORDER_DELIVERED.name(), codes::ORDER_CANCELLED.name(), codes::ALREADY_ASSIGNED.name(),
+        problems::ORDER_NOT_FOUND.name(), problems::UNKNOWN_DRIVER.name(), problems::DRIVER_REVOKED.name(),
+        problems::ORDER_DELIVERED.name(), problems::ORDER_CANCELLED.name(), problems::ALREADY_ASSIGNED.name(),
     ])))
 )]
 pub(super) async fn assign(
@@ -160,9 +158,9 @@ pub(super) async fn assign(
     change(once, id, must_match, move |tx, order, now_ms| {
         let driver = drivers::find(tx, driver_id)?.ok_or_else(|| {
             let detail = format!("there is no driver {driver_id}");
-            Problem::field(codes::UNKNOWN_DRIVER, "driver_id", detail)
+            Problem::field(problems::UNKNOWN_DRIVER, "driver_id", detail)
         })?;
-        driver.at_work()?;
+        driver.check_active()?;
         Ok(order.assign(driver_id, now_ms)?)
     })
     .await
@@ -181,8 +179,8 @@ pub(super) async fn assign(
         headers(("ETag" = String, description = "Its version, in quotes")),
     )),
     extensions(("x-problems" = json!([
-        codes::ORDER_NOT_FOUND.name(), codes::ORDER_DELIVERED.name(), codes::ORDER_CANCELLED.name(),
-        codes::NOT_ASSIGNED.name(),
+        problems::ORDER_NOT_FOUND.name(), problems::ORDER_DELIVERED.name(), problems::ORDER_CANCELLED.name(),
+        problems::NOT_ASSIGNED.name(),
     ])))
 )]
 pub(super) async fn unassign(
@@ -209,8 +207,8 @@ pub(super) async fn unassign(
         headers(("ETag" = String, description = "Its version, in quotes")),
     )),
     extensions(("x-problems" = json!([
-        codes::ORDER_NOT_FOUND.name(), codes::ORDER_DELIVERED.name(), codes::ORDER_CANCELLED.name(),
-        codes::INVALID_REASON.name(), codes::INVALID_NOTE.name(),
+        problems::ORDER_NOT_FOUND.name(), problems::ORDER_DELIVERED.name(), problems::ORDER_CANCELLED.name(),
+        problems::INVALID_REASON.name(), problems::INVALID_NOTE.name(),
     ])))
 )]
 pub(super) async fn cancel(
@@ -218,26 +216,25 @@ pub(super) async fn cancel(
     must_match: MustMatch,
     Idempotent(Cancellation { reason, note }, once): Idempotent<Cancellation>,
 ) -> Result<Reply, Problem> {
-    let reason = an_operators_reason(&reason)?;
-    let note = note.as_deref().map(an_operators_note).transpose()?;
+    let reason = operator_reason(&reason)?;
+    let note = note.as_deref().map(operator_note).transpose()?;
     change(once, id, must_match, move |_, order, now_ms| {
         Ok(order.cancel(reason, note, now_ms)?)
     })
     .await
 }
 
-/// One change of one order, if it is the one the client has read.
+/// One change of one order, if it has the version that the client has read.
 async fn change(
     once: Once,
     id: OrderId,
     must_match: MustMatch,
     decide: impl FnOnce(&Tx<'_>, &Order, i64) -> Result<OrderEvent, Problem> + Send + 'static,
 ) -> Result<Reply, Problem> {
-    let now_ms = Timestamp::now().as_millisecond();
     let write = once.write(move |tx| {
         let order = known(tx, id)?;
         must_match.check(order.version.get())?;
-        make(tx, decide(tx, &order, now_ms)?)?;
+        make(tx, decide(tx, &order, now_ms(tx))?)?;
         let order = known(tx, id)?;
         let tag = ETag(order.version.get());
         Ok(Reply::ok(tag, &OrderView::from(order)))
@@ -245,26 +242,26 @@ async fn change(
     write.await
 }
 
-/// That a user was deleted is no operator's to say.
-fn an_operators_reason(text: &str) -> Result<CancelReason, Problem> {
+/// An operator cannot say that a user was deleted.
+fn operator_reason(text: &str) -> Result<CancelReason, Problem> {
     match CancelReason::of(text) {
         CancelReason::UserDeleted | CancelReason::Other(_) => {
             let detail = "a reason is `customer_request`, `out_of_stock` or `undeliverable`";
-            Err(Problem::field(codes::INVALID_REASON, "reason", detail))
+            Err(Problem::field(problems::INVALID_REASON, "reason", detail))
         }
         reason => Ok(reason),
     }
 }
 
-/// A driver is told of a delivery when it changes, so its customer had better have a name by then. A user who registered
-/// just now is milliseconds away; whoever is not in the cache after a moment is not waited for.
+/// A device gets a delivery when it changes, so the customer's name should be in the cache by then. A user who registered just
+/// now is milliseconds away; after a moment the order is assigned without the name.
 async fn until_customer_is_known(app: &App, id: OrderId) -> Result<(), Problem> {
     let deadline = Instant::now() + MAX_WAIT_FOR_CUSTOMER;
-    let mut cache = app.composer.news();
+    let mut cache = app.composer.status();
     loop {
         let read = app.db.read(move |rows| match orders::find(rows, id)? {
             Some(order) => Ok(users::find(rows, order.user_id)?.is_some()),
-            None => Ok::<_, Problem>(true), // refused in a moment
+            None => Ok::<_, Problem>(true), // `change` refuses it
         });
         if read.await? || !matches!(timeout_at(deadline, cache.changed()).await, Ok(Ok(()))) {
             return Ok(());
@@ -272,9 +269,8 @@ async fn until_customer_is_known(app: &App, id: OrderId) -> Result<(), Problem> 
     }
 }
 
-/// Whether the user who orders exists. A user whom the cache does not know may have registered a moment ago, so the owner
-/// is asked. Its answer decides and is not written to the cache: only events are, in their order. An answer may be older
-/// than an event that is already here, and would bring a deleted user back for ever.
+/// A user who is not in the cache may have registered a moment ago, so user-service is asked. Its answer is not written to the
+/// cache: it may be older than an event that is already applied, and would restore a deleted user for ever.
 async fn check_customer(app: &App, id: UserId) -> Result<(), Problem> {
     let cached = app.db.read(move |rows| users::find(rows, id)).await?;
     if cached.is_some() || app.user_api.find(id).await?.is_some() {
@@ -285,14 +281,12 @@ async fn check_customer(app: &App, id: UserId) -> Result<(), Problem> {
 
 fn no_user(id: UserId) -> Problem {
     let detail = format!("there is no user {id}");
-    Problem::field(codes::UNKNOWN_USER, "user_id", detail)
+    Problem::field(problems::UNKNOWN_USER, "user_id", detail)
 }
 
 pub(super) fn known(rows: &Connection, id: OrderId) -> Result<Order, Problem> {
-    orders::find(rows, id)?.ok_or_else(|| {
-        let detail = format!("there is no order {id}");
-        Problem::new(codes::ORDER_NOT_FOUND, detail)
-    })
+    let found = orders::find(rows, id)?;
+    problems::found(found, problems::ORDER_NOT_FOUND, "order", id)
 }
 
 impl From<Order> for OrderView {
@@ -301,7 +295,7 @@ impl From<Order> for OrderView {
             id: order.id,
             user_id: order.user_id,
             amount_minor: order.amount.minor(),
-            currency: order.currency.to_string(),
+            currency: order.currency,
             status: order.status.as_str(),
             driver_id: order.driver_id,
             note: order.note,

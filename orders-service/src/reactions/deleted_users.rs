@@ -1,12 +1,11 @@
-//! A user is gone: their open orders are cancelled. Exactly once, since what is emitted commits with the offset.
+//! Cancels the open orders of a deleted user. Exactly once, because the events commit together with the offset.
 
 use event_schema::{CancelReason, UserDeleted, UserEvent};
-use jiff::Timestamp;
 use relay::{ApplyError, Consumer, Received, Tx};
 
-use crate::cache::users;
 use crate::domain::Refusal;
-use crate::events::make;
+use crate::events::{make, now_ms};
+use crate::store::deleted_users;
 use crate::store::orders::{self, Filter};
 
 /// The consumer's name, here and at the broker.
@@ -16,22 +15,21 @@ pub fn consumer() -> Consumer {
     Consumer::reaction(CONSUMER, UserEvent::STREAM, UserEvent::decode, react)
 }
 
-/// Decides from the orders as they are: what was cancelled before is left alone, so that a reaction that must look at an
-/// event again does the rest of it and nothing twice.
+/// Decides from the current orders and skips those that are cancelled already, so that an event that is seen again has no second
+/// effect.
 pub fn react(tx: &Tx<'_>, received: &Received<UserEvent>) -> Result<(), ApplyError> {
     let user_id = match &received.event {
         UserEvent::Deleted(UserDeleted { user_id, .. }) => user_id,
-        UserEvent::Created(created) => return Ok(users::forget_deleted(tx, created.user_id)?),
+        UserEvent::Created(created) => return Ok(deleted_users::remove(tx, created.user_id)?),
         _ => return Ok(()),
     };
-    users::remember_deleted(tx, *user_id)?;
+    deleted_users::add(tx, *user_id)?;
     let of_user = Filter {
         user_id: Some(*user_id),
         ..Filter::default()
     };
-    let now_ms = Timestamp::now().as_millisecond();
     for order in orders::open_of(tx, of_user)? {
-        let cancelled = order.cancel(CancelReason::UserDeleted, None, now_ms);
+        let cancelled = order.cancel(CancelReason::UserDeleted, None, now_ms(tx));
         make(tx, cancelled.map_err(refused)?)?;
     }
     Ok(())

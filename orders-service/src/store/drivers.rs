@@ -1,22 +1,28 @@
-//! Drivers, their devices, and the codes with which a device becomes theirs.
+//! Drivers, their devices, and the one-time codes that enrol devices.
 
 use std::collections::HashSet;
-use std::num::NonZeroU64;
 
-use event_schema::{DeviceEnrolled, DeviceId, DriverEnrolled, DriverId, DriverRevoked, Version};
-use relay::rusqlite::{self, Connection, OptionalExtension, Row};
+use event_schema::{DeviceEnrolled, DeviceId, DriverEnrolled, DriverId, Version};
+use relay::rusqlite::{self, Connection, OptionalExtension};
 use service_kit::{Limit, parsed};
 
+use super::rows;
 use crate::domain::{Device, Driver};
 
-/// How often a device may send its code: answers get lost, and each one sent is an event.
+const DRIVERS: &str =
+    "select json_object('id', id, 'name', name, 'revoked_at_ms', revoked_at_ms, 'version', version,
+    'enrolled_at_ms', enrolled_at_ms, 'seq', seq) from drivers where";
+const DEVICES: &str = "select json_object('id', id, 'driver_id', driver_id, 'revoked', json(iif(revoked, 'true', 'false')),
+    'enrolled_at_ms', enrolled_at_ms, 'expires_at_ms', expires_at_ms) from devices where";
+
+/// How often a device may send its code. Responses get lost, but each use is an event.
 const MAX_USES: u32 = 10;
 
 /// A code that a device may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
     pub driver_id: DriverId,
-    /// It was drawn for this very device, or this very device has used it before.
+    /// It was issued for this device, or this device has used it before.
     pub is_of_device: bool,
 }
 
@@ -26,38 +32,26 @@ pub(super) fn insert(
     seq: u64,
 ) -> rusqlite::Result<usize> {
     rows.prepare_cached(
-        "insert into drivers (id, name, version, enrolled_at_ms, seq) values (?1, ?2, ?3, ?4, ?5)",
+        "insert into drivers (id, name, version, enrolled_at_ms, seq)
+         select ?1 ->> 'driver_id', ?1 ->> 'name', ?1 ->> 'version', ?1 ->> 'at_ms', ?2",
     )?
-    .execute((
-        event.driver_id.to_string(),
-        &event.name,
-        event.version.get(),
-        event.at_ms,
-        seq,
-    ))
+    .execute((rows::to_json(event), seq))
 }
 
-pub(super) fn revoke(rows: &Connection, event: &DriverRevoked) -> rusqlite::Result<usize> {
-    rows.prepare_cached(
-        "update drivers set revoked_at_ms = ?3, version = ?2 where id = ?1 and version = ?2 - 1",
-    )?
-    .execute((
-        event.driver_id.to_string(),
-        event.version.get(),
-        event.at_ms,
-    ))
-}
-
-pub(super) fn touch(
+/// The next version of a driver, and their revocation if there is one.
+pub(super) fn update(
     rows: &Connection,
-    driver_id: DriverId,
+    id: DriverId,
     version: Version,
+    revoked_at_ms: Option<i64>,
 ) -> rusqlite::Result<usize> {
-    rows.prepare_cached("update drivers set version = ?2 where id = ?1 and version = ?2 - 1")?
-        .execute((driver_id.to_string(), version.get()))
+    rows.prepare_cached(
+        "update drivers set version = ?2, revoked_at_ms = coalesce(?3, revoked_at_ms) where id = ?1 and version = ?2 - 1",
+    )?
+    .execute((id.to_string(), version.get(), revoked_at_ms))
 }
 
-/// A device that enrols again is the same device with another token, at its old place in lists.
+/// A device that enrols again keeps its id and its position in lists and gets another token.
 pub(super) fn put_device(
     rows: &Connection,
     event: &DeviceEnrolled,
@@ -66,18 +60,11 @@ pub(super) fn put_device(
 ) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "insert into devices (id, driver_id, token_hash, revoked, enrolled_at_ms, expires_at_ms, seq)
-         values (?1, ?2, ?3, 0, ?4, ?5, ?6)
+         select ?1 ->> 'device_id', ?1 ->> 'driver_id', ?2, 0, ?1 ->> 'at_ms', ?1 ->> 'expires_at_ms', ?3 where true
          on conflict (id) do update set driver_id = excluded.driver_id, token_hash = excluded.token_hash, revoked = 0,
            enrolled_at_ms = excluded.enrolled_at_ms, expires_at_ms = excluded.expires_at_ms",
     )?
-    .execute((
-        event.device_id.to_string(),
-        event.driver_id.to_string(),
-        token_hash,
-        event.at_ms,
-        event.expires_at_ms,
-        seq,
-    ))?;
+    .execute((rows::to_json(event), token_hash, seq))?;
     rows.prepare_cached(
         "insert into device_tokens (token_hash, device_id) values (?1, ?2) on conflict do nothing",
     )?
@@ -92,68 +79,60 @@ pub(super) fn revoke_device(rows: &Connection, id: DeviceId) -> rusqlite::Result
 }
 
 pub fn find(rows: &Connection, id: DriverId) -> rusqlite::Result<Option<Driver>> {
-    rows.prepare_cached(
-        "select id, name, revoked_at_ms, version, enrolled_at_ms from drivers where id = ?1",
-    )?
-    .query_row([id.to_string()], driver)
-    .optional()
+    rows.prepare_cached(&format!("{DRIVERS} id = ?1"))?
+        .query_row([id.to_string()], rows::json)
+        .optional()
 }
 
-/// Drivers with their sequences in the log, in the order of these: after `after`, or from the first; one more than the limit
-/// when there are more.
-pub fn list(
-    rows: &Connection,
-    after: Option<i64>,
-    limit: Limit,
-) -> rusqlite::Result<Vec<(i64, Driver)>> {
-    rows.prepare_cached(
-        "select id, name, revoked_at_ms, version, enrolled_at_ms, seq from drivers where seq > ?1 order by seq limit ?2",
-    )?
-    .query_map((after.unwrap_or(i64::MIN), limit.and_one_more()), |row| {
-        Ok((row.get("seq")?, driver(row)?))
-    })?
-    .collect()
+/// In the order of enrolment, after the sequence `after`; one more than the limit if there are more.
+pub fn list(rows: &Connection, after: Option<i64>, limit: Limit) -> rusqlite::Result<Vec<Driver>> {
+    let (after, limit) = (after.unwrap_or(i64::MIN), limit.and_one_more().into());
+    rows::list(rows, &format!("{DRIVERS} true"), &[], after, limit)
 }
 
-/// Whose token this is the hash of.
+/// Revoked if its driver is revoked, too.
 pub fn device_of_token(rows: &Connection, token_hash: &str) -> rusqlite::Result<Option<Device>> {
-    rows.prepare_cached(
-        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where token_hash = ?1",
-    )?
-    .query_row([token_hash], device)
-    .optional()
+    let device = rows
+        .prepare_cached(&format!("{DEVICES} token_hash = ?1"))?
+        .query_row([token_hash], rows::json::<Device>)
+        .optional()?;
+    device
+        .map(|device| {
+            let revoked = !may_sync(rows, device.id, device.driver_id)?;
+            Ok(Device { revoked, ..device })
+        })
+        .transpose()
 }
 
-/// Whether the token is one that this device has or had.
+/// Whether this device has or had the token.
 pub fn had_token(rows: &Connection, id: DeviceId, token_hash: &str) -> rusqlite::Result<bool> {
     rows.prepare_cached("select 1 from device_tokens where token_hash = ?1 and device_id = ?2")?
         .exists((token_hash, id.to_string()))
 }
 
-/// Of all devices, also of those that were revoked.
-pub fn token_hashes(rows: &Connection) -> rusqlite::Result<HashSet<String>> {
-    let mut hashes = rows.prepare_cached("select token_hash from devices")?;
-    hashes.query_map((), |row| row.get(0))?.collect()
+/// Of all devices, including those that were revoked and those that have expired.
+pub fn token_hashes(rows: &Connection, _now_ms: i64) -> rusqlite::Result<HashSet<String>> {
+    rows.prepare_cached("select token_hash from devices")?
+        .query_map((), |row| row.get(0))?
+        .collect()
 }
 
-/// Of all codes that are good for a device.
+/// Of all valid codes.
 pub fn code_hashes(rows: &Connection, now_ms: i64) -> rusqlite::Result<HashSet<String>> {
     let sql = "select code_hash from enrolment_codes where expires_at_ms > ?1 and uses < ?2";
-    let mut hashes = rows.prepare_cached(sql)?;
-    let good = hashes.query_map((now_ms, MAX_USES), |row| row.get(0))?;
-    good.collect()
+    rows.prepare_cached(sql)?
+        .query_map((now_ms, MAX_USES), |row| row.get(0))?
+        .collect()
 }
 
 pub fn find_device(rows: &Connection, id: DeviceId) -> rusqlite::Result<Option<Device>> {
-    rows.prepare_cached(
-        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where id = ?1",
-    )?
-    .query_row([id.to_string()], device)
-    .optional()
+    rows.prepare_cached(&format!("{DEVICES} id = ?1"))?
+        .query_row([id.to_string()], rows::json)
+        .optional()
 }
 
-/// Neither the device nor its driver was revoked, and the one is still the other's. To be asked in the transaction that
-/// counts: whoever was let in a moment ago may have been revoked since.
+/// Neither the device nor its driver was revoked, and the device is still this driver's. Check it in the transaction of the
+/// effect: a device that passed authentication may have been revoked since.
 pub fn may_sync(rows: &Connection, id: DeviceId, driver_id: DriverId) -> rusqlite::Result<bool> {
     rows.prepare_cached(
         "select 1 from devices join drivers on drivers.id = devices.driver_id
@@ -162,16 +141,14 @@ pub fn may_sync(rows: &Connection, id: DeviceId, driver_id: DriverId) -> rusqlit
     .exists((id.to_string(), driver_id.to_string()))
 }
 
-/// A driver has a few, in the order of enrolment.
+/// In the order of enrolment. A driver has few.
 pub fn devices_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<Vec<Device>> {
-    rows.prepare_cached(
-        "select id, driver_id, revoked, enrolled_at_ms, expires_at_ms from devices where driver_id = ?1 order by seq",
-    )?
-    .query_map([driver_id.to_string()], device)?
-    .collect()
+    rows.prepare_cached(&format!("{DEVICES} driver_id = ?1 order by seq"))?
+        .query_map([driver_id.to_string()], rows::json)?
+        .collect()
 }
 
-/// For any new device, or for this one alone. Those that have expired go.
+/// For any new device, or for this one alone. Deletes expired codes.
 pub fn put_code(
     rows: &Connection,
     code_hash: &str,
@@ -193,7 +170,7 @@ pub fn put_code(
     Ok(())
 }
 
-/// The code, if it lasts, is no other device's and was not sent too often.
+/// The code, if it has not expired, belongs to no other device and was not sent too often.
 pub fn find_code(
     rows: &Connection,
     code_hash: &str,
@@ -213,7 +190,7 @@ pub fn find_code(
     .optional()
 }
 
-/// From now on the code is this device's, which may send it again while it lasts: the answer may have got lost.
+/// Binds the code to this device, which may send it again until it expires: the response may have been lost.
 pub fn use_code(rows: &Connection, code_hash: &str, device_id: DeviceId) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "update enrolment_codes set device_id = ?2, uses = uses + 1 where code_hash = ?1",
@@ -222,36 +199,16 @@ pub fn use_code(rows: &Connection, code_hash: &str, device_id: DeviceId) -> rusq
     Ok(())
 }
 
-/// What was drawn for a driver who is gone opens nothing any more.
-pub fn burn_codes_of(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<()> {
+/// The codes of a revoked driver.
+pub fn delete_codes_of_driver(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<()> {
     rows.prepare_cached("delete from enrolment_codes where driver_id = ?1")?
         .execute([driver_id.to_string()])?;
     Ok(())
 }
 
-/// The codes that a device has used open nothing any more: whoever has the device has them.
-pub fn burn_codes(rows: &Connection, device_id: DeviceId) -> rusqlite::Result<()> {
+/// The codes that a revoked device has used: a thief of the device may have them.
+pub fn delete_codes_of_device(rows: &Connection, device_id: DeviceId) -> rusqlite::Result<()> {
     rows.prepare_cached("delete from enrolment_codes where device_id = ?1")?
         .execute([device_id.to_string()])?;
     Ok(())
-}
-
-fn driver(row: &Row<'_>) -> rusqlite::Result<Driver> {
-    Ok(Driver {
-        id: parsed(row, 0)?,
-        name: row.get(1)?,
-        revoked_at_ms: row.get(2)?,
-        version: row.get::<_, NonZeroU64>(3)?.into(),
-        enrolled_at_ms: row.get(4)?,
-    })
-}
-
-fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
-    Ok(Device {
-        id: parsed(row, 0)?,
-        driver_id: parsed(row, 1)?,
-        revoked: row.get(2)?,
-        enrolled_at_ms: row.get(3)?,
-        expires_at_ms: row.get(4)?,
-    })
 }

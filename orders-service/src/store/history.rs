@@ -1,4 +1,4 @@
-//! Where in the log the changes of an order, a driver or a refused intent lie.
+//! The sequences of the events that changed an order, a driver or a refused intent.
 
 use std::num::NonZeroU64;
 
@@ -7,7 +7,7 @@ use relay::outbox;
 use relay::rusqlite::{self, Connection};
 use service_kit::Limit;
 
-/// A change and the event that tells of it, as it lies in the log. `None` when the log is not kept back to there.
+/// A change and its event, as the log holds it. `None` if the log does not go back so far.
 pub struct Change {
     pub version: u64,
     pub seq: u64,
@@ -27,8 +27,8 @@ pub(super) fn add(
 
 /// Whether it is the id of an order, a driver or a refused intent.
 pub fn has(rows: &Connection, aggregate: &str) -> rusqlite::Result<bool> {
-    rows.prepare_cached("select exists (select 1 from history where aggregate = ?1)")?
-        .query_row([aggregate], |row| row.get(0))
+    rows.prepare_cached("select 1 from history where aggregate = ?1 limit 1")?
+        .exists([aggregate])
 }
 
 /// Of the aggregate's next event.
@@ -39,28 +39,24 @@ pub(super) fn next_version(rows: &Connection, aggregate: &str) -> rusqlite::Resu
     Ok(next.into())
 }
 
-/// The changes after version `after`; one more than the limit when there are more.
+/// The changes after version `after`; one more than the limit if there are more.
 pub fn list(
     rows: &Connection,
     aggregate: &str,
-    after: u64,
+    after: i64,
     limit: Limit,
 ) -> rusqlite::Result<Vec<Change>> {
     let mut statement = rows.prepare_cached(
         "select version, seq from history where aggregate = ?1 and version > ?2 order by version limit ?3",
     )?;
     let found = statement.query_map((aggregate, after, limit.and_one_more()), |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })?;
-    found
-        .map(|place| {
-            let (version, seq) = place?;
-            let event = outbox::event_at(rows, seq)?;
-            Ok(Change {
-                version,
-                seq,
-                event,
-            })
+        let (version, seq) = (row.get(0)?, row.get(1)?);
+        let event = outbox::event_at(rows, seq)?;
+        Ok(Change {
+            version,
+            seq,
+            event,
         })
-        .collect()
+    })?;
+    found.collect()
 }

@@ -1,46 +1,46 @@
-//! The way down: what changed for a driver after a place in the log, or all there is when that place is of no use.
+//! The feed: what changed for a driver after a position in the log, or a snapshot if the position is unusable.
 //!
-//! The rows are what they are now, not what they were at each change, so a page is small however much has happened. A
-//! snapshot takes several pages while orders go on changing: it ends with the tail from where it began, and only then is
-//! the checkpoint complete.
+//! Rows are sent in their current state, not once per change, so a page is small however much has happened. A snapshot takes
+//! several pages while orders go on changing: it ends with the changes since it began, and only then is the checkpoint
+//! complete.
 
 use event_schema::DriverId;
-use event_schema::sync::{FeedItem, FeedPage, Judged};
-use jiff::Timestamp;
+use event_schema::sync::{FeedItem, FeedPage};
 use relay::outbox;
 use relay::rusqlite::{self, Connection};
 
-use super::{FeedToken, delivery};
+use super::FeedToken;
+use crate::store::intents::FeedDecision;
 use crate::store::scopes::Entry;
 use crate::store::{intents, scopes};
 
-/// How many events a device may be behind before it gets a snapshot, which is less than all that has left its driver
-/// meanwhile.
+/// How many events a device may be behind before it gets a snapshot, which is then shorter than the changes.
 pub const DEFAULT_TAIL: u64 = 100_000;
 
-/// What a driver has finished is shown for a week.
+/// Finished orders are shown for a week.
 const SHOWN_MS: i64 = 7 * 86_400_000;
-/// Decisions that a snapshot tells, at most: about conflicts of the last weeks, not of all times.
+/// Decisions in a snapshot.
 const MAX_DECISIONS: u32 = 1000;
 
-/// The page after `after`, all of one moment. Without a place, or with one that does not lie in this log any more, a
-/// snapshot begins.
+/// The page after `after`, read in one transaction. Without a position, or with one that is no longer in this log, a snapshot
+/// begins.
 pub fn page(
     rows: &Connection,
     driver_id: DriverId,
     after: Option<FeedToken>,
     limit: u32,
     tail: u64,
+    now_ms: i64,
 ) -> rusqlite::Result<FeedPage> {
-    let here = here(rows, driver_id)?;
+    let (here, shown_since_ms) = (here(rows, driver_id)?, now_ms - SHOWN_MS);
     match after {
-        Some(place) if is_on_the_log(rows, &place, here.seq, tail)? => match place.snapshot_after {
-            None => tail_page(rows, place, &here, limit),
-            Some(_) => snapshot_page(rows, place, limit, None),
+        Some(token) if is_in_log(rows, &token, here.seq, tail)? => match token.snapshot_after {
+            None => tail_page(rows, token, &here, limit),
+            Some(_) => snapshot_page(rows, token, limit, None, shown_since_ms),
         },
         _ => {
             let known_since = here.seq.saturating_sub(tail);
-            snapshot_page(rows, here, limit, Some(known_since))
+            snapshot_page(rows, here, limit, Some(known_since), shown_since_ms)
         }
     }
 }
@@ -55,25 +55,19 @@ fn here(rows: &Connection, driver_id: DriverId) -> rusqlite::Result<FeedToken> {
     })
 }
 
-/// The event at that number is the one it was, and what happened since is still known.
-fn is_on_the_log(
-    rows: &Connection,
-    place: &FeedToken,
-    head: u64,
-    tail: u64,
-) -> rusqlite::Result<bool> {
-    // Nothing is asked about a place that cannot be: a device may send any number.
-    let near = place.seq <= head && head - place.seq <= tail;
-    if !near {
+/// Whether the event with that sequence is the same, and near enough to the head.
+fn is_in_log(rows: &Connection, token: &FeedToken, head: u64, tail: u64) -> rusqlite::Result<bool> {
+    // A device may send any number: one out of range is not looked up.
+    if token.seq > head || head - token.seq > tail {
         return Ok(false);
     }
-    Ok(match place.seq {
-        0 => place.event_id.is_none(),
-        seq => place.event_id.is_some() && outbox::event_id(rows, seq)? == place.event_id,
+    Ok(match token.seq {
+        0 => token.event_id.is_none(),
+        seq => token.event_id.is_some() && outbox::event_id(rows, seq)? == token.event_id,
     })
 }
 
-/// Up to `limit` changes and as many decisions: what there is more of ends the page.
+/// Up to `limit` changes and `limit` decisions. The one that reaches its limit first ends the page.
 fn tail_page(
     rows: &Connection,
     after: FeedToken,
@@ -81,15 +75,15 @@ fn tail_page(
     limit: u32,
 ) -> rusqlite::Result<FeedPage> {
     let mut entries = scopes::after(rows, after.driver_id, after.seq, limit + 1)?;
-    let mut judged = intents::decided_after(rows, after.driver_id, after.seq, limit + 1)?;
+    let mut decided = intents::decided_after(rows, after.driver_id, after.seq, limit + 1)?;
     let ends = [
         last_of(&entries, limit, |entry| entry.seq),
-        last_of(&judged, limit, |judged| judged.decided_seq.unwrap_or(0)),
+        last_of(&decided, limit, |decided| decided.seq),
     ];
     let end = ends.into_iter().flatten().min();
     if let Some(end) = end {
         entries.retain(|entry| entry.seq <= end);
-        judged.retain(|judged| judged.decided_seq <= Some(end));
+        decided.retain(|decided| decided.seq <= end);
     }
     let next = match end {
         None => here.clone(),
@@ -100,37 +94,34 @@ fn tail_page(
         },
     };
     Ok(FeedPage {
-        snapshot: false,
-        items: items(rows, entries)?,
-        at: next.seq,
-        next: next.to_string(),
         complete: end.is_none(),
-        judged: judged.into_iter().map(decided).collect(),
+        ..feed_page(&next, entries, decided)
     })
 }
 
-/// The place of the last one that has room on the page, when not all have.
-fn last_of<T>(found: &[T], limit: u32, place: impl Fn(&T) -> u64) -> Option<u64> {
+/// The sequence of the last one that fits on the page, if not all fit.
+fn last_of<T>(found: &[T], limit: u32, seq: impl Fn(&T) -> u64) -> Option<u64> {
     let limit = limit as usize;
     match found.len() > limit {
-        true => found.get(limit - 1).map(place),
+        true => found.get(limit - 1).map(seq),
         false => None,
     }
 }
 
-/// Never complete: after its last page comes the tail from where it began. The page it begins with tells what was decided
-/// since a place that a device can still have been at.
+/// Never complete: the changes since it began follow its last page. `decided_since` is set on its first page, which has the
+/// decisions that a device may have missed.
 fn snapshot_page(
     rows: &Connection,
     from: FeedToken,
     limit: u32,
-    begins: Option<u64>,
+    decided_since: Option<u64>,
+    shown_since_ms: i64,
 ) -> rusqlite::Result<FeedPage> {
-    let since_ms = Timestamp::now().as_millisecond() - SHOWN_MS;
-    let entries = scopes::present(rows, from.driver_id, from.snapshot_after, since_ms, limit)?;
+    let (driver_id, after) = (from.driver_id, from.snapshot_after);
+    let entries = scopes::present(rows, driver_id, after, shown_since_ms, limit)?;
     let full = entries.len() == limit as usize;
-    let judged = match begins {
-        Some(since) => intents::decided_after(rows, from.driver_id, since, MAX_DECISIONS)?,
+    let decided = match decided_since {
+        Some(since) => intents::decided_after(rows, driver_id, since, MAX_DECISIONS)?,
         None => Vec::new(),
     };
     let next = FeedToken {
@@ -138,32 +129,24 @@ fn snapshot_page(
         ..from
     };
     Ok(FeedPage {
-        snapshot: begins.is_some(),
-        items: items(rows, entries)?,
-        at: next.seq,
-        next: next.to_string(),
-        complete: false,
-        judged: judged.into_iter().map(decided).collect(),
+        snapshot: decided_since.is_some(),
+        ..feed_page(&next, entries, decided)
     })
 }
 
-fn items(rows: &Connection, entries: Vec<Entry>) -> rusqlite::Result<Vec<FeedItem>> {
-    let item = |entry: Entry| match entry.order {
-        Some(order) => Ok(FeedItem::Put {
-            delivery: delivery(rows, order)?,
-        }),
-        None => Ok(FeedItem::Remove {
+fn feed_page(next: &FeedToken, entries: Vec<Entry>, decided: Vec<FeedDecision>) -> FeedPage {
+    let item = |entry: Entry| match entry.delivery {
+        Some(delivery) => FeedItem::Put { delivery },
+        None => FeedItem::Remove {
             order_id: entry.order_id,
-        }),
+        },
     };
-    entries.into_iter().map(item).collect()
-}
-
-fn decided(judged: intents::Judged) -> Judged {
-    Judged {
-        intent_id: judged.id,
-        order_id: judged.lane,
-        decision: judged.decision.unwrap_or_default(),
-        by: judged.decided_by.unwrap_or_default(),
+    FeedPage {
+        snapshot: false,
+        items: entries.into_iter().map(item).collect(),
+        next: next.to_string(),
+        at: next.seq,
+        complete: false,
+        judged: decided.into_iter().map(|of| of.decision).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! A place in a driver's feed, as text that devices send back as they were given it.
+//! A position in a driver's feed, as opaque text that devices send back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,41 +6,32 @@ use std::str::FromStr;
 use event_schema::{DriverId, OrderId};
 use relay::EventId;
 
-/// Whose feed, and how much of the log it is as of. Number and event say together which place it is: after a fork the
-/// number alone would be another one.
+/// Whose feed, and up to which event. After a fork the sequence alone would name another event, so the token has its id, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedToken {
     pub driver_id: DriverId,
     pub seq: u64,
     /// None at 0.
     pub event_id: Option<EventId>,
-    /// Amid a snapshot: the last order that was sent.
+    /// Within a snapshot: the last order that was sent.
     pub snapshot_after: Option<OrderId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a feed's place is the `next` of an earlier page")]
+#[error("send the `next` of an earlier page")]
 pub struct InvalidToken;
 
-/// Mark the tokens and tell this kind from a later one.
+/// The versions of the two kinds of token.
 const TAIL: &str = "f1";
 const SNAPSHOT: &str = "s1";
 
 impl fmt::Display for FeedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { driver_id, seq, .. } = self;
-        let kind = match self.snapshot_after {
-            None => TAIL,
-            Some(_) => SNAPSHOT,
-        };
-        write!(f, "{kind}.{driver_id}.{seq}.")?;
-        match self.event_id {
-            Some(id) => write!(f, "{id}")?,
-            None => f.write_str("-")?,
-        }
+        let event = self.event_id.map_or("-".to_owned(), |id| id.to_string());
         match self.snapshot_after {
-            Some(order_id) => write!(f, ".{order_id}"),
-            None => Ok(()),
+            None => write!(f, "{TAIL}.{driver_id}.{seq}.{event}"),
+            Some(order_id) => write!(f, "{SNAPSHOT}.{driver_id}.{seq}.{event}.{order_id}"),
         }
     }
 }

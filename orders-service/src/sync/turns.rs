@@ -1,8 +1,8 @@
-//! One upload of a driver at a time: however many a device sends at once, one of them stands in the database's queue, and
-//! the next upload of anybody else is right behind it.
+//! One upload of a driver at a time. However many requests a device sends at once, one of them waits for the database, and
+//! the uploads of other drivers are not delayed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use event_schema::DriverId;
 use tokio::sync::OwnedMutexGuard;
@@ -11,45 +11,26 @@ use tokio::sync::OwnedMutexGuard;
 #[derive(Clone, Default)]
 pub struct Turns(Arc<Mutex<Queues>>);
 
-/// Of each driver with an upload under way.
-type Queues = HashMap<DriverId, Arc<tokio::sync::Mutex<()>>>;
+/// Those with uploads keep their queue alive.
+type Queues = HashMap<DriverId, Weak<tokio::sync::Mutex<()>>>;
 
-/// Until it is dropped, no other upload of this driver is taken.
-pub struct Turn {
-    turns: Turns,
-    driver_id: DriverId,
-    held: Option<OwnedMutexGuard<()>>,
-}
+/// Until it is dropped, no other upload of this driver begins.
+pub type Turn = OwnedMutexGuard<()>;
 
 impl Turns {
-    /// Waits for those that came before.
     pub async fn wait(&self, driver_id: DriverId) -> Turn {
-        let queue = self.queues().entry(driver_id).or_default().clone();
-        let held = Some(queue.lock_owned().await);
-        let turns = self.clone();
-        Turn {
-            turns,
-            driver_id,
-            held,
-        }
+        self.queue(driver_id).lock_owned().await
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A queue in which nobody stands is forgotten. Who waits has it in hand, so it is not the map's alone.
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut queues = self.turns.queues();
-        self.held = None;
-        if queues
-            .get(&self.driver_id)
-            .is_some_and(|queue| Arc::strong_count(queue) == 1)
-        {
-            queues.remove(&self.driver_id);
-        }
+    fn queue(&self, driver_id: DriverId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|_, queue| queue.strong_count() > 0);
+        let known = queues.get(&driver_id).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let queue = Arc::default();
+            queues.insert(driver_id, Arc::downgrade(&queue));
+            queue
+        })
     }
 }
 
@@ -81,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_those_who_have_gone() {
+    fn a_queue_is_freed_with_its_last_upload() {
         let (turns, mia) = (Turns::default(), DriverId::new());
         let first = look(pin!(turns.wait(mia))).unwrap();
         {
@@ -89,6 +70,7 @@ mod tests {
             assert!(look(gave_up.as_mut()).is_none());
         }
         drop(first);
-        assert!(turns.queues().is_empty());
+        drop(look(pin!(turns.wait(DriverId::new()))).unwrap());
+        assert_eq!(turns.0.lock().unwrap().len(), 1, "the other driver's");
     }
 }

@@ -1,232 +1,176 @@
-//! The circuit breaker: who fails again and again is left alone for a while, and then tried with one call. Pure: it is
-//! told the time and never asks for it.
+//! The circuit breaker: after several failures in a row no call is made for a while, and then one call tries. Tests pass the
+//! time in.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::Limits;
+
 pub(super) struct Breaker {
-    state: State,
-    /// Counts changes of the state. A call that began before the last one says nothing about what is now.
-    round: u64,
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// In a row.
     failures: u32,
-    open_for_ms: u64,
+    /// The first of these failures.
+    since: Option<Timestamp>,
+    /// When the last one opened the breaker.
+    opened_at: Option<Timestamp>,
+    /// One call is trying. The others are refused until its outcome.
+    probing: bool,
 }
 
-/// Allows one call, and is handed back with its outcome.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pass(u64);
-
-/// No call now.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Whatever the answer, there was one.
-    Answered,
-    Failed,
-    /// Nobody waited for it any more.
-    Unknown,
-}
-
-/// All times are Unix milliseconds; `since_ms` is the first failure of those in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Closed,
-    Failing {
-        since_ms: u64,
-        count: u32,
-    },
-    Open {
-        since_ms: u64,
-        opened_at_ms: u64,
-    },
-    /// One call is under way to see whether it helps.
-    HalfOpen {
-        since_ms: u64,
-        opened_at_ms: u64,
-    },
+/// A permit for one call. Dropped without an outcome, because the client went away, it lets the next call try.
+pub(super) struct Permit<'a> {
+    breaker: &'a Breaker,
+    is_probe: bool,
 }
 
 impl Breaker {
-    /// Opens at so many failures in a row, at least one.
-    pub(super) fn new(failures: u32, open_for: Duration) -> Self {
-        Self {
-            state: State::Closed,
-            round: 0,
-            failures: failures.max(1),
-            open_for_ms: u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX),
+    pub(super) fn new(limits: Limits) -> Self {
+        let state = Mutex::default();
+        Self { limits, state }
+    }
+
+    pub(super) fn admit(&self, now: Timestamp) -> Option<Permit<'_>> {
+        let mut state = self.state();
+        let is_open = state.opened_at.is_some();
+        if is_open && (state.probing || !self.has_rested(&state, now)) {
+            return None;
+        }
+        state.probing = is_open;
+        Some(Permit {
+            breaker: self,
+            is_probe: is_open,
+        })
+    }
+
+    /// A clock that was set back does not say how long it was: rather one call too many.
+    fn has_rested(&self, state: &State, now: Timestamp) -> bool {
+        let opened_at = state.opened_at.unwrap_or(now);
+        let gone = now.duration_since(opened_at);
+        Duration::try_from(gone).is_ok_and(|gone| gone >= self.limits.open_for)
+            || gone.is_negative()
+    }
+
+    /// The first of the failures in a row, if the last call failed.
+    pub(super) fn failing_since(&self) -> Option<Timestamp> {
+        self.state().since
+    }
+
+    /// Each change of the state is complete, so a panic elsewhere leaves it valid.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit<'_> {
+    pub(super) fn succeeded(self) {
+        let before = std::mem::take(&mut *self.breaker.state());
+        if before.opened_at.is_some() {
+            tracing::info!("user-service answers again");
         }
     }
 
-    pub(super) fn admit(&mut self, now_ms: u64) -> Result<Pass, Refused> {
-        match self.state {
-            State::Closed | State::Failing { .. } => {}
-            State::Open {
-                since_ms,
-                opened_at_ms,
-            } if self.is_over(opened_at_ms, now_ms) => self.turn(State::HalfOpen {
-                since_ms,
-                opened_at_ms,
-            }),
-            State::Open { .. } | State::HalfOpen { .. } => return Err(Refused),
-        }
-        Ok(Pass(self.round))
-    }
-
-    pub(super) fn report(&mut self, Pass(round): Pass, outcome: Outcome, now_ms: u64) {
-        if round != self.round {
-            return;
-        }
-        match (outcome, self.state) {
-            (Outcome::Answered, State::HalfOpen { .. }) => self.turn(State::Closed),
-            (Outcome::Answered, _) => self.state = State::Closed,
-            (Outcome::Failed, state) => self.fail(state, now_ms),
-            // The next one may try at once.
-            (
-                Outcome::Unknown,
-                State::HalfOpen {
-                    since_ms,
-                    opened_at_ms,
-                },
-            ) => self.turn(State::Open {
-                since_ms,
-                opened_at_ms,
-            }),
-            (Outcome::Unknown, _) => {}
+    pub(super) fn failed(self, now: Timestamp) {
+        let mut state = self.breaker.state();
+        state.failures = state.failures.saturating_add(1);
+        state.since.get_or_insert(now);
+        let opens = state.failures >= self.breaker.limits.failures;
+        if opens && state.opened_at.replace(now).is_none() {
+            tracing::warn!("user-service fails repeatedly; no calls are made for a while");
         }
     }
+}
 
-    /// The first failure of those in a row, if the last call failed.
-    pub(super) fn failing_since_ms(&self) -> Option<u64> {
-        match self.state {
-            State::Closed => None,
-            State::Failing { since_ms, .. }
-            | State::Open { since_ms, .. }
-            | State::HalfOpen { since_ms, .. } => Some(since_ms),
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            self.breaker.state().probing = false;
         }
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed | State::Failing { .. })
-    }
-
-    fn fail(&mut self, state: State, now_ms: u64) {
-        let (since_ms, count) = match state {
-            State::Closed => (now_ms, 1),
-            State::Failing { since_ms, count } => (since_ms, count + 1),
-            State::Open { since_ms, .. } | State::HalfOpen { since_ms, .. } => {
-                (since_ms, self.failures)
-            }
-        };
-        match count >= self.failures {
-            true => self.turn(State::Open {
-                since_ms,
-                opened_at_ms: now_ms,
-            }),
-            false => self.state = State::Failing { since_ms, count },
-        }
-    }
-
-    fn turn(&mut self, to: State) {
-        self.state = to;
-        self.round += 1;
-    }
-
-    /// A clock that was set back says nothing about how long it was: better one call too many.
-    fn is_over(&self, opened_at_ms: u64, now_ms: u64) -> bool {
-        let gone_ms = now_ms.checked_sub(opened_at_ms);
-        gone_ms.is_none_or(|gone_ms| gone_ms >= self.open_for_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Outcome::{Answered, Failed, Unknown};
     use super::*;
 
     fn breaker() -> Breaker {
-        Breaker::new(3, Duration::from_millis(100))
+        Breaker::new(Limits {
+            failures: 3,
+            open_for: Duration::from_millis(100),
+            ..Limits::default()
+        })
     }
 
-    /// A call that is let through, and how it went.
-    fn call(breaker: &mut Breaker, outcome: Outcome, now_ms: u64) {
-        let pass = breaker.admit(now_ms).unwrap();
-        breaker.report(pass, outcome, now_ms);
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).unwrap()
     }
 
-    fn open_at(now_ms: u64) -> Breaker {
-        let mut breaker = breaker();
-        (0..3).for_each(|_| call(&mut breaker, Failed, now_ms));
+    fn fail(breaker: &Breaker, ms: i64) {
+        breaker.admit(at(ms)).unwrap().failed(at(ms));
+    }
+
+    fn open_at(ms: i64) -> Breaker {
+        let breaker = breaker();
+        (0..3).for_each(|_| fail(&breaker, ms));
         breaker
     }
 
     #[test]
-    fn it_opens_at_the_third_failure_in_a_row_and_knows_the_first() {
-        let mut breaker = breaker();
-        call(&mut breaker, Failed, 1);
-        call(&mut breaker, Failed, 2);
-        call(&mut breaker, Answered, 3);
-        assert_eq!(breaker.failing_since_ms(), None);
-        for now_ms in [10, 11, 12] {
-            assert!(breaker.is_closed());
-            call(&mut breaker, Failed, now_ms);
-        }
-        assert_eq!(breaker.failing_since_ms(), Some(10));
-        for now_ms in [12, 50, 111] {
-            assert_eq!(breaker.admit(now_ms), Err(Refused), "{now_ms}");
+    fn it_opens_at_the_third_failure_in_a_row_and_remembers_the_first() {
+        let breaker = breaker();
+        fail(&breaker, 1);
+        fail(&breaker, 2);
+        breaker.admit(at(3)).unwrap().succeeded();
+        assert_eq!(breaker.failing_since(), None);
+        (10..=12).for_each(|ms| fail(&breaker, ms));
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        for ms in [12, 50, 111] {
+            assert!(breaker.admit(at(ms)).is_none(), "{ms}");
         }
     }
 
     #[test]
     fn after_a_while_one_call_may_try_and_an_answer_closes_it() {
-        let mut breaker = open_at(10);
-        let pass = breaker.admit(110).unwrap();
-        assert_eq!(breaker.admit(110), Err(Refused), "one is enough");
-        assert_eq!(breaker.failing_since_ms(), Some(10));
-        breaker.report(pass, Answered, 120);
-        assert!(breaker.is_closed());
-        assert_eq!(breaker.failing_since_ms(), None);
-        call(&mut breaker, Failed, 121);
-        assert!(breaker.is_closed(), "it counts from the beginning again");
+        let breaker = open_at(10);
+        let probe = breaker.admit(at(110)).unwrap();
+        assert!(breaker.admit(at(110)).is_none(), "one is enough");
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        probe.succeeded();
+        assert_eq!(breaker.failing_since(), None);
+        fail(&breaker, 121);
+        assert!(
+            breaker.admit(at(121)).is_some(),
+            "it counts from the beginning"
+        );
     }
 
     #[test]
-    fn a_try_that_fails_opens_it_anew_and_the_trouble_began_when_it_began() {
-        let mut breaker = open_at(10);
-        call(&mut breaker, Failed, 110);
-        assert_eq!(breaker.failing_since_ms(), Some(10));
-        assert_eq!(breaker.admit(209), Err(Refused));
-        assert!(breaker.admit(210).is_ok());
+    fn a_try_that_fails_opens_it_again_and_keeps_the_first_failure() {
+        let breaker = open_at(10);
+        fail(&breaker, 110);
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        assert!(breaker.admit(at(209)).is_none());
+        assert!(breaker.admit(at(210)).is_some());
     }
 
     #[test]
-    fn a_try_that_nobody_waited_for_leaves_the_way_to_the_next() {
-        let mut breaker = open_at(10);
-        call(&mut breaker, Unknown, 110);
-        assert!(!breaker.is_closed());
-        call(&mut breaker, Answered, 111);
-        assert!(breaker.is_closed());
+    fn a_try_whose_client_goes_away_lets_the_next_one_try() {
+        let breaker = open_at(10);
+        drop(breaker.admit(at(110)).unwrap());
+        assert_eq!(breaker.failing_since(), Some(at(10)));
+        breaker.admit(at(111)).unwrap().succeeded();
+        assert_eq!(breaker.failing_since(), None);
     }
 
     #[test]
-    fn what_began_before_it_opened_says_nothing_about_now() {
-        let mut breaker = breaker();
-        let early: Vec<Pass> = (0..5).map(|_| breaker.admit(1).unwrap()).collect();
-        for (pass, outcome) in early
-            .into_iter()
-            .zip([Failed, Failed, Failed, Answered, Failed])
-        {
-            breaker.report(pass, outcome, 2);
-        }
-        assert!(!breaker.is_closed(), "the answer came too late to count");
-        let probe = breaker.admit(102).unwrap();
-        breaker.report(probe, Answered, 103);
-        assert!(breaker.is_closed());
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_shuts_nobody_out() {
-        let mut breaker = open_at(1_000_000);
-        assert!(breaker.admit(5).is_ok());
+    fn a_clock_that_is_set_back_refuses_no_call() {
+        assert!(open_at(1_000_000).admit(at(5)).is_some());
     }
 }

@@ -23,7 +23,7 @@ const ADA: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1be001";
 const BOB: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1be002";
 
 #[tokio::test]
-async fn dead_letters_are_seen_let_back_in_and_given_up_while_nobody_serves() {
+async fn dead_letters_are_listed_retried_and_dropped_while_no_service_runs() {
     let home = Home::with_letters().await;
     see(&home).await;
     let would = home
@@ -118,8 +118,8 @@ async fn decide(home: &Home) {
             "event 9 is not set aside",
         ),
         (
-            &["dead-letter", "retry", "nobody", "--consumer", CONSUMER],
-            "no event of nobody is set aside",
+            &["dead-letter", "retry", "unknown", "--consumer", CONSUMER],
+            "no event of unknown is set aside",
         ),
         (
             &[
@@ -201,7 +201,7 @@ async fn decide(home: &Home) {
 }
 
 #[tokio::test]
-async fn a_cache_is_loaded_anew_while_nobody_serves_and_then_equals_its_producer() {
+async fn a_cache_is_rebuilt_while_no_service_runs_and_then_equals_its_producer() {
     let home = Home::with_letters().await;
     let would = home.run(&["rebuild", CONSUMER, "--dry-run"]).await;
     assert_eq!(would.code, Some(0), "{would:?}");
@@ -239,7 +239,7 @@ async fn a_cache_is_loaded_anew_while_nobody_serves_and_then_equals_its_producer
 }
 
 #[tokio::test]
-async fn a_cache_is_loaded_anew_by_the_service_that_runs() {
+async fn a_running_service_rebuilds_a_cache() {
     let home = Home::with_letters().await;
     let mut program = home.program();
     let service = spawn_blocking(move || start(&mut program)).await.unwrap();
@@ -376,7 +376,7 @@ fn envelope(seq: u64, key: &str) -> Vec<u8> {
     }
 }
 
-/// Shares Ada and Bob as of event 7, with whoever knows the token.
+/// Shares Ada and Bob as of event 7, with callers that have the token.
 async fn user_service() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -59,7 +59,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_conflict_shows_what_the_driver_wanted_beside_the_order_as_it_is() {
+async fn a_conflict_shows_the_intent_and_the_current_order() {
     let scene = Scene::begin().await;
     let answer = scene
         .world
@@ -350,7 +350,7 @@ async fn an_operator_can_still_uphold_what_a_driver_insists_on() {
 }
 
 #[tokio::test]
-async fn nobody_decides_about_another_drivers_conflict() {
+async fn a_driver_cannot_decide_another_drivers_conflict() {
     let scene = Scene::begin().await;
     let (noor, mut noors) = scene.world.mia().await;
     let hers = scene.world.assigned(&noor).await;

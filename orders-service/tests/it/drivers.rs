@@ -37,21 +37,21 @@ async fn a_driver_is_enrolled_and_shown_with_their_devices() {
 }
 
 #[tokio::test]
-async fn a_drivers_name_is_told_to_be_one() {
+async fn an_invalid_drivers_name_is_refused() {
     let world = world().await;
     for name in ["", "  ", "two\nlines", &"x".repeat(201)] {
         let refused = world.api.post("/drivers", &json!({"name": name})).await;
         assert_eq!(refused.problem(), "422 invalid_name", "{name:?}");
     }
-    let nobody = DriverId::new();
+    let stranger = DriverId::new();
     for path in [
-        format!("/drivers/{nobody}/revoke"),
-        format!("/drivers/{nobody}/codes"),
+        format!("/drivers/{stranger}/revoke"),
+        format!("/drivers/{stranger}/codes"),
     ] {
         let refused = world.change(&path, "*", &json!({})).await;
         assert_eq!(refused.problem(), "404 driver_not_found", "{path}");
     }
-    let unknown = world.api.get(&format!("/drivers/{nobody}")).await;
+    let unknown = world.api.get(&format!("/drivers/{stranger}")).await;
     assert_eq!(unknown.problem(), "404 driver_not_found");
     let device = format!("/devices/{}/revoke", DeviceId::new());
     let unknown = world.api.post(&device, &json!({})).await;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use axum::Router;
 use axum::routing::get;
 use event_schema::{DeviceId, OrderEvent};
-use orders_service::domain::Driver;
-use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::domain::{Driver, OwnEvent};
+use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
 use orders_service::{MIGRATIONS, codes, config};
 use relay::rusqlite::types::Value as Cell;
@@ -48,7 +48,7 @@ async fn a_code_makes_a_device_its_drivers() {
 }
 
 #[tokio::test]
-async fn nobody_who_reads_the_file_or_the_log_learns_a_code_or_a_token() {
+async fn neither_the_database_nor_the_log_reveals_a_code_or_a_token() {
     let world = world().await;
     let mia = world.driver("Mia").await;
     let (code, id) = (world.code(&mia).await, DeviceId::new());
@@ -132,7 +132,7 @@ async fn a_code_that_is_wrong_or_has_expired_opens_nothing() {
     expire(&world, &code).await;
     let late = world.enrol(&code, DeviceId::new()).await;
     assert_eq!(late.problem(), "422 invalid_code");
-    assert_eq!(world.head(), 1, "nobody was enrolled");
+    assert_eq!(world.head(), 1, "no device was enrolled");
 
     for body in [
         json!({"code": code}),
@@ -158,7 +158,7 @@ async fn expire(world: &World, code: &str) {
 }
 
 #[tokio::test]
-async fn a_code_of_a_driver_who_was_revoked_meanwhile_opens_nothing() {
+async fn a_code_of_a_driver_who_was_revoked_meanwhile_is_invalid() {
     let world = world().await;
     let mia = world.driver("Mia").await;
     let code = world.code(&mia).await;
@@ -175,7 +175,7 @@ async fn a_code_of_a_driver_who_was_revoked_meanwhile_opens_nothing() {
     assert_eq!(world.head(), 2);
 }
 
-/// Whoever holds a stolen device holds the code it came with.
+/// A thief of a device also has the code that enrolled it.
 #[tokio::test]
 async fn a_device_that_is_revoked_does_not_come_back_with_the_code_it_used() {
     let world = world().await;
@@ -262,7 +262,7 @@ async fn a_file_that_may_be_an_older_copy_neither_serves_a_device_nor_turns_one_
 }
 
 #[tokio::test]
-async fn an_empty_file_that_has_not_met_its_stream_says_of_no_device_that_it_is_unknown() {
+async fn an_empty_database_that_has_not_reached_its_stream_refuses_no_device_for_good() {
     let world = world().await;
     let (_, mias) = world.mia().await;
     let empty = world.bereft().await;

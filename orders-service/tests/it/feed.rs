@@ -14,7 +14,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_device_that_knows_nothing_gets_a_snapshot_in_pages_and_then_what_has_changed() {
+async fn a_new_device_gets_a_snapshot_in_pages_and_then_the_changes() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let mut orders = Vec::new();
@@ -73,7 +73,7 @@ async fn a_device_without_orders_gets_an_empty_snapshot() {
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_of_a_change_when_it_happens_and_not_of_other_drivers() {
+async fn a_waiting_device_gets_a_change_at_once_and_none_of_other_drivers() {
     let world = world().await;
     let (mia, device) = world.mia().await;
     let (noor, _) = world.mia().await;
@@ -139,7 +139,7 @@ async fn an_order_that_goes_to_another_driver_leaves_the_first_and_comes_to_the_
 }
 
 #[tokio::test]
-async fn what_an_operator_decides_about_a_conflict_comes_down() {
+async fn the_feed_has_an_operators_decisions() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let (_, noors) = world.mia().await;
@@ -192,7 +192,7 @@ async fn a_place_that_is_none_is_refused_and_so_is_another_drivers() {
 }
 
 #[tokio::test]
-async fn a_place_on_a_line_of_events_that_has_ended_begins_a_snapshot() {
+async fn a_position_on_the_abandoned_side_of_a_fork_begins_a_snapshot() {
     let world = world().await;
     let (mia, device) = world.mia().await;
     let order = world.assigned(&mia).await;

@@ -10,8 +10,8 @@ use event_schema::{
     ReleaseReason, UserId, Version, Wanted,
 };
 use orders_service::config;
-use orders_service::domain::{Amount, Driver, Note, Order, Refusal};
-use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::domain::{Amount, Driver, Note, Order, OwnEvent, Refusal};
+use orders_service::events::{MakeError, make};
 use orders_service::store::{drivers, intents, orders};
 use orders_service::sync::receive;
 use rand::rngs::SmallRng;

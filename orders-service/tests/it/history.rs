@@ -8,7 +8,7 @@ use service_kit::testing::request;
 use crate::world::{FakeUsers, World};
 
 #[tokio::test]
-async fn every_change_of_an_order_is_told_with_its_place_its_event_and_whose_request_it_was() {
+async fn the_history_has_every_change_with_its_position_event_and_request() {
     let world = World::start(FakeUsers::Know).await;
     let (mia, mut device) = world.mia().await;
     let order = world.assigned(&mia).await;
@@ -70,15 +70,15 @@ async fn every_change_of_an_order_is_told_with_its_place_its_event_and_whose_req
 
     let others = world.show(&format!("/orders/{other}/history")).await;
     assert_eq!(others["items"].as_array().unwrap().len(), 2);
-    let nobodys = format!("/orders/{}/history", OrderId::new());
+    let unknown_path = format!("/orders/{}/history", OrderId::new());
     assert_eq!(
-        world.api.get(&nobodys).await.problem(),
+        world.api.get(&unknown_path).await.problem(),
         "404 order_not_found"
     );
 }
 
 #[tokio::test]
-async fn what_the_log_is_not_kept_back_to_is_told_as_unknown() {
+async fn changes_before_the_start_of_the_log_have_no_event() {
     let world = World::start(FakeUsers::Know).await;
     let order = world.order().await;
     world.cancel(&order).await;

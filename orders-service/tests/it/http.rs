@@ -47,7 +47,7 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
 
 #[tokio::test]
 async fn a_user_whom_only_the_owner_knows_can_order_at_once() {
-    let owner = r#"{"id": "any", "name": "Ada K.", "email": "a@example.org", "version": 2}"#;
+    let owner = r#"{"items": [{"id": "ID", "name": "Ada K.", "email": "a@example.org", "version": 2}], "missing": []}"#;
     let world = World::start(FakeUsers::Show(owner)).await;
     let placed = world.place(UserId::new(), 5, "JPY").await;
     assert_eq!((placed.status, world.asked()), (201, 1));
@@ -58,7 +58,7 @@ async fn a_user_whom_only_the_owner_knows_can_order_at_once() {
 }
 
 #[tokio::test]
-async fn a_user_whom_nobody_knows_cannot_order() {
+async fn an_unknown_user_cannot_order() {
     let world = World::start(FakeUsers::Know).await;
     let refused = world.place(UserId::new(), 1, "EUR").await;
     assert_eq!(refused.problem(), "422 unknown_user");
@@ -70,9 +70,10 @@ async fn when_the_owner_cannot_say_the_order_is_turned_away_for_now() {
     for trouble in [
         FakeUsers::Answer(200),
         FakeUsers::Show("{}"),
-        FakeUsers::Show(r#"{"name": "Ada"}"#),
-        FakeUsers::Show(r#"{"name": "Ada", "version": 0}"#),
-        FakeUsers::Show(r#"{"name": null, "version": 1}"#),
+        FakeUsers::Show(r#"{"items": [], "missing": []}"#),
+        FakeUsers::Show(r#"{"items": [{"id": "ID", "name": "Ada"}], "missing": []}"#),
+        FakeUsers::Show(r#"{"items": [{"id": "ID", "name": "Ada", "version": 0}], "missing": []}"#),
+        FakeUsers::Show(r#"{"items": [{"id": "ID", "name": null, "version": 1}], "missing": []}"#),
         FakeUsers::Answer(500),
         FakeUsers::Answer(503),
         FakeUsers::Answer(301),
@@ -123,7 +124,11 @@ async fn an_owner_that_is_only_tired_is_asked_again() {
     world.owner.first([FakeUsers::NotNow(503, "3600")]);
     let refused = world.place(UserId::new(), 1, "EUR").await;
     assert_eq!(refused.problem(), "503 users_unavailable");
-    assert_eq!(world.asked(), 5, "it asked for an hour, which nobody waits");
+    assert_eq!(
+        world.asked(),
+        5,
+        "it asked for an hour, which is not waited for"
+    );
 
     world.owner.first([FakeUsers::Answer(403)]);
     let refused = world.place(UserId::new(), 1, "EUR").await;
@@ -193,7 +198,7 @@ async fn a_client_that_goes_away_amid_the_try_does_not_shut_out_the_next() {
     world.clock.tick(5);
     world.owner.usually(FakeUsers::Hang);
     tokio::select! {
-        _ = world.place(ada, 1, "EUR") => panic!("nobody answered"),
+        _ = world.place(ada, 1, "EUR") => panic!("user-service does not answer"),
         () = world.owner.until_asked(2) => {}
     }
     world.owner.usually(FakeUsers::Know);
@@ -252,7 +257,7 @@ async fn the_list_shows_every_order_once_and_a_users_own_when_asked() {
 }
 
 #[tokio::test]
-async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
+async fn invalid_input_is_refused_clearly_and_leaves_no_row_and_no_event() {
     let world = World::start(FakeUsers::Know).await;
     let user = world.cached_user("Ada").await;
     let order = |amount: Value, currency: Value| json!({"user_id": user, "amount_minor": amount, "currency": currency});
@@ -353,7 +358,7 @@ async fn a_refusal_names_the_field_and_says_what_is_expected() {
 }
 
 #[tokio::test]
-async fn its_documentation_is_whole_and_says_who_may_call() {
+async fn its_documentation_is_complete_and_names_the_callers() {
     let world = World::start(FakeUsers::Answer(404)).await;
     world.testers_device().await;
     assert_documented(&world.api, &[("device", DEVICE_TOKEN)]).await;

@@ -19,7 +19,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn each_intent_gets_the_verdict_that_fits_what_has_happened() {
+async fn each_intent_gets_the_verdict_that_fits_the_order() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let noor = world.driver("Noor").await;
@@ -67,7 +67,7 @@ async fn each_intent_gets_the_verdict_that_fits_what_has_happened() {
 }
 
 #[tokio::test]
-async fn a_driver_who_has_seen_the_offices_change_and_goes_on_is_rejected() {
+async fn an_intent_based_on_the_latest_change_is_rejected_and_no_conflict() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let order = world.assigned(&mia).await;
@@ -81,7 +81,7 @@ async fn a_driver_who_has_seen_the_offices_change_and_goes_on_is_rejected() {
         said(&device.verdicts(&[knowing]).await[0]),
         "rejected order_cancelled"
     );
-    // Changes that devices ask for are not the office's: whoever misses one of those is in no conflict.
+    // Changes by devices make no conflicts.
     let order = world.assigned(&mia).await;
     let mut other = world.device(&mia).await;
     other
@@ -230,7 +230,7 @@ async fn a_hundred_intents_are_judged_at_once_and_one_more_is_too_many() {
 }
 
 #[tokio::test]
-async fn what_must_wait_holds_its_own_lane_and_no_other() {
+async fn an_intent_that_waits_holds_its_own_lane_alone() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let (one, two) = (world.assigned(&mia).await, world.assigned(&mia).await);
@@ -324,7 +324,7 @@ async fn an_intent_waits_for_the_one_before_it_in_its_lane() {
 }
 
 #[tokio::test]
-async fn what_a_driver_has_seen_the_office_must_have_seen_too() {
+async fn an_intent_waits_until_the_service_has_seen_what_its_driver_saw() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let order = world.assigned(&mia).await;
@@ -385,7 +385,7 @@ async fn another_drivers_order_and_one_that_does_not_exist_get_the_same_answer()
 }
 
 #[tokio::test]
-async fn what_nobody_can_understand_is_refused_for_good_and_its_lane_goes_on() {
+async fn an_invalid_intent_is_refused_for_good_and_its_lane_goes_on() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let order = world.assigned(&mia).await;
@@ -536,7 +536,7 @@ async fn a_device_that_was_copied_is_found_out_and_nothing_of_its_upload_is_take
 }
 
 #[tokio::test]
-async fn a_new_incarnation_that_sends_what_is_known_hears_so_and_its_lanes_go_on() {
+async fn a_new_incarnation_that_repeats_intents_gets_duplicates() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let order = world.assigned(&mia).await;

@@ -128,7 +128,7 @@ async fn lists_are_in_the_order_of_the_log_under_a_clock_that_goes_back() {
 static OLDER: [&str; 3] = [MIGRATIONS[0], MIGRATIONS[1], MIGRATIONS[2]];
 
 #[tokio::test]
-async fn an_older_file_lists_by_its_events_and_before_them_what_has_no_event_any_more() {
+async fn an_older_database_lists_rows_without_events_first() {
     let folder = tempfile::tempdir().unwrap();
     let older = Options::new(config::ABOUT.name, config::ABOUT.stream, &OLDER);
     let old = Database::open(folder.path().join("orders.db"), older)
@@ -146,6 +146,7 @@ async fn an_older_file_lists_by_its_events_and_before_them_what_has_no_event_any
                 revoked_at_ms: None,
                 version: event_schema::Version::FIRST,
                 enrolled_at_ms: 1,
+                seq: 1,
             };
             let device = device.enrol_device(at(hour + 20), 9, 1).unwrap();
             for (at, event) in [placed(hour, UserId::new()), driver, device]

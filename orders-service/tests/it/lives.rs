@@ -80,7 +80,7 @@ async fn an_order_can_be_handed_on_even_when_it_is_on_its_way() {
 }
 
 #[tokio::test]
-async fn what_an_order_does_not_allow_says_why_and_changes_nothing() {
+async fn a_step_that_an_order_does_not_allow_says_why_and_changes_nothing() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let placed = world.order().await;
@@ -114,12 +114,12 @@ async fn what_an_order_does_not_allow_says_why_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_order_goes_only_to_a_driver_who_is_at_work() {
+async fn an_order_is_assigned_only_to_an_active_driver() {
     let world = world().await;
     let order = world.order().await;
     let assign = format!("/orders/{order}/assign");
-    let nobody = json!({"driver_id": DriverId::new()});
-    let refused = world.change(&assign, "*", &nobody).await;
+    let stranger = json!({"driver_id": DriverId::new()});
+    let refused = world.change(&assign, "*", &stranger).await;
     assert_eq!(refused.problem(), "422 unknown_driver");
     assert_eq!(refused.json()["errors"][0]["field"], "driver_id");
     let gone = world.driver("Gone").await;
@@ -147,8 +147,8 @@ async fn a_change_names_the_version_it_is_based_on() {
         assert_eq!(stale.header("etag"), "\"1\"", "{what}");
         let nonsense = world.change(&path, "1", &body).await;
         assert_eq!(nonsense.problem(), "400 invalid_if_match", "{what}");
-        let nobodys = format!("/orders/{}/{what}", OrderId::new());
-        let unknown = world.change(&nobodys, "*", &body).await;
+        let unknown_path = format!("/orders/{}/{what}", OrderId::new());
+        let unknown = world.change(&unknown_path, "*", &body).await;
         assert_eq!(unknown.problem(), "404 order_not_found", "{what}");
     }
     assert_eq!(world.stands(&order).await, "placed 1");

@@ -35,7 +35,7 @@ impl World {
         id(&self.place(user, 1999, "EUR").await)
     }
 
-    /// Enrols somebody; their id.
+    /// Enrols a driver; returns their id.
     pub async fn driver(&self, name: &str) -> String {
         id(&self.api.post("/drivers", &json!({"name": name})).await)
     }
@@ -47,7 +47,7 @@ impl World {
         drawn.json()["code"].as_str().unwrap().to_owned()
     }
 
-    /// As a device does that nobody knows yet.
+    /// As a new device does.
     pub async fn enrol(&self, code: &str, device: DeviceId) -> Answer {
         let body = json!({"code": code, "device_id": device});
         self.api.sending(None).post("/devices", &body).await

@@ -1,9 +1,9 @@
-//! A user-service that does as it is told, and remembers what it was asked.
+//! A fake user-service that follows the test's script and records the calls.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 /// What user-service does when it is asked.
 #[derive(Clone, Copy, Debug)]
 pub enum FakeUsers {
-    /// Answers as user-service does, about those it was told of.
+    /// Answers like user-service about the users that it was given.
     Know,
     Answer(u16),
-    /// 200, with this body.
+    /// 200, with this body, in which `ID` is the user's.
     Show(&'static str),
     /// This status, with this body.
     Refuse(u16, &'static str),
@@ -28,9 +28,9 @@ pub enum FakeUsers {
     NotNow(u16, &'static str),
     /// Takes the question and says nothing.
     Hang,
-    /// 200 with this body, once it is let.
+    /// 200 with this body, after `answer_now`.
     Wait(&'static str),
-    /// Nobody listens.
+    /// Nothing listens at its address.
     Gone,
 }
 
@@ -49,10 +49,9 @@ struct Inner {
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// So many users at once; `None` is a question about one, by its path.
-    pub batch: Option<usize>,
+    /// The number of users.
+    pub batch: usize,
     pub authorization: Option<String>,
-    /// What names the request it is asked for.
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
 }
@@ -72,7 +71,6 @@ impl Owner {
             Arc::default(),
         );
         let routes = Router::new()
-            .route("/users/{id}", get(one))
             .route("/users", get(many))
             .with_state(owner.clone());
         match usually {
@@ -117,15 +115,15 @@ impl Owner {
     /// How many users each call asked for at once.
     pub fn batches(&self) -> Vec<usize> {
         let asked = self.asked();
-        asked.into_iter().filter_map(|asked| asked.batch).collect()
+        asked.into_iter().map(|asked| asked.batch).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
     }
 
-    /// Remembers the call, and says what to do.
-    fn hear(&self, batch: Option<usize>, headers: &HeaderMap) -> FakeUsers {
+    /// Records the call and returns what to do.
+    fn hear(&self, batch: usize, headers: &HeaderMap) -> FakeUsers {
         let sent = |name: &str| {
             let sent = headers.get(name);
             sent.map(|sent| sent.to_str().unwrap().to_owned())
@@ -146,18 +144,6 @@ impl Owner {
     }
 }
 
-async fn one(State(owner): State<Owner>, Path(id): Path<UserId>, headers: HeaderMap) -> Response {
-    let does = owner.hear(None, &headers);
-    match (does, owner.view(id)) {
-        (FakeUsers::Know, Some(user)) => Json(user).into_response(),
-        (FakeUsers::Know, None) => {
-            let problem = r#"{"status": 404, "code": "user_not_found", "detail": "there is none"}"#;
-            FakeUsers::Refuse(404, problem).answer(&owner.1).await
-        }
-        (other, _) => other.answer(&owner.1).await,
-    }
-}
-
 async fn many(
     State(owner): State<Owner>,
     Query(query): Query<HashMap<String, String>>,
@@ -167,22 +153,23 @@ async fn many(
         .split(',')
         .map(|id| id.parse().unwrap())
         .collect();
-    match owner.hear(Some(ids.len()), &headers) {
+    match owner.hear(ids.len(), &headers) {
         FakeUsers::Know => {
             let items: Vec<Value> = ids.iter().filter_map(|id| owner.view(*id)).collect();
             let missing = ids.iter().filter(|id| owner.view(**id).is_none());
             let missing: Vec<&UserId> = missing.collect();
             Json(json!({"items": items, "missing": missing})).into_response()
         }
-        other => other.answer(&owner.1).await,
+        other => other.answer(ids[0], &owner.1).await,
     }
 }
 
 impl FakeUsers {
-    async fn answer(self, let_go: &Notify) -> Response {
+    async fn answer(self, id: UserId, let_go: &Notify) -> Response {
+        let with_id = |body: &str| body.replace("ID", &id.to_string()).into_response();
         match self {
             Self::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
-            Self::Show(body) => body.into_response(),
+            Self::Show(body) => with_id(body),
             Self::Refuse(status, body) => {
                 (StatusCode::from_u16(status).unwrap(), body).into_response()
             }
@@ -192,7 +179,7 @@ impl FakeUsers {
             }
             Self::Wait(body) => {
                 let_go.notified().await;
-                body.into_response()
+                with_id(body)
             }
             Self::Know | Self::Hang | Self::Gone => std::future::pending().await,
         }

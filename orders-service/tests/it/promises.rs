@@ -12,7 +12,7 @@ use service_kit::testing::{Answer, request};
 use crate::users::Users;
 use crate::world::{FakeUsers, World};
 
-const ADA: &str = r#"{"id": "any", "name": "Ada", "email": "a@example.org", "version": 2}"#;
+const ADA: &str = r#"{"items": [{"id": "ID", "name": "Ada", "version": 2}], "missing": []}"#;
 
 async fn place(world: &World, user: UserId, amount_minor: i64) -> Answer {
     let body = json!({"user_id": user, "amount_minor": amount_minor, "currency": "EUR"});
@@ -23,7 +23,7 @@ async fn place(world: &World, user: UserId, amount_minor: i64) -> Answer {
 }
 
 #[tokio::test]
-async fn an_order_that_is_sent_again_is_placed_once_and_asks_nobody_again() {
+async fn an_order_that_is_sent_again_is_placed_once_without_another_call() {
     let world = World::start(FakeUsers::Wait(ADA)).await;
     let user = UserId::new();
     let meanwhile = async {
@@ -51,7 +51,7 @@ async fn an_order_that_is_sent_again_is_placed_once_and_asks_nobody_again() {
 }
 
 #[tokio::test]
-async fn user_service_is_told_whose_request_it_is() {
+async fn calls_to_user_service_carry_the_request_id() {
     let world = World::start(FakeUsers::Show(ADA)).await;
     let body = json!({"user_id": UserId::new(), "amount_minor": 1, "currency": "EUR"});
     let order = request("POST", "/orders")

@@ -74,7 +74,7 @@ async fn a_refused_intent_changes_no_version_that_an_operator_has_read() {
 }
 
 #[tokio::test]
-async fn what_an_ex_driver_says_reaches_nothing_of_the_driver_who_has_the_order_now() {
+async fn a_former_drivers_intents_do_not_touch_the_new_drivers_order() {
     let world = world().await;
     let (mia, mut mias) = world.mia().await;
     let (noor, noors) = world.mia().await;
@@ -256,7 +256,7 @@ async fn a_spent_budget_holds_no_delivery_and_ends_with_the_devices_that_spent_i
 
 /// Each is refused for good, so that nothing waits behind it; the first of them are kept.
 #[tokio::test]
-async fn refusals_about_an_order_end_and_what_moves_it_goes_on() {
+async fn refusals_about_an_order_are_limited_and_its_delivery_goes_on() {
     let world = world().await;
     let (mia, mut device) = world.mia().await;
     let (order, before) = (world.assigned(&mia).await, world.head());
@@ -325,7 +325,7 @@ async fn an_operators_version_holds_while_devices_send_refusals() {
 }
 
 #[tokio::test]
-async fn what_is_kept_of_a_refused_intent_is_short() {
+async fn a_refused_intent_is_stored_shortened() {
     let world = world().await;
     let (_, mut device) = world.mia().await;
     let (long, deep) = ("é".repeat(1_500), json!({"a": ["x".repeat(20_000)]}));

@@ -7,7 +7,7 @@ use crate::office::said;
 use crate::world::{FakeUsers, World};
 
 #[tokio::test]
-async fn after_the_log_has_import_log_orders_devices_and_intents_are_what_they_were() {
+async fn a_restore_from_the_stream_brings_back_orders_devices_and_intents() {
     let world = World::start(FakeUsers::Know).await;
     let (mia, mut device) = world.mia().await;
     let (noor, noors) = world.mia().await;

@@ -14,25 +14,26 @@ use crate::world::{FakeUsers, World};
 #[tokio::test]
 async fn every_amount_and_currency_comes_back_as_it_was() {
     let world = World::start(FakeUsers::Gone).await;
-    for minor in [1, 1999, Amount::MAX_MINOR] {
+    for (seq, minor) in [1, 1999, Amount::MAX_MINOR].into_iter().enumerate() {
         let (id, user_id, at_ms) = (OrderId::new(), UserId::new(), 1_759_655_712_345);
         let amount = Amount::try_from(minor).unwrap();
         let order = Order {
             id,
             user_id,
             amount,
-            currency: "JPY".parse().unwrap(),
+            currency: "JPY".to_owned(),
             status: Status::Placed,
             driver_id: None,
             note: None,
             cancel_reason: None,
             problems: 0,
             version: Version::FIRST,
-            office_version: Version::FIRST,
+            owner_version: Version::FIRST,
             created_at_ms: at_ms,
             changed_at_ms: at_ms,
+            seq: i64::try_from(seq).unwrap() + 1,
         };
-        let placed = Order::place(id, user_id, amount, order.currency, at_ms);
+        let placed = Order::place(id, user_id, amount, "JPY".parse().unwrap(), at_ms);
         let write = world
             .db
             .write(move |tx| make(tx, placed).map(drop))

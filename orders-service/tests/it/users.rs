@@ -22,7 +22,7 @@ impl Users {
         }
     }
 
-    /// Registers somebody and publishes that.
+    /// Registers a user and publishes the event.
     pub async fn register(&self, name: &str) -> UserId {
         let user_id = UserId::new();
         let created = UserCreated {

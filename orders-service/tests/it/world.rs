@@ -9,8 +9,8 @@ use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version
 use jiff::Timestamp;
 use orders_service::access::{DEVICE, Devices};
 use orders_service::cache::users;
-use orders_service::domain::{Amount, Driver, Order};
-use orders_service::events::{MakeError, OwnEvent, make};
+use orders_service::domain::{Amount, Driver, Order, OwnEvent};
+use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http, sync};
@@ -30,7 +30,7 @@ pub struct World {
     pub db: Database,
     pub owner: Owner,
     pub clock: Arc<Clock>,
-    /// The consumer of the cache. Nobody runs it: a test steps it.
+    /// The consumer of the cache. Tests step it.
     pub consumer: Consumer,
     folder: tempfile::TempDir,
 }
@@ -137,7 +137,7 @@ impl World {
         let (owner, url) = Owner::start(users).await;
         let token = "0123456789abcdef".parse().ok();
         let user_api = UserApi::new(url.parse().unwrap(), token, limits, clock.clone()).unwrap();
-        let consumer = users::consumer(None);
+        let consumer = users::consumer();
         let routes = http::routes(db.clone(), user_api, consumer.clone(), feed_tail);
         let mut monitor = Monitor::new(&db);
         monitor.watch_consumer(consumer.name(), consumer.stream(), consumer.status());

@@ -1,118 +1,103 @@
-//! The events that a reaction has answered, as its service's own log says (see [`Causation`]).
+//! The events that a reaction has answered, according to its service's own log (see [`Causation`]).
 
 use std::collections::HashSet;
 
 use rusqlite::Connection;
 
-use super::position;
-use super::{dead_letter, start};
+use super::dead_letter::{self, LAST};
+use super::{position, start};
 use crate::database::Tx;
 use crate::event::{Causation, Envelope, EventId};
 use crate::log::Position;
 
-/// An event with this causation is in the log. If it is the last of its answer, the event that was answered needs no second
-/// answer: the reaction will pass it by, and if it is a dead letter, that is resolved.
+/// An event with this causation was imported. If it is the last of its answer, the event that it answers needs no second
+/// answer: the reaction will skip it, and if it is a dead letter, that is resolved.
 pub(crate) fn imported(tx: &Tx<'_>, causation: &Causation) -> rusqlite::Result<()> {
-    let Causation {
-        consumer, seq, id, ..
-    } = causation;
+    let (consumer, answered) = (&causation.consumer, at(causation));
     if causation.more {
         return Ok(());
     }
-    dead_letter::answered(tx, consumer, *seq)?;
-    let known = position::load(tx, consumer)?;
-    if known.is_none_or(|known| known.seq < *seq) {
-        pass(tx, consumer, Position { seq: *seq, id: *id })?;
+    dead_letter::answered(tx, consumer, answered.seq)?;
+    match position::load(tx, consumer)? {
+        Some(known) if known.seq >= answered.seq => Ok(()),
+        _ => skip(tx, consumer, answered),
     }
-    Ok(())
 }
 
-/// The events up to here that a reaction passes by, since their answers are in the log. What it has passed is forgotten, so
-/// of a long log that is imported only a batch is read.
+pub(super) fn at(causation: &Causation) -> Position {
+    Position {
+        seq: causation.seq,
+        id: causation.id,
+    }
+}
+
+/// The events up to this sequence that a reaction skips, since their answers are in the log. A batch reads no more of them,
+/// and removes them once it has skipped them.
 pub(super) fn answered(
     rows: &Connection,
     consumer: &str,
     upto: u64,
-) -> rusqlite::Result<HashSet<(u64, EventId)>> {
-    let sql = "select seq, event_id from relay_answered where consumer = ?1 and seq <= ?2";
+) -> rusqlite::Result<HashSet<EventId>> {
+    let sql = "select event_id from relay_answered where consumer = ?1 and seq <= ?2";
     rows.prepare_cached(sql)?
-        .query_map((consumer, upto), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map((consumer, upto), |row| row.get(0))?
         .collect()
 }
 
-/// The first event that a reaction has still to pass by, since its answer is in the log.
+/// The first event that a reaction has yet to skip, since its answer is in the log.
 pub(super) fn first_answered(rows: &Connection, consumer: &str) -> rusqlite::Result<Option<u64>> {
     let sql = "select min(seq) from relay_answered where consumer = ?1";
     rows.query_row(sql, [consumer], |row| row.get(0))
 }
 
-/// Every event that a reaction has answered, according to the answers in its service's log.
-pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Position>> {
+/// Every whole answer of a reaction in its service's log, in order.
+pub(super) fn answers(rows: &Connection, consumer: &str) -> rusqlite::Result<Vec<Causation>> {
     let sql = "select envelope from relay_outbox where instr(envelope, cast(?1 as blob)) > 0 order by seq";
     let mut statement = rows.prepare(sql)?;
     let mut found = statement.query([consumer])?;
     let mut answers = Vec::new();
     while let Some(row) = found.next()? {
         let envelope: Vec<u8> = row.get(0)?;
-        let causation = Envelope::parse(&envelope)
-            .ok()
-            .and_then(|envelope| Causation::of(&envelope));
-        let answer =
-            causation.filter(|causation| causation.consumer == consumer && !causation.more);
-        answers.extend(answer.map(|Causation { seq, id, .. }| Position { seq, id }));
+        let envelope = Envelope::parse(&envelope).ok();
+        let causation = envelope.and_then(|envelope| Causation::of(&envelope));
+        answers.extend(causation.filter(|of| of.consumer == consumer && !of.more));
     }
     Ok(answers)
 }
 
-/// A reaction reads the events after this sequence again: those that are answered it will pass by.
-pub(super) fn pass_answered(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
-    forget_answered(tx, consumer, u64::MAX >> 1)?;
-    for at in answers(tx, consumer)? {
-        if at.seq > after {
-            pass(tx, consumer, at)?;
-        }
-    }
-    Ok(())
-}
-
-fn pass(rows: &Connection, consumer: &str, at: Position) -> rusqlite::Result<()> {
+fn skip(rows: &Connection, consumer: &str, at: Position) -> rusqlite::Result<()> {
     let sql = "insert or replace into relay_answered (consumer, seq, event_id) values (?1, ?2, ?3)";
     rows.prepare_cached(sql)?
-        .execute((consumer, at.seq, at.id))?;
-    Ok(())
+        .execute((consumer, at.seq, at.id))
+        .map(drop)
 }
 
-/// What the reaction has passed needs no second look.
-pub(super) fn forget_answered(
-    rows: &Connection,
-    consumer: &str,
-    upto: u64,
-) -> rusqlite::Result<()> {
+/// Events that the reaction has skipped need no second look.
+pub(super) fn forget(rows: &Connection, consumer: &str, upto: u64) -> rusqlite::Result<()> {
     rows.prepare_cached("delete from relay_answered where consumer = ?1 and seq <= ?2")?
-        .execute((consumer, upto))?;
-    Ok(())
+        .execute((consumer, upto))
+        .map(drop)
 }
 
-/// Takes a reaction back whose later answers are in no log any more: to the last event whose answer is left, or to where it
-/// began. What it has set aside since then it reads again, too.
-pub(crate) fn take_back(
-    tx: &Tx<'_>,
-    consumer: &str,
-    last: Option<&Causation>,
-) -> rusqlite::Result<()> {
-    forget_answered(tx, consumer, u64::MAX >> 1)?;
+/// A consumer that goes back reads the events after this sequence again, except those that it has answered.
+pub(super) fn read_again(tx: &Tx<'_>, consumer: &str, after: u64) -> rusqlite::Result<()> {
+    dead_letter::read_again(tx, consumer, after)?;
+    forget(tx, consumer, LAST)?;
+    let mut answers = answers(tx, consumer)?;
+    answers.retain(|answer| answer.seq > after);
+    let mut answered = answers.iter().map(at);
+    answered.try_for_each(|at| skip(tx, consumer, at))
+}
+
+/// Takes a reaction back whose later answers no log holds any more: to the event of its last answer, or to where it began.
+pub(crate) fn take_back(tx: &Tx<'_>, consumer: &str) -> rusqlite::Result<()> {
     let began = start::begun(tx, consumer)?.flatten();
     let began = began.map_or(0, |began| began.seq);
+    let last = answers(tx, consumer)?.pop();
     let last = last.filter(|last| last.seq >= began);
-    dead_letter::read_again(tx, consumer, last.map_or(began, |last| last.seq))?;
-    match last {
-        Some(last) => {
-            let at = Position {
-                seq: last.seq,
-                id: last.id,
-            };
-            position::store(tx, consumer, &last.stream, at, last.epoch)
-        }
-        None => start::go_back(tx, consumer),
+    match &last {
+        Some(last) => position::store(tx, consumer, &last.stream, at(last), last.epoch)?,
+        None => start::go_back(tx, consumer)?,
     }
+    read_again(tx, consumer, last.map_or(began, |last| last.seq))
 }

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use super::Consumer;
 use super::answered;
 use super::dead_letter::Aside;
 use super::position;
-use super::retry::Tried;
-use super::{Consumer, Outcome};
 use crate::database::Tx;
 use crate::error::ApplyError;
 use crate::event::trace::Trace;
@@ -26,46 +25,45 @@ pub(super) struct Applied {
     pub(super) position: Option<Position>,
     /// Events that the offset has passed.
     pub(super) count: usize,
+    /// Those of them whose type is not known here.
     pub(super) skipped: u64,
-    /// Events set aside, all in all.
+    /// Dead and parked events of this consumer.
     pub(super) dead_letters: u64,
-    /// Why it ended before the last event, unless its time was up. What comes before that is applied.
+    /// Why the next event was not applied; `None` also when the time was up.
     pub(super) ended_by: Option<ApplyError>,
 }
 
-/// Applies `records`, which are known to follow each other and `after`.
+/// Applies `records`, which are known to follow each other and `after`. The first of them was `tried` so often already.
 pub(super) fn batch(
     tx: &Tx<'_>,
     consumer: &Consumer,
     after: Option<Position>,
     records: &[Record],
-    tried: Tried,
+    tried: u32,
 ) -> Result<Applied, ApplyError> {
-    // Whoever gave up waiting for an earlier batch has not undone it, and a second run may be under way: only the
-    // offset in this very transaction says what is still to be applied.
-    if position::load(tx, consumer.name)? != after {
-        let moved = "the offset has moved meanwhile; reading again".to_owned();
-        return Err(ApplyError::Transient(moved));
-    }
+    // An earlier batch may have committed after its caller gave up, and a second process may follow the same stream:
+    // only the offset in this very transaction says what is still to be applied.
+    position::check(tx, consumer.name, after)?;
     let mut aside = Aside::load(tx, consumer.name)?;
     let answered = match (consumer.emits, records.last()) {
         (true, Some(last)) => answered::answered(tx, consumer.name, last.seq)?,
         _ => HashSet::new(),
     };
-    let mut done = Applied::default();
-    let mut epoch = 0;
-    let began = Instant::now();
+    let (mut done, mut epoch, began) = (Applied::default(), 0, Instant::now());
     for record in records {
         if done.count > 0 && began.elapsed() >= MAX_TIME {
             break;
         }
-        let envelope = parse(record)?;
-        let outcome = match answered.contains(&(record.seq, envelope.id)) {
-            true => Ok(Outcome::Applied),
-            false => one(tx, consumer, record, &envelope, &mut aside, tried),
+        let (seq, envelope) = (record.seq, Envelope::parse(&record.bytes));
+        let envelope = envelope
+            .map_err(|error| ApplyError::Fatal(format!("event {seq} is no envelope: {error}")))?;
+        let attempt = if done.count == 0 { tried + 1 } else { 1 };
+        let is_known = match answered.contains(&envelope.id) {
+            true => Ok(true),
+            false => one(tx, consumer, (record, &envelope), &mut aside, attempt),
         };
-        match outcome {
-            Ok(outcome) => done.skipped += u64::from(outcome == Outcome::Skipped),
+        match is_known {
+            Ok(is_known) => done.skipped += u64::from(!is_known),
             Err(error) => {
                 done.ended_by = Some(error);
                 break;
@@ -74,7 +72,7 @@ pub(super) fn batch(
         epoch = envelope.epoch;
         done.count += 1;
         done.position = Some(Position {
-            seq: record.seq,
+            seq,
             id: envelope.id,
         });
     }
@@ -82,22 +80,22 @@ pub(super) fn batch(
     if let Some(position) = done.position {
         position::store(tx, consumer.name, consumer.stream, position, epoch)?;
         if !answered.is_empty() {
-            answered::forget_answered(tx, consumer.name, position.seq)?;
+            answered::forget(tx, consumer.name, position.seq)?;
         }
     }
     done.dead_letters = aside.count;
     Ok(done)
 }
 
-/// Applies one event, or sets it aside. An error means that the offset must not pass it.
+/// Applies one event, or sets it aside. Returns whether its type is known; an error means that the offset must not pass it.
 fn one(
     tx: &Tx<'_>,
     consumer: &Consumer,
-    record: &Record,
-    envelope: &Envelope<'_>,
+    event: (&Record, &Envelope<'_>),
     aside: &mut Aside,
-    tried: Tried,
-) -> Result<Outcome, ApplyError> {
+    attempt: u32,
+) -> Result<bool, ApplyError> {
+    let (record, envelope) = event;
     let behind = aside.keys.contains(envelope.subject.as_ref());
     let applied = match behind {
         true => Err(ApplyError::Rejected(
@@ -105,23 +103,19 @@ fn one(
         )),
         false => handle(tx, consumer, envelope),
     };
-    let applied = match (applied, tried.is_enough(consumer.retry, record.seq)) {
-        // What was written after a full disk has ended the transaction would stay without its offset.
-        (Err(ApplyError::Transient(why)), true) if tx.still_open().is_ok() => {
-            let times = tried.times(record.seq);
-            Err(ApplyError::Rejected(format!("{why}; tried {times} times")))
+    let reason = match applied {
+        Err(ApplyError::Rejected(reason)) => reason,
+        // Once a full disk has ended the transaction, a dead letter would be stored without its offset.
+        Err(ApplyError::Transient(why))
+            if consumer.attempts.is_some_and(|most| attempt >= most) && tx.still_open().is_ok() =>
+        {
+            format!("{why}; tried {attempt} times")
         }
-        (applied, _) => applied,
+        other => return other,
     };
-    match applied {
-        Err(ApplyError::Rejected(reason)) => {
-            tracing::warn!(consumer = consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
-            let times = tried.times(record.seq);
-            aside.insert(tx, consumer.name, record, envelope, &reason, times)?;
-            Ok(Outcome::Applied)
-        }
-        other => other,
-    }
+    tracing::warn!(consumer = consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
+    aside.insert(tx, consumer.name, event, &reason, attempt)?;
+    Ok(true)
 }
 
 /// Calls the consumer's function in a savepoint. A panic is the event's fault: it would come again each time.
@@ -129,7 +123,7 @@ pub(super) fn handle(
     tx: &Tx<'_>,
     consumer: &Consumer,
     envelope: &Envelope<'_>,
-) -> Result<Outcome, ApplyError> {
+) -> Result<bool, ApplyError> {
     let cause = || Causation::new(consumer.name, consumer.stream, envelope).to_string();
     let cause = consumer.emits.then(cause);
     tx.set_trace(Trace::of(envelope));
@@ -143,9 +137,4 @@ pub(super) fn handle(
             )))
         })
     })
-}
-
-fn parse(record: &Record) -> Result<Envelope<'_>, ApplyError> {
-    Envelope::parse(&record.bytes)
-        .map_err(|error| ApplyError::Fatal(format!("event {} is no envelope: {error}", record.seq)))
 }

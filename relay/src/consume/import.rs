@@ -12,14 +12,10 @@ impl AppendLog for Outbox {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
         check_next(head, records)?;
         let (expected, records) = (head.clone(), records.to_vec());
-        let write = self
-            .database()
-            .apply(move |tx| append(tx, &expected, &records));
-        let seq = write.await?;
-        Ok(Head {
-            seq,
-            ..head.clone()
-        })
+        let work = move |tx: &Tx<'_>| append(tx, &expected, &records);
+        let seq = self.database().apply(work).await?;
+        let head = head.clone();
+        Ok(Head { seq, ..head })
     }
 }
 
@@ -39,7 +35,8 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
         let seq = record.seq;
         let refused = |why: String| LogError::Refused(format!("event {seq}: {why}"));
         let envelope = follows(record, last).map_err(refused)?;
-        let at_ms = emitted_at_ms(&envelope, tx.now_ms());
+        // Imported events keep their original timestamp.
+        let at_ms = envelope.time.parse().map_or(tx.now_ms(), unix_ms);
         append_row(tx, seq, envelope.id, &record.subject, &record.bytes, at_ms)?;
         fold(tx, &envelope).map_err(|error| match error {
             ApplyError::Transient(why) => LogError::lost(format!("event {seq}: {why}")),
@@ -52,19 +49,17 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
 
 /// The record's event, if it is one that `emit` can have written after this one.
 fn follows(record: &Record, last: Option<EventId>) -> Result<Envelope<'_>, String> {
-    let (bytes, limit) = (record.bytes.len(), MAX_ENVELOPE_BYTES);
-    if bytes > limit {
-        return Err(format!(
-            "no event of ours: {bytes} bytes, the limit is {limit}"
-        ));
-    }
     let envelope = Envelope::parse(&record.bytes);
     let envelope = envelope.map_err(|error| format!("no event of ours: {error}"))?;
-    if subject_of(&envelope.event_type) != record.subject {
-        let (subject, event_type) = (&record.subject, &envelope.event_type);
-        return Err(format!(
-            "no event of ours: a {event_type} on subject {subject}"
-        ));
+    let (bytes, limit) = (record.bytes.len(), MAX_ENVELOPE_BYTES);
+    let (subject, event_type) = (&record.subject, &envelope.event_type);
+    if bytes > limit {
+        let why = format!("no event of ours: {bytes} bytes, the limit is {limit}");
+        return Err(why);
+    }
+    if subject_of(event_type) != *subject {
+        let why = format!("no event of ours: a {event_type} on subject {subject}");
+        return Err(why);
     }
     match envelope.sequence == record.seq && envelope.prev == last {
         true => Ok(envelope),
@@ -81,9 +76,4 @@ pub(crate) fn fold(tx: &Tx<'_>, envelope: &Envelope<'_>) -> Result<(), ApplyErro
         Some(fold) => fold.apply(tx, envelope),
         None => Ok(()),
     }
-}
-
-/// Imported events keep their original timestamp.
-fn emitted_at_ms(envelope: &Envelope<'_>, otherwise: u64) -> u64 {
-    envelope.time.parse().map_or(otherwise, unix_ms)
 }

@@ -1,47 +1,38 @@
-//! The position: the last place applied and the event that was there. Does what comes next really follow it?
+//! Where a consumer is, and whether the stream continues there.
 
-use std::fmt;
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use rusqlite::{Connection, OptionalExtension};
-
-use crate::event::{Envelope, EventId};
+use crate::error::ApplyError;
+use crate::event::Envelope;
 use crate::log::{Head, Position, Record};
 
 /// Why the stream does not continue at a position.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Break {
-    /// There is none.
+    #[error("the stream does not exist; its owner makes it")]
     Missing,
-    /// It does not reach the position (any more): its owner fills it again, so wait.
+    /// Its owner is filling it again, so wait.
+    #[error(
+        "the stream ends at {stream}, before the offset {offset}; waiting until its owner has filled it again"
+    )]
     Short { stream: u64, offset: u64 },
-    /// It holds another event at the position: this is not the log that was applied.
-    Forked {
-        seq: u64,
-        theirs: String,
-        ours: EventId,
-    },
-    /// Its oldest kept event lies beyond the next one.
+    #[error("at {} the stream does not hold {}, which was applied: this is another log", .0.seq, .0.id)]
+    Forked(Position),
+    #[error("the stream begins at {first}, after the offset {offset}: events are gone")]
     Trimmed { first: u64, offset: u64 },
-    /// Another number than the next one came, although the next one is kept: a copy of the stream may be behind.
+    /// The replica that answered may be behind.
+    #[error("event {wanted} was due, {got} came; reading again")]
     Missed { wanted: u64, got: u64 },
-    /// The next event is in the stream, but nothing came: a copy of the stream may be behind.
+    /// The same, and nothing came.
+    #[error("event {wanted} is in the stream, but did not come; reading again")]
     Silent { wanted: u64 },
-    /// What lies there is no event.
+    #[error("the message at {seq} is no event of the stream's owner; nothing more is applied")]
     NoEvent { seq: u64 },
 }
 
-/// Right after connecting, with nothing applied yet: the stream must be kept from its beginning.
-pub(super) fn check_beginning(head: &Head) -> Result<(), Break> {
-    let first = head.first;
-    match first {
-        0 | 1 => Ok(()),
-        _ => Err(Break::Trimmed { first, offset: 0 }),
-    }
-}
-
 /// At each connect and each look: the stream must hold, at the offset itself, the event that was applied (rule K2), and the
-/// one after it must follow. `found` is what came when the stream was read from the offset on, two events at most. What
-/// `head` says comes first: what came may be from a copy of the stream that is behind.
+/// next event must follow it. `found` is what a read from the offset on returned, two events at most. `head` is checked
+/// first, because a replica that is behind may have answered the read.
 pub(super) fn check_offset(position: Position, head: &Head, found: &[Record]) -> Result<(), Break> {
     let (offset, stream, first) = (position.seq, head.seq, head.first);
     if stream < offset {
@@ -50,37 +41,34 @@ pub(super) fn check_offset(position: Position, head: &Head, found: &[Record]) ->
     if first > offset + 1 {
         return Err(Break::Trimmed { first, offset });
     }
-    // Trimmed exactly up to the offset, the next event itself says what it follows.
-    let (at, next) = match found {
-        [at, next @ ..] if at.seq == offset => (Some(at), next.first()),
-        [next, ..] if first == offset + 1 => (None, Some(next)),
-        [] => return Err(Break::Silent { wanted: offset }),
-        [other, ..] => {
-            let (wanted, got) = (offset, other.seq);
-            return Err(Break::Missed { wanted, got });
-        }
-    };
-    match at.map(Record::event_id) {
-        Some(theirs) if theirs != Some(position.id) => Err(Break::forked(position, theirs)),
-        _ => next.map_or(Ok(()), |next| follows(Some(position), next).map(drop)),
+    match found {
+        [at, next @ ..] if at.seq == offset => match at.event_id() {
+            Some(id) if id == position.id => {
+                (next.first()).map_or(Ok(()), |next| follows(Some(position), next).map(drop))
+            }
+            _ => Err(Break::Forked(position)),
+        },
+        // Trimmed exactly up to the offset: the next event names the one it follows.
+        [next, ..] if first == offset + 1 => follows(Some(position), next).map(drop),
+        [] => Err(Break::Silent { wanted: offset }),
+        [other, ..] => Err(Break::Missed {
+            wanted: offset,
+            got: other.seq,
+        }),
     }
 }
 
-/// Afterwards: each event is the next number and names the event before it (rule K3). Answers the new position.
+/// Each later event has the next number and names the event before it (rule K3). Returns the new position.
 pub(super) fn follows(position: Option<Position>, record: &Record) -> Result<Position, Break> {
-    let seq = record.seq;
-    let wanted = position.map_or(1, |position| position.seq + 1);
+    let (seq, wanted) = (record.seq, position.map_or(1, |position| position.seq + 1));
     if seq != wanted {
         return Err(Break::Missed { wanted, got: seq });
     }
-    let envelope = Envelope::parse(&record.bytes).map_err(|_| Break::NoEvent { seq })?;
-    if envelope.sequence != seq {
-        return Err(Break::NoEvent { seq });
-    }
+    let envelope = Envelope::parse(&record.bytes).ok();
+    let envelope = envelope.filter(|envelope| envelope.sequence == seq);
+    let envelope = envelope.ok_or(Break::NoEvent { seq })?;
     match position {
-        Some(position) if envelope.prev != Some(position.id) => {
-            Err(Break::forked(position, envelope.prev))
-        }
+        Some(position) if envelope.prev != Some(position.id) => Err(Break::Forked(position)),
         _ => Ok(Position {
             seq,
             id: envelope.id,
@@ -88,61 +76,37 @@ pub(super) fn follows(position: Option<Position>, record: &Record) -> Result<Pos
     }
 }
 
-impl Break {
-    fn forked(position: Position, theirs: Option<EventId>) -> Self {
-        Self::Forked {
-            seq: position.seq,
-            theirs: theirs.map_or("no event".to_owned(), |id| id.to_string()),
-            ours: position.id,
-        }
-    }
-}
-
-impl fmt::Display for Break {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => write!(f, "the stream does not exist; its owner makes it"),
-            Self::Short { stream, offset } => write!(
-                f,
-                "the stream ends at {stream}, before the offset {offset}; waiting until its owner has filled it again"
-            ),
-            Self::Forked { seq, theirs, ours } => write!(
-                f,
-                "at {seq} the stream has {theirs}, but {ours} was applied: this is another log"
-            ),
-            Self::Trimmed { first, offset } => write!(
-                f,
-                "the stream begins at {first}, after the offset {offset}: events are gone"
-            ),
-            Self::Missed { wanted, got } => {
-                write!(f, "event {wanted} was due, {got} came; reading again")
-            }
-            Self::Silent { wanted } => write!(
-                f,
-                "event {wanted} is in the stream, but did not come; reading again"
-            ),
-            Self::NoEvent { seq } => write!(
-                f,
-                "what lies at {seq} is no event of the stream's owner; nothing more is applied"
-            ),
-        }
-    }
-}
-
 // The statements.
+
+/// A row that begins with a sequence and an event id.
+pub(super) fn of_row(row: &Row<'_>) -> rusqlite::Result<Position> {
+    Ok(Position {
+        seq: row.get(0)?,
+        id: row.get(1)?,
+    })
+}
 
 pub(super) fn load(rows: &Connection, consumer: &str) -> rusqlite::Result<Option<Position>> {
     rows.prepare_cached("select seq, event_id from relay_offset where consumer = ?1")?
-        .query_row([consumer], |row| {
-            Ok(Position {
-                seq: row.get(0)?,
-                id: row.get(1)?,
-            })
-        })
+        .query_row([consumer], of_row)
         .optional()
 }
 
-/// To another event of the stream; the epoch, which is for people, stays until the next event says its own.
+/// Another transaction may have moved the offset since it was read: then this one must not.
+pub(super) fn check(
+    rows: &Connection,
+    consumer: &str,
+    still: Option<Position>,
+) -> Result<(), ApplyError> {
+    match load(rows, consumer)? == still {
+        true => Ok(()),
+        false => Err(ApplyError::Transient(
+            "the offset has moved meanwhile; reading again".to_owned(),
+        )),
+    }
+}
+
+/// Moves to another event of the stream. The epoch is informative and stays until the next event brings its own.
 pub(super) fn move_to(rows: &Connection, consumer: &str, to: Position) -> rusqlite::Result<()> {
     let sql = "update relay_offset set seq = ?2, event_id = ?3 where consumer = ?1";
     rows.execute(sql, (consumer, to.seq, to.id))?;
@@ -170,6 +134,7 @@ mod tests {
 
     use super::*;
     use crate::environment::System;
+    use crate::event::EventId;
     use crate::log::Origin;
 
     fn record(seq: u64, id: EventId, prev: Option<EventId>) -> Record {
@@ -208,9 +173,12 @@ mod tests {
 
         assert_eq!(check(&[record(5, ours, None)], head(1, 9)), Ok(()));
         let forked = check(&[record(5, other, None)], head(1, 9));
-        assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+        assert!(matches!(
+            forked,
+            Err(Break::Forked(Position { seq: 5, .. }))
+        ));
         assert_eq!(check(&[], head(1, 5)), Err(Break::Silent { wanted: 5 }));
-        // A copy of the stream that is behind may still hold what its leader says is gone.
+        // A replica that is behind may still hold events that its leader has removed.
         for found in [&[][..], &[record(5, ours, None)]] {
             let (stream, offset) = (3, 5);
             let short = Err(Break::Short { stream, offset });
@@ -230,7 +198,10 @@ mod tests {
             check_offset(at, &head(1, 9), &found)
         };
         assert_eq!(check(ours), Ok(()));
-        assert!(matches!(check(other), Err(Break::Forked { seq: 5, .. })));
+        assert!(matches!(
+            check(other),
+            Err(Break::Forked(Position { seq: 5, .. }))
+        ));
     }
 
     #[test]
@@ -252,7 +223,10 @@ mod tests {
         // Trimmed up to the offset: `prev` decides.
         assert_eq!(check(record(6, other, Some(ours)), head(6, 9)), Ok(()));
         let forked = check(record(6, other, Some(EventId::draw(&System))), head(6, 9));
-        assert!(matches!(forked, Err(Break::Forked { seq: 5, .. })));
+        assert!(matches!(
+            forked,
+            Err(Break::Forked(Position { seq: 5, .. }))
+        ));
     }
 
     #[test]
@@ -262,7 +236,7 @@ mod tests {
         assert_eq!(at_1, Position { seq: 1, id: first });
         assert!(follows(Some(at_1), &record(2, second, Some(first))).is_ok());
         let forked = follows(Some(at_1), &record(2, second, Some(second)));
-        assert!(matches!(forked, Err(Break::Forked { .. })));
+        assert!(matches!(forked, Err(Break::Forked(_))));
         let gap = follows(Some(at_1), &record(3, second, Some(first)));
         assert_eq!(gap, Err(Break::Missed { wanted: 2, got: 3 }));
         let late = follows(None, &record(2, second, Some(first)));

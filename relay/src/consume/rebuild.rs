@@ -1,4 +1,4 @@
-//! The rebuild: a cache that cannot follow its stream any more is loaded anew from the producer's snapshot.
+//! The rebuild: a cache that cannot follow its stream any more is loaded from a snapshot of its producer.
 //!
 //! Rows wait in a table of the library until all have come. Then one transaction empties the cache, loads it, and moves
 //! the offset: readers see the old cache until they see the whole new one.
@@ -9,12 +9,14 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::follow::{Trouble, of_producer};
 use super::position;
-use super::{Consumer, dead_letter, start};
+use super::resume::NOT_HELD;
+use super::start::{self, Point};
+use super::step::Trouble;
+use super::{Consumer, dead_letter};
 use crate::database::{self, Database, Rows, Tx};
-use crate::error::{ApplyError, LogError, WriteError};
-use crate::log::{Holds, Line, Lines, Position, Producer, Share};
+use crate::error::{ApplyError, LogError};
+use crate::log::{Holds, Line, Lines, Position, Share};
 use crate::outbox::quarantine;
 
 /// Rows one transaction stores while they come, at most.
@@ -32,13 +34,6 @@ pub(super) struct Cache {
 }
 
 type Load = dyn Fn(&Rows<'_>, &RawValue) -> Result<(), ApplyError> + Send + Sync;
-
-/// What a rebuild came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rebuilt {
-    pub(super) rows: u64,
-    pub(super) offset: u64,
-}
 
 impl Cache {
     pub(super) fn new<S: DeserializeOwned>(
@@ -59,49 +54,37 @@ impl Cache {
     }
 }
 
-/// Loads the snapshot and swaps it in.
+/// Loads the snapshot and swaps it in; returns how many rows it has and the new offset.
 pub(super) async fn rebuild(
     db: &Database,
     consumer: &Consumer,
-    cache: &Cache,
-    producer: &dyn Producer,
     why: &str,
-) -> Result<Rebuilt, Trouble> {
+) -> Result<(u64, u64), Trouble> {
     let name = consumer.name;
-    let here = db.read(move |rows| position::load(rows, name)).await?;
-    let mut lines = producer.snapshot(here).await.map_err(of_producer)?;
-    let head = begin(&mut lines, consumer).await.map_err(of_producer)?;
-    let stored = store(db, consumer, &mut lines).await;
-    let rows = stored.map_err(of_producer)?;
-    let (consumer, cache, why) = (consumer.clone(), cache.clone(), why.to_owned());
-    let swapped = db.apply(move |tx| swap(tx, &consumer, &cache, here, &head, &why));
-    let offset = swapped.await.map_err(|error| match error {
-        WriteError::Work(ApplyError::Fatal(why)) => Trouble::Fatal(why),
-        other => of_producer(unwritten(other)),
-    })?;
-    Ok(Rebuilt { rows, offset })
-}
-
-/// What a snapshot says of itself.
-struct Head {
-    at: Option<Position>,
-    epoch: u32,
-    holds: Option<Holds>,
-}
-
-async fn begin(lines: &mut Lines, consumer: &Consumer) -> Result<Head, LogError> {
-    match next(lines).await? {
-        Line::Position { stream, .. } if stream != consumer.stream => {
-            let why = format!("the snapshot is of stream {stream}");
-            Err(LogError::Misconfigured(why))
-        }
-        Line::Position {
-            at, epoch, holds, ..
-        } => Ok(Head { at, epoch, holds }),
-        _ => Err(LogError::lost(
-            "the snapshot does not begin with its position",
-        )),
+    let (Some(cache), Some(producer)) = (consumer.cache.clone(), &consumer.producer) else {
+        let why = format!("{name} cannot be rebuilt: it does not say how to load a snapshot");
+        return Err(Trouble::Again(why));
+    };
+    let here = consumer.read(db, position::load).await?;
+    let mut lines = producer.snapshot(here).await?;
+    let Line::Position {
+        stream,
+        epoch,
+        at,
+        holds,
+    } = next(&mut lines).await?
+    else {
+        return Err(LogError::lost("the snapshot does not begin with its position").into());
+    };
+    if stream != consumer.stream {
+        let why = format!("the snapshot is of stream {stream}");
+        return Err(Trouble::Again(why));
     }
+    let rows = store(db, consumer, &mut lines).await?;
+    let (consumer, why, to) = (consumer.clone(), why.to_owned(), at.map(|at| (at, epoch)));
+    let lost = here.filter(|_| holds == Some(Holds::No));
+    let work = move |tx: &Tx<'_>| swap(tx, &consumer, &cache, (here, to), lost, &why);
+    Ok((rows, db.apply(work).await?))
 }
 
 async fn next(lines: &mut Lines) -> Result<Line, LogError> {
@@ -109,11 +92,10 @@ async fn next(lines: &mut Lines) -> Result<Line, LogError> {
     lines.recv().await.ok_or_else(cut)?
 }
 
-/// Stores the rows as they come; answers how many.
-async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<u64, LogError> {
+/// Stores the rows as they come; returns how many.
+async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<u64, Trouble> {
     let name = consumer.name;
-    let clear = db.apply(move |tx| forget(tx, name)).await;
-    clear.map_err(unwritten)?;
+    db.apply(move |tx| forget(tx, name)).await?;
     let (mut stored, mut waiting) = (0, Vec::new());
     loop {
         let line = next(lines).await?;
@@ -121,13 +103,14 @@ async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<
         match line {
             Line::Row(row) => waiting.push(row),
             Line::End { rows } if rows == stored + waiting.len() as u64 => {}
-            _ => return Err(LogError::lost("the snapshot is not whole")),
+            _ => return Err(LogError::lost("the snapshot is not whole").into()),
         }
         if ended || waiting.len() == STORE_BATCH {
-            let (from, batch) = (stored, std::mem::take(&mut waiting));
-            stored += batch.len() as u64;
-            let write = db.apply(move |tx| insert(tx, name, from, &batch)).await;
-            write.map_err(unwritten)?;
+            let (n, batch) = (stored, serde_json::to_vec(&waiting));
+            let batch = batch.map_err(|error| LogError::lost(error.to_string()))?;
+            db.apply(move |tx| insert(tx, name, n, &batch)).await?;
+            stored += waiting.len() as u64;
+            waiting.clear();
             let status = &consumer.status;
             status.send_modify(|status| status.rebuilding = Some(stored));
         }
@@ -142,52 +125,46 @@ fn swap(
     tx: &Tx<'_>,
     consumer: &Consumer,
     cache: &Cache,
-    here: Option<Position>,
-    head: &Head,
+    (here, to): (Option<Position>, Point),
+    lost: Option<Position>,
     why: &str,
 ) -> Result<u64, ApplyError> {
-    if position::load(tx, consumer.name)? != here {
-        let moved = "the offset has moved meanwhile".to_owned();
-        return Err(ApplyError::Transient(moved));
+    let (name, stream) = (consumer.name, consumer.stream);
+    position::check(tx, name, here)?;
+    load(tx, cache, name)?;
+    forget(tx, name)?;
+    dead_letter::superseded(tx, name)?;
+    if let Some(lost) = lost {
+        quarantine::id_only(tx, stream, lost.seq, lost.id, NOT_HELD)?;
     }
-    for table in cache.tables.iter().rev() {
-        tx.execute(&format!("delete from {table}"), [])?;
-    }
-    let mut staged =
-        tx.prepare("select line from relay_snapshot where consumer = ?1 order by n")?;
-    let mut lines = staged.query([consumer.name])?;
-    while let Some(line) = lines.next()? {
-        let line: Vec<u8> = line.get(0)?;
-        let row: &RawValue = serde_json::from_slice(&line)
-            .map_err(|error| ApplyError::Rejected(error.to_string()))?;
-        (cache.load)(tx.rows(), row)?;
-    }
-    drop(lines);
-    drop(staged);
-    forget(tx, consumer.name)?;
-    dead_letter::superseded(tx, consumer.name)?;
-    if let (Some(here), Some(Holds::No)) = (here, head.holds) {
-        let reason = "it was applied here, and its producer's log does not hold it";
-        quarantine::id_only(tx, consumer.stream, here.seq, here.id, reason)?;
-    }
-    match head.at {
-        Some(at) => position::store(tx, consumer.name, consumer.stream, at, head.epoch)?,
+    match to {
+        Some((at, epoch)) => position::store(tx, name, stream, at, epoch)?,
         None => start::begin(tx, consumer, None)?,
     }
-    let offset = head.at.map_or(0, |at| at.seq);
-    let detail = format!(
-        "{}: from {} to {offset}, because {why}",
-        consumer.name,
-        start::words(here),
-    );
+    let offset = to.map_or(0, |(at, _)| at.seq);
+    let from = start::words(here);
+    let detail = format!("{name}: from {from} to {offset}, because {why}");
     if is_news(tx, &detail)? {
         database::audit(tx, tx.now_ms(), LOADED, &detail)?;
     }
     Ok(offset)
 }
 
-fn unwritten<E: std::error::Error + Send + Sync + 'static>(error: WriteError<E>) -> LogError {
-    LogError::lost_because("the snapshot cannot be stored", error)
+/// Replaces the rows of the cache with those that have come.
+fn load(tx: &Tx<'_>, cache: &Cache, consumer: &str) -> Result<(), ApplyError> {
+    for table in cache.tables.iter().rev() {
+        tx.execute(&format!("delete from {table}"), [])?;
+    }
+    let mut lines = tx.prepare("select line from relay_snapshot where consumer = ?1 order by n")?;
+    let mut lines = lines.query([consumer])?;
+    while let Some(line) = lines.next()? {
+        let batch: Vec<u8> = line.get(0)?;
+        let batch = serde_json::from_slice::<Vec<&RawValue>>(&batch);
+        for row in batch.map_err(|error| ApplyError::Rejected(error.to_string()))? {
+            (cache.load)(tx.rows(), row)?;
+        }
+    }
+    Ok(())
 }
 
 // The statements.
@@ -199,21 +176,14 @@ fn is_news(rows: &Connection, detail: &str) -> rusqlite::Result<bool> {
     Ok(last.optional()?.unwrap_or(true))
 }
 
-fn forget(rows: &Connection, consumer: &str) -> rusqlite::Result<()> {
+fn forget(rows: &Connection, consumer: &str) -> Result<(), ApplyError> {
     rows.execute("delete from relay_snapshot where consumer = ?1", [consumer])?;
     Ok(())
 }
 
-fn insert(
-    rows: &Connection,
-    consumer: &str,
-    from: u64,
-    batch: &[Box<RawValue>],
-) -> rusqlite::Result<()> {
+/// One row for each batch, as a JSON array.
+fn insert(rows: &Connection, consumer: &str, n: u64, batch: &[u8]) -> Result<(), ApplyError> {
     let sql = "insert into relay_snapshot (consumer, n, line) values (?1, ?2, ?3)";
-    let mut insert = rows.prepare_cached(sql)?;
-    for (row, n) in batch.iter().zip(from..) {
-        insert.execute((consumer, n, row.get().as_bytes()))?;
-    }
+    rows.execute(sql, (consumer, n, batch))?;
     Ok(())
 }

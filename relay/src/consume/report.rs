@@ -1,5 +1,5 @@
-//! A consumer reports to its producer how far it has come, so that the producer's retention holds for it. It reports in the
-//! background: a report that fails is no trouble of the consumer.
+//! A consumer reports its position to its producer, so that the producer's retention keeps what it has not applied. It
+//! reports in the background: a failed report does not stop the consumer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Consumer;
-use crate::error::{LogError, chain};
+use crate::error::chain;
 use crate::log::{Holds, Position, Producer};
 
 /// Often enough for a producer that drops readers after days, and next to nothing for both.
@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// How long one report may take. The next one comes later than that.
 const MAX_TIME: Duration = Duration::from_secs(30);
 
-/// When the next report is due. Without a producer to ask, none ever is.
+/// When the next report is due. A consumer without a producer reports to no one.
 #[derive(Default)]
 pub(super) struct Reports {
     last: Option<Instant>,
@@ -37,21 +37,18 @@ impl Reports {
             let failure = report(&*producer, name, at).await.err();
             let was_failing = failing.swap(failure.is_some(), Ordering::Relaxed);
             if let (Some(why), false) = (failure, was_failing) {
-                tracing::warn!(consumer = name, %why, "the producer does not know how far this consumer is, so it may remove events that are not applied here yet");
+                tracing::warn!(consumer = name, %why, "the producer does not know this consumer's position, so it may remove events that are not applied here yet");
             }
         });
     }
 }
 
 async fn report(producer: &dyn Producer, name: &str, at: Option<Position>) -> Result<(), String> {
-    let report = timeout(MAX_TIME, producer.report(name, at));
-    let answer = report
-        .await
-        .unwrap_or_else(|_| Err(LogError::lost(format!("no answer in {MAX_TIME:?}"))));
-    match answer {
-        Ok(Holds::Yes) => Ok(()),
-        Ok(Holds::No) => Err("its log does not hold what was applied here".to_owned()),
-        Ok(Holds::Pruned) => Err("its log does not keep what was applied here any more".to_owned()),
-        Err(error) => Err(chain(&error)),
+    let no_answer = |_| format!("no answer in {MAX_TIME:?}");
+    let answer = timeout(MAX_TIME, producer.report(name, at)).await;
+    match answer.map_err(no_answer)?.map_err(|error| chain(&error))? {
+        Holds::Yes => Ok(()),
+        Holds::No => Err("its log does not hold the event applied last here".to_owned()),
+        Holds::Pruned => Err("its log no longer keeps the event applied last here".to_owned()),
     }
 }

@@ -1,51 +1,46 @@
-//! A reaction after a fork of its stream: it goes on by itself from the last event of which it is known that it was applied
-//! here and is in the producer's log.
+//! A reaction after a fork of its stream: it goes on from the last event that was applied here and is in the producer's log.
 //!
-//! The reaction's own log says by causes which events it has answered. Those up to the fork are in the producer's log, those
-//! after it are not, so the last one that is left is found by halving. What lies between it and the fork was looked at once
-//! and needed no answer; it is looked at again, as after a restore, since a reaction decides from its service's tables.
+//! The causation in its own log shows which events the reaction has answered. Those up to the fork are in the producer's log,
+//! those after it are not, so a binary search finds the last that is left. Events between it and the fork were seen once and
+//! needed no answer; the reaction gets them again, as after a restore, since it decides from its service's tables.
 
 use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::Connection;
 
-use super::follow::{Trouble, of_producer};
 use super::position;
+use super::step::Trouble;
 use super::{Consumer, answered, dead_letter, start};
 use crate::database::{self, Database, Tx};
-use crate::error::ApplyError;
+use crate::error::{ApplyError, LogError};
 use crate::event::EventId;
 use crate::log::{Holds, Position, Producer};
-use crate::outbox;
-use crate::outbox::quarantine;
+use crate::outbox::{self, quarantine};
 
-/// What this file knows of the events that a reaction has applied.
+/// Quarantined events say so.
+pub(super) const NOT_HELD: &str = "it was applied here, and its producer's log does not hold it";
+
+/// The events that a reaction has applied, as far as this file shows.
 struct Known {
     here: Position,
     /// Where it began, if not at the beginning.
     began: Option<Position>,
-    /// Where it began, and what it has answered or set aside since then, in order.
+    /// Where it began, and its answered and dead events since then, in order.
     applied: Vec<Position>,
-    /// Each answer to an event from here on is kept in the service's log; 0: to every event. `None`: none is kept.
+    /// The service's log keeps each answer to an event from here on; 0: to every event. `None`: it keeps none.
     answers_from: Option<u64>,
 }
 
-/// Takes the reaction back; answers the sequence after which it goes on.
-pub(super) async fn resume(
-    db: &Database,
-    consumer: &Consumer,
-    producer: &dyn Producer,
-    why: &str,
-) -> Result<u64, Trouble> {
+/// Moves the reaction back; returns the sequence after which it goes on.
+pub(super) async fn resume(db: &Database, consumer: &Consumer, why: &str) -> Result<u64, Trouble> {
     let (name, stream) = (consumer.name, consumer.stream);
     let known = db.read(move |rows| known(rows, name, stream)).await?;
-    let Some(known) = known else {
-        return Err(Trouble::Again(why.to_owned())); // it has applied nothing, so nothing can be another log's
+    let (Some(known), Some(producer)) = (known, &consumer.producer) else {
+        return Err(Trouble::Again(why.to_owned())); // nothing is applied, so nothing can be of another log
     };
-    let held = held(producer, &known).await?;
-    let Some(held) = held else {
+    let Some(held) = held(&**producer, &known).await? else {
         return Err(Trouble::Again(format!(
-            "{why}; nothing more is applied, because nothing says up to where its events are still in its producer's log: say with start-at where it goes on"
+            "{why}; nothing more is applied, because it is unknown up to where its events are still in its producer's log: say with start-at where it goes on"
         )));
     };
     let (consumer, why) = (consumer.clone(), why.to_owned());
@@ -55,38 +50,34 @@ pub(super) async fn resume(
 }
 
 /// How many of the applied events the producer's log still holds, if that can be known.
-async fn held(producer: &dyn Producer, known: &Known) -> Result<Option<usize>, Trouble> {
-    let holds = async |at| producer.holds(at).await.map_err(of_producer);
+async fn held(producer: &dyn Producer, known: &Known) -> Result<Option<usize>, LogError> {
     let (mut held, mut lost) = (0, known.applied.len());
     while held < lost {
-        let middle = held + (lost - held) / 2;
-        match holds(known.applied[middle]).await? {
+        let middle = held.midpoint(lost);
+        match producer.holds(known.applied[middle]).await? {
             Holds::No => lost = middle,
             Holds::Yes | Holds::Pruned => held = middle + 1,
         }
     }
+    let last = known.applied[..held].last().copied();
     // An answer that its own log does not keep any more would be given again.
-    let last = held.checked_sub(1).map(|last| known.applied[last]);
     let after = last.map_or(0, |last| last.seq);
     if known.answers_from.is_none_or(|from| after < from) {
         return Ok(None);
     }
     let is_certain = match (last, known.began) {
-        (Some(last), _) => holds(last).await? == Holds::Yes,
+        (Some(last), _) => producer.holds(last).await? == Holds::Yes,
         (None, Some(_)) => false, // another log already where it began
         // Everything is read again: is everything there?
         (None, None) => {
-            let first = Position {
-                seq: 1,
-                ..known.here
-            };
-            holds(first).await? != Holds::Pruned
+            let id = known.here.id;
+            producer.holds(Position { seq: 1, id }).await? != Holds::Pruned
         }
     };
     Ok(is_certain.then_some(held))
 }
 
-/// One transaction: what no log holds any more is reported by its ids, the position goes back, and the audit says so.
+/// One transaction: the ids of events that no log holds any more are quarantined, the position goes back, and the audit records it.
 fn go_back(
     tx: &Tx<'_>,
     consumer: &Consumer,
@@ -94,36 +85,24 @@ fn go_back(
     held: usize,
     why: &str,
 ) -> Result<u64, ApplyError> {
-    let (name, stream, here) = (consumer.name, consumer.stream, known.here);
-    if position::load(tx, name)? != Some(here) {
-        let moved = "the offset has moved meanwhile".to_owned();
-        return Err(ApplyError::Transient(moved));
-    }
+    let (name, here) = (consumer.name, known.here);
+    position::check(tx, name, Some(here))?;
     let (kept, lost) = known.applied.split_at(held);
-    let reason = "it was applied here, and its producer's log does not hold it";
     for at in lost.iter().chain([&here]) {
-        quarantine::id_only(tx, stream, at.seq, at.id, reason)?;
+        quarantine::id_only(tx, consumer.stream, at.seq, at.id, NOT_HELD)?;
     }
     let to = kept.last().copied();
-    let after = to.map_or(0, |to| to.seq);
     match to {
         Some(to) => position::move_to(tx, name, to)?,
         None => start::go_back(tx, name)?,
     }
-    dead_letter::read_again(tx, name, after)?;
-    // Those of the lost line match no event. Its own log may hold answers to several lines, and halving may have ended early.
-    answered::pass_answered(tx, name, after)?;
-    let detail = format!(
-        "{name}: from {} to {}, because {why}",
-        start::words(Some(here)),
-        start::words(to)
-    );
-    database::audit(
-        tx,
-        tx.now_ms(),
-        "reaction went back to before a fork",
-        &detail,
-    )?;
+    // Its own log may hold answers to several forks, and the search may have ended early.
+    let after = to.map_or(0, |to| to.seq);
+    answered::read_again(tx, name, after)?;
+    let (from, back) = (start::words(Some(here)), start::words(to));
+    let detail = format!("{name}: from {from} to {back}, because {why}");
+    let action = "reaction went back to before a fork";
+    database::audit(tx, tx.now_ms(), action, &detail)?;
     Ok(after)
 }
 
@@ -133,18 +112,17 @@ fn known(rows: &Connection, consumer: &str, stream: &str) -> rusqlite::Result<Op
     };
     let began = start::begun(rows, consumer)?.flatten();
     let lost = lost_before(rows, stream)?;
-    let (answers, letters) = (
-        answered::answers(rows, consumer)?,
-        dead_letter::positions(rows, consumer)?,
-    );
-    let is_whole = outbox::rows::ends(rows)?.first <= 1;
-    let kept = answers.iter().filter(|at| !lost.contains(&at.id));
-    let answers_from = match is_whole {
-        true => Some(0),
-        false => kept.map(|at| at.seq).min(),
+    let mut answers = answered::answers(rows, consumer)?;
+    answers.retain(|answer| !lost.contains(&answer.id));
+    let answers = answers.iter().map(answered::at);
+    let answers_from = match outbox::ends(rows)?.first {
+        0 | 1 => Some(0),
+        _ => answers.clone().map(|at| at.seq).min(),
     };
+    let letters = dead_letter::positions(rows, consumer)?;
+    let from = began.map_or(0, |began| began.seq);
     let applied: BTreeMap<u64, EventId> = (began.into_iter().chain(answers).chain(letters))
-        .filter(|at| at.seq >= began.map_or(0, |began| began.seq) && !lost.contains(&at.id))
+        .filter(|at| at.seq >= from && !lost.contains(&at.id))
         .map(|at| (at.seq, at.id))
         .collect();
     let applied = applied.into_iter().map(|(seq, id)| Position { seq, id });

@@ -1,7 +1,7 @@
-//! Reading by three doors: where the log ends, batches from any sequence on, and live copies of what it stores.
+//! Reading a log by three calls: where it ends, batches from any sequence on, and live copies of what it stores.
 //!
 //! Live copies arrive first and promise nothing: they may skip, repeat, come late, or come from a log that has been replaced
-//! since. So they are only taken where they continue what the caller has read; everything else is read from the log itself.
+//! since. So a reader uses them only where they continue what it has read; everything else it reads from the log itself.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,67 +16,67 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Head, Log, Record};
 use crate::error::LogError;
 
-/// What one connection of a reader can ask for. An error of any of them ends the connection.
-pub trait Doors: Send + Sync + 'static {
+/// What one connection of a reader can call. An error of any of them ends the connection.
+pub trait ReadApi: Send + Sync + 'static {
     /// Where the log ends, and which log it is. `None`: there is no log here.
     fn head(&mut self) -> impl Future<Output = Result<Option<Head>, LogError>> + Send;
 
-    /// Up to `limit` events from `first` on, oldest first; fewer when they are large. A copy of the log that is behind may
-    /// answer: an empty list means "not yet", never "the end".
+    /// Up to `limit` events from `first` on, oldest first; fewer when they are large. A replica that is behind may answer:
+    /// an empty list means "not yet", never "the end".
     fn get(&self, first: u64, limit: usize) -> BoxFuture<'static, Result<Vec<Record>, LogError>>;
 
     /// The next live copy. Dropping the future loses none.
     fn live(&mut self) -> impl Future<Output = Result<Record, LogError>> + Send;
 }
 
-/// A reader's session: a log that is read through its doors.
-pub struct Reader<D> {
-    doors: D,
+/// A reader's session, as a log.
+pub struct Reader<A> {
+    api: A,
     ahead: Ahead,
-    /// Where the log ended when this session first looked, or the last event it handed out since: what lies up to there is
-    /// read from the log itself, so that no copy that comes again confirms itself.
+    /// Where the log ended when this session first looked, or the last event it handed out since. Up to there it reads
+    /// from the log itself, so that no repeated copy confirms itself.
     begins: Option<u64>,
     /// The highest sequence that is known to be stored.
     known: u64,
     /// The batch that is read while the caller works on the one before it, and where it begins.
-    asked: Option<(u64, Batch)>,
-    /// Whether the last large read came whole: then the one after the next is worth asking for, too.
-    flows: bool,
+    prefetch: Option<(u64, Batch)>,
+    /// Whether the last large read was full: then another one is worth a prefetch.
+    was_full: bool,
 }
 
 type Batch = AbortOnDropHandle<Result<Vec<Record>, LogError>>;
 
-/// Live copies that wait for their turn, at most: beyond, they are read from the log when their turn comes.
+/// Live copies that are buffered, at most; the others are read from the log when their turn comes.
 const MAX_AHEAD: usize = 4096;
-/// Bytes that wait likewise, and that one read hands out, at most (one event is always handed out).
+/// Bytes that are buffered likewise, and that one read hands out, at most (one event is always handed out).
 pub(crate) const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 /// From this many events on, a read is part of catching up, and the next one begins before this one is worked on.
 const LARGE: usize = 100;
-/// How long copies that have arrived are taken before the first of them is handed out.
+/// How long a read collects copies that have arrived, before it hands out the first.
 const MOMENT: Duration = Duration::from_millis(1);
-/// A copy of the log that is behind is asked again after this time.
+/// A replica that is behind is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// When nothing arrives for this long, the log is asked where it ends: live copies may have been lost.
+/// When nothing arrives for this long, the reader asks where the log ends: live copies may have been lost.
 const QUIET: Duration = Duration::from_secs(2);
 
-impl<D: Doors> Reader<D> {
-    /// `doors` receive live copies already: what is stored from now on arrives or is known to be missing.
-    pub fn new(doors: D) -> Self {
+impl<A: ReadApi> Reader<A> {
+    /// `api` receives live copies already: what is stored from now on arrives or is known to be missing.
+    pub fn new(api: A) -> Self {
         Self {
-            doors,
+            api,
             ahead: Ahead::default(),
             begins: None,
             known: 0,
-            asked: None,
-            flows: false,
+            prefetch: None,
+            was_full: false,
         }
     }
 
-    /// Takes the live copies that have arrived, for a moment at most. Without a budget: tokio's would end the taking after 128.
+    /// Takes the live copies that have arrived, for a moment at most. Unconstrained: tokio's budget would stop it after 128.
     fn take_live(&mut self, after: u64) -> Result<(), LogError> {
         let until = Instant::now() + MOMENT;
         while Instant::now() < until {
-            match unconstrained(self.doors.live()).now_or_never() {
+            match unconstrained(self.api.live()).now_or_never() {
                 Some(copy) => self.note(copy?, after),
                 None => break,
             }
@@ -86,45 +86,43 @@ impl<D: Doors> Reader<D> {
 
     fn note(&mut self, copy: Record, after: u64) {
         self.known = self.known.max(copy.seq);
-        if self
-            .begins
-            .is_some_and(|begins| copy.seq > begins.max(after))
-        {
+        let is_ahead = |begins: u64| copy.seq > begins.max(after);
+        if self.begins.is_some_and(is_ahead) {
             self.ahead.put(copy);
         }
     }
 
     /// Reads from the log itself, and begins to read what follows.
     async fn fetch(&mut self, first: u64, limit: usize) -> Result<Vec<Record>, LogError> {
-        let limit = match self.ahead.first() {
-            Some(next) if next > first => limit.min(usize::try_from(next - first).unwrap_or(limit)),
+        let ahead = self.ahead.first().unwrap_or(u64::MAX);
+        let limit = match usize::try_from(ahead.saturating_sub(first)) {
+            Ok(gap) if gap > 0 => limit.min(gap),
             _ => limit,
         };
         if limit < LARGE {
-            return self.doors.get(first, limit).await; // a look, which wants to know what is there now
+            return self.api.get(first, limit).await; // its caller wants to know what is there now
         }
-        let asked = self.asked.take().filter(|(at, _)| *at == first);
+        let batch = self.prefetch.take().filter(|(at, _)| *at == first);
         let next = first + limit as u64;
-        let more = self.known >= next && self.ahead.first().is_none_or(|ahead| ahead > next);
-        if more && self.flows {
-            let batch = tokio::spawn(self.doors.get(next, limit));
-            self.asked = Some((next, AbortOnDropHandle::new(batch)));
+        if self.was_full && self.known >= next && ahead > next {
+            let batch = tokio::spawn(self.api.get(next, limit));
+            self.prefetch = Some((next, AbortOnDropHandle::new(batch)));
         }
-        let mut records = match asked {
+        let mut records = match batch {
             Some((_, batch)) => batch
                 .await
                 .map_err(|error| LogError::lost_because("a read ended early", error))??,
-            None => self.doors.get(first, limit).await?,
+            None => self.api.get(first, limit).await?,
         };
         records.truncate(limit);
-        self.flows = records.len() == limit;
+        self.was_full = records.len() == limit;
         Ok(records)
     }
 }
 
-impl<D: Doors> Log for Reader<D> {
+impl<A: ReadApi> Log for Reader<A> {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        let head = self.doors.head().await?;
+        let head = self.api.head().await?;
         self.known = head.as_ref().map_or(0, |head| head.seq);
         self.begins.get_or_insert(self.known);
         Ok(head)
@@ -144,7 +142,7 @@ impl<D: Doors> Log for Reader<D> {
     }
 }
 
-impl<D: Doors> Reader<D> {
+impl<A: ReadApi> Reader<A> {
     async fn next_after(
         &mut self,
         after: u64,
@@ -160,14 +158,13 @@ impl<D: Doors> Reader<D> {
             }
             if self.known > after {
                 let found = self.fetch(after + 1, limit).await?;
-                let is_over = Instant::now() >= deadline;
-                if is_over || !found.is_empty() {
+                if !found.is_empty() || Instant::now() >= deadline {
                     return Ok(found);
                 }
                 sleep_until(deadline.min(Instant::now() + ASK_AGAIN)).await;
                 continue;
             }
-            match timeout_at(deadline.min(quiet), self.doors.live()).await {
+            match timeout_at(deadline.min(quiet), self.api.live()).await {
                 Ok(copy) => self.note(copy?, after),
                 Err(_) if Instant::now() >= deadline => return Ok(Vec::new()),
                 Err(_) => {
@@ -191,8 +188,8 @@ impl Ahead {
         self.records.front().map(|record| record.seq)
     }
 
-    /// Keeps the copy if it is the next one and there is room. One that lies before all others begins again: what comes
-    /// after a gap is read from the log.
+    /// Keeps the copy if it is the next one and there is room. One before all others starts over: after a gap, the reader
+    /// reads from the log.
     fn put(&mut self, copy: Record) {
         if self.first().is_some_and(|first| copy.seq < first) {
             *self = Self::default();
@@ -240,7 +237,7 @@ mod tests {
         live: VecDeque<Record>,
     }
 
-    impl Doors for Told {
+    impl ReadApi for Told {
         async fn head(&mut self) -> Result<Option<Head>, LogError> {
             Ok(Some(Head {
                 seq: self.log.len() as u64,
@@ -291,8 +288,8 @@ mod tests {
         let mut reader = Reader::new(Told { log, live });
         reader.head().await.expect("it is shown");
         assert_eq!(read(&mut reader, 0).await, [record(1, "late")]);
-        reader.doors.log = vec![record(1, "true")];
-        reader.doors.live.push_back(record(1, "late"));
+        reader.api.log = vec![record(1, "true")];
+        reader.api.live.push_back(record(1, "late"));
         reader.head().await.expect("it is shown");
         assert_eq!(read(&mut reader, 0).await, [record(1, "true")]);
     }
@@ -306,8 +303,8 @@ mod tests {
         });
         reader.head().await.expect("it is shown");
         let copies = [2, 1, 5].map(|seq| log[seq - 1].clone());
-        reader.doors.live.extend(copies);
-        reader.doors.log = log.clone();
+        reader.api.live.extend(copies);
+        reader.api.log = log.clone();
         let mut found = Vec::new();
         while found.len() < 5 {
             let at = found.len() as u64;

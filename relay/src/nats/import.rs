@@ -1,4 +1,4 @@
-//! What a reader's account imports of a stream's account, and the lines of the account file that do it.
+//! What a reader's account imports from a stream's account, and the lines of the account file that do it.
 
 use super::LIVE;
 

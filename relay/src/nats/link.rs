@@ -1,52 +1,43 @@
-//! One connection, and what the broker refuses on it. A question that may not be asked is never answered: the refusal
-//! comes beside the answers, so each question waits for both.
+//! One connection, and what the broker refuses on it. The broker never answers a request that it does not permit: the
+//! refusal arrives apart from the answers, so each request waits for both.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use async_nats::connection::State;
-use async_nats::{Client, ServerError};
+use async_nats::{Client, ServerError, Subscriber};
 use tokio::sync::watch;
 
+use super::Nats;
 use super::import::Import;
 use crate::error::LogError;
 
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) client: Client,
-    /// The user, whose name is also its program's.
-    user: String,
-    /// The prefix of the subjects at which it gets its answers.
-    inbox: String,
-    refused: watch::Receiver<Vec<Refusal>>,
+    pub(super) nats: Arc<Nats>,
+    pub(super) refused: watch::Receiver<Vec<Refusal>>,
 }
 
-/// A subject that this user may not use, and how it tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Publish(String),
-    Subscribe(String),
+/// A subject that the broker refuses this user.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// `publish` or `subscribe`, as in the account file.
+    verb: &'static str,
+    subject: String,
 }
 
 impl Link {
-    pub(super) fn new(
-        client: Client,
-        user: &str,
-        inbox: &str,
-        refused: watch::Receiver<Vec<Refusal>>,
-    ) -> Self {
-        Self {
-            client,
-            user: user.to_owned(),
-            inbox: format!("{inbox}.>"),
-            refused,
-        }
-    }
-
     pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// The answer to a question at this subject (`users.>`: at any of these), or the broker's refusal to take it.
+    pub(super) async fn subscribe(&self, subject: String) -> Result<Subscriber, LogError> {
+        let subscribed = self.client.subscribe(subject).await;
+        subscribed.map_err(|error| LogError::lost_because("no subscription", error))
+    }
+
+    /// The answer to a request at this subject (`users.>`: at any of these), or the broker's refusal to take it.
     pub(super) async fn answer<T>(
         &self,
         subject: &str,
@@ -74,29 +65,28 @@ impl Link {
 
     /// Whether nothing at this subject was refused so far, nor the subscription to any answers.
     pub(super) fn check(&self, subject: &str) -> Result<(), LogError> {
-        let refused = self.refused.borrow();
-        let first = [subject, &self.inbox].into_iter().find_map(|wanted| {
-            let refusal = refused.iter().find(|one| one.is_at(wanted))?;
-            Some(self.missing_permission(refusal, wanted))
-        });
-        first.map_or(Ok(()), Err)
+        let (refused, inbox) = (self.refused.borrow(), format!("{}.>", self.nats.inbox));
+        for wanted in [subject, &inbox] {
+            if let Some(refusal) = refused.iter().find(|one| one.is_at(wanted)) {
+                return Err(self.missing_permission(refusal, wanted));
+            }
+        }
+        Ok(())
     }
 
     fn missing_permission(&self, refusal: &Refusal, subject: &str) -> LogError {
-        let user = &self.user;
-        let (verb, list) = match refusal {
-            Refusal::Publish(_) => ("publish to", "publish"),
-            Refusal::Subscribe(_) => ("subscribe to", "subscribe"),
-        };
+        let user = &self.nats.user;
+        let verb = refusal.verb;
         LogError::Misconfigured(format!(
-            "the broker does not let {user} {verb} {subject}: add \"{subject}\" to what it may {list} in its account file (`{user} broker-config` prints the file), and restart the broker"
+            "the broker does not let {user} {verb} to {subject}: add \"{subject}\" to what it may {verb} in its account file (`{user} broker-config` prints the file), and restart the broker"
         ))
     }
 
-    /// What is wrong when nothing responds to a question at an imported subject. The import may be there and the stream's
-    /// side at fault, so this is no mistake of the configuration for certain.
+    /// What is wrong when nothing responds at an imported subject. The import may be there and the stream's side at fault,
+    /// so this may be no mistake of the configuration.
     pub(super) fn missing_import(&self, import: Import, stream: &str) -> String {
-        let (user, subject, line) = (&self.user, import.subject(stream), import.line(stream));
+        let (subject, line) = (import.subject(stream), import.line(stream));
+        let user = &self.nats.user;
         format!(
             "no responders for {subject}: add `{line}` to the imports in the account file of {user} (`{user} broker-config` prints the file) and restart the broker; if the line is there, JetStream is down or the stream was deleted"
         )
@@ -104,25 +94,25 @@ impl Link {
 }
 
 impl Refusal {
-    /// Out of `Permissions Violation for Publish to "users.x"`. Everything else that the server complains of is no refusal.
+    /// Reads `Permissions Violation for Publish to "users.x"`. The server's other errors are no refusals.
     pub(super) fn read(error: &ServerError) -> Option<Self> {
         let ServerError::Other(text) = error else {
             return None;
         };
         let (what, rest) = text.split_once(" to \"")?;
+        let verb = match what.rsplit(' ').next()? {
+            "Publish" => "publish",
+            "Subscription" => "subscribe",
+            _ => return None,
+        };
         let subject = rest.split('"').next()?.to_owned();
-        match what.rsplit(' ').next()? {
-            "Publish" => Some(Self::Publish(subject)),
-            "Subscription" => Some(Self::Subscribe(subject)),
-            _ => None,
-        }
+        Some(Self { verb, subject })
     }
 
     fn is_at(&self, wanted: &str) -> bool {
-        let (Self::Publish(subject) | Self::Subscribe(subject)) = self;
         match wanted.strip_suffix('>') {
-            Some(root) => subject.starts_with(root),
-            None => subject == wanted,
+            Some(root) => self.subject.starts_with(root),
+            None => self.subject == wanted,
         }
     }
 }
@@ -131,16 +121,21 @@ impl Refusal {
 mod tests {
     use super::*;
 
+    fn refusal(verb: &'static str, subject: &str) -> Refusal {
+        let subject = subject.to_owned();
+        Refusal { verb, subject }
+    }
+
     #[test]
     fn a_refusal_is_read_out_of_what_the_server_says() {
         let read = |text: &str| Refusal::read(&ServerError::Other(text.to_owned()));
         assert_eq!(
             read(r#"Permissions Violation for Publish to "users.x""#),
-            Some(Refusal::Publish("users.x".to_owned()))
+            Some(refusal("publish", "users.x"))
         );
         assert_eq!(
             read(r#"Permissions Violation for Subscription to "live.users.>" using queue "q""#),
-            Some(Refusal::Subscribe("live.users.>".to_owned()))
+            Some(refusal("subscribe", "live.users.>"))
         );
         assert_eq!(read("maximum subscriptions exceeded"), None);
         assert_eq!(Refusal::read(&ServerError::AuthorizationViolation), None);
@@ -148,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_refusal_counts_for_its_subject_and_for_the_wildcard_above_it() {
-        let refusal = Refusal::Publish("users.k7.created".to_owned());
+        let refusal = refusal("publish", "users.k7.created");
         assert!(refusal.is_at("users.k7.created") && refusal.is_at("users.>"));
         assert!(!refusal.is_at("users.k7") && !refusal.is_at("orders.>"));
     }

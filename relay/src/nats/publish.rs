@@ -1,12 +1,10 @@
-//! Publishing with a place: each message says after which number it belongs, and the broker refuses any other.
+//! Publishing at a sequence: each message names the one before it, and the broker refuses it anywhere else.
 
-use async_nats::{HeaderMap, Subscriber};
-use bytes::Bytes;
-use futures::StreamExt;
+use async_nats::jetstream::{ErrorCode, response::Response};
+use async_nats::{HeaderMap, StatusCode, Subscriber};
 use serde::Deserialize;
-use tokio::time::timeout;
 
-use super::TIMEOUT;
+use super::direct;
 use super::link::Link;
 use crate::error::LogError;
 use crate::log::{Head, Record, check_next};
@@ -20,42 +18,27 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// Messages on their way at a time, where the stream takes no batches.
 const MESSAGES_IN_FLIGHT: usize = 500;
 
-// The broker's answers that mean "this does not belong there".
-const WRONG_LAST_SEQUENCE: u64 = 10071;
-const WRONG_LAST_SEQUENCE_UNNAMED: u64 = 10164;
-
 pub(super) struct Publisher {
     link: Link,
     root: String,
-    /// One subscription for all answers of the session; each comes to the number it is for.
+    /// One subscription for all answers of the session; the last word of each subject is the sequence it is for.
     inbox: String,
     answers: Subscriber,
     /// Whether the stream takes atomic batches.
     pub(super) batches: bool,
 }
 
-/// The broker's answer to a publish. A refusal names a place as well (0), so it is looked for first.
+/// An acknowledgement.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Refused { error: Refusal },
-    Stored { seq: u64 },
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
+struct Stored {
+    seq: u64,
 }
 
 impl Publisher {
     pub(super) async fn new(link: Link, stream: &str) -> Result<Self, LogError> {
         let inbox = link.client.new_inbox();
-        let answers = link.client.subscribe(format!("{inbox}.*")).await;
         Ok(Self {
-            answers: answers.map_err(|error| LogError::lost_because("no inbox", error))?,
+            answers: link.subscribe(format!("{inbox}.*")).await?,
             link,
             root: stream.to_lowercase(),
             inbox,
@@ -97,82 +80,51 @@ impl Publisher {
 
     /// One message alone, or several as one atomic batch; only the last asks for an answer.
     async fn send(&self, last: u64, token: &str, chunk: &[Record]) -> Result<(), LogError> {
-        let batch_id = nuid::next().to_string();
-        let end = last + chunk.len() as u64;
-        for (index, record) in chunk.iter().enumerate() {
+        let batch_id = nuid::next();
+        for (index, record) in (1..).zip(chunk) {
+            let (is_last, in_batch) = (index == chunk.len(), chunk.len() > 1);
             let mut headers = HeaderMap::new();
             headers.insert("Content-Type", "application/cloudevents+json");
-            if index == 0 {
+            if index == 1 {
                 headers.insert("Nats-Expected-Last-Sequence", last.to_string());
             }
-            if chunk.len() > 1 {
+            if in_batch {
                 headers.insert("Nats-Batch-Id", batch_id.as_str());
-                headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
+                headers.insert("Nats-Batch-Sequence", index.to_string());
             }
-            let is_last = index + 1 == chunk.len();
-            if is_last && chunk.len() > 1 {
+            if in_batch && is_last {
                 headers.insert("Nats-Batch-Commit", "1");
             }
-            let reply = is_last.then(|| format!("{}.{end}", self.inbox));
-            self.publish(
-                self.subject(token, record),
-                reply,
-                headers,
-                record.bytes.clone(),
-            )
-            .await?;
+            let (client, bytes) = (&self.link.client, record.bytes.clone());
+            let subject = self.subject(token, record);
+            let sent = match is_last {
+                true => {
+                    let reply = format!("{}.{}", self.inbox, record.seq);
+                    client
+                        .publish_with_reply_and_headers(subject, reply, headers, bytes)
+                        .await
+                }
+                false => client.publish_with_headers(subject, headers, bytes).await,
+            };
+            sent.map_err(|error| LogError::lost_because("the publish was cut off", error))?;
         }
         Ok(())
     }
 
-    async fn publish(
-        &self,
-        subject: String,
-        reply: Option<String>,
-        headers: HeaderMap,
-        bytes: Bytes,
-    ) -> Result<(), LogError> {
-        let sent = match reply {
-            Some(reply) => {
-                let publish = self
-                    .link
-                    .client
-                    .publish_with_reply_and_headers(subject, reply, headers, bytes);
-                publish.await
-            }
-            None => {
-                self.link
-                    .client
-                    .publish_with_headers(subject, headers, bytes)
-                    .await
-            }
-        };
-        sent.map_err(|error| LogError::lost_because("the publish was cut off", error))
-    }
-
-    /// `users.created` goes in through `users.<token>.created`: who has not seen this incarnation has no door.
+    /// `users.created` goes in through `users.<token>.created`: a writer that has not seen this incarnation cannot publish.
     fn subject(&self, token: &str, record: &Record) -> String {
         let rest = record.subject.strip_prefix(&self.root).unwrap_or_default();
         format!("{}.{token}{rest}", self.root)
     }
 
+    /// An acknowledgement counts only if it names the very sequence that was meant.
     async fn await_answer(&mut self) -> Result<(), LogError> {
-        let answer = async {
-            let answer = timeout(TIMEOUT, self.answers.next()).await;
-            answer.map_err(|_| LogError::lost("the broker did not answer a publish in time"))
-        };
         let subjects = format!("{}.>", self.root);
+        let answer = direct::next(&mut self.answers, "publish");
         let answer = self.link.answer(&subjects, answer).await?;
-        let answer =
-            answer.ok_or_else(|| LogError::lost("the connection was cut under a publish"))?;
-        self.check(&answer)
-    }
-
-    /// An acknowledgement counts only if it names the very number that was meant.
-    fn check(&self, answer: &async_nats::Message) -> Result<(), LogError> {
-        if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(LogError::lost(
-                "no stream takes this subject: it is gone or was made anew",
+                "no stream takes this subject: it is gone or was recreated",
             ));
         }
         let wanted = answer
@@ -180,29 +132,24 @@ impl Publisher {
             .rsplit('.')
             .next()
             .and_then(|seq| seq.parse().ok());
-        match serde_json::from_slice(&answer.payload) {
-            Ok(Answer::Stored { seq }) if Some(seq) == wanted => Ok(()),
-            Ok(Answer::Stored { seq }) => Err(LogError::lost(format!(
-                "the broker stored at {seq} what belongs at {wanted:?}"
-            ))),
-            Ok(Answer::Refused { error }) => Err(refusal(&error)),
-            Err(error) => Err(LogError::lost_because(
-                "the broker's answer cannot be read",
-                error,
-            )),
-        }
-    }
-}
-
-fn refusal(error: &Refusal) -> LogError {
-    let Refusal {
-        err_code,
-        description,
-    } = error;
-    match *err_code {
-        WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_UNNAMED => LogError::Refused(description.clone()),
-        _ => LogError::lost(format!(
-            "the broker refused a publish: {description} ({err_code})"
-        )),
+        let error = match serde_json::from_slice(&answer.payload) {
+            Ok(Response::Ok(Stored { seq })) if Some(seq) == wanted => return Ok(()),
+            Ok(Response::Ok(Stored { seq })) => {
+                let why = format!("the broker stored at {seq} what belongs at {wanted:?}");
+                return Err(LogError::lost(why));
+            }
+            Ok(Response::Err { error }) => error,
+            Err(error) => {
+                let why = "the broker's answer cannot be read";
+                return Err(LogError::lost_because(why, error));
+            }
+        };
+        Err(match error.error_code() {
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE
+            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+                LogError::Refused(error.to_string())
+            }
+            _ => LogError::lost(format!("the broker refused a publish: {error}")),
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! A reader's side of another service's stream: its three doors, as the reader's own account imports them.
+//! A reader's side of another service's stream: the three subjects that the reader's own account imports.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,9 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use super::import::{Import, api_prefix};
-use super::link::Link;
 use super::{Api, Nats, direct, head_of};
 use crate::error::LogError;
-use crate::log::reader::{Doors, Reader};
+use crate::log::reader::{ReadApi, Reader};
 use crate::log::{Connect, Head, Record};
 
 /// Live copies that may wait in the client; the messages of one direct answer (1000) fit, too. Beyond, the client drops them,
@@ -22,38 +21,26 @@ const BEYOND_EVERY_EVENT: u64 = u64::MAX;
 /// So often a stream is found longer without one live copy before that is a fault.
 const SILENT_LOOKS: u32 = 3;
 
-/// The way of a reader to another service's stream. The stream's owner need not know of it.
+/// How a reader connects to another service's stream. The stream's owner need not know of it.
 #[derive(Clone)]
 pub struct NatsReader {
-    nats: Nats,
-    stream: String,
+    pub(super) nats: Nats,
+    pub(super) stream: String,
     /// Whether the log has a line about live copies that do not arrive: one is enough for all connections.
-    told_silent: Arc<AtomicBool>,
+    pub(super) told_silent: Arc<AtomicBool>,
 }
 
 /// One connection of a reader.
-pub type ReaderSession = Reader<NatsDoors>;
+pub type ReaderSession = Reader<NatsReadApi>;
 
-/// The three doors, on one connection.
-pub struct NatsDoors {
-    link: Link,
+/// What the account imports, on one connection.
+pub struct NatsReadApi {
     api: Api,
-    stream: String,
     live: Subscriber,
-    /// Whether all three were found open.
+    /// Whether all three imports work.
     checked: bool,
     silence: Silence,
     told_silent: Arc<AtomicBool>,
-}
-
-impl NatsReader {
-    pub(super) fn new(nats: Nats, stream: &str) -> Self {
-        Self {
-            nats,
-            stream: stream.to_owned(),
-            told_silent: Arc::default(),
-        }
-    }
 }
 
 impl Connect for NatsReader {
@@ -61,15 +48,11 @@ impl Connect for NatsReader {
 
     /// Subscribes before anything is read, so that no event falls between reading and listening.
     async fn connect(&self) -> Result<ReaderSession, LogError> {
-        let link = self.nats.open(MAX_WAITING).await?;
-        let stream = self.stream.clone();
-        let live = link.client.subscribe(Import::Live.subject(&stream)).await;
-        let live = live.map_err(|error| LogError::lost_because("no live subscription", error))?;
-        let unanswered = link.missing_import(Import::Info, &stream);
-        Ok(Reader::new(NatsDoors {
-            api: Api::new(link.clone(), &api_prefix(&stream), unanswered),
-            link,
-            stream,
+        let (link, stream) = (self.nats.open(MAX_WAITING).await?, &self.stream);
+        let live = link.subscribe(Import::Live.subject(stream)).await?;
+        let unanswered = link.missing_import(Import::Info, stream);
+        Ok(Reader::new(NatsReadApi {
+            api: Api::new(link, &api_prefix(stream), stream, unanswered),
             live,
             checked: false,
             silence: Silence::default(),
@@ -82,31 +65,32 @@ impl Connect for NatsReader {
     }
 }
 
-impl Doors for NatsDoors {
+impl ReadApi for NatsReadApi {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
-        let Some(info) = self.api.info(&self.stream).await? else {
+        let Some(info) = self.api.info().await? else {
             return Ok(None);
         };
         self.check().await?;
         let head = head_of(&info);
         if self.silence.look(head.seq) && !self.told_silent.swap(true, Ordering::Relaxed) {
-            self.tell_silent();
+            self.report_silence();
         }
         Ok(Some(head))
     }
 
     fn get(&self, first: u64, limit: usize) -> BoxFuture<'static, Result<Vec<Record>, LogError>> {
-        let subject = Import::DirectGet.subject(&self.stream);
-        let unanswered = self.link.missing_import(Import::DirectGet, &self.stream);
-        let link = self.link.clone();
+        let Api { stream, link, .. } = &self.api;
+        let subject = Import::DirectGet.subject(stream);
+        let unanswered = link.missing_import(Import::DirectGet, stream);
+        let link = link.clone();
         Box::pin(direct::read(link, subject, first, limit, unanswered))
     }
 
     async fn live(&mut self) -> Result<Record, LogError> {
         loop {
             let copy = self.live.next().await;
-            let copy = copy.ok_or_else(|| LogError::lost("the connection was cut under a read"))?;
-            // Anything else is no copy of an event; the log itself says what is there.
+            let copy = copy.ok_or_else(|| direct::cut("read"))?;
+            // Anything else is no copy of an event; a read of the log finds the event.
             if let Ok(record) = direct::record(copy) {
                 self.silence.broken = true;
                 return Ok(record);
@@ -115,22 +99,24 @@ impl Doors for NatsDoors {
     }
 }
 
-impl NatsDoors {
-    /// Uses each door once, as soon as there is a stream behind it: a missing line of the account file is named at the
-    /// start, not when an event comes.
+impl NatsReadApi {
+    /// Uses each import once, as soon as there is a stream behind it: an error names a missing line of the account file at
+    /// the start, not when an event comes.
     async fn check(&mut self) -> Result<(), LogError> {
         if !self.checked {
             self.get(BEYOND_EVERY_EVENT, 1).await?;
             self.checked = true;
         }
-        // The refusal of a subscription comes beside the answers, and no later than them.
-        self.link.check(&Import::Live.subject(&self.stream))
+        // The refusal of a subscription arrives no later than the answers.
+        let live = Import::Live.subject(&self.api.stream);
+        self.api.link.check(&live)
     }
 
-    fn tell_silent(&self) {
-        let import = Import::Live.line(&self.stream);
+    fn report_silence(&self) {
+        let stream = &self.api.stream;
+        let import = Import::Live.line(stream);
         tracing::warn!(
-            stream = self.stream,
+            stream,
             import,
             "the stream grows, and no live copy of it arrives: events are applied up to 2 s late; is this line among the imports of the account file?"
         );

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::consume::{DeadLetter, dead_letter};
 use crate::database::{Options, open};
 use crate::error::{OpenError, ReadError};
 use crate::event::EventId;
@@ -89,28 +88,6 @@ impl ReadOnly {
 
     pub async fn report(&self) -> Result<Report, ReadError<rusqlite::Error>> {
         self.read(report).await
-    }
-}
-
-impl ReadOnly {
-    /// The oldest `limit` dead letters of a consumer, in order.
-    pub async fn dead_letters(
-        &self,
-        consumer: &'static str,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, ReadError<rusqlite::Error>> {
-        self.read(move |rows| dead_letter::list(rows, consumer, limit))
-            .await
-    }
-
-    /// One of them, with its bytes.
-    pub async fn dead_letter(
-        &self,
-        consumer: &'static str,
-        seq: u64,
-    ) -> Result<Option<DeadLetter>, ReadError<rusqlite::Error>> {
-        self.read(move |rows| dead_letter::find(rows, consumer, seq))
-            .await
     }
 }
 

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::readers;
-use crate::database::{Database, Gate};
-use crate::error::{LogError, WriteError, chain};
+use crate::database::Database;
+use crate::error::{LogError, chain};
 use crate::log::{Holds, Line, Lines, Position, Producer, Share};
 use crate::outbox;
 
@@ -26,14 +26,12 @@ impl Answers {
         Self { db, share }
     }
 
-    /// Only who has met the stream and may write knows what its log holds.
+    /// Only a service that has met its stream and may write knows what its log holds.
     fn check_open(&self) -> Result<(), LogError> {
-        match self.db.gate() {
-            Gate::Open | Gate::Held { .. } if self.db.has_met_its_stream() => Ok(()),
-            Gate::Open | Gate::Held { .. } => {
-                Err(LogError::lost("this service has not met its stream yet"))
-            }
-            Gate::MustImport(why) | Gate::Halted(why) => Err(LogError::lost(why)),
+        match self.db.gate().reason() {
+            Some(why) => Err(LogError::lost(why)),
+            None if self.db.has_met_its_stream() => Ok(()),
+            None => Err(LogError::lost("this service has not met its stream yet")),
         }
     }
 }
@@ -42,8 +40,7 @@ impl Producer for Answers {
     fn holds(&self, at: Position) -> BoxFuture<'_, Result<Holds, LogError>> {
         Box::pin(async move {
             self.check_open()?;
-            let answer = self.db.read(move |rows| holds(rows, at)).await;
-            answer.map_err(|error| LogError::lost_because("the log cannot be read", error))
+            Ok(self.db.read(move |rows| holds(rows, at)).await?)
         })
     }
 
@@ -52,10 +49,7 @@ impl Producer for Answers {
         Box::pin(async move {
             self.check_open()?;
             let write = self.db.apply(move |tx| readers::store(tx, &reader, at));
-            write.await.map_err(|error| match error {
-                WriteError::Work(refused) => refused,
-                other => LogError::lost_because("the report cannot be stored", other),
-            })
+            Ok(write.await?)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Readers of this service's log that report how far they have come: what retention holds for, and what `status` lists.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::answers;
 use crate::database::{self, Database, Tx};
@@ -44,15 +44,13 @@ pub(crate) fn store(tx: &Tx<'_>, reader: &str, at: Option<Position>) -> Result<H
             format!("a reader's name has 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` and `-`");
         return Err(LogError::Refused(why));
     }
-    let failed = |error| LogError::lost_because("the report cannot be stored", error);
-    let held = at.map_or(Ok(Holds::Yes), |at| answers::holds(tx, at));
-    let held = held.map_err(failed)?;
+    let held = at.map_or(Ok(Holds::Yes), |at| answers::holds(tx, at))?;
     if held == Holds::Yes {
-        if is_full(tx, reader).map_err(failed)? {
+        if is_full(tx, reader)? {
             let why = format!("{MAX_READERS} readers are stored already");
             return Err(LogError::Refused(why));
         }
-        upsert(tx, reader, at).map_err(failed)?;
+        upsert(tx, reader, at)?;
     }
     Ok(held)
 }
@@ -68,7 +66,7 @@ pub(crate) fn drop_silent(tx: &Tx<'_>, silent: &ReportedReader) -> rusqlite::Res
     Ok(())
 }
 
-/// A clock that was ahead has stored times that are still to come. They count from now.
+/// A clock that was ahead has stored timestamps in the future. They count from now.
 pub(crate) fn restamp(tx: &Tx<'_>) -> rusqlite::Result<()> {
     let sql = "update relay_reader set heard_at_ms = ?1 where heard_at_ms > ?1";
     tx.execute(sql, [tx.now_ms()]).map(drop)
@@ -87,15 +85,8 @@ pub(crate) fn all(rows: &Connection) -> rusqlite::Result<Vec<ReportedReader>> {
 }
 
 fn is_full(rows: &Connection, reader: &str) -> rusqlite::Result<bool> {
-    let known = rows
-        .query_row(
-            "select 1 from relay_reader where reader = ?1",
-            [reader],
-            |_| Ok(()),
-        )
-        .optional()?;
-    let count: u64 = rows.query_row("select count(*) from relay_reader", [], |row| row.get(0))?;
-    Ok(known.is_none() && count >= MAX_READERS)
+    let sql = "select count(*) >= ?2 and total(reader = ?1) = 0 from relay_reader";
+    rows.query_row(sql, (reader, MAX_READERS), |row| row.get(0))
 }
 
 fn upsert(tx: &Tx<'_>, reader: &str, at: Option<Position>) -> rusqlite::Result<()> {

@@ -1,37 +1,18 @@
-//! Recovery: the relay the other way round. A log comes home, or a stream that is no copy any more is made anew.
+//! Recovery, the relay the other way round: events are imported from the stream, or a stream that is no copy is replaced.
 
 use std::time::Duration;
 
-use crate::database::{self, Database, Gate};
-use crate::error::{LogError, WriteError};
+use crate::database::{self, Database, Gate, Tx};
+use crate::error::LogError;
 use crate::log::{AppendLog, Head, Log, Origin, Record, Stream, WAIT};
 use crate::outbox;
 use crate::outbox::quarantine::{self, FoundIn};
 
-/// Events one transaction takes over, at most.
+/// Events one transaction imports, at most.
 pub(super) const IMPORT_BATCH: usize = 500;
 
-/// Why a log did not come home.
-pub(super) enum Stopped {
-    /// Trying again may help.
-    Lost(LogError),
-    /// A write came after the look, which had taken too long to hold it up: look again.
-    Grown,
-    /// A person must look: what came does not fit.
-    Unfit(String),
-}
-
-impl From<LogError> for Stopped {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::Refused(why) => Self::Unfit(why),
-            other => Self::Lost(other),
-        }
-    }
-}
-
-/// Before a look that may call for an import: a write that came between the two would be a fork. So writes wait, and those
-/// under way are waited for.
+/// Before a look that may call for an import: a write that came between the two would be a fork. So new writes wait, and
+/// this waits for those under way.
 pub(super) async fn hold(db: &Database) -> Result<(), LogError> {
     match db.hold() {
         true => transact(db, |_| Ok(())).await,
@@ -39,72 +20,66 @@ pub(super) async fn hold(db: &Database) -> Result<(), LogError> {
     }
 }
 
-/// Takes over the stream's events after the outbox's head, where the look has found it, up to its end, and the state they
-/// make. Writes are refused meanwhile, and after a kill in between, since the file is marked first.
+/// Imports the stream's events after `from`, the outbox's head at the last look, and the state that they make. False: a
+/// write came after that look, which had taken too long to hold it up. `Refused`: an event does not fit, so the operator
+/// must act. The file is marked first, so writes are refused meanwhile, also after a crash in between.
 pub(super) async fn import(
     db: &Database,
     stream: &mut impl Log,
     from: u64,
     theirs: &Head,
     batch: usize,
-) -> Result<(), Stopped> {
+) -> Result<bool, LogError> {
     let to = theirs.seq;
     if !db.has_fold() {
-        let why = "this program does not say how its tables follow from its events, so it cannot take them over";
-        return Err(Stopped::Unfit(why.to_owned()));
+        let why = "this program does not state how its tables follow from its events, so it cannot import them";
+        return Err(LogError::Refused(why.to_owned()));
     }
     mark(db, to).await?;
     let mut outbox = db.outbox();
     let head = outbox.head().await?;
     let mut head = head.ok_or_else(|| LogError::lost("the outbox is gone"))?;
     if head.seq != from {
-        return Err(Stopped::Grown);
+        return Ok(false);
     }
     while head.seq < to {
         let limit = usize::try_from(to - head.seq).map_or(batch, |left| left.min(batch));
         let mut records = stream.read_after(head.seq, limit, WAIT).await?;
-        let wanted = head.seq + 1;
-        let whole = records
-            .iter()
-            .zip(wanted..)
-            .take_while(|(record, seq)| record.seq == *seq);
-        let whole = whole.count();
+        let next = records.iter().zip(head.seq + 1..);
+        let whole = next.take_while(|(record, seq)| record.seq == *seq).count();
         records.truncate(whole);
         if records.is_empty() {
-            return Err(match theirs.holes {
-                0 => Stopped::Lost(LogError::lost(format!("event {wanted} does not come"))),
-                _ => Stopped::Unfit(format!(
-                    "the stream has lost event {wanted}: repair the broker's copy"
-                )),
-            });
+            return Err(missing(head.seq + 1, theirs));
         }
         head = outbox.append_after(&head, &records).await?;
-        tracing::info!(
-            place = head.seq,
-            of = to,
-            "taking over this log's events from the stream"
-        );
+        tracing::info!(seq = head.seq, of = to, "importing events from the stream");
     }
-    let detail = format!("{} events after {from}, from the stream", head.seq - from);
-    transact(db, move |tx| {
-        database::audit(tx, tx.now_ms(), "imported", &detail)
-    })
-    .await?;
-    Ok(())
+    let detail = format!("{} events after {from}, from the stream", to - from);
+    audit(db, "imported", detail).await?;
+    Ok(true)
+}
+
+fn missing(seq: u64, stream: &Head) -> LogError {
+    match stream.holes {
+        0 => LogError::lost(format!("event {seq} does not arrive")),
+        _ => LogError::Refused(format!(
+            "the stream has lost event {seq}: repair the broker's copy"
+        )),
+    }
 }
 
 /// Gives a new database the identity of the one it follows.
 pub(super) async fn take_over(db: &Database, origin: Origin) -> Result<(), LogError> {
     transact(db, move |tx| {
-        let detail = format!("database {} in epoch {}", origin.database_id, origin.epoch);
+        let detail = origin.to_string();
         database::audit(tx, tx.now_ms(), "identity taken over", &detail)?;
         database::set_origin(tx, &origin)
     })
     .await
 }
 
-/// Closes the stream, so that nothing comes after what is saved; saves what only it holds; deletes it. Whoever is killed
-/// in between leaves a closed stream, and the next contact carries on.
+/// Closes the stream, so that nothing comes after what is saved; saves what only it holds; deletes it. A crash in between
+/// is safe: it leaves a closed stream, and the next contact resumes.
 pub(super) async fn replace(
     db: &Database,
     stream: &mut impl Stream,
@@ -131,19 +106,16 @@ pub(super) async fn replace(
     }
     if unread > head.holes {
         return Err(LogError::lost(format!(
-            "it is to be made anew ({reason}), but {unread} events that only it holds cannot be read; it is kept: repair the broker's copy, or delete the stream"
+            "it is to be recreated ({reason}), but {unread} events that only it holds cannot be read; it is kept: repair the broker's copy, or delete the stream"
         )));
     }
-    let detail = format!("{reason}; {saved} events that only it held were set aside");
-    transact(db, move |tx| {
-        database::audit(tx, tx.now_ms(), "stream replaced", &detail)
-    })
-    .await?;
+    let detail = format!("{reason}; {saved} events that only it held were quarantined");
+    audit(db, "stream replaced", detail).await?;
     stream.delete(&head.incarnation).await
 }
 
-/// Saves those of the records at these places that are not in the outbox. Answers how many those are, and how many of the
-/// places the log of this file can do without: it has read them, or holds them itself.
+/// Quarantines those of the records at these sequences that are not in the outbox. Answers how many those are, and how
+/// many of the sequences are safe: this has read them, or the outbox holds them.
 async fn save_foreign(
     db: &Database,
     from: u64,
@@ -153,7 +125,12 @@ async fn save_foreign(
 ) -> Result<(u64, u64), LogError> {
     let (log, reason) = (db.stream(), reason.to_owned());
     transact(db, move |tx| {
-        let mut saved = 0;
+        let (mut saved, mut read) = (0, records.iter().map(|record| record.seq).peekable());
+        let mut known = 0;
+        for seq in from..=to {
+            let was_read = read.next_if_eq(&seq).is_some();
+            known += u64::from(was_read || outbox::event_id(tx, seq)?.is_some());
+        }
         for record in &records {
             let ours = outbox::rows_after(tx, record.seq - 1, 1)?;
             if ours.first() != Some(record) {
@@ -161,18 +138,13 @@ async fn save_foreign(
                 saved += 1;
             }
         }
-        let read = |place: &u64| records.iter().any(|record| record.seq == *place);
-        let mut known = 0;
-        for place in from..=to {
-            known += u64::from(read(&place) || outbox::event_id(tx, place)?.is_some());
-        }
         Ok((saved, known))
     })
     .await
 }
 
-/// Marks the file as one that must import, and closes it for writes. That nothing had marked it before is an alarm: either
-/// it was put back unseen, or somebody else publishes.
+/// Marks the file as one that must import, and closes it for writes. If nothing had marked it before, that is an alarm:
+/// either it was restored unnoticed, or another process publishes.
 async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
     let reason = "events of this log are in the stream and not in this file";
     db.set_gate(Gate::MustImport(reason.to_owned()));
@@ -186,48 +158,34 @@ async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
     .await
 }
 
-/// Writes down that the stream's events cannot be imported: from now on the operator may decide against them.
-pub(super) async fn mark_unfit(db: &Database, why: &str) -> Result<(), LogError> {
-    let why = why.to_owned();
-    transact(db, move |tx| database::set_unfit(tx, &why)).await
-}
-
-/// A file that has halted is no file to go on with at the next start either, before it has met its stream again.
-pub(super) async fn mark_halted(db: &Database, reason: &str) -> Result<(), LogError> {
-    let reason = format!("it had halted: {reason}");
-    transact(db, move |tx| database::mark(tx, tx.now_ms(), &reason)).await
-}
-
-/// A successor that finds no stream either: what its predecessor held is gone.
-pub(super) async fn all_is_gone(db: &Database) -> Result<(), LogError> {
-    let detail =
-        "this database and its stream are both new; what the one before held is in neither";
-    transact(db, move |tx| {
-        database::audit(tx, tx.now_ms(), "ALARM: all is gone", detail)
-    })
-    .await
-}
-
-/// The file has met its stream: it is no older copy, or not any more.
+/// The file has met its stream: it lacks nothing that the stream holds.
 pub(super) async fn open(db: &Database) -> Result<(), LogError> {
     db.met_its_stream();
     db.release();
     if matches!(db.gate(), Gate::MustImport(_)) {
-        let cleared =
-            |tx: &database::Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
-        transact(db, cleared).await?;
+        let clear = |tx: &Tx<'_>| database::clear_mark(tx, tx.now_ms(), "met its stream");
+        transact(db, clear).await?;
         db.set_gate(Gate::Open);
         tracing::info!("this file has met its stream: writes are taken");
     }
     Ok(())
 }
 
-async fn transact<T: Send + 'static>(
+/// Records what was done to this database.
+pub(super) async fn audit(
     db: &Database,
-    work: impl FnOnce(&database::Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, LogError> {
-    let done = db.apply(work).await;
-    done.map_err(|error: WriteError<rusqlite::Error>| {
-        LogError::lost_because("this database cannot be written", error)
+    action: &'static str,
+    detail: String,
+) -> Result<(), LogError> {
+    transact(db, move |tx| {
+        database::audit(tx, tx.now_ms(), action, &detail)
     })
+    .await
+}
+
+pub(super) async fn transact<T: Send + 'static>(
+    db: &Database,
+    work: impl FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, LogError> {
+    Ok(db.apply(work).await?)
 }

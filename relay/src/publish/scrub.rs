@@ -1,12 +1,12 @@
 //! The scrub: compares the stream with the outbox, a little at every quiet contact, round and round.
 //!
 //! A contact looks at the head and at the broker's own counts. A broker that was stopped, had a block damaged, and
-//! trusts its index afterwards counts messages that it cannot hand out; nobody but a reader would ever notice.
+//! trusts its index afterwards counts messages that it cannot hand out; without a scrub only a reader would notice.
 
 use std::time::Duration;
 
 use crate::error::LogError;
-use crate::log::{Head, Log, Record, record_at};
+use crate::log::{Head, Log, read_now};
 use crate::outbox::Outbox;
 
 /// Events that are compared between two contacts, at most, and in one step: it takes about a millisecond.
@@ -50,20 +50,19 @@ impl Scrub {
         self.after = self.after.max(head.first.saturating_sub(1));
         let limit = self.left.min(STEP_EVENTS);
         let mut ours = outbox.read_after(self.after, limit, Duration::ZERO).await?;
-        ours.retain(|record| record.seq <= head.seq);
-        shorten(&mut ours);
-        let Some(first) = ours.first() else {
+        let mut bytes = 0;
+        let fits = ours.iter().take_while(|record| {
+            let is_first = bytes == 0;
+            bytes += record.bytes.len();
+            record.seq <= head.seq && (is_first || bytes <= STEP_BYTES)
+        });
+        let fits = fits.count();
+        ours.truncate(fits);
+        let Some(first) = ours.first().map(|record| record.seq) else {
             self.after = 0; // from the beginning, next time
             return Ok(Scrubbed::Done);
         };
-        let first = first.seq; // the outbox may keep less than the stream
-        let mut theirs = stream
-            .read_after(first - 1, ours.len(), Duration::ZERO)
-            .await?;
-        if theirs.is_empty() {
-            // Of several nodes one may lag behind. The one that leads is asked, for as long as it may take.
-            theirs.extend(record_at(stream, first).await?);
-        }
+        let theirs = read_now(stream, first - 1, ours.len()).await?;
         if theirs.is_empty() || theirs.iter().zip(&ours).any(|(their, our)| their != our) {
             let now = stream.head().await?;
             return Ok(match now.is_some_and(|now| now.first > first) {
@@ -73,20 +72,9 @@ impl Scrub {
         }
         self.after = first - 1 + theirs.len() as u64;
         self.left = self.left.saturating_sub(theirs.len());
-        Ok(match self.left {
-            0 => Scrubbed::Done,
-            _ => Scrubbed::More,
-        })
+        match self.left {
+            0 => Ok(Scrubbed::Done),
+            _ => Ok(Scrubbed::More),
+        }
     }
-}
-
-/// Leaves as many as one step takes.
-fn shorten(records: &mut Vec<Record>) {
-    let mut bytes = 0;
-    let fits = records.iter().take_while(|record| {
-        bytes += record.bytes.len();
-        bytes <= STEP_BYTES
-    });
-    let fits = fits.count().max(1);
-    records.truncate(fits);
 }

@@ -10,10 +10,10 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::error::LogError;
-use crate::log::reader::{Doors, Reader};
+use crate::log::reader::{ReadApi, Reader};
 use crate::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream, check_next};
 
-/// A broker with room for one stream, and its owner's way to it. Clones share it.
+/// A broker with room for one stream, and how its owner connects to it. Clones share it.
 #[derive(Clone)]
 pub struct MemoryBroker {
     state: Arc<Mutex<State>>,
@@ -21,14 +21,14 @@ pub struct MemoryBroker {
     changed: watch::Sender<u64>,
 }
 
-/// The way of a reader: through the three doors, with the faults of live delivery.
+/// How a reader connects, with the faults of live delivery.
 #[derive(Clone)]
 pub struct MemoryReader(MemoryBroker);
 
 /// What the broker holds; a copy of it is a backup of the broker's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// The last place taken, whether its event is kept or not.
+    /// The last sequence taken, whether its event is kept or not.
     last: u64,
     records: Vec<Record>,
     incarnation: String,
@@ -36,34 +36,34 @@ pub struct Store {
     closed_by: Option<u32>,
 }
 
-/// A rule broken on purpose: the conformance suite must see it.
+/// A rule broken on purpose, which the conformance suite must notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedBug {
-    /// Appends wherever its end is, whatever the caller expected.
-    IgnoresThePlace,
+    /// Appends at its end, whatever the caller expected.
+    IgnoresTheSequence,
     /// Takes appends that were meant for another incarnation.
     IgnoresTheIncarnation,
-    /// Hands out events from one place too late.
+    /// Hands out events from one sequence too late.
     SkipsAnEvent,
     /// Refuses an append after storing its first event.
     KeepsPartOfTheRefused,
     /// Stores other bytes than it was given.
     RewritesTheBytes,
-    /// Does not wake who waits for an event.
+    /// Does not wake a reader that waits for an event.
     ForgetsToWake,
-    /// Makes the log with an incarnation of its own choice.
+    /// Creates the log with an incarnation of its own choice.
     DrawsItsOwnIncarnation,
-    /// Says that the log is closed, and goes on taking appends.
+    /// Reports that the log is closed, and goes on taking appends.
     StaysOpen,
-    /// Says that the log is deleted, and keeps it.
+    /// Reports that the log is deleted, and keeps it.
     KeepsTheDeleted,
-    /// Removes one place more than it should.
+    /// Removes one event more than it should.
     TrimsOneTooMany,
     /// Removes the last event too, when everything before it is to go.
     TrimsTheHead,
 }
 
-/// How many faults of each kind were fired: a test that fired none proves nothing.
+/// How many faults of each kind have fired: a test without any proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fired {
     pub not_connected: u64,
@@ -74,11 +74,11 @@ pub struct Fired {
     pub short_read: u64,
     /// A live copy did not arrive.
     pub live_skipped: u64,
-    /// A live copy arrived that had arrived before, or late.
+    /// A live copy arrived late, or for the second time.
     pub live_repeated: u64,
     /// A live copy arrived from a log that has been replaced since.
     pub live_replaced: u64,
-    /// A copy of the log answered that is behind.
+    /// A replica answered that is behind.
     pub behind: u64,
 }
 
@@ -87,7 +87,7 @@ struct State {
     random: SmallRng,
     /// How likely each operation fails, from 0 to 1.
     fault_rate: f64,
-    /// How likely a live copy or a copy of the log misleads its reader, from 0 to 1.
+    /// How likely a live copy or a replica misleads its reader, from 0 to 1.
     misleading_rate: f64,
     /// Every live copy ever sent, with the incarnation that stored it.
     live: Vec<(String, Record)>,
@@ -98,7 +98,7 @@ struct State {
 }
 
 impl MemoryBroker {
-    /// An empty broker that never fails, until [`Self::fail`] says so.
+    /// An empty broker that never fails before [`Self::fail`].
     pub fn new(seed: u64) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
@@ -126,7 +126,7 @@ impl MemoryBroker {
         self.mislead(rate);
     }
 
-    /// From now on live copies skip, repeat or come late this often, and copies of the log are behind; nothing fails.
+    /// From now on live copies skip, repeat or come late this often, and replicas are behind; nothing fails.
     pub fn mislead(&self, rate: f64) {
         self.lock().misleading_rate = rate;
     }
@@ -150,7 +150,7 @@ impl MemoryBroker {
         self.lock().store.clone()
     }
 
-    /// Puts another disk in: an older copy, or an empty one. Connections are cut, as by any restart.
+    /// Replaces the disk by an older copy, or an empty one. Connections are cut, as by any restart.
     pub fn restore(&self, store: Option<Store>) {
         self.lock().store = store;
         self.cut();
@@ -168,7 +168,7 @@ impl MemoryBroker {
         self.cut();
     }
 
-    /// Loses the event at `seq` and keeps its place, as a damaged disk does; it shows after a restart.
+    /// Loses the event at `seq` and keeps its sequence, as a damaged disk does; it shows after a restart.
     pub fn lose(&self, seq: u64) {
         if let Some(store) = &mut self.lock().store {
             store.records.retain(|record| record.seq != seq);
@@ -176,7 +176,7 @@ impl MemoryBroker {
         self.cut();
     }
 
-    /// Removes the events up to and including `seq`, be it the last one, as a careless hand does.
+    /// Removes the events up to and including `seq`, even the last one, as a careless operator does.
     pub fn trim(&self, seq: u64) {
         if let Some(store) = &mut self.lock().store {
             store.records.retain(|record| record.seq > seq);
@@ -306,12 +306,12 @@ impl MemorySession {
 }
 
 impl Connect for MemoryReader {
-    type Session = Reader<MemoryDoors>;
+    type Session = Reader<MemoryReadApi>;
 
     async fn connect(&self) -> Result<Self::Session, LogError> {
         let session = self.0.connect().await?;
         let heard = session.alive()?.live.len();
-        Ok(Reader::new(MemoryDoors { session, heard }))
+        Ok(Reader::new(MemoryReadApi { session, heard }))
     }
 
     fn stream(&self) -> &str {
@@ -319,14 +319,14 @@ impl Connect for MemoryReader {
     }
 }
 
-/// The doors of one connection.
-pub struct MemoryDoors {
+/// What one connection of a reader can call.
+pub struct MemoryReadApi {
     session: MemorySession,
-    /// How many of the live copies this connection has been sent.
+    /// How many of the live copies this connection has received.
     heard: usize,
 }
 
-impl Doors for MemoryDoors {
+impl ReadApi for MemoryReadApi {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
         self.session.head().await
     }
@@ -361,7 +361,12 @@ impl State {
         self.misleading_rate > 0.0 && self.random.random_bool(self.misleading_rate)
     }
 
-    /// A copy of the log that is behind holds a beginning of it, or nothing yet.
+    fn store(&mut self) -> Result<&mut Store, LogError> {
+        let store = self.store.as_mut();
+        store.ok_or_else(|| LogError::lost("there is no stream"))
+    }
+
+    /// A replica that is behind holds a beginning of the log, or nothing yet.
     fn maybe_behind(&mut self, records: &mut Vec<Record>) {
         if !records.is_empty() && self.misleads() {
             self.fired.behind += 1;
@@ -370,7 +375,7 @@ impl State {
         }
     }
 
-    /// What arrives next at a connection that has been sent so many live copies.
+    /// What arrives next at a connection that has received `heard` live copies.
     fn next_live(&mut self, heard: &mut usize) -> Option<Record> {
         while *heard < self.live.len() {
             if !self.misleads() {
@@ -427,22 +432,18 @@ impl State {
     }
 
     fn close(&mut self, epoch: u32, incarnation: &str) -> Result<Head, LogError> {
-        let Some(store) = &mut self.store else {
-            return Err(LogError::lost("there is no stream"));
-        };
-        if store.incarnation != incarnation {
-            return Err(LogError::lost("the stream was made anew meanwhile"));
-        }
-        if self.bug != Some(PlantedBug::StaysOpen) {
+        let stays_open = self.bug == Some(PlantedBug::StaysOpen);
+        let store = self.store()?;
+        store.check(incarnation)?;
+        if !stays_open {
             store.closed_by = Some(epoch);
         }
         Ok(store.head())
     }
 
     fn delete(&mut self, incarnation: &str) -> Result<(), LogError> {
-        let other = |store: &Store| store.incarnation != incarnation;
-        if self.store.as_ref().is_some_and(other) {
-            return Err(LogError::lost("the stream was made anew meanwhile"));
+        if let Some(store) = &self.store {
+            store.check(incarnation)?;
         }
         if self.bug != Some(PlantedBug::KeepsTheDeleted) {
             self.store = None;
@@ -451,10 +452,9 @@ impl State {
     }
 
     fn trim(&mut self, first: u64) -> Result<(), LogError> {
-        let Some(store) = &mut self.store else {
-            return Err(LogError::lost("there is no stream"));
-        };
-        let first = match self.bug {
+        let bug = self.bug;
+        let store = self.store()?;
+        let first = match bug {
             Some(PlantedBug::TrimsTheHead) => first,
             Some(PlantedBug::TrimsOneTooMany) => store.last.min(first + 1),
             _ => store.last.min(first),
@@ -465,15 +465,10 @@ impl State {
 
     fn read_after(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, LogError> {
         self.maybe_cut_read()?;
-        let Some(store) = &self.store else {
-            return Err(LogError::lost("there is no stream"));
-        };
-        let late = u64::from(self.bug == Some(PlantedBug::SkipsAnEvent));
-        let from = store
-            .records
-            .iter()
-            .filter(|record| record.seq > after + late);
-        let mut records: Vec<Record> = from.take(limit).cloned().collect();
+        let after = after + u64::from(self.bug == Some(PlantedBug::SkipsAnEvent));
+        let kept = self.store()?.records.iter();
+        let kept = kept.filter(|record| record.seq > after).take(limit);
+        let mut records: Vec<Record> = kept.cloned().collect();
         if records.len() > 1 && self.strikes() {
             self.fired.short_read += 1;
             records.truncate(self.random.random_range(1..records.len()));
@@ -484,24 +479,18 @@ impl State {
     fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
         check_next(head, records)?;
         let bug = self.bug;
-        let Some(store) = &mut self.store else {
-            return Err(LogError::lost("there is no stream"));
-        };
-        let place_differs =
-            store.head().seq != head.seq && bug != Some(PlantedBug::IgnoresThePlace);
-        if store.closed_by.is_some() {
+        let store = self.store()?;
+        let end = store.head();
+        if end.closed_by.is_some() {
             return Err(LogError::Refused("the stream is closed".to_owned()));
         }
-        let door_differs =
-            store.incarnation != head.incarnation && bug != Some(PlantedBug::IgnoresTheIncarnation);
-        if place_differs || door_differs {
+        let seq_differs = end.seq != head.seq && bug != Some(PlantedBug::IgnoresTheSequence);
+        let other = end.incarnation != head.incarnation;
+        if seq_differs || other && bug != Some(PlantedBug::IgnoresTheIncarnation) {
             if bug == Some(PlantedBug::KeepsPartOfTheRefused) {
                 let _stored = store.push(&records[..1], bug);
             }
-            return Err(LogError::Refused(format!(
-                "it ends at {}",
-                store.head().seq
-            )));
+            return Err(LogError::Refused(format!("it ends at {}", end.seq)));
         }
         self.store_or_cut(head, records)
     }
@@ -514,12 +503,12 @@ impl State {
         };
         let cut = kept < records.len() || self.strikes();
         let bug = self.bug;
-        if let Some(store) = &mut self.store {
-            let incarnation = store.incarnation.clone();
-            let stored = store.push(&records[..kept], bug).iter().cloned();
-            self.live
-                .extend(stored.map(|copy| (incarnation.clone(), copy)));
-        }
+        let store = self.store()?;
+        let incarnation = store.incarnation.clone();
+        let stored = store.push(&records[..kept], bug).to_vec();
+        let copies = stored.into_iter();
+        self.live
+            .extend(copies.map(|copy| (incarnation.clone(), copy)));
         if !cut {
             let seq = head.seq + records.len() as u64;
             return Ok(Head {
@@ -537,11 +526,16 @@ impl State {
 }
 
 impl Store {
+    fn check(&self, incarnation: &str) -> Result<(), LogError> {
+        match self.incarnation == incarnation {
+            true => Ok(()),
+            false => Err(LogError::lost("the stream was recreated meanwhile")),
+        }
+    }
+
     fn head(&self) -> Head {
-        let first = self
-            .records
-            .first()
-            .map_or(self.last + 1, |first| first.seq);
+        let first = self.records.first();
+        let first = first.map_or(self.last + 1, |first| first.seq);
         Head {
             seq: self.last,
             first,
@@ -552,7 +546,7 @@ impl Store {
         }
     }
 
-    /// The broker numbers what it stores. Answers that.
+    /// The broker numbers what it stores. Answers the stored records.
     fn push(&mut self, records: &[Record], bug: Option<PlantedBug>) -> &[Record] {
         let before = self.records.len();
         for record in records {

@@ -1,7 +1,7 @@
 //! The suite over the logs that need no broker, and the suite's own proof: each planted bug must be seen.
 
 use relay::conformance::{Logs, chain, stream_suite, suite};
-use relay::memory::{MemoryBroker, MemoryDoors, MemorySession, PlantedBug};
+use relay::memory::{MemoryBroker, MemoryReadApi, MemorySession, PlantedBug};
 use relay::{AppendLog, Connect, Database, Fold, Log, Options, Origin, Reader, Stream};
 
 use crate::support::Scratch;
@@ -34,8 +34,8 @@ async fn memory(bug: Option<PlantedBug>) -> Logs<MemorySession, MemorySession> {
     }
 }
 
-/// The reader comes through the three doors.
-async fn through_doors(broker: &MemoryBroker) -> Logs<MemorySession, Reader<MemoryDoors>> {
+/// The reader is no owner: it has its three calls only.
+async fn as_a_reader(broker: &MemoryBroker) -> Logs<MemorySession, Reader<MemoryReadApi>> {
     Logs {
         writer: fresh_stream(broker).await,
         rival: broker.connect().await.unwrap(),
@@ -53,7 +53,7 @@ async fn a_reader_that_is_misled_keeps_every_rule() {
             let broker = MemoryBroker::new(seed);
             broker.mislead(0.5);
             brokers.borrow_mut().push(broker.clone());
-            through_doors(&broker).await
+            as_a_reader(&broker).await
         };
         assert_eq!(suite(misled).await, Ok(RULES), "seed {seed}");
         assert_eq!(stream_suite(misled).await, Ok(STREAM_RULES), "seed {seed}");
@@ -70,7 +70,7 @@ async fn a_reader_takes_more_live_copies_at_once_than_the_runtime_has_patience_f
         mut writer,
         mut reader,
         ..
-    } = through_doors(&broker).await;
+    } = as_a_reader(&broker).await;
     let empty = reader.head().await.unwrap().unwrap();
     let events = chain(0, None, 1000);
     writer.append_after(&empty, &events).await.unwrap();
@@ -107,7 +107,7 @@ async fn the_outbox_keeps_every_rule() {
 async fn each_planted_bug_breaks_a_named_rule() {
     let cases = [
         (
-            PlantedBug::IgnoresThePlace,
+            PlantedBug::IgnoresTheSequence,
             "an append anywhere but the end is refused",
         ),
         (
@@ -139,7 +139,7 @@ async fn each_bug_planted_in_a_stream_breaks_a_named_rule() {
     let cases = [
         (
             PlantedBug::DrawsItsOwnIncarnation,
-            "a log is made at the place and with the incarnation",
+            "a log is created at the sequence and with the incarnation",
         ),
         (PlantedBug::KeepsTheDeleted, "a deleted log is gone"),
         (PlantedBug::StaysOpen, "a closed log takes no append"),
@@ -149,7 +149,7 @@ async fn each_bug_planted_in_a_stream_breaks_a_named_rule() {
         ),
         (
             PlantedBug::TrimsOneTooMany,
-            "trimming removes the places before",
+            "trimming removes the events before",
         ),
         (
             PlantedBug::TrimsTheHead,

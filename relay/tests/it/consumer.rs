@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
-use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay, Retry};
+use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay};
 
 use crate::support::{
     Clock, MIGRATIONS, Scratch, Weighed, applied, catch_up, count, decode, history, meet, owned,
@@ -139,10 +139,7 @@ async fn a_full_disk_amid_a_batch_loses_no_event() {
         },
     )
     // A full disk is no event's fault, however few attempts an event has.
-    .retries(Retry {
-        attempts: Some(1),
-        ..Retry::default()
-    });
+    .gives_up_after(1);
     limit_pages(&reader, 60).await;
     let mut follower = consumer.follow(&reader, broker.reader());
     follower.step().await.unwrap();
@@ -297,7 +294,7 @@ async fn another_log_at_the_same_numbers_is_never_applied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_made_anew_under_a_living_reader_is_checked_again() {
+async fn a_stream_recreated_under_a_living_reader_is_checked_again() {
     let scratch = Scratch::new();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     weigh(&producer, "a", 1, 1).await;
@@ -315,7 +312,7 @@ async fn a_stream_made_anew_under_a_living_reader_is_checked_again() {
             break error.to_string();
         }
     };
-    assert!(seen.contains("made anew"), "{seen}");
+    assert!(seen.contains("was recreated"), "{seen}");
     weigh(&producer, "a", 1, 2).await;
     publish(&producer, &broker).await;
     catch_up(&consumer, &reader, &broker).await;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use relay::memory::MemoryBroker;
 use relay::rusqlite;
-use relay::{ApplyError, Consumer, LetterState, Progress, Received, Retry, Rows, Stop};
+use relay::{ApplyError, Consumer, LetterState, Progress, Received, Rows, Stop};
 
 use crate::support::{
-    Scratch, Weighed, applied, catch_up, count, decode, emit, outbox_rows, owned, publish,
-    remember, weigh, weighed,
+    Scratch, Weighed, applied, catch_up, count, decode, emit, letters_of, outbox_rows, owned,
+    publish, remember, weigh, weighed,
 };
 
 #[tokio::test(start_paused = true)]
@@ -39,11 +39,8 @@ async fn a_poison_event_parks_its_key_and_no_other_and_a_retry_applies_all_in_or
     publish(&producer, &broker).await;
     catch_up(&consumer, &reader, &broker).await;
 
-    let letters = consumer.dead_letters(&reader);
-    let states: Vec<_> = letters
-        .list(100)
+    let states: Vec<_> = letters_of(&consumer, &reader)
         .await
-        .unwrap()
         .into_iter()
         .map(|letter| (letter.seq, letter.state))
         .collect();
@@ -61,15 +58,15 @@ async fn a_poison_event_parks_its_key_and_no_other_and_a_retry_applies_all_in_or
     );
     assert_eq!(consumer.status().borrow().dead_letters, 3);
 
-    let in_vain = letters.retry("b").await.unwrap();
+    let in_vain = consumer.retry(&reader, "b").await.unwrap();
     assert_eq!(
         (in_vain.applied, in_vain.stopped_at),
         (0, Some((2, "unlucky".to_owned())))
     );
-    assert_eq!(letters.list(1).await.unwrap()[0].attempts, 2);
+    assert_eq!(letters_of(&consumer, &reader).await[0].attempts, 2);
 
     cured.store(true, Ordering::Relaxed);
-    let retried = letters.retry("b").await.unwrap();
+    let retried = consumer.retry(&reader, "b").await.unwrap();
     assert_eq!((retried.applied, retried.stopped_at), (3, None));
     let expected = [(1, "a"), (3, "a"), (6, "a"), (2, "b"), (4, "b"), (5, "b")];
     assert_eq!(
@@ -112,17 +109,14 @@ async fn a_discard_gives_up_one_event_keeps_its_bytes_and_releases_the_rest() {
     }
     publish(&producer, &broker).await;
     catch_up(&consumer, &reader, &broker).await;
-    let letters = consumer.dead_letters(&reader);
+    let parked = consumer.discard(&reader, 2, "not this one").await;
     assert!(
-        letters.discard(2, "not this one").await.unwrap().is_none(),
+        parked.unwrap().is_none(),
         "a parked event cannot be discarded"
     );
 
-    let released = letters
-        .discard(1, "a scale was broken")
-        .await
-        .unwrap()
-        .unwrap();
+    let released = consumer.discard(&reader, 1, "a scale was broken").await;
+    let released = released.unwrap().unwrap();
     assert_eq!((released.applied, released.stopped_at), (1, None));
     let kept = reader.read(|rows| {
         let sql = "select note, envelope from relay_dead_letter_audit where action = 'discarded'";
@@ -158,7 +152,7 @@ async fn a_panic_is_contained_and_makes_a_dead_letter() {
     }
     publish(&producer, &broker).await;
     catch_up(&consumer, &reader, &broker).await;
-    let letters = consumer.dead_letters(&reader).list(10).await.unwrap();
+    let letters = letters_of(&consumer, &reader).await;
     assert_eq!(letters.len(), 1);
     assert!(
         letters[0].reason.contains("no parcel b"),
@@ -190,7 +184,7 @@ async fn what_the_event_would_meet_again_each_time_is_a_dead_letter_and_not_a_st
         },
     );
     catch_up(&consumer, &reader, &broker).await;
-    let letters = consumer.dead_letters(&reader).list(10).await.unwrap();
+    let letters = letters_of(&consumer, &reader).await;
     assert_eq!(
         letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
         [1]
@@ -214,7 +208,7 @@ async fn unknown_types_are_skipped_and_counted_and_undecodable_ones_are_dead() {
     let number = |_: &str, data: &[u8]| serde_json::from_slice::<u64>(data).map(Some);
     let strict = Consumer::projection("strict", "PARCELS", number, |_, _: &Received<u64>| Ok(()));
     catch_up(&strict, &reader, &broker).await;
-    let letters = strict.dead_letters(&reader).list(10).await.unwrap();
+    let letters = letters_of(&strict, &reader).await;
     assert_eq!(letters.len(), 2);
     assert!(
         letters[0].reason.contains("undecodable"),
@@ -329,10 +323,7 @@ async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_
         }
         publish(&producer, &broker).await;
         let open = Arc::new(AtomicBool::new(false));
-        let consumer = needs_another(&open).retries(Retry {
-            attempts: Some(attempts),
-            ..Retry::default()
-        });
+        let consumer = needs_another(&open).gives_up_after(attempts);
         let mut follower = consumer.follow(&reader, broker.reader());
         let (mut failed, mut connected) = (0, 0);
         while consumer.status().borrow().offset < 4 {
@@ -350,31 +341,25 @@ async fn an_event_that_stays_transient_becomes_a_dead_letter_after_its_attempts_
         }
         assert_eq!(failed, attempts - 1);
         assert_eq!(connected, 1, "the session is not what failed");
-        let letters = consumer.dead_letters(&reader);
-        let dead = letters.show(2).await.unwrap().unwrap();
+        let dead = &letters_of(&consumer, &reader).await[0];
+        assert_eq!(dead.seq, 2);
         assert_eq!(dead.reason, format!("not yet; tried {attempts} times"));
         assert_eq!(dead.attempts, attempts);
         assert_eq!(applied(&reader).await, [(1, "a"), (4, "a")].map(owned));
         open.store(true, Ordering::Relaxed);
-        assert_eq!(letters.retry("b").await.unwrap().applied, 2);
+        assert_eq!(consumer.retry(&reader, "b").await.unwrap().applied, 2);
     }
 }
 
-/// Between the attempts it waits as its policy says, and a restart of the process tries on.
 #[tokio::test]
-async fn a_consumer_waits_between_attempts_as_long_as_its_policy_says() {
+async fn a_consumer_that_is_stopped_between_two_attempts_tries_again_after_its_restart() {
     let scratch = Scratch::new();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     weigh(&producer, "b", 1, 1).await;
     publish(&producer, &broker).await;
     let open = Arc::new(AtomicBool::new(false));
-    let long = Duration::from_secs(3600);
-    let consumer = needs_another(&open).retries(Retry {
-        first_delay: long,
-        longest_delay: long,
-        attempts: Some(2),
-    });
+    let consumer = needs_another(&open);
     let stop = Stop::new();
     let run = tokio::spawn({
         let (consumer, reader, from, stop) = (

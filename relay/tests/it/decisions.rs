@@ -201,7 +201,7 @@ async fn the_plan_counts_everything_that_a_new_epoch_will_set_aside() {
     assert_eq!((plan.common, plan.set_aside), (2, 4));
 }
 
-/// Prunes an outbox down to so many events, with a stream that nobody else sees.
+/// Prunes an outbox down to this many events, with a stream of its own.
 async fn prune_to(db: &Database, events: u64) {
     let elsewhere = MemoryBroker::new(2);
     let keep = Retention {

@@ -193,7 +193,7 @@ async fn a_person_can_open_a_marked_file_without_its_stream_and_that_is_written_
     weigh_many(&db, 1).await;
     assert_eq!(audited(&db).await, ["marked", "mark cleared"]);
     let why = &report(&db).await.audit[0].detail;
-    assert!(why.contains("a person decided"), "{why}");
+    assert!(why.contains("the operator decided"), "{why}");
     db.close().await;
     let db = open(&scratch.path("copy.db")).await;
     assert_eq!(db.gate(), Gate::Open);

@@ -11,7 +11,7 @@ use relay::{
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    Image, Scratch, Weighed, count, decode, meet, outbox_rows, weigh_again, weigh_many,
+    Image, Scratch, Weighed, count, decode, letters_of, meet, outbox_rows, weigh_again, weigh_many,
 };
 
 const MIGRATIONS: &[&str] = &["create table notices (parcel_event integer primary key) strict"];
@@ -104,7 +104,7 @@ async fn answered(db: &Database) -> Vec<u64> {
     rows.iter().map(|row| of(&row.bytes)).collect()
 }
 
-/// The parcels' stream with so many events, and the scales' own, to which nobody has published yet.
+/// The parcels' stream with this many events, and the scales' own, which is still empty.
 struct World {
     scratch: Scratch,
     parcels: MemoryBroker,
@@ -222,7 +222,7 @@ async fn a_reaction_that_began_now_and_lost_its_file_begins_before_its_first_ans
 
 /// It was rejected, and later, after a retry, answered. The copy is from between the two.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
+async fn an_imported_answer_takes_its_event_from_the_dead_letters() {
     let mut world = World::with(0).await;
     weigh_again(&world.producer, "a", 13).await.unwrap();
     meet(&world.producer, &world.parcels).await;
@@ -230,15 +230,7 @@ async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
     assert_eq!(count(&world.db, "relay_dead_letter").await, 1);
     let image = Image::take(world.db.path());
     let cured = cured();
-    assert_eq!(
-        cured
-            .dead_letters(&world.db)
-            .retry("a")
-            .await
-            .unwrap()
-            .applied,
-        1
-    );
+    assert_eq!(cured.retry(&world.db, "a").await.unwrap().applied, 1);
     meet(&world.db, &world.scales).await;
     world.db.close().await;
     image.roll_back(&world.scratch.path("scales.db"));
@@ -246,19 +238,11 @@ async fn an_answer_that_comes_home_takes_its_event_from_the_dead_letters() {
     assert_eq!(count(&world.db, "relay_dead_letter").await, 1);
     meet(&world.db, &world.scales).await;
     assert_eq!(count(&world.db, "relay_dead_letter").await, 0);
-    assert_eq!(
-        cured
-            .dead_letters(&world.db)
-            .retry("a")
-            .await
-            .unwrap()
-            .applied,
-        0
-    );
+    assert_eq!(cured.retry(&world.db, "a").await.unwrap().applied, 0);
     assert_eq!(answered(&world.db).await, [1]);
 }
 
-/// Answers that were set aside are in no log: the events they were given to are unanswered.
+/// Quarantined answers are in no log: the events they answered count as unanswered.
 #[tokio::test(start_paused = true)]
 async fn answers_that_an_adoption_sets_aside_are_given_again() {
     let mut world = World::with(3).await;
@@ -285,7 +269,7 @@ async fn answers_that_an_adoption_sets_aside_are_given_again() {
     meet(&world.db, &world.scales).await;
     world.react().await;
     assert_eq!(answered(&world.db).await, [1, 3, 5, 9]);
-    let letters = notices().dead_letters(&world.db).list(10).await.unwrap();
+    let letters = letters_of(&notices(), &world.db).await;
     assert_eq!(
         letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
         [7]
@@ -361,8 +345,7 @@ fn unmarked() -> Options {
 
 /// Two events were answered with two each. Of the four answers so many come home.
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_which_only_a_part_comes_home_is_finished_and_a_whole_one_is_not_given_again()
-{
+async fn an_answer_imported_in_part_is_finished_and_a_whole_one_is_not_given_again() {
     let world = World::with(2).await;
     let image = Image::take(world.db.path());
     let asked = Arc::new(AtomicUsize::new(0));
@@ -376,7 +359,7 @@ async fn an_answer_of_which_only_a_part_comes_home_is_finished_and_a_whole_one_i
         come_home(&db, &lived[..home]).await;
         let asked = Arc::new(AtomicUsize::new(0));
         react_with(pairs(&asked), &db, &world.parcels).await;
-        assert_eq!(answered(&db).await, [11, 12, 21, 22], "{home} came home");
+        assert_eq!(answered(&db).await, [11, 12, 21, 22], "{home} was imported");
         assert_eq!(asked.load(Ordering::Relaxed), asked_again, "{home}");
     }
 }
@@ -459,8 +442,8 @@ async fn an_adoption_remembers_every_answer_that_is_left_whatever_their_order() 
     weigh_again(&world.producer, "a", 13).await.unwrap();
     world.weigh(2).await;
     world.react().await;
-    let letters = cured().dead_letters(&world.db);
-    assert_eq!(letters.retry("a").await.unwrap().applied, 1);
+    let retried = cured().retry(&world.db, "a").await;
+    assert_eq!(retried.unwrap().applied, 1);
     meet(&world.db, &world.scales).await;
     assert_eq!(answered(&world.db).await, [3, 1]);
     let image = Image::take(world.db.path());

@@ -27,7 +27,10 @@ fn every_case_has_a_test_of_its_name() {
         .filter_map(|line| line.strip_prefix("async fn stream_")?.split_once('('))
         .map(|(name, _)| name.replace('_', " "))
         .collect();
-    let cases: BTreeSet<_> = Case::ALL.iter().map(|case| case.name()).collect();
+    let cases: BTreeSet<_> = Case::ALL
+        .iter()
+        .map(|case| case.name().to_owned())
+        .collect();
     assert_eq!(tests, cases);
 }
 
@@ -325,7 +328,7 @@ async fn stream_ahead_at_first_contact() {
     );
 }
 
-/// This process has published; whatever grows from then on is somebody else's.
+/// This process has published; any event the stream gains afterwards came from another process.
 #[tokio::test(start_paused = true)]
 async fn stream_ahead_later() {
     let mut world = World::with(2).await;
@@ -392,7 +395,9 @@ async fn stream_forked() {
         let store = world.broker.store();
 
         assert_eq!(world.meet().await, [Case::Forked], "{ours} {theirs}");
-        world.is_refused_as_halted("both lived on").await;
+        world
+            .is_refused_as_halted("both went on after a fork")
+            .await;
         assert_eq!(world.broker.store(), store, "nothing is touched");
         assert_eq!(outbox_rows(&world.db).await, world.log);
         assert!(set_aside(&world.db).await.is_empty());
@@ -565,7 +570,7 @@ async fn stream_database_lost() {
     assert_eq!(world.meet().await, [Case::Foreign]);
 }
 
-/// Without the fold nobody knows what the missing events do to the tables: a person must choose another program.
+/// Without the fold it is unknown how the missing events change the tables: the operator must run another program.
 #[tokio::test(start_paused = true)]
 async fn a_program_that_cannot_fold_its_log_halts_instead_of_importing() {
     let mut world = World::with(2).await;
@@ -579,7 +584,7 @@ async fn a_program_that_cannot_fold_its_log_halts_instead_of_importing() {
     world.db = Database::open(world.db.path(), foldless).await.unwrap();
     assert_eq!(world.meet().await, [Case::AheadAtFirstContact]);
     world
-        .is_refused_as_halted("does not say how its tables follow")
+        .is_refused_as_halted("does not state how its tables follow")
         .await;
     assert_eq!(outbox_rows(&world.db).await, world.log[..2]);
 
@@ -588,7 +593,7 @@ async fn a_program_that_cannot_fold_its_log_halts_instead_of_importing() {
     world.assert_all_is_well().await;
 }
 
-/// Half a log is worse than an old one: whoever starts such a file takes over the rest before it writes.
+/// Half a log is worse than an old one: a service on such a file imports the rest before it writes.
 #[tokio::test(start_paused = true)]
 async fn an_import_that_is_killed_half_way_leaves_a_marked_file() {
     let mut world = World::with(2).await;

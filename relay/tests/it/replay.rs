@@ -1,7 +1,7 @@
 //! The model's walks, led along the product: real files, relay and consumers over the broker in memory. After each action
 //! both must show the same world.
 //!
-//! Compared are: of each writer the rows by event, the oldest of them, epoch, mark, ids set aside, and mode; of the stream
+//! Compared are: of each writer the rows by event, the oldest of them, epoch, mark, quarantined ids, and mode; of the stream
 //! its creation, epoch, closer, first place and messages; of each consumer what it has applied, in order, and its position.
 //! Not compared: connections, alarms, and which ids a consumer reports beside its position (the product knows only that one).
 //!
@@ -14,7 +14,7 @@
 //! that is behind, which the action names (`Lead::hand`). How copies and gets are merged is the conformance suite's matter.
 //!
 //! `FREEHOLD_SEED=7` leads one walk, `FREEHOLD_WALKS=1000` so many, `FREEHOLD_WALK="Clone, Commit(1)"` the one given, also where
-//! the product differs by design; with `FREEHOLD_SHORTEN=1` a walk that fails is told as short as leaving out makes it.
+//! the product differs by design; with `FREEHOLD_SHORTEN=1` a walk that fails is printed as short as leaving out makes it.
 
 mod doors;
 
@@ -77,7 +77,7 @@ const ONE_WRITER: [&str; 23] = [
 const MORE_OF_TWO: [&str; 5] = ["Stale", "Clone", "Kill", "Adopt", "New"];
 
 /// Rules whose absence shows within few walks.
-const TOLD: [(Rule, &str); 8] = [
+const SHOWN: [(Rule, &str); 8] = [
     (Rule::CloseFirst, FAULTS),
     (Rule::SaveFirst, FAULTS),
     (Rule::IdAtHead, FAULTS),
@@ -308,7 +308,7 @@ impl Lead {
                 let reader = &self.readers[usize::from(k)];
                 if reader.asked.question().is_none() && reader.trouble.contains("did not come") {
                     return Some(
-                        "a reader at the edge of an empty stream waits for its owner to replace it (S8), and asks nobody",
+                        "a reader at the edge of an empty stream waits for its owner to replace it (S8), and does not ask",
                     );
                 }
                 let worlds = self.protocol.worlds(&self.walk.0);
@@ -482,7 +482,7 @@ impl Lead {
         self.compare(&after).await
     }
 
-    /// The broker was away: whoever waited in the middle of something hears so.
+    /// The broker was away: a caller in the middle of a request gets an error.
     async fn all_cut(&mut self) {
         for writer in self.writers.iter_mut().flatten() {
             writer.door.cut();
@@ -871,7 +871,7 @@ impl Reader {
 
     /// One that stands in while the file is exchanged.
     async fn none(scratch: &Scratch) -> Self {
-        Self::start(scratch.path("nobody.db")).await
+        Self::start(scratch.path("none.db")).await
     }
 
     async fn hang_up(&mut self) {
@@ -883,7 +883,7 @@ impl Reader {
         }
     }
 
-    /// Anew: connects and checks.
+    /// Connects again and checks.
     async fn connect(&mut self, broker: &MemoryBroker) {
         self.hang_up().await;
         self.go_on(broker).await;
@@ -959,26 +959,26 @@ impl Reader {
 /// The words of a walk on its own, for `FREEHOLD_WALK` and for shortening. `Ok(false)`: the model does not allow it.
 async fn follow(walk: &Walk, protocol: Protocol, drawn_only: bool) -> Result<bool, String> {
     let mut lead = Lead::new(protocol).await;
-    let mut told = Ok(true);
+    let mut outcome = Ok(true);
     for (place, action) in walk.0.iter().enumerate() {
         let Some(next) = lead.protocol.step(&lead.state, *action) else {
-            told = Ok(false);
+            outcome = Ok(false);
             break;
         };
         if drawn_only && lead.differs(*action).await.is_some() {
-            told = Ok(false);
+            outcome = Ok(false);
             break;
         }
         if let Err(why) = lead
             .act_before(*action, next, walk.0.get(place + 1).copied())
             .await
         {
-            told = Err(why);
+            outcome = Err(why);
             break;
         }
     }
     lead.end().await;
-    told
+    outcome
 }
 
 /// Leaves out one action after the other for as long as the worlds still differ.
@@ -989,8 +989,8 @@ async fn shortened(mut walk: Walk, protocol: Protocol) -> (Walk, String) {
         for leave in (0..walk.0.len()).rev() {
             let mut tried = walk.clone();
             tried.0.remove(leave);
-            if let Err(told) = follow(&tried, protocol, true).await {
-                (shorter, why) = (Some(tried), told);
+            if let Err(reason) = follow(&tried, protocol, true).await {
+                (shorter, why) = (Some(tried), reason);
                 break;
             }
         }
@@ -1004,8 +1004,8 @@ async fn shortened(mut walk: Walk, protocol: Protocol) -> (Walk, String) {
 async fn lead_all(count: u64, bounds: Bounds, must: &[&str]) {
     let protocol = Protocol::new(Rules::ALL, bounds);
     if let Ok(walk) = std::env::var("FREEHOLD_WALK") {
-        let told = follow(&walk.parse().unwrap(), protocol, false).await;
-        match told {
+        let outcome = follow(&walk.parse().unwrap(), protocol, false).await;
+        match outcome {
             Ok(possible) => assert!(possible, "the model does not allow this walk"),
             Err(why) => panic!("{why}"),
         }
@@ -1019,7 +1019,7 @@ async fn lead_all(count: u64, bounds: Bounds, must: &[&str]) {
         let protocol = Protocol::new(Rules::ALL, Bounds { faults, ..bounds });
         let mut lead = Lead::new(protocol).await;
         let mut random = SmallRng::seed_from_u64(seed);
-        let told = lead.wander(&mut random).await;
+        let outcome = lead.wander(&mut random).await;
         for action in &lead.walk.0 {
             let name = format!("{action:?}");
             let name = name.split('(').next().unwrap().to_owned();
@@ -1030,7 +1030,7 @@ async fn lead_all(count: u64, bounds: Bounds, must: &[&str]) {
         }
         let walk = lead.walk.clone();
         lead.end().await;
-        if let Err(why) = told {
+        if let Err(why) = outcome {
             let (short, short_why) = match std::env::var_os("FREEHOLD_SHORTEN") {
                 None => (walk.clone(), String::new()),
                 Some(_) => shortened(walk.clone(), protocol).await,
@@ -1074,19 +1074,19 @@ async fn two_writers_walk_as_the_model_does() {
 
 /// The comparison sees what it should: a model that leaves a rule out is soon at odds with the product.
 #[tokio::test(start_paused = true)]
-async fn a_model_without_a_rule_is_told_from_the_product() {
-    for (rule, kinds) in TOLD {
+async fn a_model_without_a_rule_differs_from_the_product() {
+    for (rule, kinds) in SHOWN {
         let protocol = Protocol::new(Rules::ALL.without(rule), Bounds::new(10, 8, kinds));
-        let mut told = false;
+        let mut differs = false;
         for seed in 1..=60 {
             let mut lead = Lead::new(protocol).await;
             let mut random = SmallRng::seed_from_u64(seed);
-            told = lead.wander(&mut random).await.is_err();
+            differs = lead.wander(&mut random).await.is_err();
             lead.end().await;
-            if told {
+            if differs {
                 break;
             }
         }
-        assert!(told, "{rule:?} is left out, and nothing shows it");
+        assert!(differs, "{rule:?} is left out, and nothing shows it");
     }
 }

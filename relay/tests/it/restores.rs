@@ -71,7 +71,7 @@ struct Walk {
     /// Those of them that a file or a stream held after the last fault: from then on they must not be lost.
     held: BTreeSet<EventId>,
     tried: BTreeMap<&'static str, u64>,
-    cases: Arc<Mutex<BTreeMap<String, u64>>>,
+    cases: Arc<Mutex<BTreeMap<&'static str, u64>>>,
 }
 
 struct Process {
@@ -120,8 +120,8 @@ async fn whatever_is_put_back_or_lost_all_becomes_one_log_again() {
             .collect();
         assert!(untried.is_empty(), "never tried: {untried:?}");
         let unseen: Vec<_> = Case::ALL
-            .into_iter()
-            .filter(|case| !NOT_HERE.contains(case) && !cases.contains_key(&case.name()))
+            .iter()
+            .filter(|case| !NOT_HERE.contains(case) && !cases.contains_key(case.name()))
             .collect();
         assert!(
             unseen.is_empty(),

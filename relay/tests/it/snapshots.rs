@@ -105,7 +105,7 @@ async fn a_new_consumer_of_a_trimmed_stream_comes_up_while_the_producer_keeps_wr
     assert_eq!(world.rebuilt(), 1);
     assert!(
         world.reader.set_aside().await.unwrap().is_empty(),
-        "nobody lost anything"
+        "no event is lost on either side"
     );
 }
 
@@ -137,7 +137,7 @@ async fn a_stream_that_is_only_late_is_waited_for() {
     assert_eq!(world.rebuilt(), 0);
 }
 
-/// The producer was put back, and the broker had lost the rest: nobody has the events that were applied here.
+/// The producer is restored from a backup, and the broker has lost the rest: no log holds the events applied here.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_never_held_what_was_applied_is_seen_though_the_stream_is_short() {
     let mut world = World::with(2).await;
@@ -376,7 +376,7 @@ async fn a_snapshot_that_is_not_whole_or_of_another_stream_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_can_have_a_cache_made_anew() {
+async fn an_operator_can_have_a_cache_rebuilt() {
     let world = World::with(4).await;
     world.follow().await;
     let spoil = world
@@ -505,7 +505,7 @@ async fn a_snapshot_that_does_not_help_is_not_loaded_over_and_over() {
         }
         assert_eq!(world.rebuilt(), loads);
         assert!(
-            said.contains("events are gone; what was done about it did not help"),
+            said.contains("events are gone; the cure did not help"),
             "{said}"
         );
         tokio::time::sleep(Duration::from_secs(120)).await; // longer than the longest delay
@@ -536,7 +536,7 @@ async fn a_stream_that_forks_where_its_producer_did_not_is_read_again_and_loads_
     for _ in 0..50 {
         let said = follower.step().await.unwrap_err().to_string();
         assert!(
-            said.contains("its producer's log holds what was applied"),
+            said.contains("its producer's log holds the applied event"),
             "{said}"
         );
     }

@@ -10,9 +10,9 @@ use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Answers, AppendLog, ApplyError, Case, Consumer, Database, Environment, Fold, FoundIn, Holds,
-    Lines, Log, LogError, NewEvent, Options, Position, Producer, ReadOnly, Received, Record, Relay,
-    Report, Rows, Sink, Step, System, Tx, WriteError, row,
+    Answers, AppendLog, ApplyError, Case, Consumer, Database, DeadLetter, Environment, Fold,
+    FoundIn, Holds, Lines, Log, LogError, NewEvent, Options, Position, Producer, ReadOnly,
+    Received, Record, Relay, Report, Rows, Sink, Step, System, Tx, WriteError, row,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -151,7 +151,7 @@ pub fn store_and_emit(tx: &Tx<'_>, event: &Weighed) -> Result<u64, relay::EmitEr
     emit(tx, event)
 }
 
-/// How the parcels follow from their events: now, and when the log comes home.
+/// How the parcels follow from their events, when they are emitted and when they are imported.
 pub fn store(rows: &Rows<'_>, event: &Weighed) -> relay::rusqlite::Result<()> {
     let sql = "insert or replace into parcels (id, weight_g) values (?1, ?2)";
     rows.execute(sql, (&event.parcel, event.weight_g))?;
@@ -408,7 +408,7 @@ pub async fn meet(db: &Database, broker: &MemoryBroker) -> Vec<Case> {
     settle(&mut Relay::new(db, broker.clone())).await
 }
 
-/// Puts a copy of an open file elsewhere and opens it as if nothing told that it is one.
+/// Puts a copy of an open file elsewhere and opens it as if it were the original.
 pub async fn clone_of(db: &Database, to: &Path) -> Database {
     Image::take(db.path()).copy_to(to);
     Database::open(to, unmarked()).await.unwrap()
@@ -437,7 +437,7 @@ pub async fn tables_from(events: &[Record]) -> Vec<String> {
     tables(&db).await
 }
 
-/// What lies set aside: where it was found, its place, its bytes.
+/// The quarantined events: where each was found, its sequence, its bytes.
 pub async fn set_aside(db: &Database) -> Vec<(FoundIn, u64, Vec<u8>)> {
     let lies = db.set_aside().await.unwrap();
     lies.into_iter()
@@ -504,6 +504,13 @@ pub async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker)
         }
     }
     panic!("stuck: {:?}", consumer.status().borrow());
+}
+
+/// The dead and parked events of a consumer.
+pub async fn letters_of(consumer: &Consumer, db: &Database) -> Vec<DeadLetter> {
+    let name = consumer.name();
+    let list = db.read(move |rows| DeadLetter::list(rows, name, 100));
+    list.await.unwrap()
 }
 
 pub fn owned((seq, parcel): (u64, &str)) -> (u64, String) {

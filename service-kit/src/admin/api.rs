@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use relay::{Case, Consumer, ConsumerStatus, RelayState, RelayStatus, Retried};
+use relay::{Consumer, ConsumerStatus, RelayState, RelayStatus, Retried};
 use serde::{Deserialize, Serialize};
 
 use crate::http::{Json, Path, Problem, codes};
@@ -91,7 +91,7 @@ async fn state(extract::State(service): extract::State<Service>) -> Json<State> 
     let relay = monitor.relay();
     let case = relay.as_ref().and_then(|relay| relay.case);
     Json(State {
-        case: case.map(Case::name),
+        case: case.map(|case| case.name().to_owned()),
         disk: monitor.db().disk().trouble(),
         trouble: relay.as_ref().and_then(|relay| relay.trouble.clone()),
         stream_room: relay.as_ref().and_then(StreamRoom::of),
@@ -130,8 +130,8 @@ async fn retry(
     Path(name): Path<String>,
     Json(Retry { key }): Json<Retry>,
 ) -> Result<Json<Retried>, Problem> {
-    let letters = service.consumer(&name)?.dead_letters(service.monitor.db());
-    Ok(Json(letters.retry(&key).await?))
+    let (consumer, db) = (service.consumer(&name)?, service.monitor.db());
+    Ok(Json(consumer.retry(db, &key).await?))
 }
 
 async fn discard(
@@ -139,8 +139,8 @@ async fn discard(
     Path(name): Path<String>,
     Json(Discard { seq, note }): Json<Discard>,
 ) -> Result<Json<Retried>, Problem> {
-    let letters = service.consumer(&name)?.dead_letters(service.monitor.db());
-    let retried = letters.discard(seq, &note).await?;
+    let (consumer, db) = (service.consumer(&name)?, service.monitor.db());
+    let retried = consumer.discard(db, seq, &note).await?;
     retried.map(Json).ok_or_else(|| {
         let detail = format!("no dead event of {name} has the number {seq}");
         Problem::new(codes::LETTER_NOT_FOUND, detail)

@@ -1,4 +1,4 @@
-//! The table: who tries what, and how it must end for them. It never may move a number; `lab` sees to that part.
+//! The table of attempts: the attacker, the request, and its required result. No attempt may change a sequence; `lab` checks that.
 
 use std::fmt;
 
@@ -15,25 +15,25 @@ pub(super) struct Attempt {
     pub(super) expect: Expect,
 }
 
-/// How an attempt ends for the one who tries.
+/// The attacker's result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expect {
-    /// The broker says what is not allowed: the clear error.
+    /// The broker refuses with a clear permission error.
     Violation,
-    /// Nobody listens at that subject in this account.
+    /// No responders at that subject in this account.
     NoResponders,
-    /// Taken without complaint; an answer, if any, goes to the reply subject inside the attacker's own account.
+    /// Accepted silently; an answer, if any, goes to the reply subject inside the attacker's own account.
     Accepted,
-    /// Answered with a text that holds this.
+    /// Answered with a text that contains this.
     Answer(&'static str),
-    /// Left open: only the stream counts.
+    /// Any result: only the stream counts.
     Anything,
 }
 
 use Expect::{Accepted, Answer, NoResponders, Violation};
 use User::{Observer, Orders, Users};
 
-/// What neither reader may listen to: the subjects beside those that the exports open, and all that are wider.
+/// Subjects that neither reader may subscribe to: those that are not exported, and all wider ones.
 pub(super) const FOREIGN_SUBJECTS: [&str; 14] = [
     ">",
     "live.>",
@@ -88,8 +88,8 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Subjects that would be stored in USERS if they were heard there: its write subject and the clean name. The last would
-/// pass for an event at its readers.
+/// Subjects that USERS would store if they arrived there: its write subject and the plain name. Readers would accept the last as an
+/// event.
 fn into_users() -> [String; 3] {
     [
         format!("users.{TOKEN}.created"),
@@ -98,14 +98,14 @@ fn into_users() -> [String; 3] {
     ]
 }
 
-/// Requests that do harm where they are heard.
+/// Requests that do harm if they arrive.
 const HARMFUL: [&str; 3] = [
     "$JS.API.STREAM.DELETE.USERS",
     "$JS.API.STREAM.PURGE.USERS",
     "$JS.API.ACCOUNT.PURGE.USERS",
 ];
 
-/// What orders-service could do with all it is allowed to do.
+/// Everything that orders-service is allowed to do.
 pub(super) fn of_orders() -> Vec<Attempt> {
     let mut table = Vec::new();
     for target in into_users() {
@@ -123,8 +123,8 @@ pub(super) fn of_orders() -> Vec<Attempt> {
     table
 }
 
-/// It may delete its own stream, and then make it as it likes: one that copies, catches or passes on. Each row that
-/// deletes or makes one waits for its answer, because the broker trips over two of them at once.
+/// It may delete its own stream and recreate it with any configuration: one that copies, captures or republishes. Each row that
+/// deletes or creates one waits for its answer, because the broker fails on two of them at once.
 pub(super) fn of_orders_with_its_stream() -> Vec<Attempt> {
     let targets = into_users().into_iter();
     let targets = targets
@@ -233,7 +233,7 @@ fn read_of_users() -> Attempt {
     )
 }
 
-/// No user may make a consumer. What one pushes would stay in its account.
+/// No user may create a consumer. The messages that one pushes would stay in its account.
 fn push_consumer_on_own_stream(name: &str, target: &str, expect: Expect) -> Attempt {
     let name = format!("{name}-{}", target.len());
     let question =
@@ -254,7 +254,7 @@ fn push_consumer(name: &str, target: &str) -> Value {
     })
 }
 
-/// What the observer could do with all it is allowed to do.
+/// Everything that the observer is allowed to do.
 pub(super) fn of_observer() -> Vec<Attempt> {
     let request = |subject: &str, payload: &str| Attempt::api(Observer, subject, payload, Accepted);
     let mut table = Vec::new();
@@ -272,7 +272,7 @@ pub(super) fn of_observer() -> Vec<Attempt> {
     table
 }
 
-/// What both would like to do, by every road they can name.
+/// Attempts of both, by every subject that they can name.
 pub(super) fn of_both() -> Vec<Attempt> {
     [Orders, Observer]
         .into_iter()
@@ -286,7 +286,7 @@ fn of_any_reader(user: User) -> Vec<Attempt> {
         .map(|target| Attempt::api(user, target, "{}", Violation))
         .collect();
     for (call, payload) in forbidden_calls() {
-        // Through the prefix the observer may say anything, but nobody is there to hear it.
+        // Under the prefix the observer may publish anything, but there are no responders.
         let imported = if user == Observer {
             NoResponders
         } else {
@@ -339,7 +339,7 @@ fn of_any_reader(user: User) -> Vec<Attempt> {
     table
 }
 
-/// Requests that make, change or remove something of USERS, and those that belong to another reader.
+/// Requests that create, change or remove a part of USERS, and those that belong to another reader.
 fn forbidden_calls() -> Vec<(String, String)> {
     let push = json!({"stream_name": "USERS", "config": push_consumer("evil", &into_users()[0])})
         .to_string();
@@ -425,7 +425,7 @@ pub(super) fn of_users() -> Vec<Attempt> {
     table
 }
 
-/// The observer against ORDERS: it may say anything there too, and nobody hears it.
+/// The observer against ORDERS: it may publish anything there, too, and there are no responders.
 pub(super) fn of_observer_on_orders() -> Vec<Attempt> {
     let calls = [
         "STREAM.DELETE.ORDERS",

@@ -1,4 +1,4 @@
-//! Why whoever starts the broker checks the passwords first: what nats-server itself makes of bad ones.
+//! Why the passwords are checked before the broker starts: what nats-server itself does with bad ones.
 
 use freehold_tests::broker::User;
 use freehold_tests::process::{Launch, Process};
@@ -68,7 +68,7 @@ async fn an_unset_password_stops_the_broker() {
 }
 
 #[tokio::test]
-async fn a_password_that_looks_like_a_number_stops_the_broker_with_a_riddle() {
+async fn a_password_that_looks_like_a_number_stops_the_broker_with_an_obscure_error() {
     Raw::start(Some("12345678901234567"))
         .await
         .refuses_to_start("interface conversion")
@@ -79,7 +79,7 @@ async fn a_password_that_looks_like_a_number_stops_the_broker_with_a_riddle() {
 }
 
 #[tokio::test]
-async fn an_empty_password_is_an_open_door_so_our_starter_has_no_way_to_set_one() {
+async fn an_empty_password_admits_every_client_so_our_starter_cannot_set_one() {
     let raw = Raw::start(Some("")).await;
     let login = Login {
         password: String::new(),

@@ -1,7 +1,6 @@
 //! A broker with our nats.conf, both streams made by their owners, an attacker's connection, and the judge.
 //!
-//! One thing is added: a reader with an account of its own, which no other file names. What comes live to it is what comes
-//! live to every reader.
+//! It adds a reader with an account of its own, which no other file names. Live copies reach it as they reach every reader.
 
 use std::fs;
 
@@ -23,7 +22,7 @@ pub(super) struct Lab {
     live: u64,
 }
 
-/// What must not change. The consumers, the byte count and the time of the state may.
+/// The parts that must not change. Consumers, byte count and time of the state may.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct State {
     first_seq: u64,
@@ -92,7 +91,7 @@ impl Lab {
         self.other.publish("placed").await;
     }
 
-    /// All rows, then one list of what went wrong: a hole rarely comes alone.
+    /// Runs all rows, then lists all faults: a hole rarely comes alone.
     pub(super) async fn run_all(&mut self, table: &[Attempt]) {
         let wrong = self.find_holes(table).await;
         assert!(
@@ -130,7 +129,7 @@ impl Lab {
         attempt.expect.judge(&end)
     }
 
-    /// A fresh connection for each: no refusal of one is taken for another's.
+    /// A new connection for each, so that refusals are not confused.
     async fn try_it(&mut self, attempt: &Attempt) -> End {
         let mut wire = connect(self.broker(), attempt.user).await;
         let mut out = attempt.out.clone();
@@ -165,7 +164,7 @@ impl Lab {
         State::from(self.victim.info().await)
     }
 
-    /// The numbers are the same, and the owner's next event gets the next one: it stands behind whatever was on its way in.
+    /// The sequences are the same, and the owner's next event gets the next one: it follows anything still in flight.
     pub(super) async fn unmoved_since(&mut self, before: &State) -> Result<(), String> {
         let after = self.victim_state().await;
         if after != *before {
@@ -181,7 +180,7 @@ impl Lab {
         self.live_up_to(next).await
     }
 
-    /// What came live to a reader is what the owner stored, each event once.
+    /// A reader received live exactly the events that the owner stored, each once.
     async fn live_up_to(&mut self, last: u64) -> Result<(), String> {
         let root = self.victim.door("").split('.').next().map(str::to_owned);
         let root = format!("live.{}.", root.expect("a first word"));
@@ -220,7 +219,7 @@ impl From<StreamInfo> for State {
     }
 }
 
-/// What the attacker saw.
+/// The attacker's view.
 #[derive(Debug)]
 pub(super) struct End {
     errors: Vec<String>,

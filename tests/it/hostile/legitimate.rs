@@ -1,4 +1,4 @@
-//! What must go on working: the walls of nats.conf keep nobody from doing their own work.
+//! Legitimate work: the permissions of nats.conf block no user's own work.
 
 use freehold_tests::broker::User;
 use freehold_tests::seconds;
@@ -79,7 +79,7 @@ async fn orders_reads_the_past_and_the_present_of_users() {
 
 /// Nothing but its own account was added: no file of an owner names it.
 #[tokio::test]
-async fn a_reader_that_no_file_of_the_owner_names_reads_as_well() {
+async fn a_reader_unknown_to_the_owner_reads_as_well() {
     let mut lab = Lab::start().await;
     let mut reader = connect_reader(lab.broker()).await;
     reads_users(&mut lab, &mut reader).await;
@@ -151,7 +151,7 @@ async fn the_observer_reads_everything() {
 }
 
 #[tokio::test]
-async fn the_observer_reads_more_events_than_fit_in_one_question() {
+async fn the_observer_reads_more_events_than_fit_in_one_request() {
     let mut lab = Lab::start().await;
     for _ in 0..3 {
         lab.victim().publish_batch(900).await;

@@ -1,4 +1,4 @@
-//! Nobody but its owner can store, burn or remove a number in a stream: nats.conf against everything we could think of.
+//! Only its owner can store, use up or remove a sequence of a stream: nats.conf against every attack we could think of.
 //!
 //! A hostile orders-service, a hostile observer and, the other way round, a hostile user-service try the attempts of
 //! `attempts`. After each one the victim's stream must be as it was: the same first, last and count, the same configuration,
@@ -39,7 +39,7 @@ async fn no_attempt_of_users_or_observer_moves_a_number_of_orders() {
     lab.run_all(&table).await;
 }
 
-/// Permissions are the second wall. The first one, the account, holds alone.
+/// Permissions are the second layer. The first one, the account, suffices alone.
 #[tokio::test]
 async fn without_any_permissions_the_account_alone_protects_users() {
     let mut lab = Lab::with_config(lab::without_permissions_of("orders-service")).await;
@@ -59,7 +59,7 @@ async fn without_any_permissions_the_account_alone_protects_users() {
 }
 
 #[tokio::test]
-async fn nobody_hears_what_is_not_meant_for_them() {
+async fn no_account_receives_messages_of_another() {
     let mut lab = Lab::start().await;
     for user in [User::Orders, User::Observer] {
         let mut wire = owner::connect(lab.broker(), user).await;
@@ -85,7 +85,7 @@ async fn nobody_hears_what_is_not_meant_for_them() {
     }
 }
 
-/// The check can see: what an owner does, and a number burned through a reply subject inside one account.
+/// The check can fail: it detects an owner's event, and a sequence used up through a reply subject inside one account.
 #[tokio::test]
 async fn the_checker_sees_a_number_that_moves() {
     let mut lab = Lab::start().await;
@@ -107,7 +107,7 @@ async fn the_checker_sees_a_number_that_moves() {
     );
 }
 
-/// What the reader of the lab says in its own account is all that its own connections hear.
+/// Messages of the lab's reader in its own account reach its own connections only.
 #[tokio::test]
 async fn the_checker_sees_a_forged_live_copy() {
     let mut lab = Lab::start().await;
@@ -149,9 +149,9 @@ async fn a_reader_that_learns_the_write_token_cannot_write() {
     }
 }
 
-/// What the limits of an account file keep from the broker and from its other accounts. A direct get is not among it.
+/// The limits of an account file protect the broker and its other accounts. They do not cover direct gets.
 #[tokio::test]
-async fn what_one_account_may_take_is_bounded() {
+async fn the_resources_of_an_account_are_limited() {
     let free = lab::without_permissions_of("orders-service");
     let lab = Lab::with_config(free).await;
     let mut wire = owner::connect(lab.broker(), User::Orders).await;
@@ -204,7 +204,7 @@ async fn what_one_account_may_take_is_bounded() {
     );
 }
 
-/// Readers can make the broker busy, all of them at once: the owner goes on at its numbers.
+/// All readers at once can make the broker busy: the owner's sequences continue.
 #[tokio::test]
 async fn a_flood_of_reads_moves_no_number() {
     let mut lab = Lab::start().await;
@@ -230,7 +230,7 @@ async fn a_flood_of_reads_moves_no_number() {
     }
 }
 
-/// The table can fail: one line of nats.conf too many, and it says which attempt came through.
+/// The table can fail: with one line too many in nats.conf it names the attempt that succeeded.
 #[tokio::test]
 async fn a_hole_planted_in_the_configuration_is_found() {
     let mut lab = Lab::with_config(lab::with_purge_for_readers()).await;

@@ -1,4 +1,4 @@
-//! Starts a child the way the harness does, tells its number, and waits to be killed: the victim of `tests/it/guard.rs`.
+//! Starts a child the way the harness does, prints its process number, and waits to be killed, for `tests/it/guard.rs`.
 
 #![expect(clippy::print_stdout, reason = "a test reads it")]
 

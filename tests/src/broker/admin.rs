@@ -1,6 +1,6 @@
-//! What an operator's hand can do to a stream under living connections: delete it, empty it, trim it.
+//! What an operator can do to a stream by hand while clients are connected: delete, purge or trim it.
 //!
-//! With the credentials of the stream's owner, the only one nats.conf lets do it.
+//! It uses the credentials of the stream's owner; nats.conf permits no other user.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,20 +9,20 @@ use super::{Broker, User};
 use crate::wire::Wire;
 
 impl Broker {
-    /// The stream is gone.
+    /// Deletes the stream.
     pub async fn delete_stream(&self, stream: &str) -> Result<()> {
         let answer = self.command("DELETE", stream, &Value::Null).await?;
         ensure!(answer["success"] == true, "not deleted: {answer}");
         Ok(())
     }
 
-    /// Every message is gone; the stream counts on. Answers how many went.
+    /// Removes every message; the sequence continues. Returns how many were removed.
     pub async fn purge_stream(&self, stream: &str) -> Result<u64> {
         let answer = self.command("PURGE", stream, &Value::Null).await?;
         purged(&answer)
     }
 
-    /// The messages before this number are gone, as after a retention limit. Answers how many went.
+    /// Removes the messages before this sequence, as a retention limit does. Returns how many were removed.
     pub async fn trim_stream(&self, stream: &str, first_kept: u64) -> Result<u64> {
         let before = json!({"seq": first_kept});
         let answer = self.command("PURGE", stream, &before).await?;
@@ -37,7 +37,7 @@ impl Broker {
     }
 }
 
-/// A purge that found nothing to purge is a fault that did not happen.
+/// A purge that removed nothing is a fault that did not happen.
 fn purged(answer: &Value) -> Result<u64> {
     let purged = answer["purged"].as_u64().filter(|count| *count > 0);
     purged.with_context(|| format!("nothing was purged: {answer}"))

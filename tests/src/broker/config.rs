@@ -1,11 +1,11 @@
-//! nats.conf and the account files it includes, as one text: for a copy that a test edits and puts elsewhere.
+//! nats.conf and the account files it includes, as one text, for a copy that a test edits.
 
 use std::fs;
 use std::io;
 
 use crate::paths;
 
-/// nats-server looks for an included file beside the one that includes it, so a copy alone would not find it.
+/// nats-server resolves an include relative to the including file, so a copy alone would not find it.
 pub fn whole_config() -> io::Result<String> {
     let text = fs::read_to_string(paths::nats_conf())?;
     text.lines().map(with_include).collect()
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_text_holds_every_account_and_includes_nothing() {
+    fn the_whole_text_contains_every_account_and_no_include() {
         let whole = whole_config().expect("every included file is there");
         for account in ["SYS {", "USERS {", "ORDERS {", "OBSERVER {"] {
             assert!(whole.contains(account), "{account}");
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_stay_as_short_as_a_reader_wants_them() {
+    fn the_files_stay_short() {
         let lines = |path: &str| {
             let text = fs::read_to_string(paths::workspace().join(path));
             text.expect("it is there").lines().count()

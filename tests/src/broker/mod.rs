@@ -1,4 +1,4 @@
-//! A nats-server of our own, run with the workspace's nats.conf: started, stopped, killed, started again, and hurt.
+//! A private nats-server, run with the workspace's nats.conf: started, stopped, killed, restarted, and damaged.
 
 mod admin;
 mod config;
@@ -34,7 +34,7 @@ use crate::wire::Login;
 /// The broker of a world or of `cargo xtask up`, running or not. Its port and its store stay the same for its life.
 #[derive(Debug)]
 pub struct Broker {
-    /// The workspace's nats.conf, unless a test tries another one.
+    /// The workspace's nats.conf, unless a test sets another one.
     pub config: PathBuf,
     server: NatsServer,
     port: Port,
@@ -46,7 +46,7 @@ pub struct Broker {
     process: Option<Process>,
 }
 
-/// Reading a large store back may take a while; a server that is not ready by then never will be.
+/// Reading a large store may take a while; a server that is not ready by then never will be.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const NAME: &str = "nats-server";
 
@@ -105,8 +105,8 @@ impl Broker {
         }
     }
 
-    /// From its next start on it flushes only so often ("2m"), as nats-server does unless told otherwise: an edited copy
-    /// of its configuration says so.
+    /// From its next start on it flushes only at this interval ("2m"), as nats-server does by default. It runs on an edited
+    /// copy of its configuration.
     pub fn flush_only_every(&mut self, interval: &str) -> io::Result<()> {
         const ALWAYS: &str = "sync_interval: always";
         let text = whole_config()?;
@@ -116,8 +116,8 @@ impl Broker {
         fs::write(&self.config, edited)
     }
 
-    /// From its next start on its store lies on a disk of its own, empty at first, of which [`Broker::power_cut`] can cut
-    /// the power. Ask [`image::available`] before.
+    /// From its next start on its store is on a disk of its own, empty at first, and [`Broker::power_cut`] can cut that disk's
+    /// power. Check [`image::available`] first.
     pub fn put_store_on_image(&mut self) -> io::Result<()> {
         assert!(
             !self.is_running(),
@@ -127,7 +127,7 @@ impl Broker {
         Ok(())
     }
 
-    /// The power goes: at the next start only what had been flushed is there. Its last answers may still be on their way.
+    /// Cuts the power: at the next start only flushed data is there. Its last answers may still be in flight.
     pub async fn power_cut(&mut self) -> io::Result<()> {
         let process = self.process.as_ref().expect("the broker runs");
         process.pause();
@@ -140,7 +140,7 @@ impl Broker {
         Ok(())
     }
 
-    /// What the machine would do of itself within half a minute: everything written so far survives a power cut.
+    /// Flushes everything written so far, as the machine does by itself within half a minute.
     pub fn flush_store(&self) -> io::Result<()> {
         let pid = self.pid().expect("the broker runs");
         image::flush(pid, &self.store)
@@ -174,8 +174,8 @@ impl Part for Broker {
         }
     }
 
-    /// Ready means: the observer can log in and JetStream answers for an account, so the passwords are the right ones
-    /// and every stream has been read back.
+    /// Ready means: the observer can log in and JetStream answers for an account, so the passwords are right and every
+    /// stream has been loaded.
     async fn until_ready(&self, process: &mut Process) -> Result<(), StartError> {
         let observer = self.observer();
         let answer = within(READY_DEADLINE, || {
@@ -197,7 +197,7 @@ impl Part for Broker {
         Err(process.failed(NAME, reason))
     }
 
-    /// A stream whose file could not be written takes nothing more, also after there is room again (2.15.1).
+    /// A stream whose file could not be written accepts nothing more, even once there is room again (2.15.1).
     fn needs_restart(&self) -> bool {
         self.log_tail(usize::MAX).contains("critical write error")
     }
@@ -211,7 +211,7 @@ impl Part for Broker {
     }
 }
 
-/// The users nats.conf knows.
+/// The users of nats.conf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
     Users,

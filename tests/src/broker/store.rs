@@ -1,4 +1,4 @@
-//! What can happen to the broker's disk while the broker is down: copied, put back, lost, cut short, rotten.
+//! What can happen to the broker's disk while the broker is down: copied, restored, lost, truncated, damaged.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,13 +21,13 @@ impl Broker {
         copy_folder(self.idle_store(), to)
     }
 
-    /// The store becomes what this copy of it was. The copy stays and can be put in again.
+    /// Replaces the store by this copy of it. The copy stays and can be used again.
     pub fn swap_store(&mut self, from: &Path) -> io::Result<()> {
         self.wipe_store()?;
         copy_folder(from, self.idle_store())
     }
 
-    /// A lost disk.
+    /// Deletes the store: a lost disk.
     pub fn wipe_store(&mut self) -> io::Result<()> {
         match fs::remove_dir_all(self.idle_store()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -35,7 +35,7 @@ impl Broker {
         }
     }
 
-    /// So many bytes are missing at the end of a block: a write that never reached the disk.
+    /// Cuts this many bytes off the end of a block: a write that never reached the disk.
     pub fn truncate_block(&mut self, stream: &str, block: Block, bytes: u64) -> io::Result<()> {
         let file = File::options()
             .write(true)
@@ -45,7 +45,7 @@ impl Broker {
         file.set_len(length - bytes)
     }
 
-    /// So many bytes in the middle of a block are not what was written: a rotten disk.
+    /// Flips this many bytes in the middle of a block: a bad disk.
     pub fn flip_block(&mut self, stream: &str, block: Block, bytes: u64) -> io::Result<()> {
         let file = self.block(stream, block)?;
         let middle = fs::metadata(&file)?.len() / 2;
@@ -66,7 +66,7 @@ impl Broker {
         }
     }
 
-    /// Nobody else may look at the store meanwhile; on an image of its own only the broker can.
+    /// No other process may read the store meanwhile; an image of its own is visible to the broker only.
     fn idle_store(&mut self) -> &Path {
         assert!(
             !self.is_running(),
@@ -74,7 +74,7 @@ impl Broker {
         );
         assert!(
             self.image.is_none(),
-            "the store lies in an image, where only the broker sees it"
+            "the store is on an image that only the broker sees"
         );
         &self.store
     }

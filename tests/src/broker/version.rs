@@ -1,4 +1,4 @@
-//! The version a nats-server says it is, and the oldest one that will do.
+//! The version that a nats-server reports, and the oldest one that is supported.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ pub struct Version(pub u16, pub u16, pub u16);
 
 /// Atomic batches, with which the relay publishes a backlog, came with 2.12 and can be relied on since 2.12.2.
 pub const OLDEST: Version = Version(2, 12, 2);
-/// The one we test with, and the one we fetch.
+/// The version that we test with and fetch.
 pub const PINNED: Version = Version(2, 15, 1);
 
 impl Version {
-    /// Out of `nats-server: v2.15.1`.
+    /// From `nats-server: v2.15.1`.
     pub fn parse(output: &str) -> Option<Version> {
         let (_, version) = output.trim().rsplit_once([' ', ':'])?;
         let mut numbers = version

@@ -1,4 +1,4 @@
-//! Finds a Chromium and the chromedriver that fits it: the ones named, else ones on the PATH; or says what is missing.
+//! Finds a Chromium and a chromedriver of the same version: the named ones, else ones on the PATH; or says what is missing.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,28 +7,21 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-/// A Chromium and a chromedriver of the same major version; others do not talk to each other.
+use crate::tool::Found;
+
+/// A Chromium and a chromedriver of the same major version; other pairs do not work together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
     pub chromium: PathBuf,
     pub chromedriver: PathBuf,
-    /// As Chromium says it: `Chromium 156.0.8078.79 …`.
+    /// As Chromium prints it: `Chromium 156.0.8078.79 …`.
     pub version: String,
 }
 
-/// A machine without a browser is an ordinary machine: its browser tests are skipped, aloud.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    Here(Programs),
-    /// Why not, and how to cure it.
-    Missing(String),
-}
-
-/// Name the programs to use; on the PATH nothing is looked at then.
+/// These name the programs to use; the PATH is not searched then.
 pub const CHROMIUM: &str = "FREEHOLD_CHROMIUM";
 pub const CHROMEDRIVER: &str = "FREEHOLD_CHROMEDRIVER";
-/// `required`: a browser that is missing is a failure, not a skip. `cargo xtask test` sets it once it has found one, so
-/// that a summary which says "run" cannot hide a test that skipped.
+/// `required`: a missing browser is a failure, not a skip.
 pub const BROWSER_TESTS: &str = "FREEHOLD_BROWSER_TESTS";
 
 const CHROMIUM_NAMES: [&str; 5] = [
@@ -41,23 +34,13 @@ const CHROMIUM_NAMES: [&str; 5] = [
 const CHROMEDRIVER_NAMES: [&str; 2] = ["chromedriver", "chromium.chromedriver"];
 
 /// What this process's environment names or holds.
-pub fn find() -> Result<Found> {
+pub fn find() -> Result<Found<Programs>> {
     let search = Search {
         chromium: env::var_os(CHROMIUM),
         chromedriver: env::var_os(CHROMEDRIVER),
         path: env::var_os("PATH").unwrap_or_default(),
     };
-    let required = env::var_os(BROWSER_TESTS).is_some_and(|word| word == "required");
-    allowed(search.run()?, required)
-}
-
-fn allowed(found: Found, required: bool) -> Result<Found> {
-    match found {
-        Found::Missing(reason) if required => {
-            bail!("{reason} ({BROWSER_TESTS} is \"required\", so this is no skip)")
-        }
-        found => Ok(found),
-    }
+    search.run()?.unless_required(BROWSER_TESTS)
 }
 
 struct Search {
@@ -74,8 +57,8 @@ struct Answered {
 }
 
 impl Search {
-    /// An error is a named program that is no good: who names one wants that one, not a skip.
-    fn run(&self) -> Result<Found> {
+    /// A named program that does not work is an error: the operator wants that one, not a skip.
+    fn run(&self) -> Result<Found<Programs>> {
         let mut refusals = Vec::new();
         let chromiums = self.one_of(CHROMIUM, &self.chromium, &CHROMIUM_NAMES, &mut refusals)?;
         let drivers = self.one_of(
@@ -119,7 +102,7 @@ fn on_path(path: &OsStr, names: &[&str]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A stand-in that some systems put there (Ubuntu's, without its snap) says no version, or does not run.
+/// Some systems install a placeholder (Ubuntu's, without its snap) that prints no version, or does not run.
 fn ask(program: &Path) -> Result<Answered, String> {
     let shown = program.display();
     let output = Command::new(program)
@@ -157,7 +140,7 @@ fn pair(chromiums: &[Answered], drivers: &[Answered]) -> Option<Programs> {
     })
 }
 
-fn missing(chromiums: &[Answered], drivers: &[Answered], refusals: &[String]) -> Found {
+fn missing(chromiums: &[Answered], drivers: &[Answered], refusals: &[String]) -> Found<Programs> {
     let mut reasons = refusals.to_vec();
     match (chromiums.first(), drivers.first()) {
         (Some(chromium), Some(driver)) => reasons.push(format!(
@@ -171,7 +154,7 @@ fn missing(chromiums: &[Answered], drivers: &[Answered], refusals: &[String]) ->
         }
     }
     Found::Missing(format!(
-        "{}. To cure it: install both (Debian: apt-get install chromium chromium-driver), or set {CHROMIUM} and {CHROMEDRIVER}",
+        "{}. Install both (Debian: apt-get install chromium chromium-driver), or set {CHROMIUM} and {CHROMEDRIVER}",
         reasons.join("; ")
     ))
 }
@@ -182,7 +165,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A folder with programs that say what they are told to say.
+    /// A folder with programs that print the given text.
     struct Shelf(tempfile::TempDir);
 
     impl Shelf {
@@ -228,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_cure() {
+    fn a_missing_program_is_named_with_what_to_do() {
         let reason = Shelf::with(&[("chromium", "Chromium 156.0")]).missing();
         assert!(
             reason.contains("no chromedriver") && !reason.contains("no Chromium"),
@@ -249,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_program_is_taken_or_refused_but_never_replaced() {
+    fn a_named_program_is_used_or_refused_but_never_replaced() {
         let shelf = Shelf::with(&[("chromium", "Chromium 156.0"), ("chromedriver", "x 156.1")]);
         let named = Search {
             chromium: Some("/nowhere/chromium".into()),
@@ -260,13 +243,5 @@ mod tests {
             refusal.contains(CHROMIUM) && refusal.contains("/nowhere/chromium does not run"),
             "{refusal}"
         );
-    }
-
-    #[test]
-    fn a_browser_that_is_required_is_never_skipped() {
-        let missing = Found::Missing("there is none".to_owned());
-        assert_eq!(allowed(missing.clone(), false).unwrap(), missing);
-        let refusal = allowed(missing, true).expect_err("required").to_string();
-        assert!(refusal.starts_with("there is none"), "{refusal}");
     }
 }

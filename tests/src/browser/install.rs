@@ -1,4 +1,4 @@
-//! Installs Debian's Chromium where that is ours to do: as root, on a machine with apt-get. Said aloud, bounded in time.
+//! Installs Debian's Chromium, as root on a machine with apt-get. It prints what it does, and has a time limit.
 
 use std::fmt::Write as _;
 use std::future::ready;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use super::find::{Found, find};
+use super::find::{Programs, find};
 use crate::broker::Say;
 use crate::eventually::{seconds, within};
 use crate::process::{Launch, Process};
+use crate::tool::Found;
 
-/// The fonts: without any, a page shows boxes instead of letters and its layout is another.
+/// With fonts: without any, a page shows boxes instead of letters, and its layout differs.
 const PACKAGES: [&str; 4] = [
     "chromium",
     "chromium-driver",
@@ -21,7 +22,7 @@ const PACKAGES: [&str; 4] = [
     "fonts-noto-core",
 ];
 const APT_GET: &str = "/usr/bin/apt-get";
-/// Another apt that runs is waited for; a mirror that does not answer is not.
+/// It waits for another apt that is running, but not for a mirror that does not respond.
 const OPTIONS: [&str; 4] = [
     "-o",
     "DPkg::Lock::Timeout=60",
@@ -31,9 +32,9 @@ const OPTIONS: [&str; 4] = [
 const UPDATE_LIMIT: Duration = seconds(120);
 const INSTALL_LIMIT: Duration = seconds(420);
 
-/// Looks; where nothing is found, installs what is missing if it may, and looks again. For `cargo xtask test`: a test
-/// that runs by itself never installs anything.
-pub async fn find_or_install(say: Say<'_>) -> Result<Found> {
+/// Finds a browser; if none is there, installs it where it may, and searches again. Only `cargo xtask test` calls this: a
+/// test by itself never installs anything.
+pub async fn find_or_install(say: Say<'_>) -> Result<Found<Programs>> {
     let reason = match find()? {
         Found::Missing(reason) => reason,
         found => return Ok(found),
@@ -66,7 +67,7 @@ async fn apt_get(words: &[&str], limit: Duration) -> Result<(), String> {
     run(PathBuf::from(APT_GET), &[&OPTIONS, words].concat(), limit).await
 }
 
-/// A child of ours like any other: dropped, and so at the limit or at Ctrl-C, it is killed.
+/// Like any other child it is killed when it is dropped: at the time limit or at Ctrl-C.
 async fn run(program: PathBuf, words: &[&str], limit: Duration) -> Result<(), String> {
     let said = words.join(" ");
     let logs = TempDir::new().map_err(|error| format!("there is no place for logs: {error}"))?;

@@ -1,4 +1,4 @@
-//! Puts a world together: which parts it has, where their files lie.
+//! Builds a world: its parts and their files.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use crate::ports::Port;
 use crate::proxy::Proxy;
 use crate::services::{self, Home, Service};
 
-/// Parts left out are not started; a test may still start them later, but the final check does not ask about them.
+/// Parts left out are not started; a test may still start them later, but the final check ignores them.
 #[derive(Clone, Copy, Debug)]
 pub struct WorldBuilder {
     members: Members,
@@ -24,7 +24,7 @@ pub struct WorldBuilder {
     account: Option<&'static str>,
 }
 
-/// What the broker's store lies on.
+/// The disk of the broker's store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disk {
     Folder,
@@ -73,7 +73,7 @@ impl WorldBuilder {
         self
     }
 
-    /// So many drivers, each enrolled with a running device behind a [`Switch`](crate::Switch) of its own. Their devices run,
+    /// This many drivers, each enrolled with a running device behind a [`Switch`](crate::Switch) of its own. Their devices run,
     /// but are enrolled by the test, in a world without orders-service.
     #[must_use]
     pub fn with_drivers(mut self, count: usize) -> WorldBuilder {
@@ -81,14 +81,14 @@ impl WorldBuilder {
         self
     }
 
-    /// The broker knows this account, too: the text of an account file.
+    /// Adds this account to the broker: the text of an account file.
     #[must_use]
     pub fn with_account(mut self, text: &'static str) -> WorldBuilder {
         self.account = Some(text);
         self
     }
 
-    /// The broker's store lies on a disk of its own, of which [`Broker::power_cut`] can cut the power.
+    /// Puts the broker's store on a disk of its own, whose power [`Broker::power_cut`] can cut.
     #[must_use]
     pub fn with_power_cuts(mut self) -> WorldBuilder {
         self.disk = Disk::Image {
@@ -97,7 +97,7 @@ impl WorldBuilder {
         self
     }
 
-    /// The same, and the broker flushes only so often ("2m") instead of before each acknowledgement.
+    /// The same, and the broker flushes only at this interval ("2m") instead of before each acknowledgement.
     #[must_use]
     pub fn with_power_cuts_and_flushes_every(mut self, interval: &'static str) -> WorldBuilder {
         self.disk = Disk::Image {
@@ -112,34 +112,22 @@ impl WorldBuilder {
     pub async fn start(self) -> World {
         let mut world = self.build().await;
         if self.members.broker {
-            world
-                .broker
-                .start()
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            start(&mut world.broker).await;
         }
         if self.members.user_service {
-            world
-                .user_service
-                .start()
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            start(&mut world.user_service).await;
         }
         if self.members.orders_service {
-            world
-                .orders_service
-                .start()
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            start(&mut world.orders_service).await;
         }
         if let Err(error) = self.start_drivers(&mut world).await {
-            panic!("the drivers do not begin: {error:#}");
+            panic!("the drivers cannot start: {error:#}");
         }
         world
     }
 
     async fn start_drivers(self, world: &mut World) -> anyhow::Result<()> {
-        let office = world.office();
+        let office = world.orders();
         for driver in &mut world.drivers {
             driver.app.start().await?;
             if self.members.orders_service {
@@ -190,7 +178,7 @@ impl WorldBuilder {
             broker.config = folder.path().join("nats.conf");
             let config = broker::whole_config().expect("nats.conf and the files it includes");
             let config = config.replacen("\naccounts {\n", &format!("\naccounts {{\n{account}"), 1);
-            std::fs::write(&broker.config, config).expect("a file beside the databases");
+            std::fs::write(&broker.config, config).expect("a file next to the databases");
         }
         let proxy = self
             .proxy
@@ -230,4 +218,9 @@ impl WorldBuilder {
             }
         }
     }
+}
+
+async fn start(part: &mut impl Part) {
+    let started = part.start().await;
+    started.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -1,4 +1,4 @@
-//! The final check: each outbox and its stream are the same log, and nothing lies among the dead letters.
+//! The final check: each outbox and its stream are the same log, and there are no dead letters.
 
 use std::fmt;
 use std::path::Path;
@@ -9,11 +9,11 @@ use crate::observer::{Observer, StoredEvent};
 use crate::outbox;
 use crate::part::Part;
 
-/// What was found wrong, in words.
+/// The fault, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disorder(String);
 
-/// A relay that has lost its broker comes back after a pause, and a refill takes its time on a busy machine.
+/// A relay that lost its broker reconnects after a pause, and a refill takes time on a busy machine.
 const CATCH_UP: std::time::Duration = seconds(60);
 const EVERYBODY: Members = Members {
     broker: true,
@@ -22,8 +22,8 @@ const EVERYBODY: Members = Members {
 };
 
 impl World {
-    /// Starts what the test left down (agreement can only be asked of running parts), waits until every stream has caught up
-    /// with its outbox, then compares count, numbers, subjects and bytes of every event, and looks for dead letters.
+    /// Starts the parts that the test left stopped (only running parts can agree), waits until every stream has caught up with its
+    /// outbox, then compares count, sequences, subjects and bytes of every event, and looks for dead letters.
     pub async fn find_disorder(&mut self) -> Result<(), Disorder> {
         self.start_what_is_down().await?;
         if self.members.broker && self.members.user_service {
@@ -40,7 +40,7 @@ impl World {
         self.no_dead_letters()
     }
 
-    /// A paused part runs, as far as its number tells; resuming one that is not paused changes nothing.
+    /// A paused part counts as running; resuming one that is not paused changes nothing.
     async fn start_what_is_down(&mut self) -> Result<(), Disorder> {
         if self.members.broker {
             self.broker.resume();
@@ -62,7 +62,7 @@ impl World {
         let caught_up = within(CATCH_UP, || caught_up(&observer, stream, database));
         caught_up.await.map_err(Disorder)?;
         let mut outbox = outbox::read_all(database).map_err(Disorder::from)?;
-        // A service that has not emitted anything need not have made its stream yet.
+        // A service that has not emitted anything may not have created its stream yet.
         let kept = if outbox.is_empty() {
             vec![]
         } else {
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// What is still to be applied could still end among the dead letters.
+/// An event that is still to be applied could become a dead letter.
 async fn cache_caught_up(world: &World) -> Result<(), String> {
     let asked = |error: anyhow::Error| format!("{error:#}");
     let head = outbox::head(&world.user_service.database).map_err(asked)?;
@@ -128,7 +128,7 @@ async fn caught_up(observer: &Observer, stream: &str, database: &Path) -> Result
     }
 }
 
-/// The same events in the same places. The first difference is enough: what follows it differs too.
+/// The same events with the same sequences. The first difference is enough: later events differ, too.
 fn compare(stream: &str, outbox: &[StoredEvent], kept: &[StoredEvent]) -> Result<(), Disorder> {
     let different = outbox
         .iter()
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_other_numbers_and_missing_ends_are_seen() {
+    fn different_bytes_sequences_and_missing_ends_are_detected() {
         let wrong = |outbox: &[StoredEvent], kept: &[StoredEvent]| {
             compare("USERS", outbox, kept)
                 .expect_err("differs")

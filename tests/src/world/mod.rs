@@ -1,4 +1,4 @@
-//! A private Freehold for one test: broker, services and files of its own, and a final check that it was left in order.
+//! A private Freehold for one test: broker, services and files of its own, and a final check that it ends in order.
 
 mod builder;
 mod check;
@@ -13,20 +13,21 @@ pub use builder::WorldBuilder;
 pub use check::Disorder;
 
 use crate::broker::Broker;
-use crate::drivers::{Driver, Office};
+use crate::drivers::Driver;
 use crate::eventually::{eventually, seconds};
-use crate::http::{OrderApi, UserApi};
+use crate::http::UserApi;
 use crate::observer::Observer;
+use crate::orders::OrderApi;
 use crate::proxy::Proxy;
 use crate::services::{Home, Service};
 
-/// Everything runs when [`World::start`] returns, and everything is gone when the world is dropped.
+/// Everything runs when [`World::start`] returns, and everything is removed when the world is dropped.
 ///
 /// Each part is started, stopped, killed and paused through [`Part`](crate::Part); ports and files survive that. Dropping the world
 /// runs [`World::check`] unless it ran before, and prints all logs when the test failed.
 #[derive(Debug)]
 pub struct World {
-    /// Of a world built [`WorldBuilder::with_drivers`].
+    /// In a world built with [`WorldBuilder::with_drivers`].
     pub drivers: Vec<Driver>,
     // Services before the broker: they are dropped, and so killed, in this order.
     pub user_service: Service,
@@ -41,7 +42,7 @@ pub struct World {
     folder: TempDir,
 }
 
-/// Which parts this world was built with; the final check asks only about these.
+/// Which parts this world was built with; the final check covers only these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Members {
     broker: bool,
@@ -53,7 +54,7 @@ struct Members {
 enum FinalCheck {
     Due,
     Done,
-    /// By a test that leaves disorder on purpose and looks at it itself.
+    /// By a test that leaves disorder on purpose and checks it itself.
     Waived,
 }
 
@@ -63,7 +64,7 @@ const USER_CACHE: &str = "orders-user-cache";
 const APPLY_DEADLINE: Duration = seconds(60);
 /// Shown per log when a test fails.
 const LOG_LINES: usize = 40;
-/// Set, the files of a failed world are kept and their place is printed.
+/// If it is set, the files of a failed world are kept and their path is printed.
 const KEEP_VARIABLE: &str = "FREEHOLD_KEEP_FAILED";
 
 impl World {
@@ -72,7 +73,7 @@ impl World {
         World::builder().start().await
     }
 
-    /// To leave parts out.
+    /// For a world with other parts.
     pub fn builder() -> WorldBuilder {
         WorldBuilder::default()
     }
@@ -85,12 +86,7 @@ impl World {
         OrderApi::of(&self.orders_service)
     }
 
-    /// The operator of orders-service.
-    pub fn office(&self) -> Office {
-        Office::of(&self.orders_service)
-    }
-
-    /// Where parts of this world live: for one that a test adds.
+    /// The folders of this world, for a part that a test adds.
     pub fn home(&self) -> &Home {
         &self.home
     }
@@ -99,14 +95,14 @@ impl World {
         self.broker.observer()
     }
 
-    /// Between user-service and the broker, in a world built [`WorldBuilder::with_proxy`].
+    /// Between user-service and the broker, in a world built with [`WorldBuilder::with_proxy`].
     pub fn proxy(&self) -> &Proxy {
         self.proxy
             .as_ref()
             .expect("this world was built with a proxy")
     }
 
-    /// The folder of this world: databases, broker store, logs. Put your own files here too; they go with it.
+    /// The folder of this world: databases, broker store, logs. Put your own files here, too; they are deleted with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -115,7 +111,7 @@ impl World {
         self.folder().join("logs")
     }
 
-    /// Waits until orders-service has applied stream USERS up to and including this number.
+    /// Waits until orders-service has applied stream USERS up to and including this sequence.
     pub async fn until_applied(&self, seq: u64) {
         eventually(
             "orders-service has applied it",
@@ -136,22 +132,22 @@ impl World {
         .await;
     }
 
-    /// The final check will not mind dead letters.
+    /// Lets the final check accept dead letters.
     pub fn expect_dead_letters(&mut self) {
         self.dead_letters_expected = true;
     }
 
-    /// The final check will not mind events that an outbox keeps and its stream does not any more, from the oldest on.
+    /// Lets the final check accept that a stream lacks the oldest events of its outbox.
     pub fn expect_trimmed_streams(&mut self) {
         self.trimmed_streams_expected = true;
     }
 
-    /// Leaves the final check out. Say why at the call: it is what finds the faults nobody looked for.
+    /// Skips the final check. Give the reason at the call: this check finds unexpected faults.
     pub fn waive_final_check(&mut self) {
         self.final_check = FinalCheck::Waived;
     }
 
-    /// Panics unless outboxes and streams agree and no dead letter lies about. See [`World::find_disorder`].
+    /// Panics unless outboxes and streams agree and there are no dead letters. See [`World::find_disorder`].
     pub async fn check(&mut self) {
         self.final_check = FinalCheck::Done;
         if let Err(disorder) = self.find_disorder().await {
@@ -160,7 +156,7 @@ impl World {
         }
     }
 
-    /// From the files, not the children: a part that was killed speaks too.
+    /// From the files, not the children: killed parts have logs, too.
     fn print_logs(&self) {
         let mut files: Vec<_> = fs::read_dir(self.logs())
             .into_iter()

@@ -7,7 +7,7 @@ use email_address::{EmailAddress, Options};
 use event_schema::text::is_invisible;
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-/// An address that a mail server would take, as given. Which others lead to the same mailbox, [`mailbox`](Self::mailbox) says.
+/// An address that a mail server would accept, as given. [`mailbox`](Self::mailbox) says which other forms are the same mailbox.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
@@ -23,15 +23,15 @@ impl Email {
     /// What fits between the brackets of an SMTP path (RFC 5321, 4.5.3.1.3: 256 with them).
     pub const MAX_BYTES: usize = 254;
 
-    /// As this service keeps it. It was judged by the rules of the day on which it was taken, and it is what it is.
+    /// A stored address. It was valid by the rules of its day and is not checked again.
     pub fn kept(text: String) -> Self {
         Self(text)
     }
 
-    /// The form that the addresses of one mailbox share, for comparing alone: mail goes to the address as given. The local
-    /// part loses its quotes, its case and its compatibility forms (NFKC); the domain is what the DNS is asked for (UTS 46).
-    /// `+tags` and dots stay: what they mean is the mail server's business. When a newer Unicode folds more, a migration
-    /// that empties the column has it filled anew.
+    /// The form that all addresses of one mailbox share. It is for comparison only: mail goes to the address as given. The
+    /// local part loses its quotes, its case and its compatibility forms (NFKC); the domain becomes its DNS form (UTS 46).
+    /// `+tags` and dots stay, because their meaning is up to the mail server. If a newer Unicode folds more, a migration can
+    /// empty the column; the next opening fills it again.
     pub fn mailbox(&self) -> String {
         let (local, domain) = self.parts();
         let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| folded(domain));
@@ -43,8 +43,8 @@ impl Email {
         self.0.rsplit_once('@').unwrap_or((&self.0, ""))
     }
 
-    /// Nothing hides in it, and its domain can be asked for.
-    fn can_be_seen(&self) -> bool {
+    /// It has no invisible characters, and its domain has a DNS form.
+    fn is_visible(&self) -> bool {
         let (local, domain) = self.parts();
         let blank = |sign: char| sign.is_control() || sign.is_whitespace() || is_invisible(sign);
         !local.contains(blank) && idna::domain_to_ascii(domain).is_ok()
@@ -79,14 +79,14 @@ impl FromStr for Email {
         if text.len() > Self::MAX_BYTES {
             return Err(InvalidEmail::TooLong);
         }
-        // A domain with a dot and no `Ada <ada@example.org>`: what people type, not all that RFC 5322 allows.
+        // A domain with a dot, and no `Ada <ada@example.org>`: what people type, which is less than RFC 5322 allows.
         let options = Options::default()
             .with_required_tld()
             .without_display_text()
             .without_domain_literal();
         let email = Self(text.to_owned());
         match EmailAddress::parse_with_options(text, options) {
-            Ok(_) if email.can_be_seen() => Ok(email),
+            Ok(_) if email.is_visible() => Ok(email),
             _ => Err(InvalidEmail::NotAnAddress),
         }
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_hides_in_an_address() {
+    fn an_address_with_invisible_characters_is_refused() {
         for text in [
             "a\u{200b}da@example.org",
             "ada\u{202e}@example.org",
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn a_text_that_is_no_address_is_refused() {
         for text in [
             "",
             "ada",
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_its_length() {
+    fn a_long_address_is_refused() {
         let long = format!(
             "{}@{}.org",
             "a".repeat(60),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_show_itself_in_logs() {
+    fn logs_do_not_show_it() {
         assert_eq!(
             format!("{:?}", "ada@example.org".parse::<Email>()),
             "Ok(Email(private))"

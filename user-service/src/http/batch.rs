@@ -1,79 +1,58 @@
-//! `/users?ids=`: many users at once, for services that show them beside data of their own.
+//! `/users?ids=`: many users at once, for services that show them with their own data.
 
 use std::collections::BTreeSet;
 
-use event_schema::{UserId, UserSnapshot};
+use event_schema::UserId;
 use relay::Database;
 use serde::{Deserialize, Serialize};
 use service_kit::Problem;
 use utoipa::ToSchema;
 
+use super::view::UserView;
 use crate::store;
 
-/// How many ids one question has, at most: so many fit into a request line, and one answer stays small.
+/// Ids in one request, at most: they fit into a request line, and the reply stays small.
 const MAX_IDS: usize = 100;
 
-/// The ids of a question, each once.
+/// The ids of a request, each once.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Ids(BTreeSet<UserId>);
 
-/// Who exists and who does not, all at the same moment.
+/// Which users exist and which do not, as of one moment.
 #[derive(Serialize, ToSchema)]
 #[schema(as = NamedUsers)]
 pub(super) struct Batch {
-    /// In the order of their ids, whatever the order of the question.
-    items: Vec<SharedView>,
-    /// Asked for, and not there: never registered, or deleted.
+    /// In the order of their ids, without e-mail addresses.
+    items: Vec<UserView>,
+    /// Ids of users that were never registered, or are deleted.
     missing: Vec<UserId>,
-}
-
-/// A user as other services may know one: without the e-mail address, which none of them needs.
-#[derive(Serialize, ToSchema)]
-#[schema(as = SharedUser)]
-struct SharedView {
-    id: UserId,
-    name: String,
-    version: u64,
 }
 
 pub(super) async fn read(db: &Database, Ids(mut missing): Ids) -> Result<Batch, Problem> {
     let ids: Vec<UserId> = missing.iter().copied().collect();
     let found = db.read(move |rows| store::find_many(rows, &ids)).await?;
     for user in &found {
-        missing.remove(&user.user_id);
+        missing.remove(&user.id);
     }
     Ok(Batch {
-        items: found.into_iter().map(SharedView::from).collect(),
+        items: found.into_iter().map(UserView::shared).collect(),
         missing: missing.into_iter().collect(),
     })
 }
 
-/// Repeated ids count as often as they are sent and are answered once.
+/// A repeated id counts towards the limit each time, but appears once in the reply.
 impl TryFrom<String> for Ids {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "an id that cannot be read, expected 1 to {MAX_IDS} ids, each a UUID, with commas between them"
-            )
-        };
         if text.split(',').count() > MAX_IDS {
             return Err(format!("too many ids, expected 1 to {MAX_IDS} of them"));
         }
         let ids = text.split(',').map(str::parse).collect::<Result<_, _>>();
-        ids.map(Self).map_err(|_| expected())
-    }
-}
-
-impl From<UserSnapshot> for SharedView {
-    fn from(user: UserSnapshot) -> Self {
-        Self {
-            id: user.user_id,
-            name: user.name,
-            version: user.version.get(),
-        }
+        ids.map(Self).map_err(|_| {
+            format!("an unreadable id, expected 1 to {MAX_IDS} UUIDs with commas between them")
+        })
     }
 }
 
@@ -82,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_has_one_to_a_hundred_ids_and_each_is_answered_once() {
+    fn a_request_has_one_to_a_hundred_ids_and_each_appears_once() {
         let id = UserId::new().to_string();
         let read = |text: String| Ids::try_from(text).map(|Ids(ids)| ids.len());
         assert_eq!(read(id.clone()), Ok(1));

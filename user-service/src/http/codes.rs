@@ -1,4 +1,4 @@
-//! The problem codes that only this service answers.
+//! The problem codes that only this service returns.
 
 service_kit::problem_codes! {
     USER_NOT_FOUND = NOT_FOUND, "user_not_found", "There is no such user";

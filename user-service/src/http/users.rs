@@ -9,46 +9,30 @@ use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    Cursor, ETag, IdempotencyKey, Idempotent, IfMatch, Json, Limit, OPERATOR, Page, Path,
-    Principal, Problem, Query, Reply, present,
+    Cursor, ETag, IdempotencyKey, Idempotent, IfMatch, Json, Limit, Page, Path, Principal, Problem,
+    Query, Reply, codes as kit, present,
 };
 use utoipa::{IntoParams, ToSchema};
 
+use super::batch::{self, Batch, Ids};
+use super::codes;
+use super::view::UserView;
 use crate::domain::{Change, OwnEvent, User};
-use crate::http::batch::{self, Batch, Ids};
-use crate::http::codes;
 use crate::{events, store};
 
-/// A user as its owner shows it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = User)]
-pub(super) struct UserView {
-    #[schema(value_type = String, format = Uuid, example = "0191d1a0-0000-7000-8000-000000000000")]
-    id: UserId,
-    #[schema(example = "Ada Lovelace")]
-    name: String,
-    /// For operators only: no other service is shown it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, format = Email, example = "ada@example.org")]
-    email: Option<String>,
-    /// Counts the user's changes, from 1. It is the `ETag` too.
-    #[schema(minimum = 1, example = 1)]
-    version: u64,
-}
-
-/// Somebody who is not a user yet.
+/// A user to register.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
     /// What people call them: 1 to 200 characters on one line, of any script, none of them invisible.
     #[schema(example = "Ada Lovelace")]
     name: String,
-    /// It belongs to one user at a time, in all forms that lead to its mailbox, and no other service learns it.
+    /// One user at a time may have it, in any form that leads to the same mailbox. No other service sees it.
     #[schema(format = Email, example = "ada@example.org")]
     email: String,
 }
 
-/// What is to be different; what is left out stays. At least one of them.
+/// The fields to change, at least one. An omitted field stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangedUser {
@@ -64,18 +48,18 @@ pub(super) struct ChangedUser {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// 1 to 100 ids, with commas between: these users, and no page.
+    /// 1 to 100 ids, with commas between them: shows these users instead of a page.
     #[param(value_type = Option<String>)]
     ids: Option<Ids>,
-    /// Where the page begins: the `next_cursor` of the one before.
+    /// Where the page begins: the `next_cursor` of the previous page.
     #[param(value_type = Option<String>, example = "c1.1042")]
     cursor: Option<Cursor<i64>>,
-    /// How many items, at most.
+    /// Items on the page, at most.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit>,
 }
 
-/// One page of all users, or those that were named.
+/// One page of all users, or the users that `ids` names.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Listed {
@@ -104,7 +88,7 @@ pub(super) async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Resu
         make(tx, &created)?;
         let user = known(tx, id)?;
         let (location, tag) = (format!("/users/{id}"), ETag(user.version.get()));
-        Ok(Reply::created(&location, tag, &UserView::from(user)))
+        Ok(Reply::created(&location, tag, &UserView::full(user)))
     });
     write.await
 }
@@ -126,17 +110,15 @@ pub(super) async fn read(
 ) -> Result<impl IntoResponse, Problem> {
     let user = db.read(move |rows| known(rows, id)).await?;
     let view = UserView::of(user, &caller);
-    // Not the same tag for another view.
-    let tag = match view.email {
-        Some(_) => view.version.to_string(),
-        None => format!("{}.shared", view.version),
-    };
+    // Different views must not share a tag.
+    let shared = if view.email.is_none() { ".shared" } else { "" };
+    let tag = format!("{}{shared}", view.version);
     Ok((ETag(tag), for_this_caller(view)))
 }
 
 /// Change a user's name, e-mail address or both
 ///
-/// Each difference is a change of its own, with its own version and event; what is already so is none.
+/// Each field that differs is a change of its own, with its own version and event.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users", security(("operator" = [])), request_body = ChangedUser,
     params(
@@ -160,12 +142,12 @@ pub(super) async fn change(
 ) -> Result<impl IntoResponse, Problem> {
     let change = changed.parse()?;
     let write = db.write(move |tx| {
-        for event in current(tx, id, &if_match)?.change(change) {
-            make(tx, &event)?;
-        }
+        let changes = current(tx, id, &if_match)?.change(change);
+        changes.iter().try_for_each(|event| make(tx, event))?;
         known(tx, id)
     });
-    Ok(shown(write.await?))
+    let user = write.await?;
+    Ok((ETag(user.version.get()), Json(UserView::full(user))))
 }
 
 /// Delete a user
@@ -175,7 +157,7 @@ pub(super) async fn change(
         ("id" = String, Path, format = Uuid, description = "The user's id"),
         ("If-Match" = Option<String>, Header, description = "Delete it only at this version", example = "\"1\""),
     ),
-    responses((status = 204, description = "Deleted; the address is free again")),
+    responses((status = 204, description = "Deleted; another user may take the address")),
     extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
 )]
 pub(super) async fn delete(
@@ -191,63 +173,54 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// List users, or show those that `ids` names
+/// List users, or show the users that `ids` names
 ///
-/// In the order of registration, which is that of the log. A user who registers while a client pages comes last.
+/// In the order of registration. A user who registers while a client pages comes last.
 #[utoipa::path(
     get, path = "/users", tag = "users", security(("operator" = []), ("service" = [])), params(ListQuery),
-    responses((status = 200, description = "One page, or those that `ids` names", body = Listed))
+    responses((status = 200, description = "One page, or the users that `ids` names", body = Listed))
 )]
 pub(super) async fn list(
     caller: Principal,
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    match (ids, cursor, limit) {
-        (Some(ids), None, None) => {
-            let named = batch::read(&db, ids).await?;
-            Ok(for_this_caller(Listed::Named(named)))
-        }
+    let listed = match (ids, cursor, limit) {
+        (Some(ids), None, None) => Listed::Named(batch::read(&db, ids).await?),
         (Some(_), ..) => {
-            let detail = "`ids` names the users to show; it goes without `cursor` and `limit`, which page through all";
-            Err(Problem::field(
-                service_kit::codes::INVALID_QUERY,
-                "ids",
-                detail,
-            ))
+            let detail =
+                "`ids` cannot be combined with `cursor` and `limit`, which page through all users";
+            return Err(Problem::field(kit::INVALID_QUERY, "ids", detail));
         }
         (None, cursor, limit) => {
-            let page = page(&db, cursor, limit.unwrap_or_default()).await?;
-            let page = page.map(|user| UserView::of(user, &caller));
-            Ok(for_this_caller(Listed::Page(page)))
+            Listed::Page(page(&db, &caller, cursor, limit.unwrap_or_default()).await?)
         }
-    }
+    };
+    Ok(for_this_caller(listed))
 }
 
-/// In the order of registration, which is that of the log. A user who registers while a client pages comes last.
 async fn page(
     db: &Database,
+    caller: &Principal,
     cursor: Option<Cursor<i64>>,
     limit: Limit,
-) -> Result<Page<User>, Problem> {
+) -> Result<Page<UserView>, Problem> {
     let after = cursor.map(|Cursor(seq)| seq);
     let users = db.read(move |rows| store::list(rows, after, limit)).await?;
     let page = Page::new(users, limit, |(seq, _)| *seq);
-    Ok(page.map(|(_, user)| user))
+    Ok(page.map(|(_, user)| UserView::of(user, caller)))
 }
 
-/// The user that is about to change, if it is the one the client has read.
+/// The user to change, if it is still at the version that the client expects.
 fn current(tx: &Tx<'_>, id: UserId, if_match: &IfMatch) -> Result<User, Problem> {
     let user = known(tx, id)?;
     if_match.check(user.version.get())?;
     Ok(user)
 }
 
-/// Makes the change that the event tells of, and tells of it.
 fn make(tx: &Tx<'_>, event: &OwnEvent) -> Result<(), Problem> {
     store::check_mailbox(tx, event)?;
-    let seq = events::emit(tx, event)?;
-    Ok(store::apply(tx, event, seq)?)
+    events::make(tx, event)
 }
 
 fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
@@ -257,45 +230,20 @@ fn known(rows: &Connection, id: UserId) -> Result<User, Problem> {
     })
 }
 
-/// Another caller may be shown less of it.
+/// Caches must not show one caller's reply to another: callers see different fields.
 fn for_this_caller<T: Serialize>(view: T) -> impl IntoResponse {
     ([(VARY, "authorization")], Json(view))
-}
-
-fn shown(user: User) -> impl IntoResponse {
-    (ETag(user.version.get()), Json(UserView::from(user)))
 }
 
 impl ChangedUser {
     fn parse(self) -> Result<Change, Problem> {
         if self.name.is_none() && self.email.is_none() {
             let detail = "nothing to change: send `name`, `email` or both";
-            return Err(Problem::new(service_kit::codes::INVALID_BODY, detail));
+            return Err(Problem::new(kit::INVALID_BODY, detail));
         }
         Ok(Change {
             name: self.name.as_deref().map(str::parse).transpose()?,
             email: self.email.as_deref().map(str::parse).transpose()?,
         })
-    }
-}
-
-impl From<User> for UserView {
-    fn from(user: User) -> Self {
-        Self {
-            id: user.id,
-            name: user.name.as_ref().to_owned(),
-            email: Some(user.email.as_ref().to_owned()),
-            version: user.version.get(),
-        }
-    }
-}
-
-impl UserView {
-    fn of(user: User, caller: &Principal) -> Self {
-        let mut view = Self::from(user);
-        if !caller.is(OPERATOR) {
-            view.email = None;
-        }
-        view
     }
 }

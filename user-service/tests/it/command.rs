@@ -1,4 +1,4 @@
-//! The commands of an operator, as the program it is, without a broker.
+//! The operator's commands, run as a process, without a broker.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::world::World;
 
 #[test]
-fn there_must_be_a_database_to_look_at() {
+fn a_command_needs_an_existing_database() {
     let home = Home::empty();
     for command in [
         &["status"][..],
@@ -31,7 +31,7 @@ fn there_must_be_a_database_to_look_at() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense_is_two() {
+fn an_invalid_command_line_exits_with_2() {
     let home = Home::empty();
     for command in [
         &["nonsense"][..],
@@ -53,7 +53,7 @@ fn broker_config_prints_the_account_file_that_nats_conf_includes() {
 }
 
 #[tokio::test]
-async fn without_a_broker_much_can_be_said_and_nothing_is_verified() {
+async fn without_a_broker_status_works_and_verify_fails() {
     let home = Home::with_two_users().await;
     let status = home.run(&["status"]);
     assert_eq!(status.code, Some(4), "{status:?}");
@@ -102,7 +102,7 @@ async fn without_a_broker_much_can_be_said_and_nothing_is_verified() {
 }
 
 #[tokio::test]
-async fn what_needs_the_broker_names_the_password_that_is_missing() {
+async fn a_command_that_needs_the_broker_names_the_missing_password() {
     let home = Home::with_two_users().await;
     let backup = home.path("b.db");
     assert_eq!(run(home.program().args(["backup", &backup])).code, Some(0));
@@ -131,7 +131,7 @@ async fn what_needs_the_broker_names_the_password_that_is_missing() {
 }
 
 #[tokio::test]
-async fn a_backup_is_put_back_and_waits_for_its_stream() {
+async fn a_restored_backup_waits_for_its_stream() {
     let home = Home::with_two_users().await;
     let backup = home.path("b.db");
     let taken = home.run(&["backup", &backup]);
@@ -177,7 +177,7 @@ async fn a_backup_is_put_back_and_waits_for_its_stream() {
 }
 
 #[tokio::test]
-async fn a_backup_that_was_changed_is_not_put_back() {
+async fn a_changed_backup_is_not_restored() {
     let home = Home::with_two_users().await;
     let backup = home.path("b.db");
     home.run(&["backup", &backup]);
@@ -198,7 +198,7 @@ async fn a_backup_that_was_changed_is_not_put_back() {
 }
 
 #[tokio::test]
-async fn without_its_keys_a_file_is_not_put_back_and_no_new_keys_are_made() {
+async fn without_its_keys_a_backup_is_not_restored_and_no_new_keys_are_made() {
     let home = Home::with_two_users().await;
     let backup = home.path("b.db");
     home.run(&["backup", &backup]);
@@ -232,7 +232,7 @@ async fn a_fresh_key_joins_the_old_ones() {
 }
 
 #[tokio::test]
-async fn while_the_service_runs_it_is_seen_and_its_file_is_its_own() {
+async fn while_the_service_runs_status_says_so_and_no_command_changes_its_file() {
     let home = Home::with_two_users().await;
     let backup = home.path("b.db");
     let service = start(&mut home.program());
@@ -327,7 +327,7 @@ impl Home {
     }
 }
 
-/// The tests' own process makes files with the mode of whoever runs them.
+/// The tests' own process creates files with the umask of its user.
 fn keep_private(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     for entry in folder.read_dir().unwrap() {

@@ -1,4 +1,4 @@
-//! The log comes home: an empty file becomes the one that wrote it, or says why it cannot.
+//! An outbox is restored from the stream: an empty file gets the same users, or the error says why it cannot.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,15 +10,16 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use relay::{AppendLog, Database, Log, LogError, Record};
 use serde_json::{Value, json};
+use service_kit::Problem;
 use service_kit::testing::{import_log, rows};
 
 use user_service::domain::{Email, Name, User};
-use user_service::{events, store};
+use user_service::events;
 
 use crate::world::{World, database};
 
 const USERS: &str = "select * from users order by id";
-/// Some are another's but for their case, and few enough that they meet.
+/// Some differ only in case, and there are few enough to collide.
 const ADDRESSES: [&str; 5] = [
     "ada@example.org",
     "Ada@example.org",
@@ -29,7 +30,7 @@ const ADDRESSES: [&str; 5] = [
 const NAMES: [&str; 4] = ["Ada", "Ада", " two  blanks ", "👩\u{200d}🚀"];
 
 #[tokio::test]
-async fn the_log_makes_the_same_users_again() {
+async fn an_imported_log_makes_the_same_users() {
     for seed in 0..4 {
         println!("seed {seed}");
         let world = World::start().await;
@@ -46,12 +47,12 @@ async fn the_log_makes_the_same_users_again() {
     }
 }
 
-/// Users come, change and go through the API; some requests are refused, as in life.
+/// Registers, changes and deletes users through the API; some requests are refused.
 async fn live(world: &World, random: &mut SmallRng) {
     let mut paths = vec![world.registered("Ada", "first@example.org").await];
     let mut answers = Vec::new();
     for _ in 0..150 {
-        let body = wish(random);
+        let body = change(random);
         let path = paths.choose(random).unwrap();
         let answer = match random.random_range(0..4) {
             0 => world.api.post("/users", &body).await,
@@ -69,7 +70,7 @@ async fn live(world: &World, random: &mut SmallRng) {
     }
 }
 
-fn wish(random: &mut SmallRng) -> Value {
+fn change(random: &mut SmallRng) -> Value {
     let (name, email) = (NAMES.choose(random), ADDRESSES.choose(random));
     match random.random_range(0..4) {
         0 => json!({"name": name}),
@@ -80,7 +81,7 @@ fn wish(random: &mut SmallRng) -> Value {
 
 /// From before addresses had a canonical form, or from a fork.
 #[tokio::test]
-async fn a_log_with_two_users_of_one_mailbox_comes_home() {
+async fn a_log_with_two_users_of_one_mailbox_is_imported() {
     let world = World::start().await;
     for email in ["bea@münchen.example", "bea@MÜNCHEN.example"] {
         let write = world.db.write(move |tx| {
@@ -89,9 +90,7 @@ async fn a_log_with_two_users_of_one_mailbox_comes_home() {
                 Name::kept("\u{200b}".to_owned()),
                 Email::kept(email.to_owned()),
             );
-            let seq = events::emit(tx, &created)?;
-            store::apply(tx, &created, seq).unwrap();
-            Ok::<_, relay::EmitError>(())
+            events::make::<Problem>(tx, &created)
         });
         write.await.unwrap();
     }
@@ -124,7 +123,7 @@ async fn recorded_sealed_parts_open() {
 }
 
 #[tokio::test]
-async fn an_event_from_before_there_were_sealed_parts_is_refused_with_the_cure() {
+async fn an_event_without_its_sealed_part_is_refused_with_the_cure() {
     let folder = tempfile::tempdir().unwrap();
     let db = database(folder.path()).await;
     let refused = append(&db, "users.created.v1").await.unwrap_err();
@@ -135,7 +134,7 @@ async fn an_event_from_before_there_were_sealed_parts_is_refused_with_the_cure()
     assert_eq!(db.outbox().committed(), 0);
 }
 
-/// Replies follow from no event: what comes home leaves them as they are.
+/// Stored replies do not follow from events, so an import leaves them as they are.
 #[tokio::test]
 async fn an_import_leaves_the_replies_alone() {
     let world = World::start().await;
@@ -155,7 +154,7 @@ async fn an_import_leaves_the_replies_alone() {
 }
 
 #[tokio::test]
-async fn with_another_key_file_nothing_comes_home() {
+async fn with_another_key_file_nothing_is_imported() {
     let world = World::start().await;
     world.registered("Ada", "ada@example.org").await;
     let folder = tempfile::tempdir().unwrap();

@@ -64,7 +64,7 @@ async fn a_change_that_changes_nothing_emits_nothing() {
 }
 
 #[tokio::test]
-async fn only_the_version_that_was_read_is_changed() {
+async fn a_change_applies_only_to_the_version_that_the_client_read() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     let patch = |tag: &'static str| {
@@ -96,7 +96,7 @@ async fn only_the_version_that_was_read_is_changed() {
 }
 
 #[tokio::test]
-async fn a_version_is_known_again_behind_a_proxy_in_a_list_and_over_several_lines() {
+async fn an_etag_is_recognised_behind_a_proxy_in_a_list_and_over_several_lines() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     for (version, tags) in [
@@ -126,7 +126,7 @@ async fn a_version_is_known_again_behind_a_proxy_in_a_list_and_over_several_line
 }
 
 #[tokio::test]
-async fn who_has_the_version_already_is_not_shown_it_again() {
+async fn a_client_that_has_the_version_gets_304() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     let whole = world.api.get(&path).await;
@@ -156,13 +156,13 @@ async fn who_has_the_version_already_is_not_shown_it_again() {
     }
     let listed = conditional(&world, "GET", "/users", "if-none-match", &["*"]).await;
     assert_eq!(listed.status, 200, "a list has no tag");
-    let nobody = format!("/users/{}", UserId::new());
-    let nobody = conditional(&world, "GET", &nobody, "if-none-match", &["*"]).await;
-    assert_eq!(nobody.problem(), "404 user_not_found");
+    let unknown = format!("/users/{}", UserId::new());
+    let missing = conditional(&world, "GET", &unknown, "if-none-match", &["*"]).await;
+    assert_eq!(missing.problem(), "404 user_not_found");
 }
 
 #[tokio::test]
-async fn a_change_that_must_not_meet_a_version_is_refused_at_it() {
+async fn if_none_match_refuses_a_change_at_that_version() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     for method in ["PATCH", "DELETE"] {
@@ -191,7 +191,7 @@ async fn conditional(world: &World, method: &str, path: &str, name: &str, tags: 
 }
 
 #[tokio::test]
-async fn other_services_learn_no_address() {
+async fn other_services_see_no_address() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     let service = world.api.sending(SERVICE);
@@ -314,7 +314,7 @@ async fn a_mailbox_belongs_to_one_user_whatever_its_spelling() {
 }
 
 #[tokio::test]
-async fn a_name_can_be_seen_and_turns_no_text_around() {
+async fn a_name_is_visible_and_changes_no_text_direction() {
     let world = World::start().await;
     let ada = world.registered("Ada", "ada@example.org").await;
     let before = world.state().await;
@@ -372,10 +372,10 @@ async fn names_in_every_script_come_back_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
+async fn bad_input_is_refused_clearly_and_leaves_no_row_and_no_event() {
     let world = World::start().await;
     let user = world.registered("Ada", "ada@example.org").await;
-    let nobody = format!("/users/{}", UserId::new());
+    let unknown = format!("/users/{}", UserId::new());
     let before = world.state().await;
     let long = "x".repeat(10_240);
 
@@ -451,9 +451,9 @@ async fn bad_input_is_told_clearly_and_leaves_no_row_and_no_event() {
         );
     }
     for (method, path, problem) in [
-        ("GET", nobody.as_str(), "404 user_not_found"),
-        ("PATCH", &nobody, "404 user_not_found"),
-        ("DELETE", &nobody, "404 user_not_found"),
+        ("GET", unknown.as_str(), "404 user_not_found"),
+        ("PATCH", &unknown, "404 user_not_found"),
+        ("DELETE", &unknown, "404 user_not_found"),
         ("GET", "/users/7", "400 invalid_id"),
         ("PATCH", "/users/7", "400 invalid_id"),
         ("DELETE", "/users/%00", "400 invalid_id"),
@@ -581,7 +581,7 @@ async fn a_refusal_repeats_little_of_the_request() {
 }
 
 #[tokio::test]
-async fn the_list_shows_everybody_once_in_pages() {
+async fn the_pages_of_the_list_show_every_user_once() {
     let world = World::start().await;
     for n in 0..7 {
         world.registered("Ada", &format!("u{n}@example.org")).await;
@@ -623,9 +623,7 @@ async fn many_users_are_read_at_once_by_their_ids_without_their_addresses() {
     let ada = world.registered("Ada", "ada@example.org").await;
     let eve = world.registered("Eve", "eve@example.org").await;
     let gone = world.registered("Gone", "gone@example.org").await;
-    world
-        .registered("Nobody asked for", "other@example.org")
-        .await;
+    world.registered("Not asked for", "other@example.org").await;
     world.api.json("DELETE", &gone, "").await;
     world.api.json("PATCH", &eve, json!({"name": "Eva"})).await;
 
@@ -642,35 +640,32 @@ async fn many_users_are_read_at_once_by_their_ids_without_their_addresses() {
     assert!(!answer.text.contains("example.org"), "{}", answer.text);
 
     let many = vec![UserId::new().to_string(); 100];
-    let nobody = world
+    let deleted = world
         .api
         .get(&format!("/users?ids={}", many.join(",")))
         .await;
-    assert_eq!(nobody.json(), json!({"items": [], "missing": [many[0]]}));
+    assert_eq!(deleted.json(), json!({"items": [], "missing": [many[0]]}));
 }
 
 #[tokio::test]
-async fn a_question_about_many_users_is_not_a_page_and_has_an_end() {
+async fn a_request_for_many_users_is_not_a_page_and_has_a_limit() {
     let world = World::start().await;
     let id = UserId::new().to_string();
     let too_many = vec![id.as_str(); 101].join(",");
     for (query, says) in [
         (
             format!("ids={id}&limit=1"),
-            "`ids` names the users to show; it goes without",
+            "`ids` cannot be combined with `cursor`",
         ),
         (
             format!("ids={id}&cursor=c1.1"),
-            "`ids` names the users to show; it goes without",
+            "`ids` cannot be combined with `cursor`",
         ),
         (format!("ids={too_many}"), "too many ids, expected 1 to 100"),
-        (
-            "ids=".to_owned(),
-            "an id that cannot be read, expected 1 to 100",
-        ),
+        ("ids=".to_owned(), "an unreadable id, expected 1 to 100"),
         (
             format!("ids={id},seven"),
-            "an id that cannot be read, expected 1 to 100",
+            "an unreadable id, expected 1 to 100",
         ),
     ] {
         let refused = world.api.get(&format!("/users?{query}")).await;
@@ -683,7 +678,7 @@ async fn a_question_about_many_users_is_not_a_page_and_has_an_end() {
 }
 
 #[tokio::test]
-async fn no_byte_of_an_event_tells_the_address() {
+async fn no_byte_of_an_event_reveals_the_address() {
     let world = World::start().await;
     let path = world.registered("Ada", "secret@example.org").await;
     let both = json!({"name": "Ada King", "email": "secret2@example.org"});
@@ -756,7 +751,7 @@ async fn a_registration_of_a_thousand_at_once_is_a_thousand_rows_and_events() {
 }
 
 #[tokio::test]
-async fn a_registration_that_is_sent_again_registers_nobody_else() {
+async fn a_repeated_registration_registers_no_second_user() {
     let world = World::start().await;
     let register = async |key: &str, name: &str| {
         let body = json!({"name": name, "email": format!("{name}@example.org")});
@@ -782,7 +777,7 @@ async fn a_registration_that_is_sent_again_registers_nobody_else() {
     assert_eq!(taken.problem(), "409 email_taken");
     assert_eq!(world.state().await, (1, 1));
 
-    // What nobody deletes is there after a restart, too.
+    // A user that is not deleted is there after a restart, too.
     let world = world.reopened().await;
     let body = json!({"name": "ada", "email": "ada@example.org"}).to_string();
     let request = request("POST", "/users")
@@ -793,7 +788,7 @@ async fn a_registration_that_is_sent_again_registers_nobody_else() {
 }
 
 #[tokio::test]
-async fn every_write_says_where_the_log_is_and_a_read_waits_for_it() {
+async fn every_write_returns_its_position_and_a_read_waits_for_it() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     let both = json!({"name": "Ada King", "email": "king@example.org"});
@@ -823,7 +818,7 @@ async fn every_write_says_where_the_log_is_and_a_read_waits_for_it() {
 }
 
 #[tokio::test]
-async fn every_event_of_a_write_says_which_request_it_came_from() {
+async fn every_event_of_a_write_names_its_request() {
     let world = World::start().await;
     let path = world.registered("Ada", "ada@example.org").await;
     let change = request("PATCH", &path)
@@ -839,7 +834,7 @@ async fn every_event_of_a_write_says_which_request_it_came_from() {
 }
 
 #[tokio::test]
-async fn its_documentation_is_whole_and_says_who_may_call() {
+async fn the_documentation_is_complete_and_names_the_callers() {
     let world = World::start().await;
     assert_documented(&world.api, &[]).await;
     let document = world.api.get("/openapi.json").await.json();

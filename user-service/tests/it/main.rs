@@ -1,4 +1,4 @@
-//! user-service on a real file, without a broker: in one process with its tests, and as the program it is.
+//! user-service on a real file, without a broker: inside the test process, and as a process of its own.
 
 #![expect(
     clippy::unwrap_used,

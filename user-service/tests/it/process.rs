@@ -1,4 +1,4 @@
-//! The program itself: what only a whole process shows.
+//! The program as a process of its own.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::world::{World, database};
 use user_service::MIGRATIONS;
 
 #[test]
-fn its_files_are_its_users_own_and_its_log_knows_no_build_machine() {
+fn its_files_are_private_and_its_log_names_no_build_machine() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("users.db");
     let said = start_and_kill(program(&database).args(["--broker", "nats://127.0.0.1:1"]));
@@ -26,7 +26,7 @@ fn its_files_are_its_users_own_and_its_log_knows_no_build_machine() {
 }
 
 #[test]
-fn a_broker_that_cannot_be_is_refused_at_once_and_not_repeated() {
+fn an_impossible_broker_address_is_refused_at_once_and_not_quoted() {
     let folder = tempfile::tempdir().unwrap();
     for broker in ["nats://a:s3cret@h", "nats://:::::"] {
         let database = folder.path().join("users.db");
@@ -48,7 +48,7 @@ fn a_broker_that_cannot_be_is_refused_at_once_and_not_repeated() {
 }
 
 #[test]
-fn the_key_file_lies_beside_the_database_or_where_it_is_told_to() {
+fn the_key_file_is_next_to_the_database_or_where_the_setting_says() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("users.db");
     let said = start_and_kill(&mut program(&database));
@@ -67,7 +67,7 @@ fn the_key_file_lies_beside_the_database_or_where_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn a_person_can_open_an_older_copy_without_its_stream_and_the_file_remembers() {
+async fn an_operator_can_open_an_older_copy_without_its_stream_and_the_audit_keeps_it() {
     let folder = tempfile::tempdir().unwrap();
     database(folder.path()).await.close().await;
     let lock = folder.path().join("users.db.lock");
@@ -109,9 +109,9 @@ fn the_log_line_of_a_request_names_it() {
     assert_eq!(line["span"]["trace_id"], trace_id, "{line}");
 }
 
-/// As the version before left it: its addresses differ in more than ASCII case, and a name has a character that hides.
+/// As the previous version left it: its addresses differ in more than ASCII case, and a name has an invisible character.
 #[tokio::test]
-async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_its_operator_told() {
+async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_logged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users.db");
     let keys = Keys::open_or_create(&folder.path().join("users.db.keys")).unwrap();
@@ -127,17 +127,19 @@ async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_its_operator_
 
     for _ in 0..2 {
         let log = start_and_kill(&mut program(&path)).log;
-        let told: Vec<&str> = log
+        let warnings: Vec<&str> = log
             .lines()
-            .filter(|line| line.contains("one e-mail address"))
+            .filter(|line| line.contains("share a mailbox"))
             .collect();
-        let [told] = told[..] else { panic!("{log}") };
+        let [warning] = warnings[..] else {
+            panic!("{log}")
+        };
         assert!(
-            told.contains("8000-000000000001") && told.contains("8000-000000000002"),
-            "{told}"
+            warning.contains("8000-000000000001") && warning.contains("8000-000000000002"),
+            "{warning}"
         );
         assert!(
-            !told.contains("8000-000000000003") && !log.contains("bea@"),
+            !warning.contains("8000-000000000003") && !log.contains("bea@"),
             "{log}"
         );
     }
@@ -162,7 +164,7 @@ async fn an_older_file_with_two_users_of_one_mailbox_is_opened_and_its_operator_
     assert_eq!(moved.status, 200, "{moved:?}");
     world.db.close().await;
     let log = start_and_kill(&mut program(&world.folder.path().join("users.db"))).log;
-    assert!(!log.contains("one e-mail address"), "{log}");
+    assert!(!log.contains("share a mailbox"), "{log}");
 }
 
 fn program(database: &Path) -> Command {
@@ -176,7 +178,7 @@ fn program(database: &Path) -> Command {
 }
 
 #[test]
-fn a_token_is_made_and_taken_away_while_the_service_runs() {
+fn a_token_is_created_and_revoked_while_the_service_runs() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("users.db");
     let running = start(program(&database).args(["--broker", "nats://127.0.0.1:1"]));
@@ -241,7 +243,7 @@ fn token(database: &Path, words: &[&str]) -> Ended {
     run(program(database).arg("token").args(words))
 }
 
-/// What `GET /users` answers to this token.
+/// The status of `GET /users` with this token.
 fn status(address: &str, token: &str) -> u16 {
     let mut socket = TcpStream::connect(address).unwrap();
     let authorization = match token {

@@ -1,18 +1,17 @@
 //! The statements, and what the schema refuses.
 
 use event_schema::{UserEvent, UserId};
-use relay::WriteError;
 use relay::rusqlite::types::Value;
-use relay::{Database, Keys, Options, rusqlite};
+use relay::{Database, EmitError, Keys, NewEvent, Options, WriteError, rusqlite};
 use service_kit::testing::rows;
 use user_service::domain::{Change, OwnEvent, User};
 use user_service::store::{self, StoreError};
-use user_service::{MIGRATIONS, config, events};
+use user_service::{MIGRATIONS, events};
 
 use crate::world::{World, database};
 
 #[tokio::test]
-async fn a_user_is_found_as_the_events_made_it() {
+async fn a_user_is_as_its_events_say() {
     let world = World::start().await;
     let id = UserId::new();
     world.apply(created(id, "Ada@Example.org")).await.unwrap();
@@ -60,7 +59,7 @@ async fn the_schema_tells_a_taken_address_from_any_other_refusal() {
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_follow_what_is_there_changes_nothing() {
+async fn an_event_out_of_order_changes_nothing() {
     let world = World::start().await;
     let ada = UserId::new();
     world.apply(created(ada, "ada@example.org")).await.unwrap();
@@ -90,7 +89,7 @@ async fn an_event_that_does_not_follow_what_is_there_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_missing_is_not_made_up() {
+async fn an_event_without_its_address_is_refused() {
     let world = World::start().await;
     let bare = OwnEvent {
         email: None,
@@ -101,14 +100,14 @@ async fn an_address_that_is_missing_is_not_made_up() {
     assert_eq!(world.rows().await, 0);
 }
 
-/// An id as it is drawn at that hour: they sort by it.
+/// An id drawn at that hour; ids sort by their time.
 fn at(hour: u8) -> UserId {
     let id = format!("0191d1a0-{hour:04}-7000-8000-000000000000");
     id.parse().unwrap()
 }
 
 #[tokio::test]
-async fn the_list_is_in_the_order_of_the_log_under_a_clock_that_goes_back() {
+async fn the_list_is_in_the_order_of_the_log_even_if_the_clock_goes_back() {
     let world = World::start().await;
     for hour in [5, 9, 2, 7] {
         let email = format!("{hour}@example.org");
@@ -127,7 +126,7 @@ async fn the_list_is_in_the_order_of_the_log_under_a_clock_that_goes_back() {
             break;
         };
         if page.is_empty() {
-            // Meanwhile one registers at an earlier hour, and the last one of the page goes.
+            // Meanwhile a user registers at an earlier hour, and the last user of the page is deleted.
             world.apply(created(at(1), "1@example.org")).await.unwrap();
             let gone = world.user(at(9)).await.unwrap();
             world.apply(gone.delete()).await.unwrap();
@@ -141,7 +140,7 @@ async fn the_list_is_in_the_order_of_the_log_under_a_clock_that_goes_back() {
 
 /// As an older file may hold them.
 #[tokio::test]
-async fn users_who_share_a_mailbox_may_respell_their_own_address_and_let_no_other_in() {
+async fn users_who_share_a_mailbox_may_respell_their_address_and_no_third_user_gets_it() {
     let world = World::start().await;
     for (hour, email) in [
         (1, "bea@münchen.example"),
@@ -168,15 +167,15 @@ async fn users_who_share_a_mailbox_may_respell_their_own_address_and_let_no_othe
     assert_eq!(back.problem(), "409 email_taken", "it was given away");
 }
 
-/// The tables before users had their place in the log.
+/// The tables before users had the sequence of their registration.
 static OLDER: [&str; 2] = [MIGRATIONS[0], MIGRATIONS[1]];
 
 #[tokio::test]
-async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_whose_events_are_gone()
-{
+async fn an_older_file_lists_users_without_events_first_and_then_the_others_in_the_order_of_their_events()
+ {
     let folder = tempfile::tempdir().unwrap();
     let keys = Keys::open_or_create(&folder.path().join("users.db.keys")).unwrap();
-    let options = Options::new(config::ABOUT.name, config::ABOUT.stream, &OLDER).keys(keys);
+    let options = Options::new("user-service", "USERS", &OLDER).keys(keys);
     let old = Database::open(folder.path().join("users.db"), options)
         .await
         .unwrap();
@@ -187,7 +186,15 @@ async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_who
                 "insert into users (id, name, email, version) values (?1, 'Ada', ?2, 1)",
                 (at(hour).to_string(), &email),
             )?;
-            events::emit(tx, &created(at(hour), &email)).expect("it is emitted");
+            let OwnEvent { event, .. } = created(at(hour), &email);
+            let emitted = tx.emit(NewEvent {
+                event_type: event.event_type(),
+                aggregate: event.aggregate().to_string(),
+                data: &event,
+                sealed: None,
+                decode: UserEvent::decode,
+            });
+            emitted.expect("it is emitted");
         }
         tx.execute("delete from relay_outbox where seq in (1, 5)", [])
     });
@@ -203,14 +210,18 @@ async fn an_older_file_lists_its_users_by_their_events_and_before_them_those_who
     );
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum MakeError {
+    Emit(#[from] EmitError),
+    Store(#[from] StoreError),
+}
+
 impl World {
     async fn apply(&self, event: OwnEvent) -> Result<(), StoreError> {
-        let write = self.db.write(move |tx| {
-            let seq = events::emit(tx, &event).expect("it is emitted");
-            store::apply(tx, &event, seq)
-        });
+        let write = self.db.write(move |tx| events::make(tx, &event));
         write.await.map_err(|error| match error {
-            WriteError::Work(refused) => refused,
+            WriteError::Work(MakeError::Store(refused)) => refused,
             other => panic!("{other}"),
         })
     }

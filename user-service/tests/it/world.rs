@@ -52,7 +52,7 @@ impl World {
             .await
     }
 
-    /// Registers, and answers the user's path.
+    /// Registers a user, and returns its path.
     pub async fn registered(&self, name: &str, email: &str) -> String {
         let answer = self.register(name, email).await;
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -71,7 +71,7 @@ impl World {
         self.db.read(count).await.unwrap()
     }
 
-    /// Type and version of every event, as everybody else will read them.
+    /// Type and version of every event, as other services will read them.
     pub async fn events(&self) -> Vec<(String, u64)> {
         let read = |envelope: &Value| {
             let event_type = envelope["type"].as_str().unwrap();
@@ -85,7 +85,7 @@ impl World {
         self.envelopes().await.iter().map(read).collect()
     }
 
-    /// The log as it is published, byte for byte.
+    /// The log as the relay publishes it, byte for byte.
     pub async fn records(&self) -> Vec<Record> {
         let mut outbox = self.db.outbox();
         outbox.read_after(0, 1000, Duration::ZERO).await.unwrap()

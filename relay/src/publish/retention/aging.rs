@@ -1,8 +1,8 @@
-//! Which events are too old, by the log's own order: the times in it were read from a clock that may have been wrong.
+//! Which events are too old, by the log's own order: their timestamps come from a clock that may have been wrong.
 //!
-//! - An event with a time still to come has no time at all. It is as old as the next one that has one.
-//! - An event with a time too long ago goes when those before it go.
-//! - The newest event must have a time that has passed: otherwise the clock is behind the log.
+//! - A timestamp in the future does not count. Its event is as old as the next one with a timestamp that does.
+//! - An event with a timestamp too long ago goes when those before it go.
+//! - The newest event's timestamp must be in the past: otherwise the clock is behind the log.
 //! - An event goes only once a younger one follows, and not when the two are further apart than the limit itself: the
 //!   clock leapt in between, or nothing was written for so long. Either way the younger one must become old first. A
 //!   process that has run for longer than the limit has measured it itself and needs neither.
@@ -17,11 +17,11 @@ use crate::outbox;
 
 /// Rows one look reads, at most.
 const ROWS: usize = 10_000;
-/// A time that is ahead of the clock by no more than this is the present: the clock is set back a little now and then,
-/// and events are written while the log is looked at.
+/// A timestamp ahead of the clock by no more than this is the present: the clock is set back a little now and then, and
+/// events are written during a look.
 pub(super) const MOMENT_MS: u64 = 60_000;
 
-/// Where the clock stands.
+/// What the clocks say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
     /// What the clock says.
@@ -39,7 +39,7 @@ impl Now {
     }
 }
 
-/// How far the log has been looked at. Each row is read once.
+/// How far looks have come. Each row is read once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Aging {
     /// The next row to look at.
@@ -48,7 +48,7 @@ pub(super) struct Aging {
     after_old: u64,
     /// The newest time of those found too old.
     newest_old_ms: u64,
-    /// What was too old then. After a clock that goes back, everything is looked at again.
+    /// Older than this was too old then. If the clock goes back, the next look starts over.
     since_ms: u64,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Found {
     Nothing,
     /// Not known yet: there are more rows to look at.
     More,
-    /// The clock cannot be believed, and why.
+    /// The clock cannot be trusted, and why.
     Leapt(String),
 }
 
@@ -83,7 +83,7 @@ impl Aging {
         let latest_ms = now.wall_ms.saturating_add(MOMENT_MS);
         if newest_ms > latest_ms {
             return Ok(Found::Leapt(format!(
-                "the newest event, {head}, has a time that is still to come: the clock is behind, or was ahead then"
+                "the newest event, {head}, has a timestamp in the future: the clock is behind, or was ahead then"
             )));
         }
         self.next = self.next.max(first);

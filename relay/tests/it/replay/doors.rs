@@ -159,7 +159,7 @@ fn read(broker: &MemoryBroker, after: u64, limit: usize) -> Vec<Record> {
 }
 
 impl AppendLog for DoorSession {
-    /// One row. Its sender reads what is left after it anew.
+    /// One row. Its sender then reads the rest again.
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
         if self.generation != self.door.orders.now.lock().unwrap().generation {
             return Err(lost("cut"));
@@ -293,7 +293,7 @@ impl Asked {
 
     pub fn answer(&self, by: Answers) {
         let (_, to) = self.0.open.lock().unwrap().take().unwrap();
-        assert!(to.send(by).is_ok(), "nobody asks any more");
+        assert!(to.send(by).is_ok(), "the caller is gone");
     }
 
     pub fn forget(&self) {
@@ -308,7 +308,7 @@ impl Asked {
         let (to, answer) = oneshot::channel();
         *self.0.open.lock().unwrap() = Some((question, to));
         self.0.waits.notify_one();
-        answer.await.map_err(|_| lost("nobody answers"))
+        answer.await.map_err(|_| lost("no answer"))
     }
 }
 

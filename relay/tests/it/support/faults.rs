@@ -21,7 +21,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Nobody may be writing.
+    /// No process may be writing.
     pub fn take(path: &Path) -> Self {
         Self {
             file: std::fs::read(path).unwrap(),
@@ -297,12 +297,12 @@ impl Stream for MortalSession {
         }
     }
 
-    async fn room(&mut self) -> Result<Option<(u64, u64)>, LogError> {
-        Ok(self.way.about.0.lock().unwrap().room)
+    fn room(&self) -> Option<(u64, u64)> {
+        self.way.about.0.lock().unwrap().room
     }
 }
 
-/// Somebody began to replace the stream, and came no further.
+/// A relay began to replace the stream and did not finish.
 pub async fn close_stream(broker: &MemoryBroker, epoch: u32) {
     let mut session = broker.connect().await.unwrap();
     let door = session.head().await.unwrap().unwrap().incarnation;

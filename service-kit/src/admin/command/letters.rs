@@ -71,14 +71,16 @@ impl Letters {
 }
 
 async fn read(setup: &Setup, of: &Consumer, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
-    let file = setup.read_only().await?;
-    Ok(file.dead_letters(of.name(), limit).await?)
+    let (name, file) = (of.name(), setup.read_only().await?);
+    let letters = file.read(move |rows| DeadLetter::list(rows, name, limit));
+    Ok(letters.await?)
 }
 
 async fn find(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<DeadLetter> {
     let name = consumer.name();
-    let found = setup.read_only().await?.dead_letter(name, seq).await?;
-    found.with_context(|| format!("event {seq} is not set aside for {name}"))
+    let file = setup.read_only().await?;
+    let found = file.read(move |rows| DeadLetter::find(rows, name, seq));
+    (found.await?).with_context(|| format!("event {seq} is not set aside for {name}"))
 }
 
 async fn show(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<Answer> {
@@ -115,7 +117,7 @@ async fn retry(
         return Ok(listed(consumer, &letters).line("would try", text));
     }
     let (path, asked) = (format!("consumers/{name}/retry"), Retry { key });
-    let here = async |db: &Database| Ok(consumer.dead_letters(db).retry(&asked.key).await?);
+    let here = async |db: &Database| Ok(consumer.retry(db, &asked.key).await?);
     let retried = setup.by_service_or_here(&path, &asked, here).await?;
     Ok(answer(&retried))
 }
@@ -140,8 +142,7 @@ async fn discard(
     }
     let path = format!("consumers/{name}/discard");
     let here = async |db: &Database| {
-        let letters = consumer.dead_letters(db);
-        let retried = letters.discard(seq, &asked.note).await?;
+        let retried = consumer.discard(db, seq, &asked.note).await?;
         retried.with_context(|| format!("event {seq} is dead no more"))
     };
     let retried = setup.by_service_or_here(&path, &asked, here).await?;

@@ -1,0 +1,21 @@
+//! The whole system on one machine: broker, services and two drivers' devices, with simulated customers, a dispatcher and
+//! drivers. `cargo xtask up` runs [`Up`], `cargo xtask reset` runs [`Reset`].
+
+mod console;
+mod data_dir;
+mod describe;
+mod driver;
+mod enrol;
+mod network;
+mod options;
+mod reset;
+mod scripts;
+mod signals;
+mod simulation;
+mod status;
+mod supervise;
+mod system;
+mod up;
+
+pub use options::Up;
+pub use reset::Reset;

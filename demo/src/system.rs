@@ -1,0 +1,224 @@
+//! Broker, services and drivers' devices, assembled and started in this order.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use freehold_tests::broker::{Broker, NatsServer, nats_server};
+use freehold_tests::http::{Api, UserApi};
+use freehold_tests::services::{self, Home, Service};
+use freehold_tests::{Credentials, OrderApi, Part, seconds, within};
+use tokio::task::spawn_blocking;
+
+use crate::console::Console;
+use crate::data_dir::DataDir;
+use crate::driver::{Device, Driver, driver_id, name_of};
+use crate::enrol::{Enrolled, enrol};
+use crate::network::Network;
+use crate::options::Up;
+use crate::scripts;
+use crate::supervise::{Supervised, supervise};
+
+/// Everything, ready.
+pub(crate) struct System {
+    pub(crate) broker: Broker,
+    pub(crate) user_service: Service,
+    pub(crate) orders_service: Service,
+    /// None at all with `--no-drivers`.
+    pub(crate) devices: Vec<Device>,
+    /// Names of services and devices that are not started.
+    left_out: Vec<String>,
+}
+
+/// Everything, restarted when it dies.
+pub(crate) struct SupervisedSystem {
+    services_and_devices: Vec<Supervised>,
+    broker: Supervised,
+}
+
+impl System {
+    pub(crate) async fn start(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
+        let mut system = System::assemble(up, data, console).await?;
+        start(&mut system.broker, console).await?;
+        for service in [&mut system.user_service, &mut system.orders_service] {
+            scripts::write(service, Some(&data.at("credentials.env")), data)?;
+            if !leaves_out(&system.left_out, service.name()) {
+                start(service, console).await?;
+                until_ready(service, console).await?;
+            }
+        }
+        let orders = (!system.leaves_out(services::ORDERS_SERVICE)).then(|| system.orders());
+        for device in &mut system.devices {
+            scripts::write(&device.app, None, data)?;
+            if !leaves_out(&system.left_out, device.app.name()) {
+                start_device(device, orders.as_ref(), console).await?;
+            }
+        }
+        Ok(system)
+    }
+
+    /// Ports and passwords first: a mistake there should show before minutes of building.
+    async fn assemble(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
+        let ports = up.ports()?;
+        let credentials = Credentials::load_or_create(&data.at("credentials.env"))?
+            .or_from(|name| std::env::var(name).ok())?;
+        data.rotate_logs()?;
+        let server = find_broker(console).await?;
+        let binaries = build(up.release, console).await?;
+
+        let broker = Broker::new(
+            server,
+            ports.broker,
+            data.at("broker"),
+            data.at("logs"),
+            credentials.clone(),
+        );
+        let home = Home {
+            binaries,
+            databases: data.at("databases"),
+            logs: data.at("logs"),
+            broker_url: broker.url(),
+        };
+        let user_service = Service::users(&home, ports.users, &credentials)?;
+        let orders_service =
+            Service::orders(&home, ports.orders, &credentials, &user_service.url())?;
+        let mut devices = Vec::new();
+        for (number, port) in (1..).zip(ports.drivers) {
+            let file = data.at(&format!("{}.offline", name_of(number)));
+            let network = Network::before(orders_service.address(), file)?;
+            let played = up.manual_driver.includes(number);
+            devices.push(Device::new(number, &home, port, network, played));
+        }
+        Ok(System {
+            broker,
+            user_service,
+            orders_service,
+            devices,
+            left_out: up.without.clone(),
+        })
+    }
+
+    pub(crate) fn leaves_out(&self, name: &str) -> bool {
+        leaves_out(&self.left_out, name)
+    }
+
+    pub(crate) fn orders(&self) -> OrderApi {
+        OrderApi::of(&self.orders_service)
+    }
+
+    pub(crate) fn users(&self) -> UserApi {
+        UserApi::of(&self.user_service)
+    }
+
+    /// The drivers whose device was started.
+    pub(crate) fn running_drivers(&self) -> Vec<Driver> {
+        let devices = self.devices.iter();
+        let run = devices.filter(|device| !self.leaves_out(device.app.name()));
+        run.map(|device| device.driver.clone()).collect()
+    }
+
+    pub(crate) fn supervise(self, console: &Console) -> SupervisedSystem {
+        let devices = self.devices.into_iter().map(|device| device.app);
+        let services = [self.user_service, self.orders_service]
+            .into_iter()
+            .chain(devices);
+        SupervisedSystem {
+            services_and_devices: services
+                .filter(|service| !leaves_out(&self.left_out, service.name()))
+                .map(|service| supervise(service, console))
+                .collect(),
+            broker: supervise(self.broker, console),
+        }
+    }
+}
+
+impl SupervisedSystem {
+    /// Services first: they publish their last events while the broker runs. False when a process had to be killed.
+    pub(crate) async fn stop(self, console: &Console) -> bool {
+        let parts = self.services_and_devices.into_iter();
+        let parts = parts.map(|part| part.stop(console));
+        let clean = futures::future::join_all(parts).await;
+        self.broker.stop(console).await && clean.into_iter().all(|clean| clean)
+    }
+}
+
+fn leaves_out(left_out: &[String], name: &str) -> bool {
+    left_out.iter().any(|left_out| left_out == name)
+}
+
+async fn find_broker(console: &Console) -> Result<NatsServer> {
+    let printer = console.clone();
+    let search = spawn_blocking(move || nats_server(&|line| printer.about("broker", line)));
+    let server = console
+        .while_waiting("looking for nats-server", search)
+        .await??;
+    let found = format!(
+        "nats-server {} at {}",
+        server.version,
+        server.program.display()
+    );
+    console.about("broker", &found);
+    Ok(server)
+}
+
+/// cargo shows its own progress on stderr, so this only says what is built.
+async fn build(release: bool, console: &Console) -> Result<PathBuf> {
+    let start = Instant::now();
+    let what = "user-service, orders-service and driver-app (the first time takes minutes)";
+    console.about("build", what);
+    let find = match release {
+        true => services::optimised_binaries,
+        false => services::binaries,
+    };
+    let folder = spawn_blocking(find).await??;
+    console.about("build", &format!("done after {:.1?}", start.elapsed()));
+    Ok(folder)
+}
+
+/// The device has a driver afterwards, unless orders-service cannot be reached: that is printed and harms nothing else.
+async fn start_device(
+    device: &mut Device,
+    orders: Option<&OrderApi>,
+    console: &Console,
+) -> Result<()> {
+    start(&mut device.app, console).await?;
+    until_ready(&device.app, console).await?;
+    let (name, person, api) = (
+        device.app.name(),
+        device.driver.person,
+        &device.driver.device,
+    );
+    if let Some(orders) = orders {
+        let enrolled = enrol(orders, api, person);
+        match console
+            .while_waiting(&format!("enrolling {name}"), enrolled)
+            .await
+        {
+            Ok(Enrolled::Before) => {}
+            Ok(Enrolled::Now) => console.about(name, &format!("enrolled for {person}")),
+            Err(error) => console.about(name, &format!("is not enrolled for {person}: {error:#}")),
+        }
+    }
+    device.driver.id = driver_id(&api.state().await?);
+    Ok(())
+}
+
+async fn start(part: &mut impl Part, console: &Console) -> Result<()> {
+    let start = Instant::now();
+    let name = part.name().to_owned();
+    let started = console
+        .while_waiting(&format!("starting {name}"), part.start())
+        .await;
+    started.map_err(|error| anyhow!("{error}"))?;
+    console.about(&name, &format!("up after {:.1?}", start.elapsed()));
+    Ok(())
+}
+
+async fn until_ready(service: &Service, console: &Console) -> Result<()> {
+    let (api, name) = (Api::of(service), service.name());
+    let ready = within(seconds(30), || api.is_ready());
+    let ready = console
+        .while_waiting(&format!("waiting for {name}"), ready)
+        .await;
+    ready.map_err(|reason| anyhow!("{name} is not ready after 30 s: {reason}"))
+}
