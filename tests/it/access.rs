@@ -1,7 +1,7 @@
-//! Who may do what, all of it: every route and method of every program's own documentation, called by every kind of caller,
-//! on what is theirs, on what is another's, and on what is not there; compared with the tables in `access/tables.rs`.
+//! The whole access matrix: every route and method of every program's own documentation, called by every kind of caller, on
+//! their own resources, on another's, and on missing ones; compared with the tables in `access/tables.rs`.
 //!
-//! A route that nobody has put into a table fails, and so does a line of a table without its route.
+//! A route without a line in a table fails, and so does a line without its route.
 
 mod stage;
 mod tables;
@@ -16,18 +16,18 @@ use serde_json::Value;
 use stage::{Stage, Who};
 use tables::{ADMIN, DEVICE, ORDERS, Row, Target, USERS};
 
-/// What a cell got.
+/// The answer in a cell.
 struct Answer {
     status: u16,
     code: String,
-    /// Without ids, request ids and places in the log.
+    /// Without ids, request ids and positions.
     body: Value,
 }
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 #[tokio::test]
-async fn every_route_lets_in_whom_its_line_of_the_table_names_and_nobody_else() {
+async fn every_route_admits_exactly_the_callers_of_its_table() {
     let stage = Stage::set().await;
     let mut cells = 0;
     for (service, table) in [("user-service", USERS), ("orders-service", ORDERS)] {
@@ -44,7 +44,7 @@ async fn every_route_lets_in_whom_its_line_of_the_table_names_and_nobody_else() 
 }
 
 #[tokio::test]
-async fn a_device_answers_its_own_machine_and_nobody_elses_pages() {
+async fn a_device_answers_its_own_machine_and_no_page_of_another_site() {
     let stage = Stage::set().await;
     let api = stage.api("driver-app");
     compare_with_documentation(&api, "driver-app", DEVICE).await;
@@ -57,7 +57,7 @@ async fn a_device_answers_its_own_machine_and_nobody_elses_pages() {
     println!("access matrix of the device: {cells} cells");
 }
 
-/// Both ways: nothing is served that is in no table, nothing is in a table that is not served.
+/// Both ways: every served route is in a table, every route of a table is served.
 async fn compare_with_documentation(api: &Api, service: &str, table: &[Row]) {
     let document = api.get("/openapi.json").await.expect_status(200).body;
     every_reference_leads_somewhere(&document, &document);
@@ -86,7 +86,7 @@ fn every_reference_leads_somewhere(document: &Value, part: &Value) {
     }
 }
 
-/// Who may not come in gets the same answer whatever they ask for and whatever they send, and leaves no trace.
+/// A caller without access gets the same answer to every request, and leaves no trace.
 async fn refusals(stage: &Stage, service: &'static str, row: &Row) -> usize {
     let shared = stage.shared(service, row).await;
     let before = heads(stage);
@@ -112,7 +112,7 @@ async fn refusals(stage: &Stage, service: &'static str, row: &Row) -> usize {
     cells
 }
 
-/// Who may come in gets what the table says; where another's thing answers as a missing one does, nothing tells them apart.
+/// A caller with access gets the answer of the table; where another's resource answers like a missing one, both answers are equal.
 async fn admissions(stage: &Stage, service: &'static str, row: &Row) -> usize {
     let mut cells = 0;
     for &who in Who::at(service) {
@@ -139,7 +139,7 @@ async fn admissions(stage: &Stage, service: &'static str, row: &Row) -> usize {
     cells
 }
 
-/// The methods of a path that are in no documentation: strangers learn nothing, the others that there is nothing.
+/// Undocumented methods of a path: an unauthenticated caller learns nothing, others get the usual refusal.
 async fn other_methods(stage: &Stage, service: &'static str, table: &[Row]) -> usize {
     let mut cells = 0;
     let paths: BTreeSet<&str> = table.iter().map(Row::path).collect();
@@ -204,7 +204,7 @@ async fn admin(stage: &Stage, service: &'static str) -> usize {
     cells
 }
 
-/// What a page of a foreign site can send: another name in `Host`, or a POST that is no JSON.
+/// Requests that a page of another site can send: another name in `Host`, or a POST that is no JSON.
 async fn foreign_pages(stage: &Stage, row: &Row) -> usize {
     let (path, body) = stage.made("driver-app", row, Target::Missing).await;
     let request = |api: Api| api.request(parsed(row.method()), &path);
@@ -222,7 +222,7 @@ async fn foreign_pages(stage: &Stage, row: &Row) -> usize {
     3
 }
 
-/// What keeps this caller out of this route, if anything does.
+/// The refusal that this caller gets at this route, if any.
 fn refusal(service: &str, who: Who, row: &Row) -> Option<(u16, &'static str)> {
     if row.open() || service == "driver-app" {
         return None;
@@ -233,7 +233,7 @@ fn refusal(service: &str, who: Who, row: &Row) -> Option<(u16, &'static str)> {
     })
 }
 
-/// Whom a service does not know. user-service has never heard of devices.
+/// Callers that a service does not know: user-service has no devices.
 fn stranger(service: &str, who: Who) -> Option<(u16, &'static str)> {
     match who {
         Who::RevokedDevice | Who::DeviceOfRevokedDriver if service == "orders-service" => {
@@ -254,7 +254,7 @@ async fn ask(
     body: Option<&str>,
 ) -> Answer {
     let mut reply = send(stage, service, who, method, path, body).await;
-    // A device counts like everybody who has a limit; whoever asks too often hears when to come back.
+    // A device has a limit like every other caller; beyond it the answer says when to retry.
     while reply.status == 429 && service == "driver-app" {
         tokio::time::sleep(seconds(1)).await;
         reply = send(stage, service, who, method, path, body).await;

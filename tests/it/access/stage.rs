@@ -1,4 +1,4 @@
-//! Everybody who calls in the access matrix, and everything they call about, made for real.
+//! The callers of the access matrix and the resources that they request, created for real.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use super::tables::{Row, Target, Thing};
 
 pub(super) struct Stage {
     pub(super) world: World,
-    /// Takes over what is assigned anew.
+    /// Gets orders that are reassigned.
     pub(super) spare_driver: String,
     customer: String,
-    /// The drivers of the world, and a device of each that we speak for.
+    /// The drivers of the world, and a device of each that the test controls.
     own: Device,
     others: Device,
     tokens: Vec<(Who, String)>,
@@ -27,20 +27,20 @@ pub(super) struct Stage {
 struct Device {
     driver_id: String,
     token: String,
-    /// A place in its feed.
+    /// A position in its feed.
     place: String,
 }
 
-/// Who calls.
+/// A caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
-    Nobody,
+    Unauthenticated,
     WrongToken,
     Operator,
     ExpiredOperator,
     /// By a line of the access file.
     Service,
-    /// By the read token of the service that is asked.
+    /// By the read token of the called service.
     Reader,
     Device,
     RevokedDevice,
@@ -48,7 +48,7 @@ pub(super) enum Who {
     ExpiredDevice,
 }
 
-/// As whom a caller is let in.
+/// The role that a caller gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Operator,
@@ -58,7 +58,7 @@ pub(super) enum Kind {
 
 impl Who {
     const ALL: [Who; 10] = [
-        Who::Nobody,
+        Who::Unauthenticated,
         Who::WrongToken,
         Who::Operator,
         Who::ExpiredOperator,
@@ -70,10 +70,10 @@ impl Who {
         Who::ExpiredDevice,
     ];
 
-    /// A device knows no callers, so a few show that it makes no difference.
+    /// A device does not authenticate callers; a few of them show that all get the same.
     pub(super) fn at(service: &str) -> &'static [Who] {
         match service {
-            "driver-app" => &[Who::Nobody, Who::WrongToken, Who::Operator],
+            "driver-app" => &[Who::Unauthenticated, Who::WrongToken, Who::Operator],
             _ => &Who::ALL,
         }
     }
@@ -123,11 +123,11 @@ impl Stage {
         }
     }
 
-    /// What this caller sends.
+    /// The token that this caller sends.
     pub(super) fn token(&self, service: &str, who: Who) -> Option<String> {
         let known = self.tokens.iter().find(|(of, _)| *of == who);
         match who {
-            Who::Nobody => None,
+            Who::Unauthenticated => None,
             Who::Operator => Some(self.world.user_service.operator.reveal().to_owned()),
             Who::Reader if service == "user-service" => Some(read_token(&self.world.user_service)),
             Who::Reader => Some(read_token(&self.world.orders_service)),
@@ -145,7 +145,7 @@ impl Stage {
         format!("user{count}@example.org")
     }
 
-    /// Path and body for each target, of things that may be asked about often since nobody gets through.
+    /// Path and body for each target. They can be reused, because every call is refused.
     pub(super) async fn shared(&self, service: &str, row: &Row) -> [(String, Option<String>); 3] {
         [
             self.made(service, row, Target::Own).await,
@@ -154,7 +154,7 @@ impl Stage {
         ]
     }
 
-    /// Path and body about a thing that is made for this call.
+    /// Path and body of a resource that is created for this call.
     pub(super) async fn made(
         &self,
         service: &str,
@@ -203,7 +203,7 @@ impl Stage {
         }
     }
 
-    /// Deleted by some calls, so it is never the one who orders.
+    /// Some calls delete this user, so it is never the customer of an order.
     async fn user(&self) -> String {
         let (users, address) = (self.world.users(), self.fresh_address());
         let user = users.register("Ada", &address).await.expect_status(201);
@@ -218,8 +218,11 @@ impl Stage {
     }
 
     async fn order(&self, of: &Device) -> String {
-        let office = self.world.office();
-        let order = office.place(&self.customer, 1250).await.expect_status(201);
+        let office = self.world.orders();
+        let order = office
+            .place(&self.customer, 1250, "EUR")
+            .await
+            .expect_status(201);
         let assigned = office.assign(order.id(), None, &of.driver_id).await;
         assigned.expect_status(200);
         order.id().to_owned()
@@ -243,7 +246,7 @@ impl Stage {
         order
     }
 
-    /// The driver wants to deliver what the office has cancelled meanwhile.
+    /// The driver delivers an order that the office has cancelled meanwhile.
     async fn conflict(&self, of: &Device) -> String {
         let order = self.order(of).await;
         let sync = Api::new(self.world.orders_service.url(), None);
@@ -253,7 +256,7 @@ impl Stage {
             reply.expect_status(200).body["verdicts"][0].clone()
         };
         assert_eq!(send(&upload("pick_up", &order)).await["verdict"], "applied");
-        let office = self.world.office();
+        let office = self.world.orders();
         let cancelled = office.cancel(&order, None, "customer_request").await;
         cancelled.expect_status(200);
         let upload = upload("deliver", &order);
@@ -281,12 +284,12 @@ pub(super) fn upload(kind: &str, order: &str) -> Value {
 }
 
 async fn driver(world: &World) -> String {
-    let driver = world.office().enrol_driver("Mia").await;
+    let driver = world.orders().enrol_driver("Mia").await;
     driver.expect_status(201).id().to_owned()
 }
 
 async fn draw(world: &World, driver_id: &str) -> String {
-    let code = world.office().code(driver_id).await.expect_status(201);
+    let code = world.orders().code(driver_id).await.expect_status(201);
     code.body["code"].as_str().expect("text").to_owned()
 }
 
@@ -320,9 +323,9 @@ async fn device_of(world: &World, driver_id: &str) -> Device {
     }
 }
 
-/// Devices that may come no more, and a token that nobody ever gave out.
+/// Devices without access any more, and a token that was never issued.
 async fn outsiders(world: &World) -> Vec<(Who, String)> {
-    let office = world.office();
+    let office = world.orders();
     let (gone, stays) = (driver(world).await, driver(world).await);
     let of_gone = enrol(world, &gone).await;
     let revoked = enrol(world, &stays).await;
@@ -337,7 +340,7 @@ async fn outsiders(world: &World) -> Vec<(Who, String)> {
     ]
 }
 
-/// Lines of the access files: an operator whose time is over, and another service.
+/// Lines of the access files: an expired operator, and another service.
 fn let_in(world: &World) -> [(Who, String); 2] {
     let (expired, service) = (Password::generate(), Password::generate());
     for file in [&world.user_service, &world.orders_service].map(access_file) {
@@ -372,7 +375,7 @@ fn read_token(service: &Service) -> String {
     found.expect("the harness gives it one").1.clone()
 }
 
-/// The services begin anew, with the files as they are now, as often asked as we like, and with a device whose time is over.
+/// Restarts the services with the present files, without a request limit, and with an expired device.
 async fn begin_anew(world: &mut World) {
     for service in [&mut world.user_service, &mut world.orders_service] {
         service.stop().await.expect("in time");

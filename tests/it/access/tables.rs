@@ -1,4 +1,4 @@
-//! Who may do what, as lines to read: change one here when a route or its rule changes.
+//! The access matrix as a readable table: change a line here when a route or its rule changes.
 
 use serde_json::{Value, json};
 
@@ -8,18 +8,18 @@ use super::stage::{Kind, Stage};
 pub(super) struct Row {
     /// Method and path, as the documentation writes them.
     pub(super) route: &'static str,
-    /// Nobody named: it is open to everybody.
+    /// Empty: the route is public.
     pub(super) may: &'static [Kind],
     pub(super) thing: Thing,
-    /// What those who may come in get for a thing of theirs, for another's, and for one that is not there; 0: there is no such.
+    /// The status that a caller with access gets for their own resource, for another's, and for a missing one; 0: no such resource.
     pub(super) answers: [u16; 3],
-    /// What is sent; nothing for a request without a body.
+    /// The body; none for a request without one.
     pub(super) body: Option<fn(&Stage, &str) -> Value>,
-    /// Another's thing looks like one that does not exist, although the status is no 404.
+    /// Another's resource looks like a missing one, although the status is not 404.
     pub(super) hides_others: bool,
 }
 
-/// What a route is about; one is made for each call that gets through.
+/// The resource of a route; one is created for each call that is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thing {
     Nothing,
@@ -28,13 +28,13 @@ pub(super) enum Thing {
     Order,
     Driver,
     Device,
-    /// In conflict, and nobody has decided.
+    /// In conflict, without a decision.
     Intent,
     /// An enrolment code: a fresh one, one that another device has used, one that was never drawn.
     Code,
     /// An order, named inside an upload.
     Wish,
-    /// A place in a feed.
+    /// A position in a feed.
     Place,
     /// An event of the log.
     Event,
@@ -53,7 +53,7 @@ const READERS: &[Kind] = &[Kind::Operator, Kind::Service];
 const SERVICES: &[Kind] = &[Kind::Service];
 const DEVICES: &[Kind] = &[Kind::Device];
 
-/// What every program answers everybody.
+/// The public routes of every program.
 macro_rules! with_common {
     ($($row:expr),* $(,)?) => {
         &[
