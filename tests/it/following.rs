@@ -58,7 +58,7 @@ async fn a_second_consumer_is_added_without_touching_the_producer() {
     let following = {
         let (consumer, db, stop) = (consumer.clone(), db.clone(), stop.clone());
         let from = nats.reader("USERS");
-        tokio::spawn(async move { consumer.run(&db, from, stop).await })
+        tokio::spawn(async move { Box::pin(consumer.run(&db, from, stop)).await })
     };
     register(&world, 300..320).await;
     until_followed(&world, &file).await;
