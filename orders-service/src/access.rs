@@ -3,15 +3,35 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use event_schema::{DeviceId, DriverId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use relay::Database;
-use service_kit::{Caller, Enrolled, Problem, TokenHash, codes};
+use service_kit::{Kind, Principal, Problem, TokenHash, TokenStore, codes};
 
 use crate::domain::Device;
 use crate::hashes::Hashes;
 use crate::problems::revoked;
 use crate::store::drivers;
+
+/// A driver's device. It follows one feed, and meanwhile sends a few intents.
+pub const DEVICE: &Kind = &Kind {
+    name: "device",
+    description: "A driver's device, with the token it got when it was enrolled.",
+    token_prefix: "fhd_",
+    rate_divisor: 100,
+    burst_s: 4,
+    max_under_way: Some(16),
+};
+
+/// The device that sends a request, and the driver it acts for.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub device_id: DeviceId,
+    pub driver_id: DriverId,
+}
 
 /// The enrolled devices.
 pub struct Devices {
@@ -20,7 +40,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    pub fn of(db: &Database) -> Arc<dyn Enrolled> {
+    pub fn of(db: &Database) -> Arc<dyn TokenStore> {
         let tokens = Hashes::of(db, drivers::token_hashes);
         Arc::new(Self {
             db: db.clone(),
@@ -29,8 +49,15 @@ impl Devices {
     }
 }
 
-impl Enrolled for Devices {
-    fn find(&self, token_hash: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
+impl TokenStore for Devices {
+    fn kind(&self) -> &'static Kind {
+        DEVICE
+    }
+
+    fn find(
+        &self,
+        token_hash: TokenHash,
+    ) -> BoxFuture<'static, Result<Option<Principal>, Problem>> {
         let (db, tokens) = (self.db.clone(), self.tokens.clone());
         async move {
             check_up_to_date(&db)?;
@@ -73,9 +100,29 @@ fn not_yet(why: &str) -> Problem {
     Problem::new(codes::NOT_READY, detail).retry_later()
 }
 
-fn caller(device: &Device) -> Caller {
-    Caller::Device {
-        device_id: device.id.to_string(),
-        driver_id: device.driver_id.to_string(),
+fn caller(device: &Device) -> Principal {
+    Principal {
+        acts_for: Some(device.driver_id.to_string()),
+        ..Principal::new(DEVICE, device.id.to_string())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(caller) = Principal::from_request_parts(parts, state).await;
+        let device = caller.is(DEVICE).then_some(&caller.id);
+        let ids = caller.acts_for.as_deref().zip(device);
+        let ids =
+            ids.and_then(|(driver, device)| Some((driver.parse().ok()?, device.parse().ok()?)));
+        let (driver_id, device_id) = ids.ok_or_else(|| {
+            let detail = "this token belongs to no known device";
+            Problem::new(codes::UNAUTHORIZED, detail)
+        })?;
+        Ok(Self {
+            device_id,
+            driver_id,
+        })
     }
 }

@@ -8,7 +8,7 @@ use clap::Parser;
 use event_schema::OrderEvent;
 use relay::{Consumer, Database, Options, Producer, System};
 use service_kit::{
-    About, BaseUrl, CommonArgs, Enrolled, HttpProducer, Program, Routes, Token, Veiled,
+    About, BaseUrl, CommonArgs, HttpProducer, Program, Routes, Token, TokenStore, Veiled,
 };
 
 use crate::access::Devices;
@@ -91,7 +91,7 @@ impl Program for Config {
         Ok(asking.collect())
     }
 
-    fn enrolled(&self, db: &Database) -> Option<Arc<dyn Enrolled>> {
+    fn token_store(&self, db: &Database) -> Option<Arc<dyn TokenStore>> {
         Some(Devices::of(db))
     }
 

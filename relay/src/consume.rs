@@ -51,7 +51,7 @@ pub struct Consumer {
 }
 
 /// The consumer as of its last step, for metrics and operators.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ConsumerStatus {
     /// Why nothing is applied; `None` while all is well.
     pub trouble: Option<String>,

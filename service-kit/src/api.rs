@@ -1,4 +1,8 @@
-//! What surrounds a service's routes: limits, contained panics, refusals in one shape, a log line per request.
+//! A service's routes and the layers around them: limits, contained panics, one shape of refusals, a log line per request.
+
+mod docs;
+mod health;
+mod openapi;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,32 +16,25 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use futures::FutureExt;
 
-use crate::access::{Access, Gate, check};
+use crate::auth::{Access, Gate, check};
+use crate::causal;
+use crate::http::extract::MAX_BODY_BYTES;
+use crate::http::{Code, Problem, Routes, codes, host, version};
 use crate::idempotency::Replies;
-use crate::monitor::{Monitor, Seen};
-use crate::problem::Code;
-use crate::routes::Routes;
-use crate::{Problem, causal, codes, docs, health, host, trace, version};
+use crate::observe::monitor::{Monitor, Seen};
+use crate::observe::trace;
 
-/// The largest body, in bytes.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long one request may take, from its last header to its answer.
 pub const MAX_REQUEST_TIME: Duration = Duration::from_secs(10);
 
-/// The whole API of a service: its own routes, `/livez`, `/readyz`, `/metrics`, `/docs`, and what surrounds them.
+/// The whole API of a service: its own routes, `/livez`, `/readyz`, `/metrics`, `/docs`, and the layers around them.
 pub fn api(routes: Routes, monitor: Monitor, access: Access) -> Router {
-    around(routes, Router::new(), monitor, access)
-}
-
-/// The same, with what only the service's own commands call.
-pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Access) -> Router {
     let routes = routes
         .problems(codes::ALL)
         .merge(health::routes(monitor.clone()));
-    let listed: Arc<[Code]> = routes.codes.clone().into();
-    let (routes, guards) = docs::documented(routes);
+    let listed: Arc<[Code]> = routes.declared.codes.clone().into();
+    let (routes, guards) = docs::documented(routes, access.kinds());
     routes
-        .merge(door)
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -49,7 +46,7 @@ pub(crate) fn around(routes: Routes, door: Router, monitor: Monitor, access: Acc
         .layer(from_fn(contain_panic))
         .layer(from_fn(limit_time))
         .layer(from_fn(host::refuse_foreign))
-        .layer(map_response(for_nobody_else))
+        .layer(map_response(keep_private))
         .layer(from_fn_with_state(monitor, observe))
         .layer(from_fn(trace::accompany))
 }
@@ -59,7 +56,8 @@ async fn unknown_route() -> Problem {
 }
 
 async fn method_not_allowed(method: Method) -> Problem {
-    let detail = format!("this path does not know {method}; the Allow header names what it knows");
+    let detail =
+        format!("this path does not take {method}; the Allow header names the methods it takes");
     Problem::new(codes::METHOD_NOT_ALLOWED, detail)
 }
 
@@ -76,14 +74,14 @@ async fn only_listed(State(listed): State<Arc<[Code]>>, request: Request, next: 
 async fn contain_panic(request: Request, next: Next) -> Response {
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     handled.unwrap_or_else(|_| {
-        let detail = "this service failed; what went wrong is in its log";
+        let detail = "this service failed; its log has the reason";
         Problem::new(codes::INTERNAL, detail).into_response()
     })
 }
 
 /// Answers hold personal data and secrets, so no cache keeps one unless its handler says so; and no browser takes one for
-/// another kind of file than it is labelled as.
-async fn for_nobody_else(mut response: Response) -> Response {
+/// another kind of file than its label says.
+async fn keep_private(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let kept = headers.entry(CACHE_CONTROL);
@@ -94,9 +92,8 @@ async fn for_nobody_else(mut response: Response) -> Response {
 async fn limit_time(request: Request, next: Next) -> Response {
     let handled = tokio::time::timeout(MAX_REQUEST_TIME, next.run(request)).await;
     handled.unwrap_or_else(|_| {
-        // A write that is already in the queue is still done: giving up on the answer does not take it back.
-        let detail =
-            "no answer in time; a change may have been made or not, so read before you repeat it";
+        // A write that is already in the queue is still done.
+        let detail = "the request timed out and may have been applied; check before you retry";
         Problem::new(codes::TIMED_OUT, detail)
             .retry_later()
             .into_response()
@@ -119,16 +116,9 @@ async fn observe(State(monitor): State<Monitor>, request: Request, next: Next) -
     response
 }
 
-/// A client may invent methods; each would be a new label in the metrics.
+/// A client may invent methods, and each would be a new label in the metrics.
 fn known(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let mut known = known.into_iter();
+    known.find(|known| *method == **known).unwrap_or("other")
 }

@@ -1,5 +1,5 @@
-//! Causal reads: a write answers its place in the log, and whoever carries that place to another request, here or at
-//! another service, gets an answer that has seen the write, or is told in time that there is none yet.
+//! Causal reads: a write answers its position in the log. A client that sends the position with another request, here or to
+//! another service, gets an answer that has seen the write, or a refusal in time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +13,12 @@ use relay::{ConsumerStatus, Outbox};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::access::Caller;
-use crate::server::{Stopping, shutting_down};
-use crate::{Monitor, Problem, codes};
+use crate::auth::{ANONYMOUS, Principal};
+use crate::http::server::{Stopping, shutting_down};
+use crate::http::{Problem, codes};
+use crate::observe::Monitor;
 
-/// On the answer to a write: where the log was right after it.
+/// On the answer to a write: the position right after it.
 pub(crate) const POSITION: HeaderName = HeaderName::from_static("freehold-position");
 const WAIT_FOR: HeaderName = HeaderName::from_static("freehold-wait-for");
 const MAX_WAIT_MS: HeaderName = HeaderName::from_static("freehold-max-wait-ms");
@@ -26,30 +27,25 @@ const MAX_WAIT_MS: HeaderName = HeaderName::from_static("freehold-max-wait-ms");
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// The longest a request may ask to wait. It leaves the handler some of the time that a request has.
 pub const MAX_WAIT: Duration = Duration::from_secs(8);
-/// Places one request may wait for.
-const MAX_PLACES: usize = 16;
+/// Positions one request may wait for.
+const MAX_POSITIONS: usize = 16;
 
-/// A place in a stream: `users@1042`.
+/// A position in a stream as clients see it: `users@1042`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct StreamPosition {
     stream: String,
     seq: u64,
 }
 
-/// A place that does not read like one.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no place in a stream, such as users@1042")]
-pub(crate) struct InvalidPlace(String);
-
-/// Waits as the request asks to, lets it be handled, and says where the log was after what it wrote.
+/// Waits as the request asks to, lets it be handled, and answers the position of what it wrote.
 pub(crate) async fn keep_order(
     State(monitor): State<Monitor>,
     request: Request,
     next: Next,
 ) -> Response {
     // Health and the operator's commands have no caller: they are answered as things are.
-    if let Some(caller) = request.extensions().get::<Caller>() {
-        let may_wait = *caller != Caller::Anonymous;
+    if let Some(caller) = request.extensions().get::<Principal>() {
+        let may_wait = !caller.is(ANONYMOUS);
         let stopping = request.extensions().get().cloned().unwrap_or_default();
         if let Err(problem) = wait(&monitor, request.headers(), may_wait, stopping).await {
             return problem.into_response();
@@ -57,31 +53,31 @@ pub(crate) async fn keep_order(
     }
     let mut response = next.run(request).await;
     let headers = response.headers();
-    // A reply that is given once more says itself where the log was the first time.
+    // A stored reply carries the position of the first time.
     let tells = response.status().is_success() && !headers.contains_key(POSITION);
     if let (true, Some(seq)) = (tells, relay::written()) {
-        let place = Place::new(monitor.db().stream(), seq);
+        let place = StreamPosition::new(monitor.db().stream(), seq);
         response.headers_mut().insert(POSITION, place.header());
     }
     response
 }
 
-/// A stranger's request is not kept: it is answered by what there is.
+/// A request without a token does not wait: it is handled at once, or refused.
 async fn wait(
     monitor: &Monitor,
     headers: &HeaderMap,
     may_wait: bool,
     Stopping(stop): Stopping,
 ) -> Result<(), Problem> {
-    let places = places(headers)?;
-    if places.is_empty() {
+    let positions = positions(headers)?;
+    if positions.is_empty() {
         return Ok(());
     }
     let longest = max_wait(headers)?;
     let deadline = Instant::now() + if may_wait { longest } else { Duration::ZERO };
     let mut awaited = Vec::new();
-    for place in places {
-        awaited.extend(sources(monitor, &place)?);
+    for position in positions {
+        awaited.extend(sources(monitor, position)?);
     }
     for source in &mut awaited {
         let reached = timeout_at(deadline, source.reached());
@@ -94,28 +90,23 @@ async fn wait(
     Ok(())
 }
 
-/// What a request waits for: everything here that knows the stream must have come that far.
-struct Source {
-    stream: String,
-    wanted: u64,
-    by: By,
-}
-
-/// What announces how far it is.
-enum By {
-    /// The service's own log.
-    Log(Outbox),
-    Consumer(&'static str, watch::Receiver<ConsumerStatus>),
+/// A position, and what reports its progress towards it: the service's own log, or a consumer of the stream.
+enum Source {
+    Log(StreamPosition, Outbox),
+    Consumer(
+        StreamPosition,
+        &'static str,
+        watch::Receiver<ConsumerStatus>,
+    ),
 }
 
 impl Source {
-    /// False: what would announce it is gone.
+    /// False: the log or the consumer is gone.
     async fn reached(&mut self) -> bool {
-        let wanted = self.wanted;
-        match &mut self.by {
-            By::Log(outbox) => outbox.reaches(wanted).await,
-            By::Consumer(_, status) => {
-                let reached = status.wait_for(|status| status.offset >= wanted).await;
+        match self {
+            Self::Log(wanted, outbox) => outbox.reaches(wanted.seq).await,
+            Self::Consumer(wanted, _, status) => {
+                let reached = status.wait_for(|status| status.offset >= wanted.seq).await;
                 reached.is_ok()
             }
         }
@@ -123,70 +114,62 @@ impl Source {
 
     /// How far it is, when that is not far enough.
     fn behind(&self) -> Option<String> {
-        let (done, at, trouble) = match &self.by {
-            By::Log(outbox) => ("committed", outbox.committed(), None),
-            By::Consumer(name, status) => {
+        let (wanted, done, at, trouble) = match self {
+            Self::Log(wanted, outbox) => (wanted, "committed", outbox.committed(), None),
+            Self::Consumer(wanted, name, status) => {
                 let status = status.borrow();
                 let trouble = status.trouble.as_ref();
                 let trouble = trouble.map(|trouble| format!(" ({name}: {trouble})"));
-                ("applied", status.offset, trouble)
+                (wanted, "applied", status.offset, trouble)
             }
         };
-        let Self { stream, wanted, .. } = self;
-        let missing = wanted.checked_sub(at).filter(|missing| *missing > 0)?;
+        let StreamPosition { stream, seq } = wanted;
+        let missing = seq.checked_sub(at).filter(|missing| *missing > 0)?;
         let trouble = trouble.unwrap_or_default();
         Some(format!(
-            "has {done} {stream}@{at} of {wanted}: {missing} behind{trouble}"
+            "has {done} {stream}@{at} of {seq}: {missing} behind{trouble}"
         ))
     }
 }
 
-fn sources(monitor: &Monitor, place: &Place) -> Result<Vec<Source>, Problem> {
+/// Every source here of the position's stream.
+fn sources(monitor: &Monitor, wanted: StreamPosition) -> Result<Vec<Source>, Problem> {
     let own = monitor.db().stream().to_lowercase();
-    let source = |by| Source {
-        stream: place.stream.clone(),
-        wanted: place.seq,
-        by,
-    };
-    let mut found = Vec::new();
-    if place.stream == own {
-        found.push(source(By::Log(monitor.db().outbox())));
+    let (mut found, mut known) = (Vec::new(), vec![own]);
+    if wanted.stream == known[0] {
+        found.push(Source::Log(wanted.clone(), monitor.db().outbox()));
     }
-    let mut known = vec![own];
     for (name, stream, status) in monitor.consumers() {
-        let Some(stream) = stream.map(str::to_lowercase) else {
-            continue;
-        };
-        if stream == place.stream {
-            found.push(source(By::Consumer(name, status.clone())));
+        let stream = stream.unwrap_or_default().to_lowercase();
+        if stream == wanted.stream {
+            found.push(Source::Consumer(wanted.clone(), name, status.clone()));
         }
-        if !known.contains(&stream) {
+        if !stream.is_empty() && !known.contains(&stream) {
             known.push(stream);
         }
     }
-    match found.is_empty() {
-        false => Ok(found),
-        true => Err(invalid(format!(
-            "this service does not follow {}; it knows {}",
-            place.stream,
-            known.join(", ")
-        ))),
+    if found.is_empty() {
+        let (stream, known) = (wanted.stream, known.join(", "));
+        let detail = format!("this service does not follow {stream}; it knows {known}");
+        return Err(invalid(detail));
     }
+    Ok(found)
 }
 
 /// All of them, comma separated or one a line.
-fn places(headers: &HeaderMap) -> Result<Vec<Place>, Problem> {
-    let mut places = Vec::new();
+fn positions(headers: &HeaderMap) -> Result<Vec<StreamPosition>, Problem> {
+    let mut positions = Vec::new();
     for line in headers.get_all(WAIT_FOR) {
         let line = line.to_str().map_err(|_| invalid("it is no text"))?;
         for word in line.split(',') {
-            let place = word.trim().parse();
-            places.push(place.map_err(|error: InvalidPlace| invalid(error.to_string()))?);
+            positions.push(word.trim().parse().map_err(invalid::<String>)?);
         }
     }
-    match places.len() > MAX_PLACES {
-        true => Err(invalid(format!("wait for at most {MAX_PLACES} places"))),
-        false => Ok(places),
+    match positions.len() > MAX_POSITIONS {
+        true => Err(invalid(format!(
+            "wait for at most {MAX_POSITIONS} positions"
+        ))),
+        false => Ok(positions),
     }
 }
 
@@ -211,20 +194,20 @@ fn number(text: &str) -> Option<u64> {
     (number.to_string() == text).then_some(number)
 }
 
-fn invalid(detail: impl Into<String>) -> Problem {
+fn invalid<T: Into<String>>(detail: T) -> Problem {
     Problem::new(codes::INVALID_WAIT_FOR, detail)
 }
 
 fn not_caught_up(awaited: &[Source]) -> Problem {
     let behind: Vec<String> = awaited.iter().filter_map(Source::behind).collect();
     let detail = match behind.is_empty() {
-        true => "it has just come that far; try again".to_owned(),
+        true => "it has just reached the position; try again".to_owned(),
         false => format!("this service {}", behind.join("; it ")),
     };
     Problem::new(codes::NOT_CAUGHT_UP, detail).retry_later()
 }
 
-impl Place {
+impl StreamPosition {
     pub(crate) fn new(stream: &str, seq: u64) -> Self {
         Self {
             stream: stream.to_lowercase(),
@@ -238,16 +221,16 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.stream, self.seq)
     }
 }
 
-impl FromStr for Place {
-    type Err = InvalidPlace;
+impl FromStr for StreamPosition {
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (stream, seq) = text.split_once('@')?;
             let of_name = |byte: u8| {
@@ -257,8 +240,10 @@ impl FromStr for Place {
             let seq = number(seq)?;
             named.then(|| Self::new(stream, seq))
         };
-        // As much of it as a person needs to see which one it is.
-        parse().ok_or_else(|| InvalidPlace(text.chars().take(64).collect()))
+        parse().ok_or_else(|| {
+            let shown: String = text.chars().take(64).collect();
+            format!("{shown:?} is no position in a stream, such as users@1042")
+        })
     }
 }
 
@@ -275,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_one_spelling() {
+    fn a_position_has_one_spelling() {
         for good in ["users@1042", "users@0", "a_b-2@18446744073709551615"] {
-            assert_eq!(good.parse::<Place>().unwrap().to_string(), good);
+            assert_eq!(good.parse::<StreamPosition>().unwrap().to_string(), good);
         }
         for bad in [
             "",
@@ -294,21 +279,26 @@ mod tests {
             "us ers@1",
             "users@1.0",
         ] {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert!(bad.parse::<StreamPosition>().is_err(), "{bad}");
         }
-        assert_eq!(Place::new("USERS", 7).header(), "users@7");
+        assert_eq!(StreamPosition::new("USERS", 7).header(), "users@7");
     }
 
     #[test]
-    fn several_places_come_comma_separated_or_one_a_line() {
+    fn several_positions_come_comma_separated_or_one_a_line() {
         let read = |lines: &[&str]| {
-            let places = places(&with(WAIT_FOR, lines)).map_err(|problem| problem.code());
-            places.map(|places| places.iter().map(Place::to_string).collect::<Vec<_>>())
+            let positions = positions(&with(WAIT_FOR, lines)).map_err(|problem| problem.code());
+            positions.map(|found| {
+                found
+                    .iter()
+                    .map(StreamPosition::to_string)
+                    .collect::<Vec<_>>()
+            })
         };
         assert_eq!(read(&[]), Ok(vec![]));
         let three = ["a@1", "b@2", "c@3"].map(str::to_owned).to_vec();
         assert_eq!(read(&["a@1, b@2", "c@3"]), Ok(three));
-        let many = vec!["a@1"; MAX_PLACES + 1].join(",");
+        let many = vec!["a@1"; MAX_POSITIONS + 1].join(",");
         for bad in ["", "a@1,", "a@1 b@2", "a@x", &many] {
             assert_eq!(read(&[bad]), Err(codes::INVALID_WAIT_FOR), "{bad}");
         }

@@ -1,35 +1,34 @@
 //! `Idempotency-Key`: a POST that is sent again has no second effect and gets its first reply, byte for byte.
 //!
-//! The reply lies in a table of the service, written in the transaction of the effect, so there is one if and only if there
-//! is the other; also for a client that went away before the commit. Refusals are not kept: nothing has happened, and the
-//! next attempt is judged anew.
+//! The reply is a row, written in the transaction of the effect, so there is one if and only if there is the other, even for
+//! a client that disconnected before the commit. Refusals are not kept: nothing has happened, and the next attempt is
+//! decided anew.
 //!
-//! A reply is kept for a day in which its service runs, whatever the clock says, and belongs to the token that the request
-//! came with: a new token, also one for the same name, has keys of its own.
+//! A reply is kept for a day in which its service runs, whatever the clock says. It belongs to the token of the request: a
+//! new token, even one for the same name, has keys of its own.
 //!
-//! A restored file knows the replies it had when it was copied, and no event tells the later ones. So whoever restores an
-//! older copy must expect that a request from after the copy, sent again, is a new one here; its first effect is in the log
-//! that comes home. What an e-mail address or an id of the client's makes unique stays unique.
+//! No event carries a reply, so a restored database holds the replies of its backup alone. A request that came after the
+//! backup, sent again, is a new one, while the stream brings back its first effect. An e-mail address or an id of the
+//! client's that must be unique still is.
 
 mod store;
 
 use std::collections::HashSet;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, RequestPartsExt};
 use relay::{Database, Tx};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
-use crate::access::TokenHash;
-use crate::bearer::{Sent, sent};
-use crate::causal::{POSITION, Place};
-use crate::{Caller, Problem, Reply, codes, extract};
+use crate::auth::{ANONYMOUS, Principal, TokenHash};
+use crate::causal::{POSITION, StreamPosition};
+use crate::http::{Problem, Reply, codes, extract};
 
 use store::Age;
 pub use store::{
@@ -68,19 +67,21 @@ pub struct Idempotent<T>(pub T, pub Once);
 /// The one write of a request.
 pub struct Once {
     replies: Replies,
-    /// None: the client sent no key, and wants a plain write.
+    /// `None`: the client sent no key.
     claim: Option<Claim>,
 }
 
-/// Why the handler is not asked.
-#[derive(Debug)]
-pub enum Settled {
-    Refused(Problem),
-    /// This was done before.
-    Replayed(Reply),
+/// For `params(IdempotencyKey)` in the documentation of a handler that takes [`Idempotent`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyKey {
+    /// A request that is sent again with the same key has no second effect and gets the first reply. 1 to 255 visible ASCII
+    /// characters
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    _key: Option<String>,
 }
 
-/// The replies of one service: those that are stored, and those that are on their way. An extension of every request.
+/// The replies of one service, stored or under way. An extension of every request.
 #[derive(Clone)]
 pub(crate) struct Replies {
     db: Database,
@@ -88,16 +89,16 @@ pub(crate) struct Replies {
     age: Arc<Age>,
 }
 
-/// What a key means: something else to each caller and on each route.
+/// A key belongs to a caller and a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
-    /// `operator ada sha256:9f86…`: the credential as well, since a name is given to another person one day.
+    /// `operator ada sha256:9f86…`: with the credential, since another person may get the name one day.
     caller: String,
     route: String,
     key: String,
 }
 
-/// A slot and the request that is in it. While it lives nobody else in this process has the slot.
+/// A slot and the request in it. While it lives no other request has the slot.
 struct Claim {
     asked: Asked,
     under_way: Arc<Mutex<HashSet<Slot>>>,
@@ -110,13 +111,10 @@ struct Asked {
 }
 
 impl Slot {
-    /// As replies were kept before callers were known by their credential.
+    /// Replies of earlier versions are kept for a caller without its credential.
     fn caller_by_name(&self) -> &str {
-        let (name, _) = self
-            .caller
-            .rsplit_once(CREDENTIAL)
-            .unwrap_or((&self.caller, ""));
-        name
+        let named = self.caller.rsplit_once(CREDENTIAL);
+        named.map_or(&self.caller, |(name, _)| name)
     }
 }
 
@@ -130,11 +128,7 @@ impl Replies {
     }
 
     fn claim(&self, asked: Asked) -> Result<Claim, Problem> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match under_way.insert(asked.slot.clone()) {
+        match locked(&self.under_way).insert(asked.slot.clone()) {
             true => Ok(Claim {
                 asked,
                 under_way: self.under_way.clone(),
@@ -151,10 +145,8 @@ impl Replies {
         let wall_ms = self.db.now_ms();
         let read = self.db.read(move |rows| {
             let now_ms = age.now_ms(rows, wall_ms)?;
-            match store::find(rows, &asked.slot, now_ms)? {
-                Some(kept) => kept.replay(&asked).map(Some),
-                None => Ok(None),
-            }
+            let kept = store::find(rows, &asked.slot, now_ms)?;
+            kept.map(|kept| kept.replay(&asked)).transpose()
         });
         Ok(read.await?)
     }
@@ -174,13 +166,13 @@ impl Once {
         let (asked, age, stream) = (claim.asked.clone(), replies.age.clone(), db.stream());
         let write = db.write(move |tx| asked.once(tx, &age, stream, work));
         let reply = write.await?;
-        drop(claim); // only now; and a client that goes away gives it back earlier, when the write is in the queue
+        drop(claim); // only now. When the client disconnects it is dropped earlier, with the write in the queue.
         Ok(reply)
     }
 }
 
 impl Asked {
-    /// Whoever went away may have left a write in the queue, so the question is asked once more where it decides.
+    /// A client that disconnected may have left a write in the queue, so the transaction looks for a reply again.
     fn once(
         &self,
         tx: &Tx<'_>,
@@ -193,8 +185,8 @@ impl Asked {
             return kept.replay(self);
         }
         let reply = work(tx)?;
-        let place = Place::new(stream, tx.head()?);
-        let reply = reply.with(POSITION, place.header());
+        let position = StreamPosition::new(stream, tx.head()?);
+        let reply = reply.with(POSITION, position.header());
         store::forget_some(tx, now_ms)?;
         store::keep(tx, self, &reply, now_ms)?;
         Ok(reply)
@@ -204,7 +196,7 @@ impl Asked {
 /// A stored reply, and what it was the reply to.
 struct Kept {
     request: [u8; 32],
-    /// It went to the very token that asks now, as far as is known.
+    /// It went to the token of this request.
     of_credential: bool,
     reply: Reply,
 }
@@ -212,8 +204,8 @@ struct Kept {
 impl Kept {
     fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
         if !self.of_credential {
-            // It may be the same caller who asks again, so it has no second effect; or another one, who must not get the reply.
-            let detail = "this key was sent before this service was upgraded, by a caller of this name; look whether that request was done, and choose a new key for a new one";
+            // The same caller may have sent it again, so it has no second effect. Another caller must not get the reply.
+            let detail = "a caller of this name sent this key before this service was upgraded; check whether that request was done, and choose a new key for a new one";
             return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
         }
         if self.request != asked.request {
@@ -226,33 +218,36 @@ impl Kept {
     }
 }
 
+fn locked(slots: &Mutex<HashSet<Slot>>) -> MutexGuard<'_, HashSet<Slot>> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&self.asked.slot);
+        locked(&self.under_way).remove(&self.asked.slot);
     }
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
-    type Rejection = Settled;
+    /// The refusal, or the reply to the same request that came before.
+    type Rejection = Response;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Settled> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let slot = slot(&mut parts, state).await?;
-        let replies = replies(&parts)?;
+        let replies = parts.extract::<Extension<Replies>>().await;
+        // A programmer's mistake: the route is not served by `api`.
+        let Extension(replies) = replies.map_err(|missing| Problem::internal(&missing))?;
         let path = parts.uri.path_and_query();
         let path = path.map_or_else(String::new, ToString::to_string);
-        let body = body_of(parts, body, state).await?;
+        let body = extract::receive_json(Request::from_parts(parts, body), state).await?;
         let claim = match slot {
             None => None,
             Some(slot) => {
                 let request = digest(&path, &body);
                 let claim = replies.claim(Asked { slot, request })?;
                 if let Some(reply) = replies.find(&claim.asked).await? {
-                    return Err(Settled::Replayed(reply));
+                    return Err(reply.into_response());
                 }
                 Some(claim)
             }
@@ -262,40 +257,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
     }
 }
 
-async fn body_of<S: Send + Sync>(
-    parts: Parts,
-    body: Body,
-    state: &S,
-) -> Result<axum::body::Bytes, Problem> {
-    extract::receive_json(Request::from_parts(parts, body), state).await
-}
-
-/// A programmer's mistake: these routes are served without [`api`](crate::api).
-#[derive(Debug, thiserror::Error)]
-#[error("a route that takes Idempotency-Key is not behind service_kit::api")]
-struct NotBehindApi;
-
-fn replies(parts: &Parts) -> Result<Replies, Problem> {
-    let replies = parts.extensions.get::<Replies>().cloned();
-    replies.ok_or_else(|| Problem::internal(&NotBehindApi))
-}
-
 async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slot>, Problem> {
     let Some(key) = key(&parts.headers)? else {
         return Ok(None);
     };
-    Ok(Some(Slot {
-        caller: caller(parts),
-        route: route(parts, state).await,
-        key,
-    }))
+    let (caller, route) = (caller(parts), route(parts, state).await);
+    Ok(Some(Slot { caller, route, key }))
 }
 
 fn caller(parts: &Parts) -> String {
-    match (Caller::of(parts), sent(&parts.headers)) {
-        (Caller::Anonymous, _) => Caller::Anonymous.to_string(),
-        (known, Sent::Token(token)) => format!("{known}{CREDENTIAL}{}", TokenHash::of(token)),
-        (known, _) => known.to_string(),
+    let caller = Principal::of(parts);
+    match TokenHash::sent(&parts.headers) {
+        Some(token) if !caller.is(ANONYMOUS) => format!("{caller}{CREDENTIAL}{token}"),
+        _ => caller.to_string(),
     }
 }
 
@@ -339,30 +313,6 @@ fn digest(path: &str, body: &[u8]) -> [u8; 32] {
     digest.update([0]);
     digest.update(body);
     digest.finalize().into()
-}
-
-impl From<Problem> for Settled {
-    fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
-    }
-}
-
-impl IntoResponse for Settled {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Refused(problem) => problem.into_response(),
-            Self::Replayed(reply) => reply.into_response(),
-        }
-    }
-}
-
-impl fmt::Debug for Once {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = self.claim.as_ref().map(|claim| &claim.asked.slot);
-        f.debug_struct("Once")
-            .field("slot", &slot)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -1,82 +1,69 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Rooms
+//!
+//! Each stands only on those before it: `process` (the machine, output, signals, exit codes), `observe` (metrics, request log,
+//! traces), `http` (server, extractors, problems), `auth`, `causal`, `idempotency`, `snapshot`, `api` (the layers around a
+//! service's routes, and their documentation), `settings`, `admin` (the commands and their socket), `program`.
 
-mod access;
-mod answers;
+mod admin;
 mod api;
-mod args;
-mod base_url;
-mod bearer;
+mod auth;
 mod causal;
-pub mod codes;
-mod command;
-mod connections;
-mod docs;
-mod door;
-mod exit;
-mod extract;
-mod files;
-mod health;
-mod host;
+mod http;
 mod idempotency;
-mod limits;
-mod logs;
-mod machine;
-mod monitor;
-mod openapi;
-mod operator_api;
-mod output;
-mod page;
-mod patient;
-mod problem;
-mod producer;
+mod observe;
+mod process;
 mod program;
-mod reply;
-mod routes;
 mod row;
-mod sampled;
-mod server;
-mod service;
-mod signals;
+mod settings;
+mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod trace;
-mod version;
 
-pub use access::{
-    Access, Caller, Device, Enrolled, InvalidHash, NewToken, Operator, OtherService, Reader,
-    TokenHash,
+pub use api::api;
+pub use auth::{
+    Access, InvalidHash, Kind, Limits, OPERATOR, Principal, SERVICE, Token, TokenHash, TokenStore,
 };
-pub use answers::MAX_SNAPSHOTS;
-pub use api::{MAX_BODY_BYTES, MAX_REQUEST_TIME, api};
-pub use args::{About, CommonArgs, Days, Loopback, Veiled};
-pub use base_url::{BaseUrl, http_client};
-pub use bearer::Token;
-pub use causal::{DEFAULT_WAIT, MAX_WAIT};
-pub use exit::{Outcome, on_disk_failure, or_end, run};
-pub use extract::{Json, MAX_BODY_TIME, Path, Query, present};
-pub use files::keep_files_private;
+pub use http::base_url::{BaseUrl, http_client};
+pub use http::codes;
+pub use http::extract::{Json, Path, Query, present};
+pub use http::page::{Cursor, Limit, Page};
+pub use http::problem::{Code, Problem};
+pub use http::reply::Reply;
+pub use http::routes::Routes;
+pub use http::server::Stopping;
+pub use http::version::{ETag, IfMatch, MustMatch};
 pub use idempotency::{
-    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEPT_REPLIES,
-    MAX_KEPT_REPLY_BYTES, MAX_KEY_CHARACTERS, Once, REPLIES_KEPT_FOR, Settled,
+    IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, IdempotencyKey, Idempotent, Once,
 };
-pub use limits::{Limits, MAX_UNDER_WAY_OF_DEVICE};
-pub use logs::start_logs;
-pub use machine::{check_clock, check_machine, max_connections};
-pub use monitor::Monitor;
-pub use page::{Cursor, Limit, Page};
-pub use patient::{MAX_STALL_TIME, MIN_TAKEN_BYTES};
-pub use problem::{Code, Problem};
-pub use producer::HttpProducer;
+pub use observe::monitor::Monitor;
+pub use observe::sampled::may_log;
+pub use observe::trace;
+pub use process::exit::{Outcome, on_disk_failure, or_end, run};
+pub use process::files::keep_files_private;
+pub use process::logs::start_logs;
+pub use process::machine::{check_clock, check_machine, max_connections};
+pub use process::signals::stop_on_signal;
+pub use program::service::Service;
 pub use program::{Program, main};
-pub use reply::Reply;
-pub use routes::Routes;
 pub use row::parsed;
-pub use sampled::may_log;
-pub use server::{MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME, Stopping};
-pub use service::Service;
-pub use signals::stop_on_signal;
+pub use settings::{About, CommonArgs, Loopback, Veiled};
+pub use snapshot::producer::HttpProducer;
 pub use utoipa_axum::routes;
-pub use version::{ETag, IfMatch, MustMatch};
+
+/// What a request can rely on.
+pub mod limits {
+    pub use crate::api::MAX_REQUEST_TIME;
+    pub use crate::causal::{DEFAULT_WAIT, MAX_WAIT};
+    pub use crate::http::extract::{MAX_BODY_BYTES, MAX_BODY_TIME};
+    pub use crate::http::patient::{MAX_STALL_TIME, MIN_TAKEN_BYTES};
+    pub use crate::http::server::{MAX_DRAIN_TIME, MAX_HEADER_BYTES, MAX_HEADER_TIME};
+    pub use crate::idempotency::{MAX_KEPT_REPLIES, MAX_KEPT_REPLY_BYTES};
+    pub use crate::idempotency::{MAX_KEY_CHARACTERS, REPLIES_KEPT_FOR};
+    pub use crate::process::machine::MAX_CONNECTIONS;
+    pub use crate::snapshot::answers::MAX_SNAPSHOTS;
+}
 
 /// For [`problem_codes!`], whose users need not know axum.
 #[doc(hidden)]

@@ -1,27 +1,25 @@
-//! A service as a program: what is its own is said once, and serving and every command use it alike.
+//! A service as a program: it declares what is its own once, and serving and every command use it.
 
-use std::path::{Path, PathBuf};
+pub(crate) mod service;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use clap::Parser;
-use relay::{
-    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options,
-    ReadOnly, Refusal,
-};
+use clap::{Arg, ArgAction, FromArgMatches, Parser, Subcommand};
+use relay::{Consumer, Database, Keys, Options};
 
-use crate::Service;
-use crate::access::{Access, Enrolled};
-use crate::args::{About, CommonArgs, parse};
-use crate::bearer::Token;
-use crate::exit::{Outcome, on_disk_failure, run};
-use crate::files::keep_files_private;
-use crate::limits::Limits;
-use crate::logs::{start_logs, start_quiet_logs};
-use crate::machine::{check_clock, check_machine};
-use crate::routes::Routes;
-use crate::signals::stop_on_signal;
+use crate::admin::command::Command;
+use crate::admin::setup::Setup;
+use crate::auth::{Access, Limits, Token, TokenStore};
+use crate::http::Routes;
+use crate::process::exit::{Outcome, on_disk_failure, or_end, run};
+use crate::process::files::keep_files_private;
+use crate::process::logs::{DEFAULT_FILTER, start_logs, start_quiet_logs};
+use crate::process::machine::{check_clock, check_machine};
+use crate::process::signals::stop_on_signal;
+use crate::program::service::Service;
+use crate::settings::{About, CommonArgs};
 
 /// A service. Its settings are the value, read from the command line and the environment.
 pub trait Program: Parser {
@@ -29,10 +27,10 @@ pub trait Program: Parser {
 
     fn common(&self) -> &CommonArgs;
 
-    /// What the database is for; the keys are those of [`keys`](Self::keys).
+    /// How the database is opened, without the keys of [`keys`](Self::keys).
     fn options(&self) -> Options;
 
-    /// The file of keys that seal parts of its events, if it has one.
+    /// The key file, if parts of its events are sealed.
     fn keys(&self) -> Option<PathBuf> {
         None
     }
@@ -42,180 +40,140 @@ pub trait Program: Parser {
         Ok(Vec::new())
     }
 
-    /// Who has a token in its own database, beside those of the access file.
-    fn enrolled(&self, _: &Database) -> Option<Arc<dyn Enrolled>> {
+    /// The tokens in its own database, in addition to those of the access file.
+    fn token_store(&self, _: &Database) -> Option<Arc<dyn TokenStore>> {
         None
     }
 
-    /// `consumers` are those above, at work: their status says how new it is what they have applied.
+    /// `consumers` are those above, running: their status says how far they have come.
     fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Routes>;
 }
 
-/// Serves until told to stop, or does what the command line asks for instead.
+/// Serves until it is stopped, or runs the command that the command line names.
 pub fn main<P: Program>() -> ExitCode {
     keep_files_private();
-    let (program, command) = parse::<P>();
+    let (program, asked) = or_end(parse::<P>());
     run(async {
-        match command {
+        match asked {
             None => Box::pin(serve(&program)).await.map(|()| Outcome::Done),
-            Some(command) => {
+            Some((command, json)) => {
                 start_quiet_logs();
-                Box::pin(command.run(&Parts::of(&program)?)).await
+                Box::pin(command.run(&setup(&program)?, json)).await
             }
         }
     })
 }
 
-/// Whatever can be refused is refused before the port is taken and the file is touched.
+/// The settings that only serving takes. A command takes the others, before its name or after it.
+const SERVING: [&str; 8] = [
+    "listen",
+    "max_requests_per_second",
+    "open_without_stream",
+    "keep_events",
+    "keep_days",
+    "hold_readers",
+    "help",
+    "version",
+];
+
+/// Reads the settings, and the command if there is one with whether it answers in JSON, from the command line and the
+/// environment.
+fn parse<P: Program>() -> Result<(P, Option<(Command, bool)>), clap::Error> {
+    let about = P::ABOUT;
+    let or_default = |arg: Arg, default| arg.required(false).default_value(default);
+    let settings = P::command()
+        .name(about.name)
+        .mut_arg("listen", |arg| or_default(arg, about.listen))
+        .mut_arg("database", |arg| or_default(arg, about.database))
+        .mut_args(|arg| match SERVING.contains(&arg.get_id().as_str()) {
+            true => arg,
+            false => arg.global(true),
+        })
+        .after_help(environment(&about));
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
+    let json = json.help("Answer in JSON, for programs").global(true);
+    let given = Command::augment_subcommands(settings)
+        .subcommand_required(false)
+        .mut_subcommands(|command| command.arg(json.clone()))
+        .mut_subcommand("rotate-key", |command| command.hide(!about.has_keys))
+        .try_get_matches()?;
+    let command = match given.subcommand() {
+        Some((_, of_command)) => Some((
+            Command::from_arg_matches(&given)?,
+            of_command.get_flag("json"),
+        )),
+        None => None,
+    };
+    Ok((P::from_arg_matches(&given)?, command))
+}
+
+/// What the flags do not show.
+fn environment(about: &About) -> String {
+    let About {
+        name,
+        password_env,
+        read_token_env,
+        ..
+    } = about;
+    format!(
+        "Environment only, since every user of the machine can read flags:
+  {password_env}  The password of {name} at the broker. Required
+  {read_token_env}  What other services send to load snapshots from {name}: at least 16 characters. Without it only those of the access file can
+  RUST_LOG  What to log, to stderr, as text on a terminal and as JSON elsewhere [default: {DEFAULT_FILTER}]
+
+A flag wins over the environment, the environment over a default.
+
+Exit codes:
+  0  done; equal; healthy
+  1  refused or failed; stderr says why
+  2  the command line is not valid
+  3  it differs; it is not healthy; events still wait for an operator
+  4  unknown: a dependency did not respond"
+    )
+}
+
+fn setup<P: Program>(program: &P) -> anyhow::Result<Setup> {
+    Ok(Setup {
+        about: P::ABOUT,
+        common: program.common().clone(),
+        options: Options {
+            on_disk_failure: on_disk_failure(),
+            ..program.options()
+        },
+        keys: program.keys(),
+        consumers: program.consumers()?,
+    })
+}
+
+/// Checks everything that can be checked before it takes the port and opens the file.
 async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     start_logs()?;
     check_clock()?;
     check_machine(&program.common().database)?;
-    let stop = stop_on_signal();
-    let parts = Parts::of(program)?;
-    let (nats, retention) = (parts.nats()?, parts.common.retention());
-    let access = Access::from_file(parts.common.access())?
-        .limits(Limits::of(parts.common.max_requests_per_second));
-    let listener = parts.common.bind().await?;
-    let options = match parts.make_keys()? {
-        Some(keys) => parts.options.clone().keys(keys),
-        None => parts.options.clone(),
+    let (stop, setup) = (stop_on_signal(), setup(program)?);
+    let (common, nats) = (&setup.common, setup.nats()?);
+    let access = Access::from_file(common.access())?;
+    let limits = Limits::of(common.max_requests_per_second);
+    let listener = common.listen.bind().await?;
+    setup.refuse_lost_keys()?;
+    let options = Options {
+        open_without_stream: common.open_without_stream,
+        ..setup.with_keys(Keys::open_or_create)?
     };
-    let db = parts.common.open(options).await?;
+    let db = Database::open(setup.database(), options).await?;
+    let read_token = Token::from_env(P::ABOUT.read_token_env);
+    if let Err(cure) = &read_token {
+        tracing::warn!(%cure, "services without a token in the access file can load no snapshot from this one");
+    }
+    let access = access.limits(limits).read_token(read_token);
+    let access = access.store(program.token_store(&db));
     let mut service = Service::new(&db)
-        .keep(retention)
-        .publish(parts.stream_of(&nats))
-        .share(P::ABOUT.share, Token::from_env(P::ABOUT.read_token_env))
-        .access(access.enrolled(program.enrolled(&db)));
-    for consumer in &parts.consumers {
-        service = service.apply(consumer.clone(), reader_of(consumer, &nats));
+        .publish(setup.stream(&nats), common.retention())
+        .share(P::ABOUT.share)
+        .access(access);
+    for consumer in &setup.consumers {
+        service = service.apply(consumer.clone(), nats.reader(consumer.stream()));
     }
-    service
-        .serve(program.routes(&db, &parts.consumers)?, listener, stop)
-        .await
-}
-
-fn reader_of(consumer: &Consumer, nats: &Nats) -> NatsReader {
-    nats.reader(consumer.stream())
-}
-
-/// What a program is put together from.
-pub(crate) struct Parts {
-    pub(crate) about: About,
-    pub(crate) common: CommonArgs,
-    /// Without keys, which nobody needs who only looks or copies.
-    pub(crate) options: Options,
-    pub(crate) keys: Option<PathBuf>,
-    pub(crate) consumers: Vec<Consumer>,
-}
-
-impl Parts {
-    fn of<P: Program>(program: &P) -> anyhow::Result<Self> {
-        Ok(Self {
-            about: P::ABOUT,
-            common: program.common().clone(),
-            options: Options {
-                on_disk_failure: on_disk_failure(),
-                ..program.options()
-            },
-            keys: program.keys(),
-            consumers: program.consumers()?,
-        })
-    }
-
-    pub(crate) fn database(&self) -> &Path {
-        &self.common.database
-    }
-
-    /// The way to the broker. Nothing is connected yet.
-    pub(crate) fn nats(&self) -> anyhow::Result<Nats> {
-        self.common.nats(&self.about)
-    }
-
-    /// The way to the service's own stream.
-    pub(crate) fn stream(&self) -> anyhow::Result<NatsStream> {
-        Ok(self.stream_of(&self.nats()?))
-    }
-
-    fn stream_of(&self, nats: &Nats) -> NatsStream {
-        let stream = nats.stream(self.about.stream);
-        stream.max_bytes(self.common.max_stream_bytes)
-    }
-
-    /// The way of a consumer to its stream.
-    pub(crate) fn reader(&self, consumer: &Consumer) -> anyhow::Result<NatsReader> {
-        Ok(reader_of(consumer, &self.nats()?))
-    }
-
-    /// The keys, made when there are none and nothing is sealed yet.
-    fn make_keys(&self) -> anyhow::Result<Option<Keys>> {
-        let Some(path) = &self.keys else {
-            return Ok(None);
-        };
-        if !path.exists()
-            && let Some(key) = relay::key_in_use(self.database(), &self.options)?
-        {
-            let path = self.database().to_owned();
-            let why = Refusal::KeyLost { key };
-            return Err(OpenError { path, why }.into());
-        }
-        Ok(Some(Keys::open_or_create(path)?))
-    }
-
-    /// What the database is for, to a command that opens it: the keys must be there.
-    pub(crate) fn options_with_keys(&self) -> Result<Options, KeysError> {
-        let options = self.options.clone();
-        match &self.keys {
-            Some(path) => Ok(options.keys(Keys::open(path)?)),
-            None => Ok(options),
-        }
-    }
-
-    /// Opens the database as the service does, which must not run meanwhile.
-    pub(crate) async fn open(&self) -> anyhow::Result<Database> {
-        if !self.database().exists() {
-            bail!("there is no database {}", self.database().display());
-        }
-        let opened = Database::open(self.database(), self.options_with_keys()?).await;
-        match opened {
-            Err(
-                in_use @ OpenError {
-                    why: Refusal::InUse { .. },
-                    ..
-                },
-            ) => Err(in_use).with_context(|| format!("stop {} first", self.about.name)),
-            opened => Ok(opened?),
-        }
-    }
-
-    /// Opens the database to look at it, whether the service runs or not.
-    pub(crate) async fn look(&self) -> Result<ReadOnly, OpenError> {
-        ReadOnly::open(self.database(), &self.options).await
-    }
-
-    pub(crate) fn consumer(&self, name: &str) -> anyhow::Result<&Consumer> {
-        let found = self.consumers.iter().find(|known| known.name() == name);
-        found.with_context(|| {
-            let about = self.about.name;
-            match self.names() {
-                known if known.is_empty() => format!("{about} has no consumers"),
-                known => format!("{about} has no consumer {name}; it has {known}"),
-            }
-        })
-    }
-
-    /// The one that is meant, when there is only one.
-    pub(crate) fn consumer_or_only(&self, name: Option<&str>) -> anyhow::Result<&Consumer> {
-        match (name, &self.consumers[..]) {
-            (Some(name), _) => self.consumer(name),
-            (None, [only]) => Ok(only),
-            (None, []) => bail!("{} has no consumers", self.about.name),
-            (None, _) => bail!("say which one with --consumer: {}", self.names()),
-        }
-    }
-
-    fn names(&self) -> String {
-        let names: Vec<&str> = self.consumers.iter().map(Consumer::name).collect();
-        names.join(", ")
-    }
+    let routes = program.routes(&db, &setup.consumers)?;
+    service.serve(routes, listener, stop).await
 }

@@ -1,4 +1,4 @@
-//! Values with a type of their own, out of rows.
+//! Columns as types of the domain.
 
 use std::error::Error;
 use std::str::FromStr;
@@ -6,8 +6,7 @@ use std::str::FromStr;
 use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Row};
 
-/// A text column as the type that its text was once parsed into. The same rules hold: a row that breaks them was not
-/// written by this program.
+/// A text column, parsed by the rules of its type. A row that breaks them was not written by this program.
 pub fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: FromStr,

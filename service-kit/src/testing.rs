@@ -1,4 +1,5 @@
-//! What services' tests share: an API without a socket, a log that comes home, and a program that is started and killed.
+//! What the tests of services share: an API without a socket, an imported log, and a program that is started and stopped or
+//! killed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -19,9 +20,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::{Access, Caller, Enrolled, Monitor, Problem, Routes, TokenHash};
+use crate::auth::{
+    Access, Kind, OPERATOR as OPERATOR_KIND, Principal, SERVICE as SERVICE_KIND, TokenHash,
+    TokenStore,
+};
+use crate::http::{Problem, Routes};
+use crate::observe::Monitor;
 
-/// An API that answers in this process, to an operator unless it is told who else calls.
+/// An API in this process, called by an operator unless a test sends another token.
 #[derive(Clone)]
 pub struct TestApi {
     api: Router,
@@ -32,18 +38,24 @@ pub struct TestApi {
 pub const OPERATOR: &str = "fho_an-operator-of-the-tests";
 /// Service `tester`.
 pub const SERVICE: &str = "fhs_a-service-of-the-tests";
-/// Device [`DEVICE_ID`] of driver [`DRIVER_ID`].
-pub const DEVICE: &str = "fhd_a-device-of-the-tests";
-/// Ids as services draw them: one that is no UUID would be a fault of the service's own table.
-pub const DEVICE_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed01";
-pub const DRIVER_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed02";
+/// Guest `tester`: a caller of a kind that no route admits.
+pub const GUEST: &str = "fhg_a-guest-of-the-tests";
+pub const GUEST_KIND: &Kind = &Kind {
+    name: "guest",
+    description: "A caller of the tests.",
+    token_prefix: "fhg_",
+    rate_divisor: 100,
+    burst_s: 4,
+    max_under_way: Some(16),
+};
 
-/// Knows the three above, and whom the service itself knows.
+/// The tokens above, those that a test adds, and those of the service itself.
 struct Testers {
-    beside: Option<Arc<dyn Enrolled>>,
+    added: Vec<(&'static str, Principal)>,
+    own: Option<Arc<dyn TokenStore>>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -51,43 +63,50 @@ pub struct Answer {
     pub text: String,
 }
 
-/// What takes longer is a failure and not a test that never ends.
+/// A test that waits longer fails.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-impl Enrolled for Testers {
-    fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Caller>, Problem>> {
-        let tester = || "tester".to_owned();
-        let device = Caller::Device {
-            device_id: DEVICE_ID.to_owned(),
-            driver_id: DRIVER_ID.to_owned(),
-        };
-        let known = [
-            (OPERATOR, Caller::Operator(tester())),
-            (SERVICE, Caller::Service(tester())),
-            (DEVICE, device),
-        ];
-        let mut known = known.into_iter();
-        let found = known.find(|(of, _)| TokenHash::of(of) == token);
-        match (found, &self.beside) {
-            (None, Some(beside)) => beside.find(token),
-            (found, _) => async { Ok(found.map(|(_, caller)| caller)) }.boxed(),
+impl TokenStore for Testers {
+    fn kind(&self) -> &'static Kind {
+        let own = self.own.as_ref().map(|own| own.kind());
+        own.unwrap_or(GUEST_KIND)
+    }
+
+    fn find(&self, token: TokenHash) -> BoxFuture<'static, Result<Option<Principal>, Problem>> {
+        let mut added = self.added.iter();
+        let found = added.find(|(of, _)| TokenHash::of(of) == token);
+        match (found, &self.own) {
+            (None, Some(own)) => own.find(token),
+            (found, _) => {
+                let found = found.map(|(_, caller)| caller.clone());
+                async { Ok(found) }.boxed()
+            }
         }
     }
 }
 
-/// Lets in who sends one of the tokens above.
+/// Admits callers that send one of the tokens above.
 pub fn access() -> Access {
-    Access::nobody().enrolled(Some(Arc::new(Testers { beside: None })))
+    access_with([], None)
 }
 
-/// And whoever the service's own database knows.
-pub fn access_beside(known: Arc<dyn Enrolled>) -> Access {
-    let beside = Some(known);
-    Access::nobody().enrolled(Some(Arc::new(Testers { beside })))
+/// And those that send one of `added`, or a token of the service's own.
+pub fn access_with(
+    added: impl IntoIterator<Item = (&'static str, Principal)>,
+    own: Option<Arc<dyn TokenStore>>,
+) -> Access {
+    let tester = |kind| Principal::new(kind, "tester");
+    let testers = [
+        (OPERATOR, tester(OPERATOR_KIND)),
+        (SERVICE, tester(SERVICE_KIND)),
+        (GUEST, tester(GUEST_KIND)),
+    ];
+    let added = added.into_iter().chain(testers).collect();
+    Access::closed().store(Some(Arc::new(Testers { added, own })))
 }
 
 impl TestApi {
-    /// A service's own routes and what surrounds them.
+    /// A service's own routes and every layer around them.
     pub fn of(routes: Routes, monitor: Monitor) -> Self {
         Self::new(crate::api(routes, monitor, access()))
     }
@@ -148,7 +167,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 
-    /// The header's text, or nothing.
+    /// The header's text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -179,10 +198,11 @@ impl Answer {
     }
 }
 
-/// Panics unless `/openapi.json` is whole: what it refers to is there, each operation says what it is for, what it answers
-/// and with which codes it refuses; it lets in whom it names and no other caller; and each answer says that no cache may
-/// keep it and no browser may take it for another kind of file.
-pub async fn assert_documented(api: &TestApi) {
+/// Panics unless `/openapi.json` is whole: every reference leads somewhere; each operation says what it is for, which headers
+/// it takes and gives, what it answers and with which codes it refuses; it admits the callers it names and no others; and each
+/// answer says that no cache may keep it and no browser may take it for another kind of file. `added` are tokens for kinds
+/// of callers that the service declares.
+pub async fn assert_documented(api: &TestApi, added: &[(&str, &str)]) {
     let document = api.sending(None).get("/openapi.json").await.json();
     assert!(
         document["openapi"]
@@ -191,14 +211,78 @@ pub async fn assert_documented(api: &TestApi) {
         "{document}"
     );
     assert_resolved(&document, &document);
+    let problem = &document["components"]["schemas"]["Problem"];
+    assert!(problem["properties"]["request_id"].is_object(), "{problem}");
+    let tokens = [
+        ("operator", OPERATOR),
+        ("service", SERVICE),
+        ("guest", GUEST),
+    ];
+    let tokens: Vec<_> = tokens.iter().chain(added).copied().collect();
     let paths = document["paths"].as_object().expect("paths");
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("operations") {
             let what = format!("{method} {path}");
+            let method = method.to_uppercase();
             assert_told(&what, operation);
-            assert_guarded(api, &method.to_uppercase(), path, operation).await;
+            assert_headers(&what, &method, operation);
+            assert_guarded(api, &method, path, operation, &tokens).await;
+            assert_key_is_told(api, &method, path, operation, &tokens).await;
         }
     }
+}
+
+/// Panics unless the operation names the headers that hold for every operation of its kind.
+fn assert_headers(what: &str, method: &str, operation: &Value) {
+    let parameters = operation["parameters"].to_string();
+    let waits = operation["tags"][0] != "health";
+    for name in ["Freehold-Wait-For", "Freehold-Max-Wait-Ms"] {
+        assert_eq!(parameters.contains(name), waits, "{what} and {name}");
+    }
+    for (status, response) in operation["responses"].as_object().expect("responses") {
+        let headers = response["headers"].as_object().expect("headers");
+        let writes = method != "GET" && status.starts_with('2');
+        for (name, must) in [
+            ("X-Request-Id", true),
+            ("traceparent", true),
+            ("Freehold-Position", writes),
+            ("Retry-After", ["429", "503"].contains(&status.as_str())),
+            ("WWW-Authenticate", status == "401"),
+            ("ETag", status == "412"),
+        ] {
+            let has = headers.contains_key(name);
+            assert!(has || !must, "{what}: {status} lacks {name}");
+        }
+    }
+}
+
+/// Panics unless an operation takes `Idempotency-Key` if and only if it says so. The key is none, so nothing is done.
+async fn assert_key_is_told(
+    api: &TestApi,
+    method: &str,
+    path: &str,
+    operation: &Value,
+    tokens: &[(&str, &str)],
+) {
+    let parts = path.split(['{', '}']).enumerate();
+    let place = parts.map(|(at, part)| match at % 2 {
+        0 => part,
+        _ => "01985b3e-7c00-7a10-9d52-3f0c5a1bed09",
+    });
+    let place: String = place.collect();
+    let named = operation["security"].to_string();
+    let mut tokens = tokens.iter();
+    let token = tokens.find(|(who, _)| named.contains(&format!("\"{who}\"")));
+    let sent = request(method, &place)
+        .header(CONTENT_TYPE, "application/json")
+        .header("if-match", "*")
+        .header("idempotency-key", "two words");
+    let api = api.sending(token.map(|(_, token)| *token));
+    let answer = api.send(sent.body("{".into())).await;
+    let takes = answer.json()["code"] == "invalid_idempotency_key";
+    let parameters = operation["parameters"].to_string();
+    let says = parameters.contains("Idempotency-Key");
+    assert_eq!(takes, says, "{method} {path}: {answer:?}");
 }
 
 fn assert_resolved(document: &Value, part: &Value) {
@@ -234,25 +318,30 @@ fn assert_told(what: &str, operation: &Value) {
     }
 }
 
-async fn assert_guarded(api: &TestApi, method: &str, path: &str, operation: &Value) {
-    // An id that is none: whoever is let in does no harm.
+async fn assert_guarded(
+    api: &TestApi,
+    method: &str,
+    path: &str,
+    operation: &Value,
+    tokens: &[(&str, &str)],
+) {
+    // An id that is none, so that an admitted request does no harm.
     let place = path.replace(['{', '}'], "~");
     let named = operation["security"]
         .as_array()
         .cloned()
         .unwrap_or_default();
-    for (who, token) in [
-        ("operator", Some(OPERATOR)),
-        ("service", Some(SERVICE)),
-        ("device", Some(DEVICE)),
-        ("nobody", None),
-    ] {
+    let known = tokens.iter().map(|(who, token)| (*who, Some(*token)));
+    for (who, token) in known.chain([("anonymous", None)]) {
         let may = named.is_empty() || named.iter().any(|of| of.get(who).is_some());
         let answer = api
             .sending(token)
             .send(request(method, &place).body(Body::empty()))
             .await;
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        for name in ["x-request-id", "traceparent"] {
+            assert!(!answer.header(name).is_empty(), "{answer:?}");
+        }
         let kept = answer.header("cache-control");
         assert!(["no-store", "no-cache"].contains(&kept), "{answer:?}");
         let let_in = ![401, 403].contains(&answer.status);
@@ -266,9 +355,9 @@ pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
     request.header(HOST, "localhost")
 }
 
-/// Gives `home` the log of `away`, as an import from the stream does.
-pub async fn come_home(away: &Database, home: &Database) -> Result<(), LogError> {
-    let (mut from, mut to) = (away.outbox(), home.outbox());
+/// Appends the events of `from` that `to` lacks, as an import from the stream does.
+pub async fn import_log(from: &Database, to: &Database) -> Result<(), LogError> {
+    let (mut from, mut to) = (from.outbox(), to.outbox());
     let head = to.head().await?;
     let mut head = head.expect("an open database has a log");
     while head.seq < from.committed() {
@@ -278,7 +367,7 @@ pub async fn come_home(away: &Database, home: &Database) -> Result<(), LogError>
     Ok(())
 }
 
-/// What a query answers, each value as SQLite keeps it.
+/// The rows of a query, each value as SQLite stores it.
 pub async fn rows(db: &Database, sql: &'static str) -> Vec<Vec<types::Value>> {
     let read = db.read(move |rows| {
         let mut statement = rows.prepare(sql)?;
@@ -290,21 +379,21 @@ pub async fn rows(db: &Database, sql: &'static str) -> Vec<Vec<types::Value>> {
     read.await.expect("a test asks what can be answered")
 }
 
-/// A service's program that runs. It is killed when it is dropped.
+/// A running service program. It is killed when it is dropped.
 pub struct Started {
     service: Child,
     /// Its first line on stdout.
     pub ready: String,
 }
 
-/// What a program said until it was killed.
-pub struct LastWords {
+/// The output of a program that was killed.
+pub struct Killed {
     /// Its first line on stdout.
     pub ready: String,
     pub log: String,
 }
 
-/// What a program that ended in order said, and how it ended.
+/// The output and the exit code of a program that ended by itself.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -326,8 +415,8 @@ pub fn start(program: &mut Command) -> Started {
     Started { service, ready }
 }
 
-/// Starts a service's program, waits for its first line and kills it, so that all its files are still there.
-pub fn start_and_kill(program: &mut Command) -> LastWords {
+/// Starts a service's program, waits for its first line and kills it: all its files stay.
+pub fn start_and_kill(program: &mut Command) -> Killed {
     start(program).kill()
 }
 
@@ -343,16 +432,16 @@ pub fn run(program: &mut Command) -> Ended {
 }
 
 impl Started {
-    /// Kills it, so that all its files are still there.
-    pub fn kill(mut self) -> LastWords {
+    /// Kills it: all its files stay.
+    pub fn kill(mut self) -> Killed {
         let (ready, mut log) = (std::mem::take(&mut self.ready), String::new());
         self.service.kill().expect("it is ours");
         let mut stderr = self.service.stderr.take().expect("piped");
         stderr.read_to_string(&mut log).expect("its log is text");
-        LastWords { ready, log }
+        Killed { ready, log }
     }
 
-    /// As a person or a supervisor stops it.
+    /// Stops it with SIGTERM, as a supervisor does.
     pub fn stop(mut self) -> Ended {
         let pid = Pid::from_child(&self.service);
         kill_process(pid, Signal::TERM).expect("it is ours");
@@ -372,14 +461,14 @@ impl Drop for Started {
 }
 
 impl Ended {
-    /// What it answered to `--json`.
+    /// Its answer to `--json`.
     pub fn json(&self) -> Value {
         let parsed = serde_json::from_str(&self.out);
         parsed.unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// Panics unless every file of the folder can be read by its own user only.
+/// Panics unless only their own user can read the files of the folder.
 pub fn assert_private(folder: &Path) {
     for entry in folder.read_dir().expect("a folder") {
         let entry = entry.expect("an entry");

@@ -529,7 +529,7 @@ fn parts(world: &mut World) -> impl Iterator<Item = &mut Service> {
     [user_service, orders_service].into_iter().chain(devices)
 }
 
-/// Databases, logs, locks, keys, access and door files of all three programs are on one disk. The consumer has events before it.
+/// Databases, logs, locks, keys, access files and admin sockets of all three programs are on one disk. The consumer has events before it.
 #[tokio::test]
 async fn a_full_disk_stops_only_writes_and_every_program_continues_once_there_is_room() {
     let test = "disk::a_full_disk_stops_only_writes_and_every_program_continues_once_there_is_room";
@@ -626,7 +626,7 @@ async fn on_a_full_disk_commands_that_read_work_and_others_say_why_not_and_leave
     for api in [&*world.users(), &*world.orders()] {
         eventually("it is ready", seconds(60), async || api.is_ready().await).await;
     }
-    let orders = &world.orders_service; // a command reaches it once its door file is written
+    let orders = &world.orders_service; // a command reaches it once its admin socket is bound
     eventually("it is rebuilt", seconds(60), async || {
         let rebuilt = command(orders, &["rebuild", "orders-user-cache"]).await;
         let done = rebuilt.status.success();

@@ -6,7 +6,7 @@ use event_schema::{DriverId, OrderId, UserId};
 use relay::rusqlite::{self, Connection};
 use serde::{Deserialize, Serialize};
 
-use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query, Reader};
+use service_kit::{Cursor, ETag, Json, Limit, Page, Path, Problem, Query};
 use utoipa::{IntoParams, ToSchema};
 
 use super::orders::{OrderView, known};
@@ -92,7 +92,6 @@ pub(super) struct UserWithOrders {
     extensions(("x-problems" = json!([problems::ORDER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Reader,
     State(app): State<App>,
     Path(id): Path<OrderId>,
     Query(ReadQuery { include }): Query<ReadQuery>,
@@ -116,7 +115,6 @@ pub(super) async fn read(
     responses((status = 200, description = "A page of orders, with their users if included", body = Composed<Page<ComposedOrder>>))
 )]
 pub(super) async fn list(
-    _: Reader,
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -146,7 +144,6 @@ pub(super) async fn list(
     extensions(("x-problems" = json!([problems::USER_NOT_FOUND.name()])))
 )]
 pub(super) async fn of_user(
-    _: Reader,
     State(app): State<App>,
     Path(id): Path<UserId>,
     Query(PageQuery { cursor, limit }): Query<PageQuery>,

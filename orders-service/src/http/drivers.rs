@@ -10,13 +10,13 @@ use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use service_kit::{
-    Cursor, ETag, Idempotent, IfMatch, Json, MustMatch, NewToken, Operator, Page, Path, Problem,
-    Query, Reply, TokenHash,
+    Cursor, ETag, IdempotencyKey, Idempotent, IfMatch, Json, MustMatch, Page, Path, Problem, Query,
+    Reply, Token, TokenHash,
 };
 use utoipa::ToSchema;
 
 use super::{App, Nothing, PageQuery, rfc3339};
-use crate::access::check_up_to_date;
+use crate::access::{DEVICE, check_up_to_date};
 use crate::codes;
 use crate::domain::{Device, Driver, OwnEvent};
 use crate::events::{make, now_ms};
@@ -87,7 +87,7 @@ const TOKEN_LIFE_MS: i64 = 90 * 86_400_000;
 
 /// Enrol a driver
 #[utoipa::path(
-    post, path = "/drivers", tag = "drivers", security(("operator" = [])), request_body = NewDriver,
+    post, path = "/drivers", tag = "drivers", security(("operator" = [])), request_body = NewDriver, params(IdempotencyKey),
     responses((
         status = 201, description = "Enrolled", body = DriverView,
         headers(
@@ -97,10 +97,7 @@ const TOKEN_LIFE_MS: i64 = 90 * 86_400_000;
     )),
     extensions(("x-problems" = json!([problems::INVALID_NAME.name()])))
 )]
-pub(super) async fn enrol(
-    _: Operator,
-    Idempotent(new, once): Idempotent<NewDriver>,
-) -> Result<Reply, Problem> {
+pub(super) async fn enrol(Idempotent(new, once): Idempotent<NewDriver>) -> Result<Reply, Problem> {
     let (id, name) = (DriverId::new(), new.name.parse()?);
     let write = once.write(move |tx| {
         make(tx, Driver::enrol(id, name, now_ms(tx)))?;
@@ -117,7 +114,6 @@ pub(super) async fn enrol(
     responses((status = 200, description = "A page of drivers, in the order of enrolment", body = Page<DriverView>))
 )]
 pub(super) async fn list(
-    _: Operator,
     State(app): State<App>,
     Query(PageQuery { cursor, limit }): Query<PageQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -138,7 +134,6 @@ pub(super) async fn list(
     extensions(("x-problems" = json!([problems::DRIVER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<DriverId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -162,6 +157,7 @@ pub(super) async fn read(
 #[utoipa::path(
     post, path = "/drivers/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
     params(
+        IdempotencyKey,
         ("id" = DriverId, Path, description = "The driver's id"),
         ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"1\""),
     ),
@@ -172,7 +168,6 @@ pub(super) async fn read(
     extensions(("x-problems" = json!([problems::DRIVER_NOT_FOUND.name(), problems::DRIVER_REVOKED.name()])))
 )]
 pub(super) async fn revoke(
-    _: Operator,
     Path(id): Path<DriverId>,
     must_match: MustMatch,
     Idempotent(Nothing {}, once): Idempotent<Nothing>,
@@ -203,7 +198,6 @@ pub(super) async fn revoke(
     extensions(("x-problems" = json!([problems::DRIVER_NOT_FOUND.name(), problems::DRIVER_REVOKED.name(), problems::DEVICE_NOT_FOUND.name()])))
 )]
 pub(super) async fn draw_code(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<DriverId>,
     if_match: IfMatch,
@@ -236,6 +230,7 @@ pub(super) async fn draw_code(
 #[utoipa::path(
     post, path = "/devices/{id}/revoke", tag = "drivers", security(("operator" = [])), request_body = Nothing,
     params(
+        IdempotencyKey,
         ("id" = DeviceId, Path, description = "The device's id"),
         ("If-Match" = Option<String>, Header, description = "Revoke it only at this version of its driver", example = "\"2\""),
     ),
@@ -243,7 +238,6 @@ pub(super) async fn draw_code(
     extensions(("x-problems" = json!([problems::DEVICE_NOT_FOUND.name()])))
 )]
 pub(super) async fn revoke_device(
-    _: Operator,
     Path(id): Path<DeviceId>,
     if_match: IfMatch,
     Idempotent(Nothing {}, once): Idempotent<Nothing>,
@@ -281,7 +275,8 @@ pub(super) async fn enrol_device(
     Json(Enrolment { code, device_id }): Json<Enrolment>,
 ) -> Result<impl IntoResponse, Problem> {
     check_up_to_date(&app.db)?;
-    let (now_ms, NewToken { plain, hash }) = (app.now_ms(), NewToken::draw("fhd_"));
+    let (now_ms, drawn) = (app.now_ms(), Token::draw(DEVICE.token_prefix));
+    let hash = drawn.hash();
     let code_hash = codes::hash(&code);
     if !app.codes.contain(&code_hash).await? {
         return Err(wrong_code());
@@ -300,7 +295,7 @@ pub(super) async fn enrol_device(
         device_id,
         driver_id: driver.id,
         driver_name: driver.name,
-        token: plain.reveal().to_owned(),
+        token: drawn.reveal().to_owned(),
         expires_at_ms,
     };
     Ok((StatusCode::CREATED, Json(enrolled)))

@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use event_schema::OrderId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::{Cursor, Json, Page, Path, Problem, Query, Reader};
+use service_kit::{Cursor, Json, Page, Path, Problem, Query};
 use utoipa::ToSchema;
 
 use super::orders::known;
@@ -54,7 +54,6 @@ pub(super) struct EventView {
     extensions(("x-problems" = json!([problems::ORDER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Reader,
     State(app): State<App>,
     Path(id): Path<OrderId>,
     Query(PageQuery { cursor, limit }): Query<PageQuery>,

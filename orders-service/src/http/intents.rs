@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::codes::INVALID_QUERY;
 use service_kit::{
-    Cursor, ETag, Idempotent, Json, Limit, MustMatch, Operator, Page, Path, Problem, Query, Reply,
+    Cursor, ETag, IdempotencyKey, Idempotent, Json, Limit, MustMatch, Page, Path, Problem, Query,
+    Reply,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -98,7 +99,6 @@ enum OperatorDecision {
     responses((status = 200, description = "A page of intents, in the order of their verdicts", body = Page<IntentView>))
 )]
 pub(super) async fn list(
-    _: Operator,
     State(app): State<App>,
     Query(query): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -127,7 +127,6 @@ pub(super) async fn list(
     extensions(("x-problems" = json!([problems::INTENT_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<IntentId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -142,6 +141,7 @@ pub(super) async fn read(
 #[utoipa::path(
     post, path = "/intents/{id}/decision", tag = "intents", security(("operator" = [])), request_body = NewDecision,
     params(
+        IdempotencyKey,
         ("id" = IntentId, Path, description = "The intent's id"),
         ("If-Match" = String, Header, description = "The tag of the intent as you have read it, or `*`", example = "\"4.0\""),
     ),
@@ -155,7 +155,6 @@ pub(super) async fn read(
     ])))
 )]
 pub(super) async fn decide(
-    _: Operator,
     Path(id): Path<IntentId>,
     must_match: MustMatch,
     Idempotent(NewDecision { decision }, once): Idempotent<NewDecision>,

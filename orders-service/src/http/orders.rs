@@ -10,7 +10,9 @@ use relay::rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
-use service_kit::{ETag, Idempotent, MustMatch, Once, Operator, Path, Problem, Reply, present};
+use service_kit::{
+    ETag, IdempotencyKey, Idempotent, MustMatch, Once, Path, Problem, Reply, present,
+};
 use utoipa::ToSchema;
 
 use super::{App, Nothing, rfc3339};
@@ -90,7 +92,7 @@ const MAX_WAIT_FOR_CUSTOMER: Duration = Duration::from_secs(1);
 
 /// Place an order
 #[utoipa::path(
-    post, path = "/orders", tag = "orders", security(("operator" = [])), request_body = NewOrder,
+    post, path = "/orders", tag = "orders", security(("operator" = [])), request_body = NewOrder, params(IdempotencyKey),
     responses((
         status = 201, description = "Placed", body = OrderView,
         headers(
@@ -104,7 +106,6 @@ const MAX_WAIT_FOR_CUSTOMER: Duration = Duration::from_secs(1);
     ])))
 )]
 pub(super) async fn place(
-    _: Operator,
     State(app): State<App>,
     Idempotent(new, once): Idempotent<NewOrder>,
 ) -> Result<Reply, Problem> {
@@ -134,6 +135,7 @@ pub(super) async fn place(
 #[utoipa::path(
     post, path = "/orders/{id}/assign", tag = "orders", security(("operator" = [])), request_body = Assignment,
     params(
+        IdempotencyKey,
         ("id" = OrderId, Path, description = "The order's id"),
         ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"1\""),
     ),
@@ -147,7 +149,6 @@ pub(super) async fn place(
     ])))
 )]
 pub(super) async fn assign(
-    _: Operator,
     State(app): State<App>,
     Path(id): Path<OrderId>,
     must_match: MustMatch,
@@ -169,6 +170,7 @@ pub(super) async fn assign(
 #[utoipa::path(
     post, path = "/orders/{id}/unassign", tag = "orders", security(("operator" = [])), request_body = Nothing,
     params(
+        IdempotencyKey,
         ("id" = OrderId, Path, description = "The order's id"),
         ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"2\""),
     ),
@@ -182,7 +184,6 @@ pub(super) async fn assign(
     ])))
 )]
 pub(super) async fn unassign(
-    _: Operator,
     Path(id): Path<OrderId>,
     must_match: MustMatch,
     Idempotent(Nothing {}, once): Idempotent<Nothing>,
@@ -197,6 +198,7 @@ pub(super) async fn unassign(
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders", security(("operator" = [])), request_body = Cancellation,
     params(
+        IdempotencyKey,
         ("id" = OrderId, Path, description = "The order's id"),
         ("If-Match" = String, Header, description = "The version you have read, or `*`", example = "\"2\""),
     ),
@@ -210,7 +212,6 @@ pub(super) async fn unassign(
     ])))
 )]
 pub(super) async fn cancel(
-    _: Operator,
     Path(id): Path<OrderId>,
     must_match: MustMatch,
     Idempotent(Cancellation { reason, note }, once): Idempotent<Cancellation>,

@@ -8,11 +8,12 @@ use event_schema::sync::{FeedPage, MAX_INTENTS, Upload, Verdicts};
 use event_schema::{DeviceId, DriverId};
 use serde::Deserialize;
 
-use service_kit::{Device, Json, Limit, Problem, Query, Stopping, codes as kit, max_connections};
+use service_kit::{Json, Limit, Problem, Query, Stopping, codes as kit, max_connections};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::App;
+use crate::access::Caller;
 use crate::events::now_ms;
 use crate::problems;
 use crate::store::drivers;
@@ -56,11 +57,13 @@ pub(super) fn max_waiting() -> usize {
     extensions(("x-problems" = json!([problems::INCARNATION_FORKED.name(), problems::REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn intents(
-    device: Device,
+    Caller {
+        device_id,
+        driver_id,
+    }: Caller,
     State(app): State<App>,
     Json(upload): Json<Upload>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (device_id, driver_id) = whose(&device)?;
     if upload.intents.is_empty() || upload.intents.len() > MAX_INTENTS {
         let detail = format!("send 1 to {MAX_INTENTS} intents at a time");
         return Err(Problem::field(kit::INVALID_BODY, "intents", detail));
@@ -83,12 +86,14 @@ pub(super) async fn intents(
     extensions(("x-problems" = json!([problems::REVOKED.name(), kit::NOT_READY.name()])))
 )]
 pub(super) async fn feed(
-    device: Device,
+    Caller {
+        device_id,
+        driver_id,
+    }: Caller,
     State(app): State<App>,
     Stopping(stop): Stopping,
     Query(query): Query<FeedQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (device_id, driver_id) = whose(&device)?;
     let after = query.token(driver_id)?;
     // Without a permit the device gets its answer at once and asks again: waiting must not take up every connection.
     let permit = app.waiting.clone().try_acquire_owned(); // held until the answer
@@ -156,17 +161,4 @@ impl FeedQuery {
         });
         Ok(read.await?)
     }
-}
-
-/// The ids that belong to the token.
-fn whose(device: &Device) -> Result<(DeviceId, DriverId), Problem> {
-    let known = device
-        .device_id
-        .parse()
-        .ok()
-        .zip(device.driver_id.parse().ok());
-    known.ok_or_else(|| {
-        let detail = "this token belongs to no known device";
-        Problem::new(kit::UNAUTHORIZED, detail)
-    })
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, mpsc};
 use axum::Router;
 use axum::routing::get;
 use event_schema::{DeviceId, OrderEvent};
-use orders_service::access::Devices;
 use orders_service::domain::{Driver, OwnEvent};
 use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
@@ -13,12 +12,12 @@ use orders_service::{MIGRATIONS, codes, config};
 use relay::rusqlite::types::Value as Cell;
 use relay::{Database, Options};
 use serde_json::json;
-use service_kit::testing::{TestApi, access_beside, request, rows};
+use service_kit::testing::{TestApi, request, rows};
 use service_kit::{Limits, Monitor, Routes, TokenHash};
 use tokio::task::JoinHandle;
 
 use crate::office::Device;
-use crate::world::{FakeUsers, World, database};
+use crate::world::{FakeUsers, World, database, testers};
 
 async fn world() -> World {
     World::start(FakeUsers::Know).await
@@ -451,7 +450,7 @@ async fn a_token_that_comes_too_often_costs_the_database_nothing_good_or_revoked
     let path = format!("/devices/{}/revoke", revoked.id);
     assert_eq!(world.api.post(&path, &json!({})).await.status, 200);
     let any = Router::new().route("/any", get(async || "in"));
-    let access = access_beside(Devices::of(&world.db)).limits(Limits::two());
+    let access = testers(&world.db).limits(Limits::two());
     let routes = Routes::new("any", "Has one route.").undocumented(any);
     let api = TestApi::new(service_kit::api(routes, Monitor::new(&world.db), access));
     let ask = async |device: &Device| {

@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng};
 use relay::rusqlite::types::Value;
 use relay::{AppendLog, Database, Keys, Log, Record, Tx};
 use serde_json::json;
-use service_kit::testing::{come_home, rows};
+use service_kit::testing::{import_log, rows};
 
 /// All that follows from the log.
 const TABLES: [&str; 6] = [
@@ -43,7 +43,7 @@ async fn the_log_makes_the_same_rows_again() {
             life.step(&office, &mut random).await;
         }
         let (home, _folder) = empty_with_keys_of(&folder).await;
-        come_home(&office, &home).await.unwrap();
+        import_log(&office, &home).await.unwrap();
         for table in TABLES {
             let lived = rows(&office, table).await;
             assert!(!lived.is_empty(), "{table}");
@@ -256,7 +256,7 @@ async fn a_budget_outlives_the_file_and_no_leap_of_the_clock_spends_it_for_good(
     assert_eq!(life.refusals(&office, NOON_MS + DAY_MS - 1).await, 0);
 
     let (home, _folder) = empty_with_keys_of(&folder).await;
-    come_home(&office, &home).await.unwrap();
+    import_log(&office, &home).await.unwrap();
     for db in [&office, &home] {
         assert_eq!(life.refusals(db, NOON_MS + 1).await, 0);
         assert_eq!(
@@ -365,7 +365,7 @@ async fn refusals_and_decisions_of_an_older_log_change_their_orders_and_drivers_
     write(&office, dismissed).await;
 
     let (home, _folder) = empty_with_keys_of(&folder).await;
-    come_home(&office, &home).await.unwrap();
+    import_log(&office, &home).await.unwrap();
     for db in [&office, &home] {
         let versions = rows(db, "select (select version from orders), (select max(version) from drivers), seq from scopes").await;
         assert_eq!(versions, [[4.into(), 3.into(), 11.into()]]);

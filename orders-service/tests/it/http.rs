@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::world::{FakeUsers, PATIENT, World};
+use crate::world::{DEVICE_TOKEN, FakeUsers, PATIENT, World};
 use axum::body::Body;
 use event_schema::{OrderEvent, OrderId, UserId};
 use jiff::Timestamp;
 use orders_service::user_api::Limits;
 use serde_json::{Value, json};
-use service_kit::testing::{DEVICE, OPERATOR, SERVICE, assert_documented, request};
+use service_kit::testing::{OPERATOR, SERVICE, assert_documented, request};
 
 #[tokio::test]
 async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
@@ -361,7 +361,7 @@ async fn a_refusal_names_the_field_and_says_what_is_expected() {
 async fn its_documentation_is_complete_and_names_the_callers() {
     let world = World::start(FakeUsers::Answer(404)).await;
     world.testers_device().await;
-    assert_documented(&world.api).await;
+    assert_documented(&world.api, &[("device", DEVICE_TOKEN)]).await;
     let document = world.api.get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
     let own: Vec<_> = paths
@@ -388,7 +388,7 @@ async fn operators_may_do_everything_services_may_read_and_devices_nothing() {
     for (token, reads, writes) in [
         (Some(OPERATOR), 200, 400),
         (Some(SERVICE), 200, 403),
-        (Some(DEVICE), 403, 403),
+        (Some(DEVICE_TOKEN), 403, 403),
         (None, 401, 401),
     ] {
         let api = world.api.sending(token);

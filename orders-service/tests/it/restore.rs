@@ -1,7 +1,7 @@
 //! The file is lost, the log and the keys are not: everything answers as it did.
 
 use serde_json::{Value, json};
-use service_kit::testing::come_home;
+use service_kit::testing::import_log;
 
 use crate::office::said;
 use crate::world::{FakeUsers, World};
@@ -45,7 +45,7 @@ async fn a_restore_from_the_stream_brings_back_orders_devices_and_intents() {
     let answers = device.verdicts(&sent).await;
 
     let home = world.bereft().await;
-    come_home(&world.db, &home.db).await.unwrap();
+    import_log(&world.db, &home.db).await.unwrap();
     home.meet_stream().await;
     let paths = [
         "/orders?limit=200".to_owned(),

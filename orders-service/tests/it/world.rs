@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version};
 use jiff::Timestamp;
-use orders_service::access::Devices;
+use orders_service::access::{DEVICE, Devices};
 use orders_service::cache::users;
 use orders_service::domain::{Amount, Driver, Order, OwnEvent};
 use orders_service::events::{MakeError, make};
@@ -20,8 +20,8 @@ use relay::{
     Step, System, rusqlite,
 };
 use serde_json::{Value, json};
-use service_kit::testing::{Answer, DEVICE_ID, DRIVER_ID, TestApi, access_beside};
-use service_kit::{Limits as CallLimits, Monitor};
+use service_kit::testing::{Answer, TestApi, access_with};
+use service_kit::{Access, Limits as CallLimits, Monitor, Principal};
 
 pub use crate::owner::{FakeUsers, Owner};
 
@@ -33,6 +33,21 @@ pub struct World {
     /// The consumer of the cache. Tests step it.
     pub consumer: Consumer,
     folder: tempfile::TempDir,
+}
+
+/// The token of device [`DEVICE_ID`] of driver [`DRIVER_ID`].
+pub const DEVICE_TOKEN: &str = "fhd_a-device-of-the-tests";
+/// Ids as the service draws them: one that is no UUID would be a fault of its own table.
+pub const DEVICE_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed01";
+pub const DRIVER_ID: &str = "01985b3e-7c00-7a10-9d52-3f0c5a1bed02";
+
+/// Lets in the kit's testers, the device above, and the devices in the database.
+pub fn testers(db: &Database) -> Access {
+    let device = Principal {
+        acts_for: Some(DRIVER_ID.to_owned()),
+        ..Principal::new(DEVICE, DEVICE_ID)
+    };
+    access_with([(DEVICE_TOKEN, device)], Some(Devices::of(db)))
 }
 
 /// Calls a second that no test makes.
@@ -126,7 +141,7 @@ impl World {
         let routes = http::routes(db.clone(), user_api, consumer.clone(), feed_tail);
         let mut monitor = Monitor::new(&db);
         monitor.watch_consumer(consumer.name(), consumer.stream(), consumer.status());
-        let access = access_beside(Devices::of(&db)).limits(CallLimits::of(CALLS));
+        let access = testers(&db).limits(CallLimits::of(CALLS));
         Self {
             api: TestApi::new(service_kit::api(routes, monitor, access)),
             db,

@@ -49,7 +49,7 @@ pub enum LetterState {
 }
 
 /// What a retry or a discard achieved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Retried {
     /// Events applied now, in order.
     pub applied: usize,

@@ -37,7 +37,7 @@ pub struct Report {
 }
 
 /// How far a consumer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Offset {
     pub consumer: String,
     pub stream: String,

@@ -8,27 +8,27 @@ use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 
 use super::{Asked, Kept, Slot};
-use crate::{Problem, Reply};
+use crate::http::{Problem, Reply};
 
 /// The kit's table. A service that takes `Idempotency-Key` has it among its migrations.
 pub const IDEMPOTENCY_MIGRATION: &str = include_str!("../../migrations/idempotency.sql");
-/// Brings a table that an earlier version filled up to date. Replies aged by the wall clock then: it follows
+/// Updates a table of an earlier version, in which replies aged by the wall clock. It follows
 /// [`IDEMPOTENCY_MIGRATION`] among the service's.
 pub const IDEMPOTENCY_AGES_MIGRATION: &str = include_str!("../../migrations/idempotency_ages.sql");
-/// For how long a reply is kept, while its service runs: a clock that leaps ages nothing.
+/// How long a reply is kept while its service runs, whatever the clock says.
 pub const REPLIES_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// How many are kept. Beyond it the oldest go before their time: a table that grows without end would fill the disk.
+/// How many are kept. Beyond it the oldest are deleted early, so that the table does not fill the disk.
 pub const MAX_KEPT_REPLIES: u64 = 1_000_000;
 /// The largest body of a reply that can be kept.
 pub const MAX_KEPT_REPLY_BYTES: usize = 64 * 1024;
-/// Replies that one write forgets, at most. It keeps one, so the table shrinks as long as there are old ones.
+/// The most replies that one write deletes. It stores one, so the table shrinks as long as there are old ones.
 const FORGOTTEN_AT_ONCE: u64 = 8;
 
-/// The time by which replies age. It goes on from the newest reply's, as fast as this process runs, so neither a wall clock
-/// that leaps nor a restart under one makes a reply old. While the service is down none ages.
+/// The clock by which replies age. It starts at the newest reply's time and counts the time in which this process runs, so
+/// neither a wall clock that leaps nor a restart makes a reply old. While the service is down none ages.
 pub(super) struct Age {
     started: Instant,
-    /// Where it stood when the process started: the newest reply's, or, without one, the wall clock's.
+    /// Its time when the process started: the newest reply's or, without one, the wall clock's.
     from_ms: OnceLock<u64>,
 }
 
@@ -57,7 +57,7 @@ impl Age {
     }
 }
 
-/// A reply of ours that could not be given once more; ours to mend, so the effect is undone.
+/// A reply that could not be sent again. That is our fault, so the effect is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unkeepable {
     #[error("a reply of {0} bytes is too large to be kept for its Idempotency-Key")]
@@ -68,7 +68,7 @@ pub(super) enum Unkeepable {
     NoSuccess(StatusCode),
 }
 
-/// The reply that is kept for the slot and not too old.
+/// The stored reply of the slot, unless it is too old.
 pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Result<Option<Kept>> {
     rows.prepare_cached(
         "select request, status, headers, body, caller = ?1 from kit_reply
@@ -88,7 +88,7 @@ pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Res
     .optional()
 }
 
-/// Takes the place of one that was too old.
+/// Replaces one that was too old.
 pub(super) fn keep(
     rows: &Connection,
     Asked { slot, request }: &Asked,
@@ -113,7 +113,7 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Forgets a few of those that are too old, or too many.
+/// Deletes a few of those that are too old, or too many.
 pub(super) fn forget_some(rows: &Connection, now_ms: u64) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "delete from kit_reply where id in (
@@ -123,7 +123,7 @@ pub(super) fn forget_some(rows: &Connection, now_ms: u64) -> rusqlite::Result<()
     forget_beyond(rows, MAX_KEPT_REPLIES)
 }
 
-/// Ids are given in a row, so those within `limit` of the last are never more than that.
+/// Ids are consecutive, so at most `limit` rows lie within `limit` of the last.
 fn forget_beyond(rows: &Connection, limit: u64) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "delete from kit_reply where id in (
@@ -323,7 +323,7 @@ mod tests {
             reply().with(HeaderName::from_static("x-any"), no_text),
         ] {
             let refused = keep(&rows, &asked("a"), &unkeepable, 1).unwrap_err();
-            assert_eq!(refused.code(), crate::codes::INTERNAL);
+            assert_eq!(refused.code(), crate::http::codes::INTERNAL);
         }
         assert_eq!(count(&rows), 0);
     }

@@ -1,19 +1,17 @@
-//! Who is let in, how often, and what is documented of it.
+//! Which callers are admitted, how often, and what the documentation says of it.
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use futures::poll;
 use serde_json::json;
-use service_kit::testing::{self, DEVICE, SERVICE, TestApi, assert_documented, request};
-use service_kit::{
-    Caller, Json, Limits, MAX_UNDER_WAY_OF_DEVICE, Monitor, NewToken, Operator, Path, Problem,
-    Reader, Routes, Token, codes, routes,
-};
+use service_kit::testing::{self, GUEST, GUEST_KIND, SERVICE, TestApi, assert_documented, request};
+use service_kit::{Json, Limits, Monitor, Path, Principal, Problem, Routes, Token, codes, routes};
 
 use crate::{database, kit};
 
-/// A route that wants an operator and a body, one for readers, one whose handler asks nobody, and one for everybody.
+/// A route that admits operators and takes a body, one for readers, one whose handler does not look at the caller, and one
+/// for all callers.
 fn guarded() -> Routes {
     Routes::new("kit", "Does what a test needs.")
         .routes(routes!(show, store))
@@ -30,7 +28,7 @@ fn guarded() -> Routes {
     params(("id" = u8, Path, description = "Which one")),
     responses((status = 200, description = "The thing", body = u8))
 )]
-async fn show(_: Reader, Path(id): Path<u8>) -> Json<u8> {
+async fn show(Path(id): Path<u8>) -> Json<u8> {
     Json(id)
 }
 
@@ -40,12 +38,8 @@ async fn show(_: Reader, Path(id): Path<u8>) -> Json<u8> {
     params(("id" = u8, Path, description = "Which one")),
     responses((status = 200, description = "Who did it", body = String))
 )]
-async fn store(
-    Operator(name): Operator,
-    Path(_): Path<u8>,
-    Json(_): Json<serde_json::Value>,
-) -> String {
-    name
+async fn store(caller: Principal, Path(_): Path<u8>, Json(_): Json<serde_json::Value>) -> String {
+    caller.id
 }
 
 /// Say a secret
@@ -57,13 +51,13 @@ async fn careless() -> &'static str {
     "a secret"
 }
 
-/// Greet whoever comes
+/// Greet the caller
 #[utoipa::path(
     get, path = "/greet", tag = "things",
     responses((status = 200, description = "Who came", body = String))
 )]
-async fn greet(caller: Caller) -> String {
-    format!("{caller:?}")
+async fn greet(caller: Principal) -> String {
+    caller.to_string()
 }
 
 /// Become known
@@ -86,28 +80,28 @@ async fn api(limits: Limits) -> (TestApi, tempfile::TempDir) {
 }
 
 #[tokio::test]
-async fn who_is_not_named_is_turned_away_before_anything_is_read() {
+async fn a_caller_that_is_not_named_is_refused_before_the_body_is_read() {
     let (api, _folder) = api(Limits::default()).await;
-    let (nobody, service, device) = (api.sending(None), api.sending(SERVICE), api.sending(DEVICE));
+    let (anyone, service, guest) = (api.sending(None), api.sending(SERVICE), api.sending(GUEST));
     assert_eq!(api.json("PUT", "/things/7", "{}").await.text, "tester");
     assert_eq!(service.get("/things/7").await.text, "7");
-    let stranger = nobody.json("PUT", "/things/x", "no JSON").await;
+    let stranger = anyone.json("PUT", "/things/x", "no JSON").await;
     assert_eq!(stranger.problem(), "401 unauthorized");
     assert_eq!(stranger.header("www-authenticate"), "Bearer");
-    for other in [&service, &device] {
+    for other in [&service, &guest] {
         let refused = other.json("PUT", "/things/x", "no JSON").await;
         assert_eq!(refused.problem(), "403 forbidden");
     }
-    assert_eq!(device.get("/things/x").await.problem(), "403 forbidden");
+    assert_eq!(guest.get("/things/x").await.problem(), "403 forbidden");
 }
 
 #[tokio::test]
-async fn a_handler_that_forgot_to_ask_answers_only_those_its_documentation_names() {
+async fn a_handler_that_does_not_look_at_its_caller_answers_only_those_its_documentation_names() {
     let (api, _folder) = api(Limits::default()).await;
     assert_eq!(api.get("/careless").await.text, "a secret");
     let stranger = api.sending(None).get("/careless").await;
     assert_eq!(stranger.problem(), "401 unauthorized");
-    for other in [SERVICE, DEVICE] {
+    for other in [SERVICE, GUEST] {
         let refused = api.sending(other).get("/careless").await;
         assert_eq!(refused.problem(), "403 forbidden");
     }
@@ -119,12 +113,12 @@ async fn a_handler_that_forgot_to_ask_answers_only_those_its_documentation_names
             api.send(request).await.status
         }
     };
-    assert_eq!(head(Some(DEVICE)).await, 403);
+    assert_eq!(head(Some(GUEST)).await, 403);
     assert_eq!(head(None).await, 401);
 }
 
 #[tokio::test]
-async fn what_has_no_documentation_is_nobodys_without_a_token() {
+async fn a_route_without_documentation_needs_a_token() {
     let (db, _folder) = database().await;
     let hidden = Router::new().route("/hidden", get(async || "hidden"));
     let api = TestApi::of(kit(hidden), Monitor::new(&db));
@@ -136,12 +130,12 @@ async fn what_has_no_documentation_is_nobodys_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_knows_is_refused_except_where_everybody_may_come() {
+async fn an_unknown_token_is_refused_except_on_open_routes() {
     let (api, _folder) = api(Limits::default()).await;
-    let unknown = api.sending("fho_nobody-knows-this-one");
+    let unknown = api.sending("fho_an-unknown-token");
     assert_eq!(unknown.get("/things/7").await.problem(), "401 unauthorized");
-    assert_eq!(unknown.get("/greet").await.text, "Anonymous");
-    assert_eq!(api.get("/greet").await.text, "Operator(\"tester\")");
+    assert_eq!(unknown.get("/greet").await.text, "anonymous");
+    assert_eq!(api.get("/greet").await.text, "operator tester");
     for path in [
         "/livez",
         "/readyz",
@@ -150,7 +144,7 @@ async fn a_token_that_nobody_knows_is_refused_except_where_everybody_may_come() 
         "/openapi.json",
         "/problems",
     ] {
-        for api in [&unknown, &api.sending(None), &api.sending(DEVICE)] {
+        for api in [&unknown, &api.sending(None), &api.sending(GUEST)] {
             assert_eq!(api.get(path).await.status, 200, "{path}");
         }
     }
@@ -165,14 +159,14 @@ async fn a_token_that_nobody_knows_is_refused_except_where_everybody_may_come() 
 }
 
 #[tokio::test]
-async fn the_read_token_makes_a_service_of_whoever_sends_it() {
+async fn a_caller_that_sends_the_read_token_is_a_service() {
     let (db, _folder) = database().await;
-    let token = NewToken::draw("fhs_").plain;
-    let access = testing::access().reader(Ok(token.clone()));
+    let token = Token::draw("fhs_");
+    let access = testing::access().read_token(Ok(token.clone()));
     let api = TestApi::new(service_kit::api(guarded(), Monitor::new(&db), access));
     let greet = request("GET", "/greet").header("authorization", bearer(&token));
     let said = api.send(greet.body(Body::empty())).await.text;
-    assert_eq!(said, "Service(\"reader\")");
+    assert_eq!(said, "service reader");
 }
 
 fn bearer(token: &Token) -> String {
@@ -180,18 +174,18 @@ fn bearer(token: &Token) -> String {
 }
 
 #[tokio::test]
-async fn who_comes_too_often_waits_and_the_others_do_not_notice() {
+async fn a_caller_with_too_many_requests_waits_and_the_others_do_not_notice() {
     let (api, _folder) = api(Limits::two()).await;
-    let (nobody, service) = (api.sending(None), api.sending(SERVICE));
+    let (stranger, service) = (api.sending(None), api.sending(SERVICE));
     for _ in 0..2 {
         assert_eq!(api.get("/greet").await.status, 200);
-        assert_eq!(nobody.get("/careless").await.status, 401);
+        assert_eq!(stranger.get("/careless").await.status, 401);
     }
     let refused = api.get("/greet").await;
     assert_eq!(refused.problem(), "429 rate_limited");
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=3601).contains(&wait), "{wait} s");
-    assert_eq!(nobody.get("/greet").await.problem(), "429 rate_limited");
+    assert_eq!(stranger.get("/greet").await.problem(), "429 rate_limited");
     let guessed = api.sending("fho_a-guess").get("/careless").await;
     assert_eq!(guessed.problem(), "429 rate_limited", "guesses count");
     assert_eq!(service.get("/greet").await.status, 200);
@@ -203,18 +197,18 @@ async fn who_comes_too_often_waits_and_the_others_do_not_notice() {
 #[tokio::test]
 async fn strangers_keep_no_newcomer_out() {
     let (api, _folder) = api(Limits::two()).await;
-    let nobody = api.sending(None);
+    let stranger = api.sending(None);
     for _ in 0..10 {
-        nobody.get("/careless").await;
+        stranger.get("/careless").await;
         api.sending("fho_a-guess").get("/greet").await;
     }
-    assert_eq!(nobody.get("/greet").await.problem(), "429 rate_limited");
+    assert_eq!(stranger.get("/greet").await.problem(), "429 rate_limited");
     let wrong = json!({"code": "wrong"});
     for _ in 0..2 {
-        let refused = nobody.post("/enter", &wrong).await;
+        let refused = stranger.post("/enter", &wrong).await;
         assert_eq!(refused.problem(), "422 invalid_body");
     }
-    for api in [&nobody, &api.sending("fho_a-guess"), &api] {
+    for api in [&stranger, &api.sending("fho_a-guess"), &api] {
         let too_many = api.post("/enter", &wrong).await;
         assert_eq!(too_many.problem(), "429 rate_limited");
         assert_eq!(api.post("/enter", &json!({})).await.text, "come in");
@@ -222,7 +216,7 @@ async fn strangers_keep_no_newcomer_out() {
 }
 
 #[tokio::test]
-async fn whatever_else_calls_a_program_for_everybody_does_not_stop_its_page() {
+async fn other_callers_of_an_open_program_do_not_stop_its_page() {
     let (db, _folder) = database().await;
     let routes = Routes::new("kit", "Has a page.").routes(routes!(enter));
     let access = testing::access().limits(Limits::two());
@@ -238,29 +232,29 @@ async fn whatever_else_calls_a_program_for_everybody_does_not_stop_its_page() {
 }
 
 #[tokio::test]
-async fn a_device_holds_no_more_than_its_share_of_places() {
+async fn a_caller_holds_no_more_than_its_share_of_places() {
     let (db, _folder) = database().await;
     let api = TestApi::of(crate::routes().open("/forever"), Monitor::new(&db));
-    let device = api.sending(DEVICE);
+    let guest = api.sending(GUEST);
     let mut waiting = Vec::new();
-    for _ in 0..MAX_UNDER_WAY_OF_DEVICE {
-        let device = device.clone();
-        let mut waits = Box::pin(async move { device.get("/forever").await });
+    for _ in 0..GUEST_KIND.max_under_way.unwrap() {
+        let guest = guest.clone();
+        let mut waits = Box::pin(async move { guest.get("/forever").await });
         assert!(poll!(&mut waits).is_pending());
         waiting.push(waits);
     }
-    let one_more = device.get("/forever").await;
+    let one_more = guest.get("/forever").await;
     assert_eq!(one_more.problem(), "429 rate_limited");
     assert_eq!(one_more.header("retry-after"), "1");
     assert_eq!(api.get("/things/7").await.text, "7", "others do not notice");
     drop(waiting);
-    assert!(poll!(std::pin::pin!(device.get("/forever"))).is_pending());
+    assert!(poll!(std::pin::pin!(guest.get("/forever"))).is_pending());
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_are_refused_and_use_up_nobodys_limit() {
+async fn pages_of_other_origins_are_refused_and_use_up_no_limit() {
     let (api, _folder) = api(Limits::two()).await;
-    let nobody = api.sending(None);
+    let stranger = api.sending(None);
     let foreign = [
         ("origin", "https://evil.example"),
         ("origin", "null"),
@@ -276,7 +270,7 @@ async fn pages_of_other_origins_are_refused_and_use_up_nobodys_limit() {
         "/nothing",
     ];
     for ((name, value), path) in foreign.iter().flat_map(|of| paths.map(|path| (*of, path))) {
-        for (api, method) in [(&api, "GET"), (&nobody, "GET"), (&nobody, "OPTIONS")] {
+        for (api, method) in [(&api, "GET"), (&stranger, "GET"), (&stranger, "OPTIONS")] {
             let asked = request(method, path)
                 .header(name, value)
                 .header("access-control-request-method", "PUT");
@@ -290,7 +284,7 @@ async fn pages_of_other_origins_are_refused_and_use_up_nobodys_limit() {
             assert!(!names.any(|name| name.starts_with("access-control-")));
         }
     }
-    for api in [&api, &nobody] {
+    for api in [&api, &stranger] {
         let own = request("GET", "/greet")
             .header("origin", "http://localhost")
             .header("sec-fetch-site", "same-origin");
@@ -301,7 +295,7 @@ async fn pages_of_other_origins_are_refused_and_use_up_nobodys_limit() {
 #[tokio::test]
 async fn the_document_is_whole_and_true() {
     let (api, _folder) = api(Limits::default()).await;
-    assert_documented(&api).await;
+    assert_documented(&api, &[]).await;
     let document = api.get("/openapi.json").await.json();
     let store = &document["paths"]["/things/{id}"]["put"];
     let listed = store["x-problems"].to_string();
@@ -321,7 +315,7 @@ async fn the_document_is_whole_and_true() {
     let schemes = document["components"]["securitySchemes"]
         .as_object()
         .unwrap();
-    for who in ["operator", "service", "device"] {
+    for who in ["operator", "service", "guest"] {
         assert_eq!(schemes[who]["scheme"], "bearer");
     }
     assert_eq!(document["info"]["title"], "kit");
@@ -354,7 +348,7 @@ async fn every_problem_can_be_looked_up_and_no_other_is_answered() {
 }
 
 #[tokio::test]
-async fn the_page_asks_nobody_but_its_own_service() {
+async fn the_page_loads_from_its_own_service_alone() {
     let (api, _folder) = api(Limits::default()).await;
     let page = api.sending(None).get("/docs").await;
     assert!(page.header("content-type").starts_with("text/html"));

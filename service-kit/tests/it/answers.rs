@@ -7,10 +7,12 @@ use axum::Router;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Database, EventId, Holds, Line, LogError, NewEvent, Position, Producer, Sink, System, chain,
+    Database, EventId, Holds, Line, LogError, NewEvent, Position, Producer, Retention, Sink,
+    System, chain,
 };
 use serde_json::{Value, json};
-use service_kit::{HttpProducer, MAX_SNAPSHOTS, MAX_STALL_TIME, Service, Token};
+use service_kit::limits::{MAX_SNAPSHOTS, MAX_STALL_TIME};
+use service_kit::{Access, HttpProducer, Service, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -37,7 +39,7 @@ async fn only_who_knows_the_token_is_answered() {
 }
 
 #[tokio::test]
-async fn without_a_token_of_its_own_it_answers_nobody_and_says_what_to_set() {
+async fn without_a_read_token_it_answers_no_service_and_says_what_to_set() {
     let unset = Token::from_env(TOKEN_ENV);
     let world = World::start(unset, few).await;
     for header in ["", "authorization: Bearer \r\n"] {
@@ -104,7 +106,9 @@ async fn it_says_whether_its_log_holds_an_event() {
 #[tokio::test]
 async fn who_has_not_met_the_stream_does_not_know_what_its_log_holds() {
     let (db, folder) = database().await;
-    let service = Service::new(&db).share(few, token());
+    let service = Service::new(&db)
+        .share(few)
+        .access(Access::closed().read_token(token()));
     let running = Running::start(service, kit(Router::new())).await;
     let world = World {
         running,
@@ -347,8 +351,9 @@ impl World {
     async fn start(token: Result<Token, String>, share: relay::Share) -> Self {
         let (db, folder) = database().await;
         let service = Service::new(&db)
-            .publish(MemoryBroker::new(1))
-            .share(share, token);
+            .publish(MemoryBroker::new(1), Retention::default())
+            .share(share)
+            .access(Access::closed().read_token(token));
         let running = Running::start(service, kit(Router::new())).await;
         let world = Self {
             running,
@@ -455,7 +460,7 @@ fn few(_: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
 
 static STOP_WRITING: AtomicBool = AtomicBool::new(false);
 
-/// Until nobody listens, or until the test has seen enough.
+/// Until the client is gone, or until the test has seen enough.
 fn endless(_: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     let row = relay::row(&"x".repeat(10_000));
     while !STOP_WRITING.load(Ordering::Relaxed) && to(row.clone()) {

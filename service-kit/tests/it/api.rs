@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Version};
 use relay::{ConsumerStatus, RelayState, RelayStatus};
+use service_kit::Monitor;
+use service_kit::limits::MAX_BODY_BYTES;
 use service_kit::testing::{TestApi, request};
-use service_kit::{MAX_BODY_BYTES, Monitor};
 use tokio::sync::watch;
 
 use crate::serve::within_a_minute;
@@ -191,7 +192,10 @@ async fn a_database_that_takes_no_writes_is_not_ready_and_says_why() {
     let api = TestApi::of(routes(), Monitor::new(&db));
     let refused = api.get("/readyz").await;
     assert_eq!(refused.problem(), "503 not_ready");
-    assert!(refused.text.contains("met its stream: "), "{refused:?}");
+    assert!(
+        refused.text.contains("agrees with its stream: "),
+        "{refused:?}"
+    );
     assert_writes_open(&api, 0).await;
 }
 
@@ -290,7 +294,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
     relay.send_modify(|status| status.state = RelayState::Connecting("no broker".to_owned()));
     consumer.send_modify(|status| {
         status.trouble = Some("no broker".to_owned());
-        status.caught_up_at_ms = Some(u64::MAX); // a clock that was set back makes nobody wait for less than nothing
+        status.caught_up_at_ms = Some(u64::MAX); // a clock that was set back makes no lag negative
     });
     let metrics = api.get("/metrics").await.text;
     assert!(metrics.contains("freehold_relay_publishing 0"), "{metrics}");
@@ -305,7 +309,7 @@ async fn the_metrics_tell_how_far_the_log_is_published_and_applied() {
 }
 
 #[tokio::test]
-async fn before_the_first_contact_nobody_claims_to_know_the_stream() {
+async fn before_the_first_contact_the_state_of_the_stream_is_unknown() {
     let (db, _folder) = database().await;
     let relay = watch::Sender::new(RelayStatus {
         state: RelayState::Connecting("no broker".to_owned()),

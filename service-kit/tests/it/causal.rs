@@ -215,19 +215,19 @@ async fn only_a_known_callers_request_is_kept_waiting() {
         let request = request.header("freehold-wait-for", "kit@1");
         request.body(Body::empty())
     };
-    let nobody = api.sending(None);
+    let stranger = api.sending(None);
     for (api, path, status) in [
         (&api, "/livez", 200),
         (&api, "/readyz", 200),
         (&api, "/metrics", 200),
-        (&nobody, "/livez", 200),
-        (&nobody, "/docs", 504),
-        (&nobody, "/openapi.json", 504),
-        (&nobody, "/problems", 504),
-        (&nobody, "/things/7", 504),
-        (&nobody, "/echo", 401),
-        (&nobody, "/nothing", 401),
-        (&nobody, "/operator/nothing", 401),
+        (&stranger, "/livez", 200),
+        (&stranger, "/docs", 504),
+        (&stranger, "/openapi.json", 504),
+        (&stranger, "/problems", 504),
+        (&stranger, "/things/7", 504),
+        (&stranger, "/echo", 401),
+        (&stranger, "/nothing", 401),
+        (&stranger, "/operator/nothing", 401),
         (&api.sending("fho_unknown"), "/echo", 401),
     ] {
         let answer = tokio::time::timeout(Duration::from_secs(4), api.send(after(path)));

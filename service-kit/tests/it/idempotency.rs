@@ -13,10 +13,10 @@ use axum::routing::post;
 use jiff::Timestamp;
 use relay::{Database, Environment, NewEvent, Options, System, Tx, rusqlite};
 use serde_json::{Value, json};
+use service_kit::limits::MAX_KEY_CHARACTERS;
 use service_kit::testing::{Answer, TestApi, request, rows};
 use service_kit::{
-    Caller, ETag, IDEMPOTENCY_MIGRATION, Idempotent, MAX_KEY_CHARACTERS, Monitor, Problem, Reply,
-    Routes,
+    ETag, IDEMPOTENCY_MIGRATION, Idempotent, Monitor, OPERATOR, Principal, Problem, Reply, Routes,
 };
 use tokio::sync::Notify;
 
@@ -131,7 +131,9 @@ fn say(tx: &Tx<'_>, word: &str, unlucky: &AtomicBool) -> Result<Reply, Problem> 
 async fn name_caller(mut request: Request, next: Next) -> Response {
     let caller = request.headers().get("x-caller").cloned();
     if let Some(caller) = caller.and_then(|name| name.to_str().ok().map(str::to_owned)) {
-        request.extensions_mut().insert(Caller::Operator(caller));
+        request
+            .extensions_mut()
+            .insert(Principal::new(OPERATOR, caller));
     }
     if let Some(token) = request.headers().get("x-token").cloned() {
         request.headers_mut().insert("authorization", token);

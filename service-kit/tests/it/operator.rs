@@ -1,8 +1,8 @@
-//! What a running service does for its operator, through the door beside its database.
+//! What a running service does for its operator, through the admin socket next to its database.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,53 +13,44 @@ use relay::{Answers, ApplyError, Consumer, Database, NewEvent, Options, Relay};
 use serde_json::{Value, json};
 use service_kit::Service;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 
 use crate::serve::{Running, read_to_end, within_a_minute};
 use crate::{database, kit};
 
 #[tokio::test]
-async fn the_door_lets_in_who_can_read_its_file_and_closes_with_the_service() {
+async fn the_socket_is_its_users_own_and_is_removed_with_the_service() {
     let (db, folder) = database().await;
     let running = Running::start(Service::new(&db), kit(Router::new())).await;
-    let file = folder.path().join("kit.db.door");
-    let door = Door::read(&file).await;
-    let mode = fs::metadata(&file).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(door.url, format!("http://{}", running.address));
-
-    let state = door.ask("GET", "state", "").await;
+    let admin = Admin(folder.path().join("kit.db.admin"));
+    let state = admin.ask("GET", "state", "").await;
     assert!(state.contains("\"refuses_writes\":null"), "{state}");
-    let stranger = Door {
-        token: "0".repeat(32),
-        ..door
-    };
-    for (method, path) in [
-        ("GET", "state"),
-        ("POST", "consumers/a/rebuild"),
-        ("POST", "consumers/a/retry"),
-    ] {
-        let refused = stranger.ask(method, path, "{}").await;
-        assert!(refused.starts_with("HTTP/1.1 401 "), "{path} {refused}");
-    }
+    let mode = fs::metadata(&admin.0).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut client = running.connect().await;
+    let asks = b"GET /state HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    client.write_all(asks).await.unwrap();
+    let refused = read_to_end(&mut client).await;
+    assert!(refused.starts_with("HTTP/1.1 40"), "{refused}");
     running.stop.cancel();
     running.ended().await;
-    assert!(!file.exists());
+    assert!(!admin.0.exists());
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_let_back_in_or_given_up_by_the_running_service() {
+async fn a_dead_letter_is_retried_or_discarded_by_the_running_service() {
     let world = World::start().await;
     world.emit(&["a", "b", "a"]).await;
     world.until("\"offset\":3").await;
 
-    let nobody = world
-        .door
+    let unknown = world
+        .admin
         .ask("POST", "consumers/x/retry", r#"{"key":"a"}"#)
         .await;
-    assert!(nobody.starts_with("HTTP/1.1 404 ") && nobody.contains("consumer_not_found"));
+    assert!(unknown.starts_with("HTTP/1.1 404 ") && unknown.contains("consumer_not_found"));
     let again = world
-        .door
+        .admin
         .ask("POST", "consumers/kit-words/retry", r#"{"key":"a"}"#)
         .await;
     assert!(
@@ -67,7 +58,7 @@ async fn a_dead_letter_is_let_back_in_or_given_up_by_the_running_service() {
         "{again}"
     );
     let other = world
-        .door
+        .admin
         .ask(
             "POST",
             "consumers/kit-words/discard",
@@ -80,7 +71,7 @@ async fn a_dead_letter_is_let_back_in_or_given_up_by_the_running_service() {
     );
 
     let given_up = world
-        .door
+        .admin
         .ask(
             "POST",
             "consumers/kit-words/discard",
@@ -93,7 +84,7 @@ async fn a_dead_letter_is_let_back_in_or_given_up_by_the_running_service() {
     );
     world.refuses.store(false, Ordering::Relaxed);
     let cured = world
-        .door
+        .admin
         .ask("POST", "consumers/kit-words/retry", r#"{"key":"a"}"#)
         .await;
     assert!(
@@ -104,18 +95,21 @@ async fn a_dead_letter_is_let_back_in_or_given_up_by_the_running_service() {
 }
 
 #[tokio::test]
-async fn a_cache_is_loaded_anew_by_the_running_service() {
+async fn a_cache_is_reloaded_by_the_running_service() {
     let world = World::start().await;
     world.refuses.store(false, Ordering::Relaxed);
     world.emit(&["a", "b"]).await;
     world.until("\"offset\":2").await;
     let before = world
-        .door
+        .admin
         .ask("POST", "consumers/kit-words/rebuild", "{}")
         .await;
     assert!(before.contains("\"rebuilt\":0"), "{before}");
     world.until("\"rebuilt\":1").await;
-    let metrics = world.door.ask("GET", "../metrics", "").await;
+    let mut client = world.running.connect().await;
+    let asks = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    client.write_all(asks).await.unwrap();
+    let metrics = read_to_end(&mut client).await;
     for line in [
         "freehold_consumer_rebuilt_total{consumer=\"kit-words\"} 1",
         "freehold_consumer_snapshot_rows{consumer=\"kit-words\"} 0",
@@ -126,42 +120,25 @@ async fn a_cache_is_loaded_anew_by_the_running_service() {
     world.stop().await;
 }
 
-/// The file, read.
-struct Door {
-    url: String,
-    token: String,
-}
+/// A client of the socket.
+struct Admin(PathBuf);
 
-impl Door {
-    async fn read(file: &Path) -> Self {
-        let written = async {
+impl Admin {
+    async fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let length = body.len();
+        let request = format!(
+            "{method} /{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        let connected = async {
             loop {
-                if let Ok(text) = fs::read(file) {
-                    return serde_json::from_slice::<Value>(&text).unwrap();
+                if let Ok(client) = UnixStream::connect(&self.0).await {
+                    return client;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let door = within_a_minute(written).await;
-        let text = |name: &str| door[name].as_str().unwrap().to_owned();
-        Self {
-            url: text("url"),
-            token: text("token"),
-        }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &str) -> String {
-        let (token, length) = (&self.token, body.len());
-        let path = match path.strip_prefix("../") {
-            Some(path) => format!("/{path}"),
-            None => format!("/operator/{path}"),
-        };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
-        let address = self.url.strip_prefix("http://").unwrap();
-        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut client = within_a_minute(connected).await;
         client.write_all(request.as_bytes()).await.unwrap();
         read_to_end(&mut client).await
     }
@@ -171,7 +148,7 @@ impl Door {
 struct World {
     producer: Database,
     running: Running,
-    door: Door,
+    admin: Admin,
     /// Whether the consumer refuses what comes.
     refuses: Arc<AtomicBool>,
     publishing: tokio::task::JoinHandle<Result<(), relay::Fatal>>,
@@ -197,7 +174,7 @@ impl World {
         Self {
             producer,
             running,
-            door: Door::read(&home.path().join("reader.db.door")).await,
+            admin: Admin(home.path().join("reader.db.admin")),
             refuses,
             publishing,
             stop,
@@ -224,7 +201,7 @@ impl World {
 
     async fn until(&self, state: &str) {
         let reached = async {
-            while !self.door.ask("GET", "state", "").await.contains(state) {
+            while !self.admin.ask("GET", "state", "").await.contains(state) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

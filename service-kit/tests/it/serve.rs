@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use relay::{Connect, Database, Fatal, LogError, NatsStream, Stop};
+use relay::{Connect, Database, Fatal, LogError, NatsStream, Retention, Stop};
 
-use service_kit::testing::{self, DEVICE, OPERATOR};
-use service_kit::{
-    MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME, Routes, Service,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use service_kit::limits::{MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME};
+use service_kit::testing::{self, GUEST, OPERATOR};
+use service_kit::{Routes, Service};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -64,7 +63,12 @@ async fn what_runs_beside_is_stopped_before_the_file_is_closed_and_must_not_end_
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = Service::new(&db).beside(|_| async { Ok(()) });
     let ended = service.serve(routes(), listener, Stop::new()).await;
-    assert!(ended.unwrap_err().to_string().contains("nobody asked"));
+    assert!(
+        ended
+            .unwrap_err()
+            .to_string()
+            .contains("before it was stopped")
+    );
 }
 
 #[tokio::test]
@@ -89,14 +93,14 @@ async fn idle_connections_do_not_delay_the_stop() {
 }
 
 #[tokio::test]
-async fn strangers_that_hold_every_place_keep_nobody_out_and_cost_no_request_under_way() {
+async fn strangers_that_hold_every_place_keep_no_caller_out_and_cost_no_request_under_way() {
     let (db, _folder) = database().await;
     let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let service = Service::new(&db).access(testing::access());
     let running = Running::start(service, waiting(&entered, &leave)).await;
     let mut known = running.connect().await;
     let asks =
-        format!("GET /wait HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {DEVICE}\r\n\r\n");
+        format!("GET /wait HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {GUEST}\r\n\r\n");
     known.write_all(asks.as_bytes()).await.unwrap();
     entered.notified().await;
     let mut strangers = Vec::new();
@@ -195,7 +199,7 @@ async fn a_body_that_does_not_come_does_not_delay_the_stop() {
 async fn a_relay_that_cannot_go_on_ends_the_service_with_its_reason() {
     let (db, _folder) = database().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = Service::new(&db).publish(Refused);
+    let service = Service::new(&db).publish(Refused, Retention::default());
     let ended = service.serve(routes(), listener, Stop::new()).await;
     assert_eq!(format!("{:#}", ended.unwrap_err()), "a wrong password");
     let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
@@ -241,7 +245,7 @@ async fn a_head_that_is_too_large_is_refused() {
     running.ended().await;
 }
 
-/// A broker that lets nobody in.
+/// A broker that refuses every client.
 struct Refused;
 
 impl Connect for Refused {
@@ -298,7 +302,7 @@ fn waiting(entered: &Arc<Notify>, leave: &Arc<Notify>) -> Routes {
 }
 
 /// What still comes until the other side closes.
-pub async fn read_to_end(client: &mut TcpStream) -> String {
+pub async fn read_to_end(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     // A reset is a close too: the server does not read what it has refused.
     let _ = within_a_minute(client.read_to_end(&mut bytes)).await;

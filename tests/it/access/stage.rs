@@ -115,7 +115,7 @@ impl Stage {
         Api::new(self.service(service).url(), None)
     }
 
-    fn service(&self, name: &str) -> &Service {
+    pub(super) fn service(&self, name: &str) -> &Service {
         match name {
             "user-service" => &self.world.user_service,
             "orders-service" => &self.world.orders_service,
@@ -138,14 +138,6 @@ impl Stage {
                     .clone(),
             ),
         }
-    }
-
-    /// The token of the admin socket.
-    pub(super) fn door(&self, service: &str) -> String {
-        let file = self.service(service).database.with_added_extension("door");
-        let door = fs::read(file).expect("it runs, so its door is there");
-        let door: Value = serde_json::from_slice(&door).expect("JSON");
-        door["token"].as_str().expect("text").to_owned()
     }
 
     pub(super) fn fresh_address(&self) -> String {

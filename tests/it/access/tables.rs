@@ -231,12 +231,12 @@ pub(super) const DEVICE: &[Row] = with_common![
     .sends(|_, _| json!({})),
 ];
 
-/// Routes of the admin socket, for the operator's commands: undocumented, because only a service's own program calls them.
-pub(super) const DOOR: &[(&str, u16)] = &[
-    ("GET /operator/state", 200),
-    ("POST /operator/consumers/unknown/rebuild", 404),
-    ("POST /operator/consumers/unknown/retry", 422),
-    ("POST /operator/consumers/unknown/discard", 422),
+/// On the admin socket, for the operator's commands: undocumented, since only a service's own program calls them.
+pub(super) const ADMIN: &[(&str, u16)] = &[
+    ("GET /state", 200),
+    ("POST /consumers/unknown/rebuild", 404),
+    ("POST /consumers/unknown/retry", 422),
+    ("POST /consumers/unknown/discard", 422),
 ];
 
 const fn row(route: &'static str, may: &'static [Kind], thing: Thing, answers: [u16; 3]) -> Row {

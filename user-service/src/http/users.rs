@@ -9,8 +9,8 @@ use relay::rusqlite::Connection;
 use relay::{Database, Tx};
 use serde::{Deserialize, Serialize};
 use service_kit::{
-    Caller, Cursor, ETag, Idempotent, IfMatch, Json, Limit, Operator, Page, Path, Problem, Query,
-    Reader, Reply, codes as kit, present,
+    Cursor, ETag, IdempotencyKey, Idempotent, IfMatch, Json, Limit, Page, Path, Principal, Problem,
+    Query, Reply, codes as kit, present,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -69,7 +69,7 @@ pub(super) enum Listed {
 
 /// Register a user
 #[utoipa::path(
-    post, path = "/users", tag = "users", security(("operator" = [])), request_body = NewUser,
+    post, path = "/users", tag = "users", security(("operator" = [])), request_body = NewUser, params(IdempotencyKey),
     responses((
         status = 201, description = "Registered", body = UserView,
         headers(
@@ -81,10 +81,7 @@ pub(super) enum Listed {
         codes::EMAIL_TAKEN.name(), codes::INVALID_NAME.name(), codes::INVALID_EMAIL.name(),
     ])))
 )]
-pub(super) async fn register(
-    _: Operator,
-    Idempotent(new, once): Idempotent<NewUser>,
-) -> Result<Reply, Problem> {
+pub(super) async fn register(Idempotent(new, once): Idempotent<NewUser>) -> Result<Reply, Problem> {
     let id = UserId::new();
     let created = User::register(id, new.name.parse()?, new.email.parse()?);
     let write = once.write(move |tx| {
@@ -107,7 +104,7 @@ pub(super) async fn register(
     extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
 )]
 pub(super) async fn read(
-    Reader(caller): Reader,
+    caller: Principal,
     State(db): State<Database>,
     Path(id): Path<UserId>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -138,7 +135,6 @@ pub(super) async fn read(
     ])))
 )]
 pub(super) async fn change(
-    _: Operator,
     State(db): State<Database>,
     Path(id): Path<UserId>,
     if_match: IfMatch,
@@ -165,7 +161,6 @@ pub(super) async fn change(
     extensions(("x-problems" = json!([codes::USER_NOT_FOUND.name()])))
 )]
 pub(super) async fn delete(
-    _: Operator,
     State(db): State<Database>,
     Path(id): Path<UserId>,
     if_match: IfMatch,
@@ -186,7 +181,7 @@ pub(super) async fn delete(
     responses((status = 200, description = "One page, or the users that `ids` names", body = Listed))
 )]
 pub(super) async fn list(
-    Reader(caller): Reader,
+    caller: Principal,
     State(db): State<Database>,
     Query(ListQuery { ids, cursor, limit }): Query<ListQuery>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -206,7 +201,7 @@ pub(super) async fn list(
 
 async fn page(
     db: &Database,
-    caller: &Caller,
+    caller: &Principal,
     cursor: Option<Cursor<i64>>,
     limit: Limit,
 ) -> Result<Page<UserView>, Problem> {

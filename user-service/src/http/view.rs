@@ -2,7 +2,7 @@
 
 use event_schema::UserId;
 use serde::Serialize;
-use service_kit::Caller;
+use service_kit::{OPERATOR, Principal};
 use utoipa::ToSchema;
 
 use crate::domain::User;
@@ -25,10 +25,10 @@ pub(super) struct UserView {
 }
 
 impl UserView {
-    pub(super) fn of(user: User, caller: &Caller) -> Self {
-        match caller {
-            Caller::Operator(_) => Self::full(user),
-            _ => Self::shared(user),
+    pub(super) fn of(user: User, caller: &Principal) -> Self {
+        match caller.is(OPERATOR) {
+            true => Self::full(user),
+            false => Self::shared(user),
         }
     }
 

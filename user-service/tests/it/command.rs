@@ -206,7 +206,12 @@ async fn without_its_keys_a_backup_is_not_restored_and_no_new_keys_are_made() {
     for command in [&["restore", &backup][..], &["new-epoch"], &["rotate-key"]] {
         let refused = home.run(command);
         assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.err.contains("there is no key file"), "{refused:?}");
+        assert!(
+            refused
+                .err
+                .contains("users.db.keys is missing: put the copy of it back"),
+            "{refused:?}"
+        );
     }
     assert!(!fs::exists(home.path("users.db.keys")).unwrap());
 }
@@ -251,14 +256,14 @@ async fn while_the_service_runs_status_says_so_and_no_command_changes_its_file()
             "{refused:?}"
         );
     }
-    let door = home.path("users.db.door");
-    assert!(fs::exists(&door).unwrap());
+    let socket = home.path("users.db.admin");
+    assert!(fs::exists(&socket).unwrap());
     assert_private(home.folder());
     assert_eq!(service.stop().code, Some(0));
-    assert!(!fs::exists(&door).unwrap());
+    assert!(!fs::exists(&socket).unwrap());
 
     start_and_kill(&mut home.program());
-    assert!(fs::exists(&door).unwrap(), "a kill leaves it");
+    assert!(fs::exists(&socket).unwrap(), "a crash leaves it");
     let status = home.run(&["status"]);
     assert!(
         status.out.contains("user-service does not run\n"),

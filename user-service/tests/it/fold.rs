@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use relay::{AppendLog, Database, Log, LogError, Record};
 use serde_json::{Value, json};
 use service_kit::Problem;
-use service_kit::testing::{come_home, rows};
+use service_kit::testing::{import_log, rows};
 
 use user_service::domain::{Email, Name, User};
 use user_service::events;
@@ -42,7 +42,7 @@ async fn an_imported_log_makes_the_same_users() {
         let keys = "users.db.keys";
         fs::copy(world.folder.path().join(keys), folder.path().join(keys)).unwrap();
         let home = database(folder.path()).await;
-        come_home(&world.db, &home).await.unwrap();
+        import_log(&world.db, &home).await.unwrap();
         assert_eq!(rows(&home, USERS).await, lived, "seed {seed}");
     }
 }
@@ -98,7 +98,7 @@ async fn a_log_with_two_users_of_one_mailbox_is_imported() {
     let keys = "users.db.keys";
     fs::copy(world.folder.path().join(keys), folder.path().join(keys)).unwrap();
     let home = database(folder.path()).await;
-    come_home(&world.db, &home).await.unwrap();
+    import_log(&world.db, &home).await.unwrap();
     let lived = rows(&world.db, USERS).await;
     assert_eq!((lived.len(), rows(&home, USERS).await), (2, lived));
 }
@@ -149,7 +149,7 @@ async fn an_import_leaves_the_replies_alone() {
     let replies = "select * from kit_reply";
     let before = rows(&home, replies).await;
     assert_eq!(before.len(), 1);
-    come_home(&world.db, &home).await.unwrap();
+    import_log(&world.db, &home).await.unwrap();
     assert_eq!(rows(&home, replies).await, before);
 }
 
@@ -159,7 +159,7 @@ async fn with_another_key_file_nothing_is_imported() {
     world.registered("Ada", "ada@example.org").await;
     let folder = tempfile::tempdir().unwrap();
     let home = database(folder.path()).await;
-    let refused = come_home(&world.db, &home).await.unwrap_err();
+    let refused = import_log(&world.db, &home).await.unwrap_err();
     let said = refused.to_string();
     assert!(said.contains("put the old key file back"), "{said}");
     assert_eq!(home.outbox().committed(), 0);

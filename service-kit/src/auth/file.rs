@@ -1,0 +1,479 @@
+//! The access file: the callers and their tokens, one line each. It holds tokens as hashes only.
+//!
+//! ```text
+//! # the shop
+//! operator ada sha256:9f86… expires 2027-01-01T00:00:00Z
+//! service orders-service sha256:2c26…
+//! ```
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+use super::principal::{Kind, OPERATOR, Principal, SERVICE};
+use super::token::TokenHash;
+
+/// The file of a running service: what it says now.
+pub(crate) struct Watched {
+    path: PathBuf,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    looked: Instant,
+    /// `None`: it could not be read.
+    stamp: Option<Stamp>,
+    listed: Arc<Listed>,
+}
+
+/// Tells one content of the file from another without reading it: when it was modified, its length, and its inode, which
+/// is a new one when the file is replaced; and who may write it. All zeros: there is no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    bytes: u64,
+    inode: u64,
+    mode: u32,
+}
+
+/// The lines that let a caller in, as far as the file can be read.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    entries: Vec<Entry>,
+    /// What cannot be read, and so lets no caller in.
+    damage: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) kind: &'static Kind,
+    pub(crate) name: String,
+    pub(crate) hash: TokenHash,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// A change of the file is noticed within this time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// More than a list of people and services ever needs. A longer file is something else.
+const MAX_BYTES: u64 = 1 << 20;
+
+impl Watched {
+    /// A damaged file is refused. A missing one is taken for an empty one, until there is one.
+    pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let (stamp, text) = read(&path)?;
+        let entries = whole(&path, &text)?;
+        if stamp == Stamp::default() {
+            warn_of_no_file(&path);
+        }
+        let listed = Listed {
+            entries,
+            damage: None,
+        };
+        let seen = Mutex::new(Seen {
+            looked: Instant::now(),
+            stamp: Some(stamp),
+            listed: Arc::new(listed),
+        });
+        Ok(Self { path, seen })
+    }
+
+    pub(super) fn listed(&self) -> Arc<Listed> {
+        self.listed_at(Instant::now())
+    }
+
+    fn listed_at(&self, now: Instant) -> Arc<Listed> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(seen.looked) >= LOOK_EVERY {
+            seen.looked = now;
+            seen.look(&self.path);
+        }
+        Arc::clone(&seen.listed)
+    }
+}
+
+impl Seen {
+    /// A file that cannot be read is read again the next time, and logged once.
+    fn look(&mut self, path: &Path) {
+        if self.stamp.is_some() && stamp(path).ok() == self.stamp {
+            return;
+        }
+        let (stamp, listed) = match read(path) {
+            Ok((stamp, text)) => (Some(stamp), Listed::parse(&text)),
+            Err(error) => {
+                let damage = Some(relay::chain(error.as_ref()));
+                let entries = Vec::new();
+                (None, Listed { entries, damage })
+            }
+        };
+        match &listed.damage {
+            Some(damage) if self.listed.damage.as_ref() == Some(damage) => {}
+            Some(damage) => tracing::error!(
+                %damage,
+                "the access file is damaged: a line that cannot be read lets no caller in"
+            ),
+            None if stamp == Some(Stamp::default()) => warn_of_no_file(path),
+            None => tracing::info!(tokens = listed.entries.len(), "the access file was read"),
+        }
+        (self.stamp, self.listed) = (stamp, Arc::new(listed));
+    }
+}
+
+fn warn_of_no_file(path: &Path) {
+    tracing::warn!(
+        path = %path.display(),
+        "there is no access file, so no caller gets in: make a token with the command `token new operator NAME`"
+    );
+}
+
+fn stamp(path: &Path) -> anyhow::Result<Stamp> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Stamp {
+            modified: (found.mtime(), found.mtime_nsec()),
+            bytes: found.size(),
+            inode: found.ino(),
+            mode: found.mode(),
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Stamp::default()),
+        Err(error) => Err(error).with_context(|| cannot_read(path)),
+    }
+}
+
+/// The stamp is taken first: a change in between shows in the next one.
+fn read(path: &Path) -> anyhow::Result<(Stamp, String)> {
+    let stamp = stamp(path)?;
+    if stamp == Stamp::default() {
+        return Ok((stamp, String::new()));
+    }
+    if stamp.bytes > MAX_BYTES {
+        bail!("{} is no access file: it is too long", path.display());
+    }
+    if stamp.mode & 0o022 != 0 {
+        bail!("others may write {0}: chmod 600 {0}", path.display());
+    }
+    let text = fs::read(path).with_context(|| cannot_read(path))?;
+    Ok((stamp, String::from_utf8_lossy(&text).into_owned()))
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read the access file {}", path.display())
+}
+
+/// For a command and for a start, which a person can repeat: a damaged file is refused.
+fn whole(path: &Path, text: &str) -> anyhow::Result<Vec<Entry>> {
+    let Listed { entries, damage } = Listed::parse(text);
+    match damage {
+        None => Ok(entries),
+        Some(damage) => bail!("{} is damaged: {damage}", path.display()),
+    }
+}
+
+/// For a command.
+pub(crate) fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    whole(path, &read(path)?.1)
+}
+
+/// Changes the file by a new one that is renamed over it, so that a service never reads half of it. Lines that are not
+/// changed stay as they are, comments too. Of two commands at the same time one waits for the other.
+pub(crate) fn change<T>(
+    path: &Path,
+    change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let path = relay::real_path(path).unwrap_or_else(|_| path.to_owned());
+    let failed = || format!("cannot write {}", path.display());
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let folder = File::open(folder).with_context(failed)?;
+    folder.lock().with_context(failed)?;
+    let (_, text) = read(&path)?;
+    let mut lines = text.lines().map(str::to_owned).collect();
+    let changed = change(&whole(&path, &text)?, &mut lines)?;
+    let replaced = replace(&path, &lines).and_then(|()| folder.sync_all());
+    replaced.with_context(failed)?;
+    Ok(changed)
+}
+
+fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
+    let aside = path.with_added_extension("new");
+    let _left_by_a_kill = fs::remove_file(&aside);
+    let mut new = File::options();
+    let new = new.write(true).create_new(true).mode(0o600);
+    let written = new.open(&aside).and_then(|mut file| {
+        file.write_all(lines.join("\n").as_bytes())?;
+        file.write_all(if lines.is_empty() { b"" } else { b"\n" })?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    });
+    written.inspect_err(|_| {
+        let _full = fs::remove_file(&aside);
+    })
+}
+
+impl Listed {
+    /// A line that makes no sense lets no caller in. Of two lines for one name neither does: one may be the old one.
+    fn parse(text: &str) -> Self {
+        let (mut entries, mut doubled): (Vec<Entry>, Vec<Entry>) = Default::default();
+        let mut damage = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            let parsed = Entry::parse_line(line).and_then(|entry| match entry {
+                Some(new) if entries.iter().any(|known| known.is(new.kind, &new.name)) => {
+                    let (kind, name) = (new.kind.name, new.name.clone());
+                    doubled.push(new);
+                    Err(format!(
+                        "{kind} {name} has a token already; remove one line"
+                    ))
+                }
+                entry => Ok(entry),
+            });
+            match parsed {
+                Ok(entry) => entries.extend(entry),
+                Err(why) => damage = damage.or_else(|| Some(format!("line {number}: {why}"))),
+            }
+        }
+        entries.retain(|entry| !doubled.iter().any(|of| of.is(entry.kind, &entry.name)));
+        Self { entries, damage }
+    }
+
+    /// Every line is compared, so that the time says nothing about which one it was.
+    pub(super) fn find(&self, token: &TokenHash, now: Timestamp) -> Option<Principal> {
+        let known = self.entries.iter().fold(None, |found, entry| {
+            let this = (entry.hash == *token).then_some(entry);
+            this.or(found)
+        })?;
+        let caller = || Principal::new(known.kind, &known.name);
+        known.is_valid(now).then(caller)
+    }
+
+    pub(super) fn has(&self, kind: &Kind) -> bool {
+        self.entries.iter().any(|entry| entry.kind == kind)
+    }
+}
+
+impl Entry {
+    pub(crate) fn is(&self, kind: &Kind, name: &str) -> bool {
+        self.kind == kind && self.name == name
+    }
+
+    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+
+    /// `None`: a comment, or an empty line.
+    pub(crate) fn parse_line(line: &str) -> Result<Option<Self>, String> {
+        let entry = line.split('#').next().unwrap_or_default();
+        let words: Vec<_> = entry.split_whitespace().collect();
+        let (kind, name, hash, expires) = match words[..] {
+            [] => return Ok(None),
+            [kind, name, hash] => (kind, name, hash, None),
+            [kind, name, hash, "expires", at] => (kind, name, hash, Some(at)),
+            _ => return Err("expected `operator NAME sha256:HEX` or `service NAME sha256:HEX`, and after it nothing or `expires 2027-01-01T00:00:00Z`".to_owned()),
+        };
+        let hash = hash
+            .strip_prefix("sha256:")
+            .and_then(|hash| hash.parse().ok());
+        let moment = |at: &str| {
+            let why = |_| "expected a moment behind `expires`, such as 2027-01-01T00:00:00Z";
+            at.parse::<Timestamp>().map_err(why)
+        };
+        Ok(Some(Self {
+            kind: listed_kind(kind)?,
+            name: checked_name(name)?,
+            hash: hash.ok_or(
+                "expected `sha256:` and 64 hexadecimal digits; `token new` makes a whole line",
+            )?,
+            expires: expires.map(moment).transpose()?,
+        }))
+    }
+}
+
+/// The kinds of callers that the file can list.
+pub(crate) fn listed_kind(name: &str) -> Result<&'static Kind, String> {
+    let mut kinds = [OPERATOR, SERVICE].into_iter();
+    let found = kinds.find(|kind| kind.name == name);
+    found.ok_or_else(|| format!("expected `operator` or `service`, found `{name}`"))
+}
+
+pub(crate) fn checked_name(name: &str) -> Result<String, String> {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match (1..=64).contains(&name.len()) && name.bytes().all(sign) {
+        true => Ok(name.to_owned()),
+        false => Err("a name has 1 to 64 letters, digits, dots, dashes and underscores".to_owned()),
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} sha256:{}", self.kind.name, self.name, self.hash)?;
+        match self.expires {
+            Some(expires) => write!(f, " expires {expires}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const LATER: Duration = LOOK_EVERY;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn line(kind: &str, name: &str, token: &str) -> String {
+        format!("{kind} {name} sha256:{}", TokenHash::of(token))
+    }
+
+    #[test]
+    fn a_line_says_who_with_which_token_and_until_when() {
+        let text = format!(
+            "# the shop\n\n{}\n  {} expires 2027-01-01T00:00:00Z # until then\n",
+            line("operator", "ada", "a"),
+            line("service", "orders-service", "b"),
+        );
+        let entries = Listed::parse(&text);
+        let (before, after) = (at("2026-12-31T23:59:59Z"), at("2027-01-01T00:00:00Z"));
+        let find = |token: &str, now| entries.find(&TokenHash::of(token), now);
+        assert_eq!(find("a", after), Some(Principal::new(OPERATOR, "ada")));
+        let orders = Principal::new(SERVICE, "orders-service");
+        assert_eq!(find("b", before), Some(orders));
+        assert_eq!(find("b", after), None, "expired");
+        assert_eq!(find("c", before), None);
+        assert_eq!(entries.damage, None);
+        for entry in &entries.entries {
+            let again = Entry::parse_line(&entry.to_string()).unwrap();
+            assert_eq!(again.as_ref(), Some(entry), "it reads what it writes");
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_is_named_by_its_number_with_the_cure() {
+        let good = line("operator", "ada", "a");
+        for (bad, why) in [
+            ("operator ada".to_owned(), "expected `operator NAME"),
+            (format!("{good} until"), "expected `operator NAME"),
+            (format!("{good} expires"), "expected `operator NAME"),
+            (format!("{good} expires tomorrow"), "expected a moment"),
+            (
+                line("device", "ada", "b"),
+                "expected `operator` or `service`",
+            ),
+            (line("operator", "a/b", "b"), "a name has 1 to 64"),
+            ("operator eve plain".to_owned(), "expected `sha256:`"),
+            ("operator eve sha256:ab".to_owned(), "64 hexadecimal digits"),
+            (line("operator", "ada", "b"), "has a token already"),
+        ] {
+            let said = Listed::parse(&format!("{good}\n{bad}\n")).damage.unwrap();
+            assert!(said.starts_with("line 2: ") && said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_running_service_follows_the_file_and_what_is_damaged_lets_no_one_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.access");
+        let watched = Watched::open(path.clone()).unwrap();
+        let mut now = Instant::now();
+        let mut knows = |token: &str| {
+            now += LATER;
+            let entries = watched.listed_at(now);
+            entries
+                .find(&TokenHash::of(token), at("2026-01-01T00:00:00Z"))
+                .is_some()
+        };
+        assert!(!knows("a"), "there is no file");
+        let put = |text: &str| {
+            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            replace(&path, &lines).unwrap();
+        };
+        put(&line("operator", "ada", "a"));
+        assert!(knows("a") && !knows("b"));
+        put(&line("operator", "ada", "b"));
+        assert!(!knows("a") && knows("b"));
+        let typo = format!("{}\noperator eve sha256:12\n", line("operator", "ada", "c"));
+        put(&typo);
+        assert!(knows("c") && !knows("b"), "a removed name stays out");
+        put(&format!("{typo}{}", line("operator", "ada", "b")));
+        assert!(!knows("b") && !knows("c"), "which one is the old one?");
+        put(&line("operator", "ada", "b"));
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o666);
+        assert!(!knows("b"), "others may have written it");
+        mode(0o600);
+        assert!(knows("b"));
+        fs::remove_file(&path).unwrap();
+        assert!(!knows("b"), "without a file no caller gets in");
+    }
+
+    #[test]
+    fn between_two_looks_nothing_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.access");
+        let watched = Watched::open(path.clone()).unwrap();
+        let opened = watched.seen.lock().unwrap().looked;
+        replace(&path, &[line("operator", "ada", "a")]).unwrap();
+        let soon = opened + LATER / 2;
+        assert!(!watched.listed_at(soon).has(OPERATOR));
+        assert!(watched.listed_at(opened + LATER).has(OPERATOR));
+    }
+
+    #[test]
+    fn a_service_refuses_to_start_with_a_damaged_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.access");
+        let refusal = |path: &Path| {
+            let refused = Watched::open(path.to_owned()).err().expect("refused");
+            format!("{refused:#}")
+        };
+        fs::write(&path, "# a\nnonsense\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let said = refusal(&path);
+        assert!(
+            said.contains("a.access is damaged: line 2: expected"),
+            "{said}"
+        );
+        fs::write(&path, line("operator", "ada", "a")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
+        let said = refusal(&path);
+        assert!(
+            said.contains("others may write") && said.contains("chmod 600"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_change_keeps_the_other_lines_and_the_file_to_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.access");
+        for name in ["ada", "bob"] {
+            change(&path, |_, lines| {
+                lines.push("# one more".to_owned());
+                lines.push(line("operator", name, name));
+                Ok(())
+            })
+            .unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("# one more\noperator ").count(), 2);
+        assert_eq!(look(&path).unwrap().len(), 2);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let refused = change(&path, |_, lines| -> anyhow::Result<()> {
+            lines.clear();
+            bail!("no")
+        });
+        assert!(refused.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "as it was");
+    }
+}
