@@ -2,23 +2,24 @@
 
 mod driver;
 mod ids;
+mod intent;
 mod note;
 mod order;
-mod schema;
 pub mod sync;
 pub mod text;
 mod user;
+mod word;
 
-pub use driver::{
-    DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked, IntentMisdirected,
-    IntentRefusedV2, IntentStamp,
-};
+pub use driver::{DeviceEnrolled, DeviceRevoked, DriverEnrolled, DriverRevoked};
+pub use freehold_event::Event;
 pub use ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, UserId, Version};
+pub use intent::{
+    ConflictDecided, DecidedBy, Decision, IntentMisdirected, IntentRefused, IntentRefusedV2,
+    IntentStamp, RefusedVerdict, Wanted,
+};
 pub use note::Note;
 pub use order::{
-    CancelReason, ConflictDecided, DecidedBy, Decision, IntentRefused, OrderAssigned,
-    OrderCancelled, OrderDelivered, OrderEvent, OrderPickedUp, OrderPlaced, OrderProblemReported,
-    OrderReleased, OrderSnapshot, ProblemKind, RefusedVerdict, ReleaseReason, Wanted,
+    CancelReason, OrderAssigned, OrderCancelled, OrderDelivered, OrderEvent, OrderPickedUp,
+    OrderPlaced, OrderProblemReported, OrderReleased, OrderSnapshot, ProblemKind, ReleaseReason,
 };
-pub use schema::{schemas, snapshot_schemas};
 pub use user::{UserCreated, UserDeleted, UserEmailChanged, UserEvent, UserRenamed, UserSnapshot};

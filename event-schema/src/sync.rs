@@ -6,8 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::order::word;
-use crate::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, Version};
+use crate::ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, Version};
+use crate::word::word;
 
 /// What a driver wants to have happened. It is written down on the device in the transaction that shows it to the driver,
 /// and judged later by whoever owns the order.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use event_schema::OrderEvent;
+use event_schema::{Event, OrderEvent};
 use relay::{Consumer, Database, Options, Producer, System};
 use service_kit::{
     About, BaseUrl, CommonArgs, HttpProducer, Program, Routes, Token, TokenStore, Veiled,

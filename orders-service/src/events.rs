@@ -1,7 +1,7 @@
 //! Turns a change of an order or a driver into an event of stream ORDERS, and such an event into rows. Here and nowhere
 //! else.
 
-use event_schema::OrderEvent;
+use event_schema::{Event, OrderEvent};
 use jiff::Timestamp;
 use relay::{ApplyError, EmitError, Fold, NewEvent, Tx};
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ pub mod orders;
 pub mod rows;
 pub mod scopes;
 
-use event_schema::{CancelReason, OrderEvent};
+use event_schema::{CancelReason, Event, OrderEvent};
 use relay::rusqlite::{self, Connection};
 
 use crate::domain::OwnEvent;

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 /// Each crate and the workspace crates that its programs may depend on. Dev-dependencies are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("event-schema", &[]),
-    ("relay", &[]),
+    ("event", &[]),
+    ("event-schema", &["freehold-event"]),
+    ("relay", &["freehold-event"]),
     ("service-kit", &["relay"]),
     ("user-service", &["event-schema", "relay", "service-kit"]),
     ("orders-service", &["event-schema", "relay", "service-kit"]),

@@ -1,7 +1,7 @@
 //! An event that orders-service cannot read: it blocks its own user and no other, and after the fix every event is applied in order.
 //! Real broker, real service; the library simulates the producer, since user-service would not emit such an event.
 
-use event_schema::UserEvent;
+use event_schema::{Event, UserEvent};
 use freehold_tests::{Part, World, outbox};
 use orders_service::cache::users;
 use relay::{

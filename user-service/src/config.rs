@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use event_schema::UserEvent;
+use event_schema::{Event, UserEvent};
 use relay::{Consumer, Database, Options};
 use service_kit::{About, CommonArgs, Program, Routes};
 

@@ -1,6 +1,6 @@
 //! Turns a change of a user into an event of stream USERS, and such an event into the change again: here and nowhere else.
 
-use event_schema::UserEvent;
+use event_schema::{Event, UserEvent};
 use relay::{ApplyError, EmitError, Fold, NewEvent, Tx};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub fn make<E: From<EmitError> + From<StoreError>>(tx: &Tx<'_>, own: &OwnEvent) 
     let OwnEvent { event, email } = own;
     let seq = tx.emit(NewEvent {
         event_type: event.event_type(),
-        aggregate: event.aggregate().to_string(),
+        aggregate: event.aggregate(),
         data: event,
         sealed: email.as_ref().map(seal),
         decode: UserEvent::decode,

@@ -39,7 +39,7 @@ pub fn check_mailbox(
     let mut taken = rows.prepare_cached(
         "select 1 from users where mailbox = ?1 and ?2 not in (select id from users where mailbox = ?1)",
     )?;
-    match taken.exists((email.mailbox(), event.aggregate().to_string()))? {
+    match taken.exists((email.mailbox(), event.aggregate()))? {
         true => Err(StoreError::EmailTaken),
         false => Ok(()),
     }

@@ -389,7 +389,7 @@ mod tests {
             decide(&conflict, DriverId::new(), Decision::Accepted),
             "conflict_not_found"
         );
-        let done = OrderEvent::CONFLICT_DECIDED_V2;
+        let done = "orders.conflict_decided.v2";
         assert_eq!(decide(&conflict, mia, Decision::Insisted), done);
         conflict.decision = Some(Decision::Insisted);
         assert_eq!(

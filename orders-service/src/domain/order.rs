@@ -86,7 +86,7 @@ impl Order {
             amount_minor: amount.minor(),
             currency: currency.into(),
             version: Version::FIRST,
-            created_at_ms: Some(at_ms),
+            at_ms: Some(at_ms),
         })
     }
 
@@ -342,7 +342,7 @@ pub(super) mod tests {
             amount_minor: 1999,
             currency: "EUR".to_owned(),
             version: Version::FIRST,
-            created_at_ms: Some(7),
+            at_ms: Some(7),
         };
         assert_eq!(event, OrderEvent::Placed(expected));
     }

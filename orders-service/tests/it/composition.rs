@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use event_schema::{UserCreated, UserEvent, UserId, Version};
+use event_schema::{Event, UserCreated, UserEvent, UserId, Version};
 use orders_service::user_api::Limits;
 use relay::memory::MemoryBroker;
 use relay::{Database, EmitError, NewEvent, Options, Progress, Relay, Tx};
@@ -334,7 +334,7 @@ impl Users {
         let emit = move |tx: &Tx<'_>| {
             tx.emit(NewEvent {
                 event_type: created.event_type(),
-                aggregate: created.aggregate().to_string(),
+                aggregate: created.aggregate(),
                 data: &created,
                 sealed: None,
                 decode: UserEvent::decode,

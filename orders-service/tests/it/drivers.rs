@@ -1,6 +1,6 @@
 //! Drivers: who delivers, and what becomes of their orders and devices when they do so no more.
 
-use event_schema::{DeviceId, DriverId, OrderEvent};
+use event_schema::{DeviceId, DriverId};
 use serde_json::{Value, json};
 
 use crate::world::{FakeUsers, World};
@@ -112,9 +112,9 @@ async fn a_driver_who_is_revoked_loses_their_open_orders_and_their_devices_at_on
         (200, &json!(true))
     );
     let told = [
-        OrderEvent::DRIVER_REVOKED,
-        OrderEvent::RELEASED,
-        OrderEvent::RELEASED,
+        "orders.driver_revoked.v1",
+        "orders.released.v1",
+        "orders.released.v1",
     ];
     assert_eq!(world.told_after(head).await, told);
     assert_eq!(

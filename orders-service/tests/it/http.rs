@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::world::{DEVICE_TOKEN, FakeUsers, PATIENT, World};
 use axum::body::Body;
-use event_schema::{OrderEvent, OrderId, UserId};
+use event_schema::{Event, OrderEvent, OrderId, UserId};
 use jiff::Timestamp;
 use orders_service::user_api::Limits;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ async fn an_order_of_a_cached_user_is_placed_and_read_without_asking_anybody() {
     let event = OrderEvent::decode(&event_type, data.to_string().as_bytes())
         .unwrap()
         .unwrap();
-    assert_eq!(event.aggregate().to_string(), order["id"]);
+    assert_eq!(event.aggregate(), order["id"]);
     assert_eq!(
         data,
         json!({"order_id": order["id"], "user_id": user, "amount_minor": 1999, "currency": "EUR", "version": 1, "created_at_ms": data["created_at_ms"]})

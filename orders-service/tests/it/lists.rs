@@ -1,6 +1,6 @@
 //! The order of lists: that of the log, whatever the clock said when an id was drawn.
 
-use event_schema::{OrderEvent, OrderId, UserId};
+use event_schema::{Event, OrderEvent, OrderId, UserId};
 use orders_service::domain::{Amount, Driver, Order};
 use orders_service::events::{MakeError, make};
 use orders_service::{MIGRATIONS, config};

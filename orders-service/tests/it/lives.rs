@@ -1,7 +1,7 @@
 //! Orders through their lives: each step the office can take, and each it cannot.
 
 use axum::body::Body;
-use event_schema::{DriverId, OrderEvent, OrderId};
+use event_schema::{DriverId, OrderId};
 use serde_json::{Value, json};
 use service_kit::testing::{Answer, request};
 
@@ -55,12 +55,12 @@ async fn an_order_is_assigned_taken_back_assigned_again_and_delivered() {
         (&json!(1), &json!(mia))
     );
     let told = [
-        OrderEvent::ASSIGNED,
-        OrderEvent::RELEASED,
-        OrderEvent::ASSIGNED,
-        OrderEvent::PICKED_UP,
-        OrderEvent::PROBLEM_REPORTED,
-        OrderEvent::DELIVERED,
+        "orders.assigned.v1",
+        "orders.released.v1",
+        "orders.assigned.v1",
+        "orders.picked_up.v1",
+        "orders.problem_reported.v1",
+        "orders.delivered.v1",
     ];
     assert_eq!(world.told_after(begin).await, told);
 }

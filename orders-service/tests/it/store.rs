@@ -1,6 +1,6 @@
 //! The rows: what is written is what is read back.
 
-use event_schema::{OrderEvent, OrderId, UserId, Version};
+use event_schema::{Event, OrderEvent, OrderId, UserId, Version};
 use orders_service::domain::{Amount, Order, Status};
 use orders_service::events::{MakeError, make};
 use orders_service::store::orders;

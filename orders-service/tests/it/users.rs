@@ -1,6 +1,6 @@
 //! Stream USERS, as user-service writes it, on a broker in memory.
 
-use event_schema::{UserCreated, UserDeleted, UserEvent, UserId, Version};
+use event_schema::{Event, UserCreated, UserDeleted, UserEvent, UserId, Version};
 use relay::memory::MemoryBroker;
 use relay::{Consumer, Database, NewEvent, Options, Relay, Step};
 
@@ -53,7 +53,7 @@ impl Users {
         let write = self.db.write(move |tx| {
             tx.emit(NewEvent {
                 event_type: event.event_type(),
-                aggregate: event.aggregate().to_string(),
+                aggregate: event.aggregate(),
                 data: &event,
                 sealed: None,
                 decode: UserEvent::decode,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use event_schema::{OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version};
+use event_schema::{Event, OrderId, UserCreated, UserDeleted, UserEvent, UserId, Version};
 use jiff::Timestamp;
 use orders_service::access::{DEVICE, Devices};
 use orders_service::cache::users;
@@ -220,7 +220,7 @@ impl World {
         Received {
             seq: 1,
             id: EventId::draw(&System),
-            aggregate: event.aggregate().to_string(),
+            aggregate: event.aggregate(),
             time: "2025-01-01T00:00:00Z".to_owned(),
             event,
             sealed: None,

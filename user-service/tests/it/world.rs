@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use event_schema::UserEvent;
+use event_schema::{Event, UserEvent};
 use relay::{Database, Envelope, Keys, Log, Record, rusqlite};
 use serde_json::{Value, json};
 use service_kit::Monitor;
@@ -79,7 +79,7 @@ impl World {
             let event = UserEvent::decode(event_type, data.as_bytes())
                 .unwrap()
                 .unwrap();
-            assert_eq!(envelope["subject"], event.aggregate().to_string());
+            assert_eq!(envelope["subject"], event.aggregate());
             (event_type.to_owned(), event.version().get())
         };
         self.envelopes().await.iter().map(read).collect()

@@ -1,0 +1,177 @@
+//! The events of stream ORDERS that are about intents: those that had no effect, and decisions about those in conflict.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, Version};
+use crate::word::word;
+
+/// A device's intent had no effect. It changes neither the order nor the driver: its version is its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntentRefusedV2 {
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    /// The order, or the beginning of what the device took for one.
+    pub lane: String,
+    /// What the device wanted, as it said it, as far as that is short.
+    pub wanted: Wanted,
+    pub verdict: RefusedVerdict,
+    /// Why, as a name that does not change: `order_cancelled`.
+    pub code: String,
+    /// The order's status when the intent was judged. Missing where the driver never had such an order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Of the intent: 1. A decision about it is the next one.
+    pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
+}
+
+/// A driver or an operator has decided what becomes of an intent that was in conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConflictDecided {
+    pub order_id: OrderId,
+    /// The intent in conflict.
+    pub intent_id: IntentId,
+    pub decision: Decision,
+    pub by: DecidedBy,
+    /// Of the intent in conflict, after this change. In version 1 of this type: of the order.
+    pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
+    /// The driver's decision is an intent, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<IntentStamp>,
+}
+
+/// What an intent wanted, in the words of the device that sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Wanted {
+    /// `deliver`
+    pub kind: String,
+    /// Of the arguments.
+    pub schema_version: u32,
+    /// A JSON object; null where they were too long to be kept.
+    pub arguments: serde_json::Value,
+    /// The order's version that the driver had seen.
+    pub base_version: Version,
+}
+
+/// Which intent of which device an event answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct IntentStamp {
+    pub intent_id: IntentId,
+    pub device_id: DeviceId,
+    pub incarnation: IncarnationId,
+    /// Its place among the intents of that incarnation.
+    pub seq: u64,
+    /// When the driver wanted it by the device's clock, as Unix time in milliseconds. Said, never compared: that clock may
+    /// be wrong by years.
+    pub device_time_ms: i64,
+}
+
+word! {
+    /// Why an intent had no effect.
+    RefusedVerdict {
+        /// Somebody else has changed the order since the driver saw it.
+        Conflict = "conflict",
+        /// It was never possible.
+        Rejected = "rejected",
+        /// What it wants is so already.
+        Superseded = "superseded",
+    }
+}
+
+word! {
+    /// What becomes of an intent in conflict.
+    Decision {
+        /// The driver takes the order as it is.
+        Accepted = "accepted",
+        /// The driver holds to what they did; an operator has the last word.
+        Insisted = "insisted",
+        /// An operator lets the intent count after all.
+        Upheld = "upheld",
+        /// An operator leaves the order as it is.
+        Dismissed = "dismissed",
+    }
+}
+
+word! {
+    /// Who decided.
+    DecidedBy {
+        Driver = "driver",
+        Operator = "operator",
+    }
+}
+
+/// A device's intent about this order had no effect. Written until `orders.intent_refused.v2`, which changes no order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntentRefused {
+    pub order_id: OrderId,
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    /// What the device wanted, as it said it.
+    pub wanted: Wanted,
+    pub verdict: RefusedVerdict,
+    /// Why, as a name that does not change: `order_cancelled`.
+    pub code: String,
+    /// The order's status when the intent was judged.
+    pub status: String,
+    /// Of the order, after this change: a refusal is part of its history.
+    pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
+}
+
+/// A device's intent was about no order that its driver has or had. Written until `orders.intent_refused.v2`, which changes
+/// no driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IntentMisdirected {
+    pub driver_id: DriverId,
+    pub intent: IntentStamp,
+    /// The lane it came in: what the device took for an order.
+    pub lane: String,
+    /// What the device wanted, as it said it.
+    pub wanted: Wanted,
+    pub verdict: RefusedVerdict,
+    /// Why, as a name that does not change: `order_not_found`.
+    pub code: String,
+    /// Of the driver, after this change.
+    pub version: Version,
+    /// When, by the owner's clock, as Unix time in milliseconds.
+    pub at_ms: i64,
+}
+
+/// A refusal of the first version, as the second says it.
+impl From<IntentRefused> for IntentRefusedV2 {
+    fn from(of: IntentRefused) -> Self {
+        Self {
+            driver_id: of.driver_id,
+            intent: of.intent,
+            lane: of.order_id.to_string(),
+            wanted: of.wanted,
+            verdict: of.verdict,
+            code: of.code,
+            status: Some(of.status),
+            version: Version::FIRST,
+            at_ms: of.at_ms,
+        }
+    }
+}
+
+impl From<IntentMisdirected> for IntentRefusedV2 {
+    fn from(of: IntentMisdirected) -> Self {
+        Self {
+            driver_id: of.driver_id,
+            intent: of.intent,
+            lane: of.lane,
+            wanted: of.wanted,
+            verdict: of.verdict,
+            code: of.code,
+            status: None,
+            version: Version::FIRST,
+            at_ms: of.at_ms,
+        }
+    }
+}
