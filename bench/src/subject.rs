@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use freehold_tests::{Broker, Credentials, Part, Port, broker};
 use relay::{
-    ApplyError, Consumer, Database, EmitError, Nats, NatsReader, NewEvent, Options, Received,
-    Relay, Rows, Stop, Tx,
+    ApplyError, Consumer, Database, EmitError, Nats, NatsReader, Options, Received, Relay, Rows,
+    Stop, Tx,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -24,11 +25,15 @@ pub(crate) struct Bench {
 }
 
 /// About 300 bytes of JSON in all.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Renamed {
     user_id: String,
     name: String,
     version: u64,
+}
+
+relay::events! {
+    enum UserEvent on "USERS" { "users.renamed.v1" => Renamed(Renamed) about user_id }
 }
 
 /// A producer and a reader at work on one stream.
@@ -98,7 +103,7 @@ impl Bench {
     /// A reader on a new file, its consumer running, and a producer that does not publish.
     pub(crate) async fn follower(&self) -> Result<Running> {
         let reader = self.database("orders-service", "ORDERS", 256).await?;
-        let consumer = Consumer::projection("orders-user-cache", "USERS", decode, apply);
+        let consumer = Consumer::projection("orders-user-cache", apply);
         let stop = Stop::new();
         let following = {
             let (consumer, reader, stop) = (consumer.clone(), reader.clone(), stop.clone());
@@ -160,22 +165,17 @@ pub(crate) async fn write(db: &Database, number: u64) -> Result<u64> {
         name: format!("Ada the {number}th of her name"),
         version: number / KEYS + 1,
     };
-    Ok(db.write(move |tx| store_and_emit(tx, &event)).await?)
+    Ok(db.write(move |tx| store_and_emit(tx, event)).await?)
 }
 
-fn store_and_emit(tx: &Tx<'_>, event: &Renamed) -> Result<u64, EmitError> {
-    upsert(tx, event)?;
-    tx.emit(NewEvent {
-        event_type: "users.renamed.v1",
-        aggregate: event.user_id.clone(),
-        data: event,
-        sealed: None,
-        decode,
-    })
+fn store_and_emit(tx: &Tx<'_>, event: Renamed) -> Result<u64, EmitError> {
+    upsert(tx, &event)?;
+    tx.emit(&UserEvent::Renamed(event))
 }
 
-fn apply(rows: &Rows<'_>, event: &Received<Renamed>) -> Result<(), ApplyError> {
-    Ok(upsert(rows, &event.event)?)
+fn apply(rows: &Rows<'_>, received: &Received<UserEvent>) -> Result<(), ApplyError> {
+    let UserEvent::Renamed(event) = &received.event;
+    Ok(upsert(rows, event)?)
 }
 
 pub(crate) fn upsert(rows: &rusqlite::Connection, event: &Renamed) -> rusqlite::Result<()> {
@@ -184,8 +184,4 @@ pub(crate) fn upsert(rows: &rusqlite::Connection, event: &Renamed) -> rusqlite::
     rows.prepare_cached(sql)?
         .execute((&event.user_id, &event.name, event.version))?;
     Ok(())
-}
-
-fn decode(_: &str, data: &[u8]) -> Result<Option<Renamed>, serde_json::Error> {
-    serde_json::from_slice(data).map(Some)
 }

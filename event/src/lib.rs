@@ -15,7 +15,7 @@ pub trait Event: Serialize + Sized + 'static {
     const STREAM: &'static str;
 
     /// `users.created.v1`: the NATS subject is the type without its version.
-    fn event_type(&self) -> &'static str;
+    fn event_type(&self) -> &str;
 
     /// The id of the aggregate that changed. Consumers apply or park the events of one aggregate in order.
     fn aggregate(&self) -> String;
@@ -56,7 +56,7 @@ macro_rules! __events {
         impl $crate::Event for $name {
             const STREAM: &'static str = $stream;
 
-            fn event_type(&self) -> &'static str {
+            fn event_type(&self) -> &str {
                 match self { $(Self::$variant(_) => $event_type),+ }
             }
 

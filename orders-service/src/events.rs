@@ -1,9 +1,9 @@
 //! Turns a change of an order or a driver into an event of stream ORDERS, and such an event into rows. Here and nowhere
 //! else.
 
-use event_schema::{Event, OrderEvent};
+use event_schema::OrderEvent;
 use jiff::Timestamp;
-use relay::{ApplyError, EmitError, Fold, NewEvent, Tx};
+use relay::{ApplyError, EmitError, Fold, Received, Tx};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::OwnEvent;
@@ -44,43 +44,25 @@ pub fn now_ms(tx: &Tx<'_>) -> i64 {
 pub fn make(tx: &Tx<'_>, event: impl Into<OwnEvent>) -> Result<u64, MakeError> {
     let own = event.into();
     let OwnEvent { event, token_hash } = &own;
-    let seq = tx.emit(NewEvent {
-        event_type: event.event_type(),
-        aggregate: event.aggregate(),
-        data: event,
-        sealed: token_hash.as_deref().map(seal),
-        decode: OrderEvent::decode,
-    })?;
+    let sealed = token_hash.clone().map(|token_hash| Sealed { token_hash });
+    let seq = tx.emit_sealed(event, sealed.as_ref())?;
     store::apply(tx, &own, seq, now_ms(tx))?;
     Ok(seq)
 }
 
 /// Applies imported events to the tables, when the outbox is restored from the stream.
 pub fn fold() -> Fold {
-    Fold::new(TABLES, OrderEvent::decode, |rows, received| {
+    Fold::new(TABLES, |rows, received: &Received<OrderEvent>| {
         let emitted_at: Timestamp = received.time.parse().map_err(|error| {
             let time = &received.time;
             ApplyError::Fatal(format!("its time {time:?} is not valid: {error}"))
         })?;
         let own = OwnEvent {
             event: received.event.clone(),
-            token_hash: received.sealed.as_deref().map(open).transpose()?,
+            token_hash: received.unseal()?.map(|Sealed { token_hash }| token_hash),
         };
         let at_ms = emitted_at.as_millisecond();
         Ok(store::apply(rows, &own, received.seq, at_ms)?)
-    })
-}
-
-fn seal(token_hash: &str) -> Vec<u8> {
-    let token_hash = token_hash.to_owned();
-    serde_json::to_vec(&Sealed { token_hash }).expect("a text is JSON")
-}
-
-fn open(sealed: &[u8]) -> Result<String, ApplyError> {
-    let opened = serde_json::from_slice::<Sealed>(sealed);
-    opened.map(|Sealed { token_hash }| token_hash).map_err(|_| {
-        let cure = "its sealed part holds no token that this version can read: start a newer version of this program";
-        ApplyError::Fatal(cure.to_owned())
     })
 }
 

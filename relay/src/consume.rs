@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::Stop;
 use crate::database::{Database, Rows, Tx};
 use crate::error::{ApplyError, Fatal, ReadError, WriteError};
-use crate::event::{Decode, Envelope, Received, received};
+use crate::event::{Envelope, Event, Received, received};
 use crate::log::{Connect, Position, Producer, Share};
 use rebuild::Cache;
 
@@ -35,7 +35,7 @@ pub use step::Progress;
 /// A named reader of one stream and what it does with each event. Clones are the same consumer.
 #[derive(Clone)]
 pub struct Consumer {
-    name: &'static str,
+    name: Arc<str>,
     stream: &'static str,
     handler: Handler,
     /// It is a reaction. A halted database refuses its writes.
@@ -87,14 +87,12 @@ type Handler = Arc<dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<bool, ApplyError> + 
 
 impl Consumer {
     /// A projection gets rows and no `emit`: replaying it publishes nothing.
-    pub fn projection<E: 'static>(
-        name: &'static str,
-        stream: &'static str,
-        decode: Decode<E>,
+    pub fn projection<E: Event>(
+        name: &str,
         apply: impl Fn(&Rows<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
     ) -> Self {
         let apply = move |tx: &Tx<'_>, event: &Received<E>| apply(tx.rows(), event);
-        Self::new(name, stream, decode, apply, false)
+        Self::new(name, apply, false)
     }
 
     /// A reaction may emit; its events commit together with the offset.
@@ -105,30 +103,25 @@ impl Consumer {
     ///
     /// After a fork of its stream, a reaction that has a producer to [ask](Self::asks) goes back to the last event that it has
     /// answered and that the producer's log still holds. It sees the events in between again, which needed no answer.
-    pub fn reaction<E: 'static>(
-        name: &'static str,
-        stream: &'static str,
-        decode: Decode<E>,
+    pub fn reaction<E: Event>(
+        name: &str,
         apply: impl Fn(&Tx<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(name, stream, decode, apply, true)
+        Self::new(name, apply, true)
     }
 
-    fn new<E: 'static>(
-        name: &'static str,
-        stream: &'static str,
-        decode: Decode<E>,
+    fn new<E: Event>(
+        name: &str,
         apply: impl Fn(&Tx<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
         emits: bool,
     ) -> Self {
-        let handler = move |tx: &Tx<'_>, envelope: &Envelope<'_>| match received(envelope, decode)?
-        {
+        let handler = move |tx: &Tx<'_>, envelope: &Envelope<'_>| match received(envelope)? {
             Some(event) => apply(tx, &event).map(|()| true),
             None => Ok(false),
         };
         Self {
-            name,
-            stream,
+            name: name.into(),
+            stream: E::STREAM,
             handler: Arc::new(handler),
             emits,
             cache: None,
@@ -145,7 +138,7 @@ impl Consumer {
     #[must_use]
     pub fn loads<S: DeserializeOwned + 'static>(
         mut self,
-        tables: &'static [&'static str],
+        tables: &[&str],
         load: impl Fn(&Rows<'_>, &S) -> Result<(), ApplyError> + Send + Sync + 'static,
         share: Share,
     ) -> Self {
@@ -197,8 +190,8 @@ impl Consumer {
         self.cache.is_some() && self.producer.is_some()
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn stream(&self) -> &'static str {
@@ -216,12 +209,12 @@ impl Consumer {
 
     /// The last event that this consumer has applied in this database.
     pub fn position(&self, rows: &Connection) -> rusqlite::Result<Option<Position>> {
-        position::load(rows, self.name)
+        position::load(rows, &self.name)
     }
 
     /// Refuses a consumer whose description cannot work.
     fn check(&self) -> Result<(), String> {
-        let (name, stream) = (self.name, self.stream);
+        let (name, stream) = (&*self.name, self.stream);
         // A reaction's events name it and its stream, between spaces.
         let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
         if !is_name(name) || !is_name(stream) {
@@ -247,8 +240,8 @@ impl Consumer {
         db: &Database,
         of: fn(&Connection, &str) -> rusqlite::Result<T>,
     ) -> Result<T, ReadError<rusqlite::Error>> {
-        let name = self.name;
-        db.read(move |rows| of(rows, name)).await
+        let name = self.name.clone();
+        db.read(move |rows| of(rows, &name)).await
     }
 
     /// A transaction of this consumer. A projection goes on in a halted database, since it emits nothing.
@@ -267,7 +260,7 @@ impl Consumer {
 
     /// Applies until stopped. After an error the process should end: an operator must act.
     pub async fn run(&self, db: &Database, from: impl Connect, stop: Stop) -> Result<(), Fatal> {
-        self.follow(db, from).run(stop).await
+        Box::pin(self.follow(db, from).run(stop)).await // 20 KB, which a caller would move around
     }
 
     /// The same, step by step.

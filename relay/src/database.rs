@@ -44,11 +44,11 @@ pub use tx::{Rows, Tx};
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The only program that may open the file: `user-service`.
-    pub service: &'static str,
+    pub service: String,
     /// The stream its outbox is copied to: `USERS`.
-    pub stream: &'static str,
+    pub stream: String,
     /// The service's own tables: numbered, final, applied in order.
-    pub migrations: &'static [&'static str],
+    pub migrations: Vec<String>,
     /// Writes that share one commit, at most. 1 switches group commit off.
     pub max_group: usize,
     /// Writes that may wait for the writer; past it callers wait.
@@ -73,15 +73,11 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn new(
-        service: &'static str,
-        stream: &'static str,
-        migrations: &'static [&'static str],
-    ) -> Self {
+    pub fn new(service: &str, stream: &str, migrations: &[&str]) -> Self {
         Self {
-            service,
-            stream,
-            migrations,
+            service: service.to_owned(),
+            stream: stream.to_owned(),
+            migrations: migrations.iter().map(|sql| (*sql).to_owned()).collect(),
             max_group: 256,
             max_queue: 1024,
             max_wait: Duration::from_secs(5),
@@ -117,7 +113,7 @@ impl Options {
     fn context(&self, gate: watch::Receiver<Gate>) -> Context {
         Context {
             gate,
-            stream: self.stream,
+            stream: self.stream.clone(),
             fold: self.fold.clone(),
             keys: self.keys.clone(),
             environment: self.environment.clone(),
@@ -158,7 +154,7 @@ enum Turn<T, W> {
 #[derive(Debug)]
 pub(crate) struct Context {
     gate: watch::Receiver<Gate>,
-    pub(crate) stream: &'static str,
+    pub(crate) stream: String,
     pub(crate) fold: Option<Fold>,
     pub(crate) keys: Option<Keys>,
     pub(crate) environment: Arc<dyn Environment>,
@@ -284,8 +280,8 @@ impl Database {
     }
 
     /// The name of its stream: `USERS`.
-    pub fn stream(&self) -> &'static str {
-        self.shared.context.stream
+    pub fn stream(&self) -> &str {
+        &self.shared.context.stream
     }
 
     /// The clock and the random bytes that everything in this file is stamped with.

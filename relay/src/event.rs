@@ -9,7 +9,8 @@ pub(crate) mod trace;
 
 pub(crate) use causation::Causation;
 pub(crate) use envelope::is_event_type;
-pub use envelope::{Decode, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, subject_of};
+pub use envelope::{Envelope, EventId, MAX_ENVELOPE_BYTES, subject_of};
+pub use freehold_event::{Event, schema_id};
 pub use keys::{Keys, KeysError, KeysProblem};
 pub use received::Received;
 pub(crate) use received::received;

@@ -32,9 +32,10 @@ pub use error::{
     ApplyError, Cause, EmitError, Fatal, LogError, OpenError, ReadError, Refusal, WriteError, chain,
 };
 pub use event::{
-    Decode, Envelope, EventId, Keys, KeysError, KeysProblem, MAX_ENVELOPE_BYTES, NewEvent,
-    Received, Trace, subject_of, traced, written,
+    Envelope, Event, EventId, Keys, KeysError, KeysProblem, MAX_ENVELOPE_BYTES, Received, Trace,
+    subject_of, traced, written,
 };
+pub use freehold_event::events;
 pub use log::{
     AppendLog, Connect, Head, Holds, Line, Lines, Log, Origin, Position, Producer, ReadApi, Reader,
     Record, Share, Sink, Stream, row,

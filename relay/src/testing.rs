@@ -1,4 +1,8 @@
-//! For tests of the library and of its users: a broker in memory with seeded faults, and the suite that every log passes.
+//! For tests of the library and of its users: a broker in memory with seeded faults, the suite that every log passes, and
+//! events of any type.
 
+mod any;
 pub mod conformance;
 pub mod memory;
+
+pub use any::AnyEvent;

@@ -95,7 +95,7 @@ enum Source {
     Log(StreamPosition, Outbox),
     Consumer(
         StreamPosition,
-        &'static str,
+        std::sync::Arc<str>,
         watch::Receiver<ConsumerStatus>,
     ),
 }
@@ -142,7 +142,11 @@ fn sources(monitor: &Monitor, wanted: StreamPosition) -> Result<Vec<Source>, Pro
     for (name, stream, status) in monitor.consumers() {
         let stream = stream.unwrap_or_default().to_lowercase();
         if stream == wanted.stream {
-            found.push(Source::Consumer(wanted.clone(), name, status.clone()));
+            found.push(Source::Consumer(
+                wanted.clone(),
+                name.clone(),
+                status.clone(),
+            ));
         }
         if !stream.is_empty() && !known.contains(&stream) {
             known.push(stream);

@@ -163,8 +163,12 @@ impl Once {
         let Some(claim) = claim else {
             return Ok(db.write(work).await?);
         };
-        let (asked, age, stream) = (claim.asked.clone(), replies.age.clone(), db.stream());
-        let write = db.write(move |tx| asked.once(tx, &age, stream, work));
+        let (asked, age, stream) = (
+            claim.asked.clone(),
+            replies.age.clone(),
+            db.stream().to_owned(),
+        );
+        let write = db.write(move |tx| asked.once(tx, &age, &stream, work));
         let reply = write.await?;
         drop(claim); // only now. When the client disconnects it is dropped earlier, with the write in the queue.
         Ok(reply)

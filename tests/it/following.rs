@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use event_schema::UserEvent;
 use freehold_tests::process::{Launch, Process};
 use freehold_tests::{Part, World, broker, eventually, seconds};
 use relay::{ApplyError, Consumer, Database, Nats, Options, Received, Rows, Stop};
@@ -52,7 +53,7 @@ async fn a_second_consumer_is_added_without_touching_the_producer() {
     let file = world.folder().join("auditor.db");
     let db = Database::open(&file, Options::new("auditor", "AUDITS", tables)).await;
     let db = db.expect("it opens");
-    let consumer = Consumer::projection("auditor-users", "USERS", decode, apply);
+    let consumer = Consumer::projection("auditor-users", apply);
     let nats = Nats::new(&world.broker.url(), "auditor", PASSWORD, "_INBOX_auditor");
     let stop = Stop::new();
     let following = {
@@ -70,12 +71,8 @@ async fn a_second_consumer_is_added_without_touching_the_producer() {
     db.close().await;
 }
 
-fn decode(_: &str, _: &[u8]) -> Result<Option<()>, serde_json::Error> {
-    Ok(Some(()))
-}
-
 /// A second application of an event would violate its key.
-fn apply(rows: &Rows<'_>, event: &Received<()>) -> Result<(), ApplyError> {
+fn apply(rows: &Rows<'_>, event: &Received<UserEvent>) -> Result<(), ApplyError> {
     let sql = "insert into applied values (?1, ?2)";
     rows.execute(sql, (event.seq, event.id))?;
     Ok(())

@@ -41,6 +41,7 @@ mod page;
 mod page_states;
 mod poison;
 mod power_cuts;
+mod readme;
 mod reconciliations;
 mod restores;
 mod retention;

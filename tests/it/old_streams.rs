@@ -1,20 +1,19 @@
 //! A stream without atomic batches: events are published one by one, each with its expected sequence, in one pipeline.
 
 use freehold_tests::World;
-use relay::{Database, EmitError, Log, NewEvent, Options, Relay, Step, Tx};
+use relay::testing::AnyEvent;
+use relay::{Database, EmitError, Log, Options, Relay, Step, Tx};
 use serde_json::{Value, json};
 
 use crate::logs::owner;
 use crate::owner::Owner;
 
 fn emit(tx: &Tx<'_>, number: u64) -> Result<u64, EmitError> {
-    tx.emit(NewEvent {
-        event_type: "users.counted.v1",
-        aggregate: number.to_string(),
-        data: &json!({"number": number}),
-        sealed: None,
-        decode: |_, data| serde_json::from_slice::<Value>(data).map(Some),
-    })
+    tx.emit(&AnyEvent::new(
+        "users.counted.v1",
+        &number.to_string(),
+        &json!({"number": number}),
+    ))
 }
 
 #[tokio::test]

@@ -4,9 +4,13 @@
 use event_schema::{Event, UserEvent};
 use freehold_tests::{Part, World, outbox};
 use orders_service::cache::users;
+use relay::testing::AnyEvent;
 use relay::{
-    Consumer, Database, DeadLetter, LetterState, NewEvent, Options, Relay, RelayState, Stop,
+    ApplyError, Consumer, Database, DeadLetter, LetterState, Options, Received, Relay, RelayState,
+    Rows, Stop,
 };
+use schemars::Schema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::logs::owner;
@@ -88,7 +92,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_o
         orders_service::config::database(),
     );
     let db = db.await.expect("it opens");
-    let cured = Consumer::projection(users::CONSUMER, UserEvent::STREAM, lenient, users::apply);
+    let cured = Consumer::projection(users::CONSUMER, apply_leniently);
     let listed = db.read(|rows| DeadLetter::list(rows, users::CONSUMER, 10));
     let listed = listed.await.expect("it is listed");
     let states: Vec<_> = listed
@@ -133,24 +137,51 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_o
 
 /// Emits any event, readable or not.
 async fn emit(db: &Database, what: &'static str, user_id: &'static str, data: Value) {
-    let write = db.write(move |tx| {
-        tx.emit(NewEvent {
-            event_type: &format!("users.{what}.v1"),
-            aggregate: user_id.to_owned(),
-            data: &data,
-            sealed: None,
-            decode: |_, data| serde_json::from_slice(data).map(Some),
-        })
-    });
+    let write =
+        db.write(move |tx| tx.emit(&AnyEvent::new(&format!("users.{what}.v1"), user_id, &data)));
     write.await.expect("it is emitted");
 }
 
-fn lenient(event_type: &str, data: &[u8]) -> Result<Option<UserEvent>, serde_json::Error> {
-    let mut data: Value = serde_json::from_slice(data)?;
-    if data.get("name").is_none() {
-        data["name"] = "(unknown)".into();
+fn apply_leniently(rows: &Rows<'_>, received: &Received<Lenient>) -> Result<(), ApplyError> {
+    let Received { seq, id, .. } = *received;
+    let received = Received {
+        seq,
+        id,
+        aggregate: received.aggregate.clone(),
+        time: received.time.clone(),
+        event: received.event.0.clone(),
+        sealed: None,
+    };
+    users::apply(rows, &received)
+}
+
+/// A user's event that may lack a name.
+#[derive(Serialize)]
+struct Lenient(UserEvent);
+
+impl Event for Lenient {
+    const STREAM: &'static str = UserEvent::STREAM;
+
+    fn event_type(&self) -> &str {
+        self.0.event_type()
     }
-    UserEvent::decode(event_type, data.to_string().as_bytes())
+
+    fn aggregate(&self) -> String {
+        self.0.aggregate()
+    }
+
+    fn decode(event_type: &str, data: &[u8]) -> serde_json::Result<Option<Self>> {
+        let mut data: Value = serde_json::from_slice(data)?;
+        if data.get("name").is_none() {
+            data["name"] = "(unknown)".into();
+        }
+        let event = UserEvent::decode(event_type, data.to_string().as_bytes())?;
+        Ok(event.map(Self))
+    }
+
+    fn schemas() -> Vec<(&'static str, Schema)> {
+        UserEvent::schemas()
+    }
 }
 
 /// The users in the cache: id, name, version.

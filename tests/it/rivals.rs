@@ -1,7 +1,8 @@
 //! Two relays on copies of one database, against a real broker: the log has one line, and the second relay halts with a reason.
 
 use freehold_tests::{Part, World, eventually, seconds};
-use relay::{Database, EmitError, NewEvent, Options, Relay, RelayState, Step, Tx};
+use relay::testing::AnyEvent;
+use relay::{Database, EmitError, Options, Relay, RelayState, Step, Tx};
 use serde::{Deserialize, Serialize};
 
 use crate::logs::owner;
@@ -12,15 +13,13 @@ struct Named {
 }
 
 fn emit(tx: &Tx<'_>, name: &str) -> Result<u64, EmitError> {
-    tx.emit(NewEvent {
-        event_type: "users.named.v1",
-        aggregate: name.to_owned(),
-        data: &Named {
+    tx.emit(&AnyEvent::new(
+        "users.named.v1",
+        name,
+        &Named {
             name: name.to_owned(),
         },
-        sealed: None,
-        decode: |_, data| serde_json::from_slice(data).map(Some),
-    })
+    ))
 }
 
 async fn named(db: &Database, name: &'static str) {

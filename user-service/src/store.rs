@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use event_schema::{UserEvent, UserId, UserSnapshot};
+use event_schema::{Event, UserEvent, UserId, UserSnapshot};
 use relay::Sink;
 use relay::rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
@@ -83,7 +83,7 @@ pub fn apply(
     OwnEvent { event, email }: &OwnEvent,
     seq: u64,
 ) -> Result<(), StoreError> {
-    let (id, version) = (event.aggregate().to_string(), event.version().get());
+    let (id, version) = (event.aggregate(), event.version().get());
     let email = || email.as_ref().ok_or(StoreError::NoEmail);
     let changed = match event {
         UserEvent::Created(user) => insert(rows, &id, &user.name, email()?, version, seq),

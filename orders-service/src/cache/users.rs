@@ -16,7 +16,7 @@ const USERS: &str =
     "select json_object('id', id, 'name', name, 'version', version) from user_cache where";
 
 pub fn consumer() -> Consumer {
-    let consumer = Consumer::projection(CONSUMER, UserEvent::STREAM, UserEvent::decode, apply);
+    let consumer = Consumer::projection(CONSUMER, apply);
     consumer.loads(&["user_cache"], load, share)
 }
 

@@ -297,6 +297,7 @@ impl InvalidIntent {
 mod tests {
     use super::super::order::tests::{act, order};
     use super::*;
+    use event_schema::Event;
 
     fn outcome(order: &Order, driver: DriverId, intent: Intent, seen: Version) -> String {
         match judge(order, None, act(driver), intent, seen) {
@@ -315,12 +316,12 @@ mod tests {
         let assigned = order(Status::Assigned, Some(mia));
         for seen in [Version::FIRST, assigned.version] {
             let is = outcome(&assigned, mia, Intent::PickUp {}, seen);
-            assert_eq!(is, OrderEvent::PICKED_UP);
+            assert_eq!(is, "orders.picked_up.v1");
         }
         let picked_up = order(Status::PickedUp, Some(mia));
         assert_eq!(
             outcome(&picked_up, mia, deliver(), Version::FIRST),
-            OrderEvent::DELIVERED
+            "orders.delivered.v1"
         );
     }
 

@@ -12,7 +12,7 @@ use crate::store::orders::{self, Filter};
 pub const CONSUMER: &str = "orders-of-deleted-users";
 
 pub fn consumer() -> Consumer {
-    Consumer::reaction(CONSUMER, UserEvent::STREAM, UserEvent::decode, react)
+    Consumer::reaction(CONSUMER, react)
 }
 
 /// Decides from the current orders and skips those that are cancelled already, so that an event that is seen again has no second

@@ -6,7 +6,7 @@ use axum::body::Body;
 use event_schema::{Event, UserCreated, UserEvent, UserId, Version};
 use orders_service::user_api::Limits;
 use relay::memory::MemoryBroker;
-use relay::{Database, EmitError, NewEvent, Options, Progress, Relay, Tx};
+use relay::{Database, EmitError, Options, Progress, Relay, Tx};
 use serde_json::{Value, json};
 use service_kit::testing::request;
 
@@ -332,13 +332,7 @@ impl Users {
             version,
         });
         let emit = move |tx: &Tx<'_>| {
-            tx.emit(NewEvent {
-                event_type: created.event_type(),
-                aggregate: created.aggregate(),
-                data: &created,
-                sealed: None,
-                decode: UserEvent::decode,
-            })?;
+            tx.emit(&created)?;
             Ok::<_, EmitError>(())
         };
         self.0.write(emit).await.unwrap();

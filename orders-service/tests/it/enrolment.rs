@@ -8,7 +8,7 @@ use event_schema::DeviceId;
 use orders_service::domain::{Driver, OwnEvent};
 use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
-use orders_service::{MIGRATIONS, codes, config};
+use orders_service::{codes, config};
 use relay::rusqlite::types::Value as Cell;
 use relay::{Database, Options};
 use serde_json::json;
@@ -365,7 +365,7 @@ async fn a_code_that_was_drawn_for_a_device_is_for_that_one_alone_and_needs_no_t
 async fn tokens_of_the_version_before_prove_their_devices() {
     let folder = tempfile::tempdir().unwrap();
     let before = Options {
-        migrations: &MIGRATIONS[..3],
+        migrations: config::database().migrations[..3].to_vec(),
         ..config::database()
     };
     let (id, hash) = (DeviceId::new(), TokenHash::of("fhd_of-before").to_string());

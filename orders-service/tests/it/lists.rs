@@ -5,7 +5,7 @@ use orders_service::domain::{Amount, Driver, Order};
 use orders_service::events::{MakeError, make};
 use orders_service::{MIGRATIONS, config};
 use relay::rusqlite::{self, types::Value};
-use relay::{Database, NewEvent, Options, Tx};
+use relay::{Database, Options, Tx};
 use service_kit::testing::rows;
 
 use crate::world::{FakeUsers, World, database};
@@ -205,12 +205,6 @@ const OLD_ROWS: [&str; 3] = [
 ];
 
 fn emit(tx: &Tx<'_>, event: &OrderEvent) -> u64 {
-    let emitted = tx.emit(NewEvent {
-        event_type: event.event_type(),
-        aggregate: event.aggregate(),
-        data: event,
-        sealed: None,
-        decode: OrderEvent::decode,
-    });
+    let emitted = tx.emit(event);
     emitted.unwrap()
 }

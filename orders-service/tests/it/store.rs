@@ -1,12 +1,12 @@
 //! The rows: what is written is what is read back.
 
-use event_schema::{Event, OrderEvent, OrderId, UserId, Version};
+use event_schema::{OrderId, UserId, Version};
 use orders_service::domain::{Amount, Order, Status};
 use orders_service::events::{MakeError, make};
 use orders_service::store::orders;
 use orders_service::{MIGRATIONS, config};
 use relay::rusqlite;
-use relay::{Database, NewEvent, Options};
+use relay::{Database, Options};
 use service_kit::testing::rows;
 
 use crate::world::{FakeUsers, World};
@@ -83,13 +83,7 @@ async fn a_file_of_the_first_program_goes_on_with_the_history_of_its_orders() {
              values (?1, ?2, 1, 'EUR', 'placed', 1, 7)",
             (id.to_string(), user_id.to_string()),
         )?;
-        tx.emit(NewEvent {
-            event_type: placed.event_type(),
-            aggregate: placed.aggregate(),
-            data: &placed,
-            sealed: None,
-            decode: OrderEvent::decode,
-        })
+        tx.emit(&placed)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
     });
     write.await.unwrap();

@@ -2,7 +2,7 @@
 
 use event_schema::{Event, UserCreated, UserDeleted, UserEvent, UserId, Version};
 use relay::memory::MemoryBroker;
-use relay::{Consumer, Database, NewEvent, Options, Relay, Step};
+use relay::{Consumer, Database, Options, Relay, Step};
 
 pub struct Users {
     db: Database,
@@ -50,15 +50,7 @@ impl Users {
     }
 
     async fn tell(&self, event: UserEvent) {
-        let write = self.db.write(move |tx| {
-            tx.emit(NewEvent {
-                event_type: event.event_type(),
-                aggregate: event.aggregate(),
-                data: &event,
-                sealed: None,
-                decode: UserEvent::decode,
-            })
-        });
+        let write = self.db.write(move |tx| tx.emit(&event));
         let place = write.await.unwrap();
         let mut relay = Relay::new(&self.db, self.stream.clone());
         while self.stream.records().len() < usize::try_from(place).unwrap() {

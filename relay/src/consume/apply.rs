@@ -43,10 +43,10 @@ pub(super) fn batch(
 ) -> Result<Applied, ApplyError> {
     // An earlier batch may have committed after its caller gave up, and a second process may follow the same stream:
     // only the offset in this very transaction says what is still to be applied.
-    position::check(tx, consumer.name, after)?;
-    let mut aside = Aside::load(tx, consumer.name)?;
+    position::check(tx, &consumer.name, after)?;
+    let mut aside = Aside::load(tx, &consumer.name)?;
     let answered = match (consumer.emits, records.last()) {
-        (true, Some(last)) => answered::answered(tx, consumer.name, last.seq)?,
+        (true, Some(last)) => answered::answered(tx, &consumer.name, last.seq)?,
         _ => HashSet::new(),
     };
     let (mut done, mut epoch, began) = (Applied::default(), 0, Instant::now());
@@ -78,9 +78,9 @@ pub(super) fn batch(
     }
     tx.still_open()?; // or the offset would commit without its effects
     if let Some(position) = done.position {
-        position::store(tx, consumer.name, consumer.stream, position, epoch)?;
+        position::store(tx, &consumer.name, consumer.stream, position, epoch)?;
         if !answered.is_empty() {
-            answered::forget(tx, consumer.name, position.seq)?;
+            answered::forget(tx, &consumer.name, position.seq)?;
         }
     }
     done.dead_letters = aside.count;
@@ -113,8 +113,8 @@ fn one(
         }
         other => return other,
     };
-    tracing::warn!(consumer = consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
-    aside.insert(tx, consumer.name, event, &reason, attempt)?;
+    tracing::warn!(consumer = &*consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
+    aside.insert(tx, &consumer.name, event, &reason, attempt)?;
     Ok(true)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn handle(
     consumer: &Consumer,
     envelope: &Envelope<'_>,
 ) -> Result<bool, ApplyError> {
-    let cause = || Causation::new(consumer.name, consumer.stream, envelope).to_string();
+    let cause = || Causation::new(&consumer.name, consumer.stream, envelope).to_string();
     let cause = consumer.emits.then(cause);
     tx.set_trace(Trace::of(envelope));
     tx.savepoint(|| {

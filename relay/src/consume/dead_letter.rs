@@ -86,7 +86,7 @@ impl Consumer {
         note: &str,
     ) -> Result<Option<Retried>, WriteError<ApplyError>> {
         let note = note.to_owned();
-        let work = move |tx: &Tx<'_>, consumer: &Self| discard(tx, consumer.name, seq, &note);
+        let work = move |tx: &Tx<'_>, consumer: &Self| discard(tx, &consumer.name, seq, &note);
         match self.transact(db, work).await? {
             Some(key) => self.retry(db, &key).await.map(Some),
             None => Ok(None),
@@ -108,8 +108,8 @@ impl DeadLetter {
 /// One transaction of a retry.
 fn retry(tx: &Tx<'_>, consumer: &Consumer, key: &str) -> Result<Retried, ApplyError> {
     let mut done = Retried::default();
-    for letter in select(tx, consumer.name, "key = ?2", &key, MAX_RETRY)? {
-        let (name, seq) = (consumer.name, letter.seq);
+    for letter in select(tx, &consumer.name, "key = ?2", &key, MAX_RETRY)? {
+        let (name, seq) = (&consumer.name, letter.seq);
         let envelope = Envelope::parse(&letter.envelope);
         let envelope = envelope.map_err(|error| ApplyError::Fatal(error.to_string()))?;
         let reason = match apply::handle(tx, consumer, &envelope) {

@@ -304,7 +304,7 @@ impl<C: Connect> Follower<C> {
         }
         let (status, line) = (&self.consumer.status, trouble.to_string());
         if status.borrow().trouble.as_ref() != Some(&line) {
-            tracing::warn!(consumer = self.consumer.name, trouble = %line, "not applying");
+            tracing::warn!(consumer = &*self.consumer.name, trouble = %line, "not applying");
             status.send_modify(|status| status.trouble = Some(line));
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Cures {
     }
 
     async fn resume(&self, why: &str) -> Result<Progress, Trouble> {
-        let (consumer, status) = (self.consumer.name, &self.consumer.status);
+        let (consumer, status) = (&*self.consumer.name, &self.consumer.status);
         let after = resume::resume(&self.db, &self.consumer, why).await?;
         tracing::error!(
             consumer,
@@ -110,7 +110,7 @@ impl Cures {
     }
 
     pub(super) async fn rebuild(&self, why: &str) -> Result<Progress, Trouble> {
-        let (consumer, status) = (self.consumer.name, &self.consumer.status);
+        let (consumer, status) = (&*self.consumer.name, &self.consumer.status);
         if why != BEGINS && status.borrow().trouble.is_none() {
             tracing::error!(consumer, why, "loading the cache from a snapshot");
         }

@@ -28,7 +28,7 @@ const LOADED: &str = "snapshot loaded";
 /// The tables of a projection, as the rows of a snapshot.
 #[derive(Clone)]
 pub(super) struct Cache {
-    tables: &'static [&'static str],
+    tables: Arc<[String]>,
     load: Arc<Load>,
     pub(super) share: Share,
 }
@@ -37,7 +37,7 @@ type Load = dyn Fn(&Rows<'_>, &RawValue) -> Result<(), ApplyError> + Send + Sync
 
 impl Cache {
     pub(super) fn new<S: DeserializeOwned>(
-        tables: &'static [&'static str],
+        tables: &[&str],
         load: impl Fn(&Rows<'_>, &S) -> Result<(), ApplyError> + Send + Sync + 'static,
         share: Share,
     ) -> Self {
@@ -47,7 +47,7 @@ impl Cache {
             load(rows, &row)
         };
         Self {
-            tables,
+            tables: tables.iter().map(|table| (*table).to_owned()).collect(),
             load: Arc::new(load),
             share,
         }
@@ -60,7 +60,7 @@ pub(super) async fn rebuild(
     consumer: &Consumer,
     why: &str,
 ) -> Result<(u64, u64), Trouble> {
-    let name = consumer.name;
+    let name = consumer.name.clone();
     let (Some(cache), Some(producer)) = (consumer.cache.clone(), &consumer.producer) else {
         let why = format!("{name} cannot be rebuilt: it does not say how to load a snapshot");
         return Err(Trouble::Again(why));
@@ -94,8 +94,8 @@ async fn next(lines: &mut Lines) -> Result<Line, LogError> {
 
 /// Stores the rows as they come; returns how many.
 async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<u64, Trouble> {
-    let name = consumer.name;
-    db.apply(move |tx| forget(tx, name)).await?;
+    let name = consumer.name.clone();
+    db.apply(move |tx| forget(tx, &name)).await?;
     let (mut stored, mut waiting) = (0, Vec::new());
     loop {
         let line = next(lines).await?;
@@ -106,9 +106,10 @@ async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<
             _ => return Err(LogError::lost("the snapshot is not whole").into()),
         }
         if ended || waiting.len() == STORE_BATCH {
-            let (n, batch) = (stored, serde_json::to_vec(&waiting));
+            let (name, n) = (consumer.name.clone(), stored);
+            let batch = serde_json::to_vec(&waiting);
             let batch = batch.map_err(|error| LogError::lost(error.to_string()))?;
-            db.apply(move |tx| insert(tx, name, n, &batch)).await?;
+            db.apply(move |tx| insert(tx, &name, n, &batch)).await?;
             stored += waiting.len() as u64;
             waiting.clear();
             let status = &consumer.status;
@@ -129,7 +130,7 @@ fn swap(
     lost: Option<Position>,
     why: &str,
 ) -> Result<u64, ApplyError> {
-    let (name, stream) = (consumer.name, consumer.stream);
+    let (name, stream) = (&consumer.name, consumer.stream);
     position::check(tx, name, here)?;
     load(tx, cache, name)?;
     forget(tx, name)?;

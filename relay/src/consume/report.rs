@@ -32,12 +32,12 @@ impl Reports {
             return;
         };
         self.last = Some(Instant::now());
-        let (name, failing) = (consumer.name, self.failing.clone());
+        let (name, failing) = (consumer.name.clone(), self.failing.clone());
         tokio::spawn(async move {
-            let failure = report(&*producer, name, at).await.err();
+            let failure = report(&*producer, &name, at).await.err();
             let was_failing = failing.swap(failure.is_some(), Ordering::Relaxed);
             if let (Some(why), false) = (failure, was_failing) {
-                tracing::warn!(consumer = name, %why, "the producer does not know this consumer's position, so it may remove events that are not applied here yet");
+                tracing::warn!(consumer = &*name, %why, "the producer does not know this consumer's position, so it may remove events that are not applied here yet");
             }
         });
     }

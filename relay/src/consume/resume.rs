@@ -33,8 +33,8 @@ struct Known {
 
 /// Moves the reaction back; returns the sequence after which it goes on.
 pub(super) async fn resume(db: &Database, consumer: &Consumer, why: &str) -> Result<u64, Trouble> {
-    let (name, stream) = (consumer.name, consumer.stream);
-    let known = db.read(move |rows| known(rows, name, stream)).await?;
+    let (name, stream) = (consumer.name.clone(), consumer.stream);
+    let known = db.read(move |rows| known(rows, &name, stream)).await?;
     let (Some(known), Some(producer)) = (known, &consumer.producer) else {
         return Err(Trouble::Again(why.to_owned())); // nothing is applied, so nothing can be of another log
     };
@@ -85,7 +85,7 @@ fn go_back(
     held: usize,
     why: &str,
 ) -> Result<u64, ApplyError> {
-    let (name, here) = (consumer.name, known.here);
+    let (name, here) = (&consumer.name, known.here);
     position::check(tx, name, Some(here))?;
     let (kept, lost) = known.applied.split_at(held);
     for at in lost.iter().chain([&here]) {

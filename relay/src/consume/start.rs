@@ -56,7 +56,7 @@ impl Consumer {
 
     async fn find_start(&self, from: &impl Connect, start: Start) -> Result<Point, Fatal> {
         if self.keeps_cache() || start == Start::Snapshot {
-            let name = self.name;
+            let name = &self.name;
             return Err(Fatal(format!("{name} goes on from a snapshot: rebuild it")));
         }
         let found = async {
@@ -134,21 +134,21 @@ pub(super) async fn find(start: Start, log: &mut impl Log, head: &Head) -> Resul
 pub(super) fn begin(tx: &Tx<'_>, consumer: &Consumer, at: Point) -> rusqlite::Result<()> {
     let (seq, id, epoch) = at.map_or((0, None, 0), |(at, epoch)| (at.seq, Some(at.id), epoch));
     let sql = "insert or replace into relay_start (consumer, stream, seq, event_id, epoch) values (?1, ?2, ?3, ?4, ?5)";
-    tx.execute(sql, (consumer.name, consumer.stream, seq, id, epoch))?;
-    go_back(tx, consumer.name)
+    tx.execute(sql, (&consumer.name, consumer.stream, seq, id, epoch))?;
+    go_back(tx, &consumer.name)
 }
 
 /// Begins where its program chooses, at its first look at the stream.
 pub(super) fn begin_first(tx: &Tx<'_>, consumer: &Consumer, at: Point) -> Result<(), ApplyError> {
-    position::check(tx, consumer.name, None)?;
+    position::check(tx, &consumer.name, None)?;
     let after = at.map_or(0, |(at, _)| at.seq);
-    let answered = answered::first_answered(tx, consumer.name)?;
+    let answered = answered::first_answered(tx, &consumer.name)?;
     if consumer.start == Start::Now && answered.is_some_and(|first| first <= after) {
         let imported = "answers have been imported meanwhile".to_owned();
         return Err(ApplyError::Transient(imported));
     }
     begin(tx, consumer, at)?;
-    let detail = format!("{}: after {}", consumer.name, words(position_of(at)));
+    let detail = format!("{}: after {}", &consumer.name, words(position_of(at)));
     Ok(database::audit(tx, tx.now_ms(), "consumer began", &detail)?)
 }
 
@@ -179,7 +179,7 @@ pub(super) fn begun(
 
 /// An operator's start, whatever was applied before.
 fn restart(tx: &Tx<'_>, consumer: &Consumer, to: Point) -> Result<Option<Position>, ApplyError> {
-    let (name, from) = (consumer.name, position::load(tx, consumer.name)?);
+    let (name, from) = (&consumer.name, position::load(tx, &consumer.name)?);
     begin(tx, consumer, to)?;
     let to = position_of(to);
     answered::read_again(tx, name, to.map_or(0, |to| to.seq))?;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::{Rows, Tx};
 use crate::error::ApplyError;
-use crate::event::{Decode, Envelope, Received, received};
+use crate::event::{Envelope, Event, Received, received};
 use crate::panics::message;
 
 /// How a service's own events make its own tables. The same function should make the change when the event is
 /// emitted: then what an import rebuilds is what was there.
 #[derive(Clone)]
 pub struct Fold {
-    tables: &'static [&'static str],
+    tables: Arc<[String]>,
     apply: Arc<Apply>,
 }
 
@@ -21,9 +21,8 @@ type Apply = dyn Fn(&Tx<'_>, &Envelope<'_>) -> Result<(), ApplyError> + Send + S
 
 impl Fold {
     /// `tables` are all that `apply` writes to; they follow from the log and from nothing else.
-    pub fn new<E: 'static>(
-        tables: &'static [&'static str],
-        decode: Decode<E>,
+    pub fn new<E: Event>(
+        tables: &[&str],
         apply: impl Fn(&Rows<'_>, &Received<E>) -> Result<(), ApplyError> + Send + Sync + 'static,
     ) -> Self {
         let apply = move |tx: &Tx<'_>, envelope: &Envelope<'_>| {
@@ -33,12 +32,12 @@ impl Fold {
                     "its type {event_type} is not known here: start the newer version of the program"
                 ))
             };
-            let mut event = received(envelope, decode)?.ok_or_else(unknown)?;
+            let mut event = received(envelope)?.ok_or_else(unknown)?;
             event.sealed = tx.open_sealed(envelope)?;
             apply(tx.rows(), &event)
         };
         Self {
-            tables,
+            tables: tables.iter().map(|table| (*table).to_owned()).collect(),
             apply: Arc::new(apply),
         }
     }
@@ -46,7 +45,7 @@ impl Fold {
     /// For a service that has no tables of its own and only emits.
     pub fn nothing() -> Self {
         Self {
-            tables: &[],
+            tables: Arc::default(),
             apply: Arc::new(|_, _| Ok(())),
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn create(rows: &Connection, options: &Options) -> rusqlite::Result<(
     rows.execute(
         "insert into relay_identity (one, schema_version, service, stream, database_id, epoch)
          values (1, 1, ?1, ?2, ?3, 1)",
-        (options.service, options.stream, database_id.to_string()),
+        (&options.service, &options.stream, database_id.to_string()),
     )?;
     Ok(())
 }

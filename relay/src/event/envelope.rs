@@ -54,23 +54,6 @@ impl FromSql for EventId {
     }
 }
 
-/// What a service emits: the type, the aggregate it is about, and the data.
-pub struct NewEvent<'a, D> {
-    /// `users.created.v1`: the subject is this without its version.
-    pub event_type: &'a str,
-    /// The id of the aggregate: events of one aggregate are one key, applied or parked in order.
-    pub aggregate: String,
-    pub data: &'a D,
-    /// What only the owner may read, such as an e-mail address: it travels sealed, for the day on which the owner
-    /// rebuilds its tables from the stream.
-    pub sealed: Option<Vec<u8>>,
-    /// Reads the data back; what its own schema cannot read is refused before it is any consumer's dead letter.
-    pub decode: Decode<D>,
-}
-
-/// Reads an event's data by its type. `None`: this type is not known here, which is no error.
-pub type Decode<E> = fn(event_type: &str, data: &[u8]) -> Result<Option<E>, serde_json::Error>;
-
 /// An event as a log stores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Envelope<'a> {

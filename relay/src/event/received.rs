@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Decode, Envelope, EventId};
+use freehold_event::Event;
+use serde::de::DeserializeOwned;
+
+use super::{Envelope, EventId};
 use crate::error::ApplyError;
 
 /// An event as a consumer's function sees it.
@@ -14,8 +17,20 @@ pub struct Received<E> {
     /// RFC 3339, UTC.
     pub time: String,
     pub event: E,
-    /// The part that was sealed at `emit`. Only the owner of the stream ever sees it, in its [`Fold`](crate::Fold).
+    /// What [`Tx::emit_sealed`](crate::Tx::emit_sealed) sealed, as JSON. Only the owner of the stream receives it, in its
+    /// [`Fold`](crate::Fold).
     pub sealed: Option<Vec<u8>>,
+}
+
+impl<E> Received<E> {
+    /// The sealed part as the type that was sealed. The error quotes nothing of it.
+    pub fn unseal<S: DeserializeOwned>(&self) -> Result<Option<S>, ApplyError> {
+        let sealed = self.sealed.as_deref().map(serde_json::from_slice);
+        sealed.transpose().map_err(|_| {
+            let cure = "this program cannot read its sealed part: start the newer version";
+            ApplyError::Fatal(cure.to_owned())
+        })
+    }
 }
 
 /// The sealed part stays out of logs.
@@ -30,12 +45,11 @@ impl<E: fmt::Debug> fmt::Debug for Received<E> {
     }
 }
 
-pub(crate) fn received<E>(
+pub(crate) fn received<E: Event>(
     envelope: &Envelope<'_>,
-    decode: Decode<E>,
 ) -> Result<Option<Received<E>>, ApplyError> {
     let data = envelope.data.get().as_bytes();
-    let event = decode(&envelope.event_type, data)
+    let event = E::decode(&envelope.event_type, data)
         .map_err(|error| ApplyError::Rejected(format!("undecodable: {error}")))?;
     Ok(event.map(|event| Received {
         seq: envelope.sequence,

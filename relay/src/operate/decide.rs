@@ -163,7 +163,7 @@ pub async fn new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, Decisio
 
 fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
     if plan.set_aside > 0 {
-        let (stream, reason) = (tx.context().stream, "the operator chose the stream");
+        let (stream, reason) = (&tx.context().stream, "the operator chose the stream");
         let mut unanswered = BTreeSet::new();
         each_after(tx, plan.common, |record| {
             unanswered.extend(causation(record).map(|causation| causation.consumer));

@@ -1,39 +1,58 @@
 //! Emitting: an event goes into the outbox inside the transaction that changes the state.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::rows::{append_row, event_at, replace_row};
-use crate::database::{Tx, head};
+use crate::database::{Context, Tx, head};
 use crate::environment::unix_ms;
 use crate::error::EmitError;
 use crate::event::{
-    Causation, Envelope, EventId, MAX_ENVELOPE_BYTES, NewEvent, Open, Sealed, is_event_type,
-    subject_of,
+    Causation, Envelope, Event, EventId, MAX_ENVELOPE_BYTES, Open, Sealed, is_event_type,
+    schema_id, subject_of,
 };
 
+/// An event on its way into the outbox.
+struct NewEvent<'a> {
+    event_type: &'a str,
+    aggregate: &'a str,
+    data: &'a RawValue,
+    /// What is to be sealed.
+    sealed: Option<&'a [u8]>,
+}
+
 impl Tx<'_> {
-    /// Appends an event to the service's log: it leaves the service if and only if this transaction commits.
+    /// Appends an event to the service's outbox: it leaves the service if and only if this transaction commits.
     /// Answers the event's sequence.
-    pub fn emit<D: Serialize>(&self, event: NewEvent<'_, D>) -> Result<u64, EmitError> {
+    pub fn emit(&self, event: &impl Event) -> Result<u64, EmitError> {
+        self.emit_sealed(event, None::<&()>)
+    }
+
+    /// The same, with a part that only this service can read, such as an e-mail address. It travels sealed with the newest of
+    /// the service's [keys](crate::Keys), so that the service can restore its tables from the stream.
+    pub fn emit_sealed(
+        &self,
+        event: &impl Event,
+        sealed: Option<&impl Serialize>,
+    ) -> Result<u64, EmitError> {
+        let event_type = event.event_type();
+        check_type(event_type, self.context())?;
+        let sealed = sealed.map(serde_json::to_vec).transpose();
+        self.append(NewEvent {
+            event_type,
+            aggregate: &event.aggregate(),
+            data: &readable(event)?,
+            sealed: sealed.map_err(undecodable(event_type))?.as_deref(),
+        })
+    }
+
+    fn append(&self, event: NewEvent<'_>) -> Result<u64, EmitError> {
         let context = self.context();
-        let root = context.root();
-        if !is_event_type(event.event_type) {
-            let event_type = event.event_type.to_owned();
-            return Err(EmitError::InvalidType { event_type });
-        }
-        let subject = subject_of(event.event_type);
-        if subject.split('.').next() != Some(root.as_str()) {
-            return Err(EmitError::WrongStream {
-                event_type: event.event_type.to_owned(),
-                stream: context.stream.to_owned(),
-            });
-        }
-        let data = readable(&event)?;
         let (last, prev, epoch) = head::row(self)?;
         let now = context.environment.now();
         let id = EventId::draw(&*context.environment);
-        let sealed = self.seal(&event, id, data.get())?;
-        let (sealedkey, sealed) = sealed
+        let (sealedkey, sealed) = self
+            .seal(&event, id)?
             .map(|sealed| (sealed.key.into(), sealed.text.into()))
             .unzip();
         let trace = self.trace();
@@ -41,45 +60,34 @@ impl Tx<'_> {
         let bytes = Envelope {
             specversion: "1.0".into(),
             id,
-            source: format!("/{root}").into(),
+            source: format!("/{}", context.root()).into(),
             event_type: event.event_type.into(),
-            subject: event.aggregate.as_str().into(),
+            subject: event.aggregate.into(),
             time: now.to_string().into(),
             sequence: last + 1,
             prev,
             epoch,
             datacontenttype: "application/json".into(),
-            dataschema: format!("urn:freehold:schema:{}", event.event_type).into(),
+            dataschema: schema_id(event.event_type).into(),
             traceparent: trace.traceparent.map(Into::into),
             requestid: trace.request_id.map(Into::into),
             cause: cause.as_deref().map(Into::into),
             sealedkey,
             sealed,
-            data: &data,
+            data: event.data,
         }
         .to_bytes();
-        let room = Causation::room(cause.as_deref());
-        if bytes.len() + room > MAX_ENVELOPE_BYTES {
-            return Err(EmitError::TooLarge {
-                event_type: event.event_type.to_owned(),
-                bytes: bytes.len(),
-                limit: MAX_ENVELOPE_BYTES - room,
-            });
-        }
+        check_size(event.event_type, bytes.len(), cause.as_deref())?;
         if let (Some(cause), Some(true)) = (&cause, earlier) {
             more_follows(self, last, cause)?;
         }
+        let subject = subject_of(event.event_type);
         append_row(self, last + 1, id, subject, &bytes, unix_ms(now))?;
         Ok(last + 1)
     }
 
-    fn seal<D>(
-        &self,
-        event: &NewEvent<'_, D>,
-        id: EventId,
-        data: &str,
-    ) -> Result<Option<Sealed>, EmitError> {
-        let Some(plain) = &event.sealed else {
+    fn seal(&self, event: &NewEvent<'_>, id: EventId) -> Result<Option<Sealed>, EmitError> {
+        let Some(plain) = event.sealed else {
             return Ok(None);
         };
         let keys = self.context().keys.as_ref();
@@ -89,10 +97,37 @@ impl Tx<'_> {
         let open = Open {
             id,
             event_type: event.event_type,
-            subject: &event.aggregate,
-            data,
+            subject: event.aggregate,
+            data: event.data.get(),
         };
         Ok(Some(keys.seal(open, plain)))
+    }
+}
+
+fn check_type(event_type: &str, context: &Context) -> Result<(), EmitError> {
+    let event_type = event_type.to_owned();
+    if !is_event_type(&event_type) {
+        return Err(EmitError::InvalidType { event_type });
+    }
+    match event_type.split('.').next() == Some(context.root().as_str()) {
+        true => Ok(()),
+        false => Err(EmitError::WrongStream {
+            event_type,
+            stream: context.stream.clone(),
+        }),
+    }
+}
+
+/// An event that more may follow for the same cause leaves room to say so.
+fn check_size(event_type: &str, bytes: usize, cause: Option<&str>) -> Result<(), EmitError> {
+    let limit = MAX_ENVELOPE_BYTES - Causation::room(cause);
+    match bytes > limit {
+        false => Ok(()),
+        true => Err(EmitError::TooLarge {
+            event_type: event_type.to_owned(),
+            bytes,
+            limit,
+        }),
     }
 }
 
@@ -116,18 +151,22 @@ fn more_follows(tx: &Tx<'_>, seq: u64, cause: &str) -> Result<(), EmitError> {
 }
 
 /// The event's data as JSON that its own schema can read back.
-fn readable<D: Serialize>(
-    event: &NewEvent<'_, D>,
-) -> Result<Box<serde_json::value::RawValue>, EmitError> {
-    let undecodable = |cause| EmitError::Undecodable {
-        event_type: event.event_type.to_owned(),
-        cause,
-    };
-    let data =
-        serde_json::value::to_raw_value(event.data).map_err(|error| undecodable(Some(error)))?;
-    match (event.decode)(event.event_type, data.get().as_bytes()) {
+fn readable<E: Event>(event: &E) -> Result<Box<RawValue>, EmitError> {
+    let event_type = event.event_type();
+    let data = to_raw_value(event).map_err(undecodable(event_type))?;
+    match E::decode(event_type, data.get().as_bytes()) {
         Ok(Some(_)) => Ok(data),
-        Ok(None) => Err(undecodable(None)),
-        Err(error) => Err(undecodable(Some(error))),
+        Ok(None) => Err(EmitError::Undecodable {
+            event_type: event_type.to_owned(),
+            cause: None,
+        }),
+        Err(error) => Err(undecodable(event_type)(error)),
+    }
+}
+
+fn undecodable(event_type: &str) -> impl Fn(serde_json::Error) -> EmitError {
+    |error| EmitError::Undecodable {
+        event_type: event_type.to_owned(),
+        cause: Some(error),
     }
 }

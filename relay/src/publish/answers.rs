@@ -57,10 +57,10 @@ impl Producer for Answers {
         Box::pin(async move {
             self.check_open()?;
             let (to, lines) = mpsc::channel(LINES);
-            let (share, stream) = (self.share, self.db.stream());
+            let (share, stream) = (self.share, self.db.stream().to_owned());
             let (db, failed) = (self.db.with_own_reader(), to.clone());
             tokio::spawn(async move {
-                let read = db.read(move |rows| send(rows, share, stream, at, &to));
+                let read = db.read(move |rows| send(rows, share, &stream, at, &to));
                 if let Err(error) = read.await {
                     let _ = failed.send(Err(LogError::lost(chain(&error)))).await;
                 }

@@ -123,7 +123,7 @@ async fn save_foreign(
     records: Vec<Record>,
     reason: &str,
 ) -> Result<(u64, u64), LogError> {
-    let (log, reason) = (db.stream(), reason.to_owned());
+    let reason = reason.to_owned();
     transact(db, move |tx| {
         let (mut saved, mut read) = (0, records.iter().map(|record| record.seq).peekable());
         let mut known = 0;
@@ -134,7 +134,7 @@ async fn save_foreign(
         for record in &records {
             let ours = outbox::rows_after(tx, record.seq - 1, 1)?;
             if ours.first() != Some(record) {
-                quarantine::record(tx, FoundIn::Stream, log, record, &reason)?;
+                quarantine::record(tx, FoundIn::Stream, &tx.context().stream, record, &reason)?;
                 saved += 1;
             }
         }

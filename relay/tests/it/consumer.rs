@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use relay::memory::MemoryBroker;
+use relay::testing::AnyEvent;
 use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay};
 
 use crate::support::{
-    Clock, MIGRATIONS, Scratch, Weighed, applied, catch_up, count, decode, history, meet, owned,
-    publish, remember, weigh,
+    Clock, MIGRATIONS, Scratch, Weighed, applied, catch_up, count, history, meet, owned, publish,
+    remember, weigh,
 };
 
 #[tokio::test(start_paused = true)]
@@ -86,9 +87,9 @@ async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() 
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     let open = Arc::new(AtomicBool::new(false));
-    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, {
+    let consumer = Consumer::projection("parcel-history", {
         let open = open.clone();
-        move |rows, event| match event.event.parcel.as_str() {
+        move |rows, event: &Received<Weighed>| match event.event.parcel.as_str() {
             "b" if !open.load(Ordering::Relaxed) => {
                 Err(ApplyError::Transient("not yet".to_owned()))
             }
@@ -125,19 +126,14 @@ async fn a_full_disk_amid_a_batch_loses_no_event() {
         weigh(&producer, "a", 1, version).await;
     }
     publish(&producer, &broker).await;
-    let consumer = Consumer::projection(
-        "parcel-history",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            remember(rows, event)?;
-            if event.seq == 3 {
-                rows.execute_batch("create table if not exists big (x blob)")?;
-                rows.execute("insert into big values (zeroblob(500000))", [])?;
-            }
-            Ok(())
-        },
-    )
+    let consumer = Consumer::projection("parcel-history", |rows, event: &Received<Weighed>| {
+        remember(rows, event)?;
+        if event.seq == 3 {
+            rows.execute_batch("create table if not exists big (x blob)")?;
+            rows.execute("insert into big values (zeroblob(500000))", [])?;
+        }
+        Ok(())
+    })
     // A full disk is no event's fault, however few attempts an event has.
     .gives_up_after(1);
     limit_pages(&reader, 60).await;
@@ -177,15 +173,10 @@ async fn a_step_that_is_given_up_and_repeated_applies_nothing_twice() {
     publish(&producer, &broker).await;
     let sql = "create table if not exists tally (seq integer)";
     reader.write(move |tx| tx.execute_batch(sql)).await.unwrap();
-    let consumer = Consumer::projection(
-        "tally",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            rows.execute("insert into tally values (?1)", [event.seq])?;
-            Ok(())
-        },
-    );
+    let consumer = Consumer::projection("tally", |rows, event: &Received<Weighed>| {
+        rows.execute("insert into tally values (?1)", [event.seq])?;
+        Ok(())
+    });
     // The writer is held up, so that the batch of the given-up step is still in its queue when the next step begins.
     let (release, held) = std::sync::mpsc::channel::<()>();
     let holding = reader.write(move |_| held.recv().map_err(|_| ()));
@@ -213,21 +204,14 @@ async fn what_a_reaction_emits_commits_with_the_offset() {
     let scratch = Scratch::new();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(7);
-    let consumer = Consumer::reaction(
-        "echo",
-        "PARCELS",
-        decode,
-        |tx, event: &Received<Weighed>| {
-            tx.emit(relay::NewEvent {
-                event_type: "scales.noticed.v1",
-                aggregate: event.aggregate.clone(),
-                data: &event.event,
-                sealed: None,
-                decode: |_, data| serde_json::from_slice(data).map(Some),
-            })?;
-            Ok(())
-        },
-    );
+    let consumer = Consumer::reaction("echo", |tx, event: &Received<Weighed>| {
+        tx.emit(&AnyEvent::new(
+            "scales.noticed.v1",
+            &event.aggregate,
+            &event.event,
+        ))?;
+        Ok(())
+    });
     for index in 0..60 {
         weigh(&producer, &format!("parcel-{index}"), 1, 1).await;
         publish(&producer, &broker).await;
@@ -254,7 +238,7 @@ async fn a_halted_database_still_projects_and_no_longer_reacts() {
     assert_eq!(count(&reader, "history").await, 1);
 
     let nothing = |_: &relay::Tx<'_>, _: &Received<Weighed>| Ok(());
-    let reaction = Consumer::reaction("echo", "PARCELS", decode, nothing);
+    let reaction = Consumer::reaction("echo", nothing);
     let mut follower = reaction.follow(&reader, broker.reader());
     follower.step().await.unwrap();
     let error = follower.step().await.unwrap_err().to_string();
@@ -345,7 +329,7 @@ async fn events_trimmed_before_they_were_applied_are_reported_and_nothing_is_ski
     assert!(error.contains("reading again"), "{error}");
     let error = follower.step().await.unwrap_err().to_string();
     assert!(error.contains("begins at 4, after the offset 1"), "{error}");
-    let newcomer = Consumer::projection("newcomer", "PARCELS", decode, remember);
+    let newcomer = Consumer::projection("newcomer", remember);
     let error = newcomer
         .follow(&reader, broker.reader())
         .step()
@@ -444,7 +428,7 @@ async fn a_transaction_ends_after_a_while_and_the_next_one_goes_on_with_the_even
         }
         remember(rows, event)
     };
-    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, slow);
+    let consumer = Consumer::projection("parcel-history", slow);
     let mut follower = consumer.follow(&reader, broker.reader());
     let mut most = 0;
     while consumer.status().borrow().offset < 8 {

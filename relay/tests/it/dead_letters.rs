@@ -8,9 +8,12 @@ use relay::memory::MemoryBroker;
 use relay::rusqlite;
 use relay::{ApplyError, Consumer, LetterState, Progress, Received, Rows, Stop};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::support::{
-    Scratch, Weighed, applied, catch_up, count, decode, emit, letters_of, outbox_rows, owned,
-    publish, remember, weigh, weighed,
+    Scratch, Weighed, applied, catch_up, count, emit, letters_of, outbox_rows, owned, publish,
+    remember, weigh, weighed,
 };
 
 #[tokio::test(start_paused = true)]
@@ -19,9 +22,9 @@ async fn a_poison_event_parks_its_key_and_no_other_and_a_retry_applies_all_in_or
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     let cured = Arc::new(AtomicBool::new(false));
-    let consumer = Consumer::projection("parcel-history", "PARCELS", decode, {
+    let consumer = Consumer::projection("parcel-history", {
         let cured = cured.clone();
-        move |rows, event| match event.event.weight_g {
+        move |rows, event: &Received<Weighed>| match event.event.weight_g {
             13 if !cured.load(Ordering::Relaxed) => Err(ApplyError::Rejected("unlucky".to_owned())),
             _ => remember(rows, event),
         }
@@ -93,16 +96,11 @@ async fn a_discard_gives_up_one_event_keeps_its_bytes_and_releases_the_rest() {
     let scratch = Scratch::new();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
-    let consumer = Consumer::projection(
-        "weights",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            let sql = "insert or replace into parcels values (?1, ?2)"; // the schema refuses weights below 1
-            rows.execute(sql, (&event.event.parcel, event.event.weight_g))?;
-            Ok(())
-        },
-    );
+    let consumer = Consumer::projection("weights", |rows, event: &Received<Weighed>| {
+        let sql = "insert or replace into parcels values (?1, ?2)"; // the schema refuses weights below 1
+        rows.execute(sql, (&event.event.parcel, event.event.weight_g))?;
+        Ok(())
+    });
     for (weight_g, version) in [(-5, 1), (7, 2)] {
         let event = weighed("a", weight_g, version);
         producer.write(move |tx| emit(tx, &event)).await.unwrap();
@@ -138,15 +136,10 @@ async fn a_panic_is_contained_and_makes_a_dead_letter() {
     let scratch = Scratch::new();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
-    let consumer = Consumer::projection(
-        "weights",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            assert!(event.event.parcel != "b", "no parcel b");
-            remember(rows, event)
-        },
-    );
+    let consumer = Consumer::projection("weights", |rows, event: &Received<Weighed>| {
+        assert!(event.event.parcel != "b", "no parcel b");
+        remember(rows, event)
+    });
     for parcel in ["a", "b", "c"] {
         weigh(&producer, parcel, 1, 1).await;
     }
@@ -171,24 +164,32 @@ async fn what_the_event_would_meet_again_each_time_is_a_dead_letter_and_not_a_st
         weigh(&producer, parcel, 1, 1).await;
     }
     publish(&producer, &broker).await;
-    let consumer = Consumer::projection(
-        "lookup",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            match event.event.parcel.as_str() {
-                "a" => rows.query_row("select 1 where 0", [], |_| Ok(()))?, // no rows
-                _ => rows.query_row("select 1", [], |_| Ok(()))?,
-            }
-            Ok(())
-        },
-    );
+    let consumer = Consumer::projection("lookup", |rows, event: &Received<Weighed>| {
+        match event.event.parcel.as_str() {
+            "a" => rows.query_row("select 1 where 0", [], |_| Ok(()))?, // no rows
+            _ => rows.query_row("select 1", [], |_| Ok(()))?,
+        }
+        Ok(())
+    });
     catch_up(&consumer, &reader, &broker).await;
     let letters = letters_of(&consumer, &reader).await;
     assert_eq!(
         letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(),
         [1]
     );
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Numbered {
+    number: u64,
+}
+
+relay::events! {
+    enum Choosy on "PARCELS" { "parcels.numbered.v1" => Numbered(Numbered) about number }
+}
+
+relay::events! {
+    enum Strict on "PARCELS" { "parcels.weighed.v1" => Numbered(Numbered) about number }
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,13 +201,12 @@ async fn unknown_types_are_skipped_and_counted_and_undecodable_ones_are_dead() {
         weigh(&producer, parcel, 1, 1).await;
     }
     publish(&producer, &broker).await;
-    let choosy = Consumer::projection("choosy", "PARCELS", |_, _| Ok(None::<Weighed>), remember);
+    let choosy = Consumer::projection("choosy", |_, _: &Received<Choosy>| Ok(()));
     catch_up(&choosy, &reader, &broker).await;
     assert_eq!(choosy.status().borrow().skipped, 2);
     assert_eq!(choosy.status().borrow().dead_letters, 0);
 
-    let number = |_: &str, data: &[u8]| serde_json::from_slice::<u64>(data).map(Some);
-    let strict = Consumer::projection("strict", "PARCELS", number, |_, _: &Received<u64>| Ok(()));
+    let strict = Consumer::projection("strict", |_, _: &Received<Strict>| Ok(()));
     catch_up(&strict, &reader, &broker).await;
     let letters = letters_of(&strict, &reader).await;
     assert_eq!(letters.len(), 2);
@@ -238,15 +238,13 @@ async fn a_mistake_of_the_program_stops_the_consumer_and_buries_nothing() {
             weigh(&producer, parcel, 1, 1).await;
         }
         publish(&producer, &broker).await;
-        let consumer = Consumer::projection(
-            "parcel-history",
-            "PARCELS",
-            decode,
-            move |rows, event: &Received<Weighed>| match event.seq {
-                1 => remember(rows, event),
-                _ => Ok(mistake(rows)?),
-            },
-        );
+        let consumer =
+            Consumer::projection("parcel-history", move |rows, event: &Received<Weighed>| {
+                match event.seq {
+                    1 => remember(rows, event),
+                    _ => Ok(mistake(rows)?),
+                }
+            });
         let run = consumer.run(&reader, broker.clone(), Stop::new());
         let ended = tokio::time::timeout(Duration::from_secs(60), run).await;
         ended.expect("it goes on").expect_err("it stops");
@@ -281,15 +279,13 @@ async fn what_only_one_events_data_cannot_do_is_a_dead_letter_of_its_key() {
             weigh(&producer, parcel, 1, 1).await;
         }
         publish(&producer, &broker).await;
-        let consumer = Consumer::projection(
-            "parcel-history",
-            "PARCELS",
-            decode,
-            move |rows, event: &Received<Weighed>| match event.seq {
-                1 => Ok(unfit(rows)?),
-                _ => remember(rows, event),
-            },
-        );
+        let consumer =
+            Consumer::projection("parcel-history", move |rows, event: &Received<Weighed>| {
+                match event.seq {
+                    1 => Ok(unfit(rows)?),
+                    _ => remember(rows, event),
+                }
+            });
         catch_up(&consumer, &reader, &broker).await;
         assert_eq!(count(&reader, "relay_dead_letter").await, 1);
         assert_eq!(applied(&reader).await, [(2, "b")].map(owned));
@@ -301,9 +297,7 @@ fn needs_another(open: &Arc<AtomicBool>) -> Consumer {
     let open = open.clone();
     Consumer::projection(
         "parcel-history",
-        "PARCELS",
-        decode,
-        move |rows, event| match event.event.parcel.as_str() {
+        move |rows, event: &Received<Weighed>| match event.event.parcel.as_str() {
             "b" if !open.load(Ordering::Relaxed) => {
                 Err(ApplyError::Transient("not yet".to_owned()))
             }

@@ -14,7 +14,7 @@ use relay::{
 use serde_json::Value as Json;
 
 use crate::support::{
-    Front, Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, count, decode,
+    Front, Image, Mortal, Scratch, Weighed, assert_one_log, audited, clone_of, close_stream, count,
     follow, found_in, kill, meet, options, origin, outbox_rows, set_aside, settle, totals,
     unmarked, weigh_again, weigh_many,
 };
@@ -659,11 +659,15 @@ async fn a_message_that_is_no_event_of_this_log_halts_and_a_new_epoch_keeps_its_
 #[tokio::test(start_paused = true)]
 async fn a_fold_that_fails_for_good_halts_and_is_not_tried_again() {
     let refuses = || {
-        Fold::new(&["parcels", "totals"], decode, |_, _| {
+        Fold::new(&["parcels", "totals"], |_, _: &relay::Received<Weighed>| {
             Err(ApplyError::Rejected("too heavy".to_owned()))
         })
     };
-    let panics = || Fold::new(&["parcels", "totals"], decode, |_, _| panic!("too heavy"));
+    let panics = || {
+        Fold::new(&["parcels", "totals"], |_, _: &relay::Received<Weighed>| {
+            panic!("too heavy")
+        })
+    };
     for fold in [refuses(), panics()] {
         let behind = ahead_only(2).await;
         behind.db.close().await;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use relay::memory::MemoryBroker;
+use relay::testing::AnyEvent;
 use relay::{
-    ApplyError, Consumer, Database, Envelope, EventId, NewEvent, Progress, Received, Record, Start,
-    Tx, new_epoch,
+    ApplyError, Consumer, Database, Envelope, EventId, Progress, Received, Record, Start, Tx,
+    new_epoch,
 };
 
 use crate::support::{
-    Front, Image, Scratch, Weighed, count, decode, letters_of, meet, outbox_rows, seeds, unmarked,
+    Front, Image, Scratch, Weighed, count, letters_of, meet, outbox_rows, seeds, unmarked,
     weigh_again, weigh_many,
 };
 
@@ -24,17 +25,15 @@ fn evens(front: &Front) -> Consumer {
             return Err(ApplyError::Rejected("unlucky".to_owned()));
         }
         if event.event.weight_g % 2 == 0 {
-            tx.emit(NewEvent {
-                event_type: "scales.noticed.v1",
-                aggregate: event.aggregate.clone(),
-                data: &event.event,
-                sealed: None,
-                decode: |_, data| serde_json::from_slice::<Weighed>(data).map(Some),
-            })?;
+            tx.emit(&AnyEvent::new(
+                "scales.noticed.v1",
+                &event.aggregate,
+                &event.event,
+            ))?;
         }
         Ok(())
     };
-    Consumer::reaction("evens", "PARCELS", decode, answer).asks(Arc::new(front.clone()))
+    Consumer::reaction("evens", answer).asks(Arc::new(front.clone()))
 }
 
 /// The parcels' stream, and a reaction to it.

@@ -1,8 +1,12 @@
 //! The outbox: an event is there if and only if its transaction committed, and the numbers have no holes.
 
-use relay::{EmitError, Envelope, MAX_ENVELOPE_BYTES, NewEvent, WriteError};
+use relay::testing::AnyEvent;
+use relay::{EmitError, Envelope, Event, MAX_ENVELOPE_BYTES, WriteError};
 
-use crate::support::{Scratch, Weighed, decode, emit, outbox_rows, store_and_emit, weigh, weighed};
+use schemars::Schema;
+use serde::Serialize;
+
+use crate::support::{Scratch, Weighed, emit, outbox_rows, store_and_emit, weigh, weighed};
 
 #[tokio::test]
 async fn numbers_are_gapless_whatever_is_rolled_back() {
@@ -120,7 +124,7 @@ async fn what_could_never_be_published_or_read_is_refused_at_emit() {
         );
     }
 
-    let refused = db.write(|tx| emit_as(tx, "parcels.unheard_of.v1")).await;
+    let refused = db.write(|tx| tx.emit(&Misnamed(weighed("a", 1, 1)))).await;
     assert!(matches!(
         refused,
         Err(WriteError::Work(EmitError::Undecodable { .. }))
@@ -131,11 +135,29 @@ async fn what_could_never_be_published_or_read_is_refused_at_emit() {
 }
 
 fn emit_as(tx: &relay::Tx<'_>, event_type: &str) -> Result<u64, EmitError> {
-    tx.emit(NewEvent::<Weighed> {
-        event_type,
-        aggregate: "a".to_owned(),
-        data: &weighed("a", 1, 1),
-        sealed: None,
-        decode,
-    })
+    tx.emit(&AnyEvent::new(event_type, "a", &weighed("a", 1, 1)))
+}
+
+/// Its type is none that it decodes.
+#[derive(Serialize)]
+struct Misnamed(Weighed);
+
+impl Event for Misnamed {
+    const STREAM: &'static str = "PARCELS";
+
+    fn event_type(&self) -> &str {
+        "parcels.misnamed.v1"
+    }
+
+    fn aggregate(&self) -> String {
+        self.0.aggregate()
+    }
+
+    fn decode(event_type: &str, data: &[u8]) -> serde_json::Result<Option<Self>> {
+        Ok(Weighed::decode(event_type, data)?.map(Self))
+    }
+
+    fn schemas() -> Vec<(&'static str, Schema)> {
+        Vec::new()
+    }
 }

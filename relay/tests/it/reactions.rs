@@ -4,92 +4,77 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relay::memory::MemoryBroker;
+use relay::testing::AnyEvent;
 use relay::{
-    AppendLog, ApplyError, Case, Consumer, Database, Fold, Log, NewEvent, Options, Received,
-    Record, Start, Tx, adopt_stream, backup, restore,
+    AppendLog, ApplyError, Case, Consumer, Database, Fold, Log, Options, Received, Record, Start,
+    Tx, adopt_stream, backup, restore,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    Image, Scratch, Weighed, count, decode, letters_of, meet, outbox_rows, weigh_again, weigh_many,
+    Image, Scratch, Weighed, count, letters_of, meet, outbox_rows, weigh_again, weigh_many,
 };
 
 const MIGRATIONS: &[&str] = &["create table notices (parcel_event integer primary key) strict"];
 
 /// A parcel was noticed.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Noticed {
     parcel_event: u64,
+}
+
+relay::events! {
+    enum ScaleEvent on "SCALES" { "scales.noticed.v1" => Noticed(Noticed) about parcel_event }
 }
 
 fn options() -> Options {
     Options::new("scale-service", "SCALES", MIGRATIONS).fold(Fold::new(
         &["notices"],
-        decode_noticed,
-        |rows, event: &Received<Noticed>| {
-            rows.execute(
-                "insert into notices values (?1)",
-                [event.event.parcel_event],
-            )?;
+        |rows, event: &Received<ScaleEvent>| {
+            let ScaleEvent::Noticed(noticed) = &event.event;
+            rows.execute("insert into notices values (?1)", [noticed.parcel_event])?;
             Ok(())
         },
     ))
 }
 
-fn decode_noticed(_: &str, data: &[u8]) -> Result<Option<Noticed>, serde_json::Error> {
-    serde_json::from_slice(data).map(Some)
-}
-
 /// Answers every second event.
 fn notices() -> Consumer {
-    Consumer::reaction(
-        "notices",
-        "PARCELS",
-        decode,
-        |tx, event: &Received<Weighed>| {
-            if event.seq.is_multiple_of(2) {
-                return Ok(());
-            }
-            if event.event.weight_g == 13 {
-                return Err(ApplyError::Rejected("unlucky".to_owned()));
-            }
-            let noticed = Noticed {
-                parcel_event: event.seq,
-            };
-            tx.execute("insert into notices values (?1)", [event.seq])?;
-            tx.emit(NewEvent {
-                event_type: "scales.noticed.v1",
-                aggregate: event.aggregate.clone(),
-                data: &noticed,
-                sealed: None,
-                decode: decode_noticed,
-            })?;
-            Ok(())
-        },
-    )
+    Consumer::reaction("notices", |tx, event: &Received<Weighed>| {
+        if event.seq.is_multiple_of(2) {
+            return Ok(());
+        }
+        if event.event.weight_g == 13 {
+            return Err(ApplyError::Rejected("unlucky".to_owned()));
+        }
+        let noticed = Noticed {
+            parcel_event: event.seq,
+        };
+        tx.execute("insert into notices values (?1)", [event.seq])?;
+        tx.emit(&AnyEvent::new(
+            "scales.noticed.v1",
+            &event.aggregate,
+            &noticed,
+        ))?;
+        Ok(())
+    })
 }
 
 /// Answers everything.
 fn cured() -> Consumer {
-    Consumer::reaction(
-        "notices",
-        "PARCELS",
-        decode,
-        |tx, event: &Received<Weighed>| {
-            let noticed = Noticed {
-                parcel_event: event.seq,
-            };
-            tx.execute("insert into notices values (?1)", [event.seq])?;
-            tx.emit(NewEvent {
-                event_type: "scales.noticed.v1",
-                aggregate: event.aggregate.clone(),
-                data: &noticed,
-                sealed: None,
-                decode: decode_noticed,
-            })?;
-            Ok(())
-        },
-    )
+    Consumer::reaction("notices", |tx, event: &Received<Weighed>| {
+        let noticed = Noticed {
+            parcel_event: event.seq,
+        };
+        tx.execute("insert into notices values (?1)", [event.seq])?;
+        tx.emit(&AnyEvent::new(
+            "scales.noticed.v1",
+            &event.aggregate,
+            &noticed,
+        ))?;
+        Ok(())
+    })
 }
 
 /// What was answered, in order.
@@ -317,17 +302,15 @@ fn pairs(asked: &Arc<AtomicUsize>) -> Consumer {
         }
         Ok(())
     };
-    Consumer::reaction("pairs", "PARCELS", decode, answer)
+    Consumer::reaction("pairs", answer)
 }
 
 fn notice(tx: &Tx<'_>, parcel_event: u64) -> Result<u64, relay::EmitError> {
-    tx.emit(NewEvent {
-        event_type: "scales.noticed.v1",
-        aggregate: "a".to_owned(),
-        data: &Noticed { parcel_event },
-        sealed: None,
-        decode: decode_noticed,
-    })
+    tx.emit(&AnyEvent::new(
+        "scales.noticed.v1",
+        "a",
+        &Noticed { parcel_event },
+    ))
 }
 
 async fn come_home(db: &Database, records: &[Record]) {
@@ -379,7 +362,7 @@ async fn only_the_last_event_of_an_answer_ends_it() {
         tx.execute_batch("rollback to tried; release tried")?;
         Ok(())
     };
-    let consumer = Consumer::reaction("tries", "PARCELS", decode, answer);
+    let consumer = Consumer::reaction("tries", answer);
     react_with(consumer, &world.db, &world.parcels).await;
     assert_eq!(answered(&world.db).await, [11, 13]);
     let says_more = outbox_rows(&world.db).await.into_iter().map(|row| {
@@ -402,7 +385,7 @@ async fn an_answer_that_is_tried_twice_may_begin_a_log() {
         notice(tx, event.seq * 10 + 2)?;
         Ok(())
     };
-    let consumer = Consumer::reaction("tries", "PARCELS", decode, answer);
+    let consumer = Consumer::reaction("tries", answer);
     react_with(consumer, &world.db, &world.parcels).await;
     assert_eq!(answered(&world.db).await, [12]);
 }

@@ -14,9 +14,9 @@ use relay::{
 };
 
 use crate::support::{
-    Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, decode, found_in,
-    kill, meet, options, origin, outbox_rows, report, set_aside, settle, store, tables,
-    tables_from, unmarked, weigh_again, weigh_many,
+    Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, found_in, kill, meet,
+    options, origin, outbox_rows, report, set_aside, settle, store, tables, tables_from, unmarked,
+    weigh_again, weigh_many,
 };
 
 /// The last line of defence for this list: a case without a test is seen here.
@@ -661,14 +661,12 @@ async fn an_import_that_fails_for_the_moment_is_tried_again() {
     image.roll_back(world.db.path());
     let full = Arc::new(AtomicBool::new(true));
     let known = full.clone();
-    let fold = Fold::new(
-        &["parcels", "totals"],
-        decode,
-        move |rows, event| match known.load(Ordering::Relaxed) {
+    let fold = Fold::new(&["parcels", "totals"], move |rows, event| {
+        match known.load(Ordering::Relaxed) {
             true => Err(ApplyError::Transient("the disk is full".to_owned())),
             false => Ok(store(rows, &event.event)?),
-        },
-    );
+        }
+    });
     let options = options().fold(fold);
     world.db = Database::open(world.db.path(), options).await.unwrap();
     let mut relay = Relay::new(&world.db, world.broker.clone());

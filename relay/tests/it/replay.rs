@@ -37,7 +37,7 @@ use relay::{
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::support::{Image, Scratch, Weighed, decode, emit, reopen, seeds, weighed};
+use crate::support::{Image, Scratch, Weighed, emit, reopen, seeds, weighed};
 use doors::{Asked, Door, Handed, Pipe, Question};
 
 const ACTIONS: usize = 40;
@@ -92,7 +92,7 @@ const SHOWN: [(Rule, &str); 8] = [
 const FAULTS: &str = "WTSDtPuKCcRx";
 
 fn options() -> Options {
-    let fold = Fold::new(&["entries"], decode, |rows, event: &Received<Weighed>| {
+    let fold = Fold::new(&["entries"], |rows, event: &Received<Weighed>| {
         Ok(enter(rows, event.seq, &event.id.to_string())?)
     });
     Options {
@@ -129,12 +129,9 @@ fn share(rows: &Connection, sink: &mut Sink<'_>) -> rusqlite::Result<()> {
 }
 
 fn entries(asked: &Asked) -> Consumer {
-    Consumer::projection(
-        "entries",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| Ok(enter(rows, event.seq, &event.id.to_string())?),
-    )
+    Consumer::projection("entries", |rows, event: &Received<Weighed>| {
+        Ok(enter(rows, event.seq, &event.id.to_string())?)
+    })
     .loads(
         &["entries"],
         |rows, entry: &Entry| Ok(enter(rows, entry.seq, &entry.id)?),

@@ -5,13 +5,11 @@ use std::path::Path;
 
 use relay::memory::MemoryBroker;
 use relay::{
-    AppendLog, ApplyError, Case, Connect, Database, EmitError, Fold, Gate, Keys, NewEvent,
-    OpenError, Options, Received, Record, Refusal, Rows, Stream, WriteError,
+    AppendLog, ApplyError, Case, Connect, Database, EmitError, Fold, Gate, Keys, OpenError,
+    Options, Received, Record, Refusal, Rows, Stream, WriteError,
 };
 
-use crate::support::{
-    Front, Image, Scratch, Weighed, decode, follow, meet, outbox_rows, totals, weighed,
-};
+use crate::support::{Front, Image, Scratch, Weighed, follow, meet, outbox_rows, totals, weighed};
 
 const ADDRESSES: &[&str] = &[
     "create table addresses (parcel text primary key, address text not null) strict;
@@ -22,11 +20,13 @@ const ADDRESSES: &[&str] = &[
 
 /// The parcel service, and where each parcel goes: nobody else's business.
 fn options(keys: Option<Keys>) -> Options {
-    let fold = Fold::new(&["addresses"], decode, |rows, event: &Received<Weighed>| {
+    let fold = Fold::new(&["addresses"], |rows, event: &Received<Weighed>| {
         let Some(sealed) = &event.sealed else {
             return Err(ApplyError::Fatal("no address".to_owned()));
         };
-        let address = String::from_utf8_lossy(sealed);
+        // The recording of the first version is no JSON.
+        let recorded = |_| String::from_utf8_lossy(sealed).into_owned();
+        let address: String = serde_json::from_slice(sealed).unwrap_or_else(recorded);
         Ok(store(rows, &event.event.parcel, &address)?)
     });
     Options {
@@ -47,13 +47,7 @@ async fn send(
 ) -> Result<u64, WriteError<EmitError>> {
     db.write(move |tx| {
         store(tx.rows(), parcel, address)?;
-        tx.emit(NewEvent {
-            event_type: "parcels.weighed.v1",
-            aggregate: parcel.to_owned(),
-            data: &weighed(parcel, 1, 1),
-            sealed: Some(address.as_bytes().to_vec()),
-            decode,
-        })
+        tx.emit_sealed(&weighed(parcel, 1, 1), Some(&address))
     })
     .await
 }

@@ -14,8 +14,8 @@ use relay::{
 };
 
 use crate::support::{
-    Front, Image, Scratch, Total, Weighed, count, decode, emit, follow, meet, options, read_totals,
-    settle, share, totals, unmarked, weigh_many, weighed,
+    Front, Image, Scratch, Total, Weighed, count, emit, follow, meet, options, read_totals, settle,
+    share, totals, unmarked, weigh_many, weighed,
 };
 
 /// A producer and a reader of it, each with a file of its own.
@@ -444,12 +444,9 @@ async fn the_cache_and_its_offset_are_swapped_in_one_transaction() {
     let path = world.reader.path().to_owned();
     let looked = Arc::new(AtomicU64::new(0));
     let known = looked.clone();
-    world.consumer = Consumer::projection(
-        "parcel-totals",
-        "PARCELS",
-        decode,
-        |_, _: &Received<Weighed>| Err(ApplyError::Transient("this test only loads".to_owned())),
-    )
+    world.consumer = Consumer::projection("parcel-totals", |_, _: &Received<Weighed>| {
+        Err(ApplyError::Transient("this test only loads".to_owned()))
+    })
     .loads(
         &["totals"],
         move |rows, total: &Total| {
@@ -666,7 +663,7 @@ async fn a_mistake_of_the_program_amid_a_load_stops_the_consumer_and_keeps_the_o
     world.follow().await;
     let before = world.cached().await;
     let nothing = |_: &Rows<'_>, _: &Received<Weighed>| Ok(());
-    world.consumer = Consumer::projection("parcel-totals", "PARCELS", decode, nothing)
+    world.consumer = Consumer::projection("parcel-totals", nothing)
         .loads(
             &["totals"],
             |rows, _: &Total| {
@@ -692,7 +689,7 @@ async fn a_reaction_waits_and_says_why() {
     let world = World::with(5).await;
     world.broker.trim(3);
     let nothing = |_: &relay::Tx<'_>, _: &Received<Weighed>| Ok(());
-    let reaction = Consumer::reaction("echo", "PARCELS", decode, nothing);
+    let reaction = Consumer::reaction("echo", nothing);
     let mut follower = reaction.follow(&world.reader, world.broker.reader());
     for _ in 0..2 {
         let error = follower.step().await.unwrap_err().to_string();

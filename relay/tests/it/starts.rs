@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use relay::memory::MemoryBroker;
+use relay::testing::AnyEvent;
 use relay::{Consumer, Database, Progress, Received, Start};
 
 use crate::support::{
-    Front, Scratch, Weighed, count, decode, follow, meet, read_totals, totals, weigh_many,
+    Front, Scratch, Weighed, count, follow, meet, read_totals, totals, weigh_many,
 };
 
 /// A producer of so many events, and a reader that notes what it is given.
@@ -44,7 +45,7 @@ impl World {
             seen.lock().unwrap().push(event.seq);
             Ok(())
         };
-        Consumer::reaction("notes", "PARCELS", decode, note).starts(start)
+        Consumer::reaction("notes", note).starts(start)
     }
 
     /// As after a restart of its process; answers what it was given.
@@ -195,7 +196,7 @@ async fn a_reaction_that_is_started_further_back_answers_nothing_twice() {
         }
         Ok(())
     };
-    let consumer = Consumer::reaction("notes", "PARCELS", decode, answer_even);
+    let consumer = Consumer::reaction("notes", answer_even);
     follow(&consumer, &world.reader, &world.broker).await;
     world.seen.lock().unwrap().clear();
     assert_eq!(world.start_at(Start::At(2)).await, Some(2));
@@ -205,13 +206,11 @@ async fn a_reaction_that_is_started_further_back_answers_nothing_twice() {
 }
 
 fn emit_noticed(tx: &relay::Tx<'_>, event: &Received<Weighed>) -> Result<u64, relay::EmitError> {
-    tx.emit(relay::NewEvent {
-        event_type: "scales.noticed.v1",
-        aggregate: event.aggregate.clone(),
-        data: &event.event,
-        sealed: None,
-        decode: |_, data| serde_json::from_slice::<Weighed>(data).map(Some),
-    })
+    tx.emit(&AnyEvent::new(
+        "scales.noticed.v1",
+        &event.aggregate,
+        &event.event,
+    ))
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,17 +233,19 @@ async fn a_consumer_that_cannot_load_a_snapshot_cannot_begin_with_one() {
     assert!(said.contains("cannot begin with a snapshot"), "{said}");
 }
 
+relay::events! {
+    enum Spaced on "PAR CELS" { "parcels.weighed.v1" => Weighed(Weighed) about parcel }
+}
+
 /// Its name travels in causes, between spaces.
 #[tokio::test(start_paused = true)]
 async fn a_consumer_whose_name_has_a_space_is_refused_before_it_applies_anything() {
     let world = World::with(1).await;
-    let nothing = |_: &relay::Tx<'_>, _: &Received<Weighed>| Ok(());
-    for (name, stream) in [
-        ("my notes", "PARCELS"),
-        ("notes", "PAR CELS"),
-        ("", "PARCELS"),
+    for consumer in [
+        Consumer::reaction("my notes", |_, _: &Received<Weighed>| Ok(())),
+        Consumer::reaction("notes", |_, _: &Received<Spaced>| Ok(())),
+        Consumer::reaction("", |_, _: &Received<Weighed>| Ok(())),
     ] {
-        let consumer = Consumer::reaction(name, stream, decode, nothing);
         let run = consumer.run(&world.reader, world.broker.reader(), relay::Stop::new());
         let said = run.await.unwrap_err().to_string();
         assert!(said.contains("leave out the spaces"), "{said}");

@@ -10,10 +10,11 @@ use futures::future::BoxFuture;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
 use relay::{
-    Answers, AppendLog, ApplyError, Case, Consumer, Database, DeadLetter, Environment, Fold,
-    FoundIn, Holds, Lines, Log, LogError, NewEvent, Options, Position, Producer, ReadOnly,
-    Received, Record, Relay, Report, Rows, Sink, Step, System, Tx, WriteError, row,
+    Answers, AppendLog, ApplyError, Case, Consumer, Database, DeadLetter, Environment, Event, Fold,
+    FoundIn, Holds, Lines, Log, LogError, Options, Position, Producer, ReadOnly, Received, Record,
+    Relay, Report, Rows, Sink, Step, System, Tx, WriteError, row,
 };
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -27,17 +28,34 @@ pub const MIGRATIONS: &[&str] = &[
 ];
 
 /// The one event of the test service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Weighed {
     pub parcel: String,
     pub weight_g: i64,
     pub version: u64,
 }
 
-pub fn decode(event_type: &str, data: &[u8]) -> Result<Option<Weighed>, serde_json::Error> {
-    match event_type {
-        "parcels.weighed.v1" => serde_json::from_slice(data).map(Some),
-        _ => Ok(None),
+/// By hand, so that tests need no enum around it.
+impl Event for Weighed {
+    const STREAM: &'static str = "PARCELS";
+
+    fn event_type(&self) -> &str {
+        "parcels.weighed.v1"
+    }
+
+    fn aggregate(&self) -> String {
+        self.parcel.clone()
+    }
+
+    fn decode(event_type: &str, data: &[u8]) -> serde_json::Result<Option<Self>> {
+        match event_type {
+            "parcels.weighed.v1" => serde_json::from_slice(data).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn schemas() -> Vec<(&'static str, Schema)> {
+        Vec::new()
     }
 }
 
@@ -115,11 +133,10 @@ pub fn seeds(count: u64) -> std::ops::Range<u64> {
 }
 
 pub fn options() -> Options {
-    Options::new("parcel-service", "PARCELS", MIGRATIONS).fold(Fold::new(
-        &["parcels", "totals"],
-        decode,
-        |rows, event| Ok(store(rows, &event.event)?),
-    ))
+    Options::new("parcel-service", "PARCELS", MIGRATIONS)
+        .fold(Fold::new(&["parcels", "totals"], |rows, event| {
+            Ok(store(rows, &event.event)?)
+        }))
 }
 
 /// A file that was copied in a way nothing local can see: a person's word stands for the missing evidence.
@@ -204,13 +221,7 @@ pub async fn weigh_many(db: &Database, count: u64) -> Vec<Record> {
 }
 
 pub fn emit(tx: &Tx<'_>, event: &Weighed) -> Result<u64, relay::EmitError> {
-    tx.emit(NewEvent {
-        event_type: "parcels.weighed.v1",
-        aggregate: event.parcel.clone(),
-        data: event,
-        sealed: None,
-        decode,
-    })
+    tx.emit(event)
 }
 
 /// Every row of a database's outbox.
@@ -261,7 +272,7 @@ pub fn remember(rows: &Rows<'_>, event: &Received<Weighed>) -> Result<(), ApplyE
 }
 
 pub fn history() -> Consumer {
-    Consumer::projection("parcel-history", "PARCELS", decode, remember)
+    Consumer::projection("parcel-history", remember)
 }
 
 /// What the producer shares, and what `totals` keeps of it.
@@ -297,21 +308,16 @@ pub fn read_totals(rows: &Connection) -> rusqlite::Result<Vec<Total>> {
 
 /// Adds up what the parcels weighed; a version that is not the next makes a dead letter.
 pub fn totals(producer: impl Producer) -> Consumer {
-    Consumer::projection(
-        "parcel-totals",
-        "PARCELS",
-        decode,
-        |rows, event: &Received<Weighed>| {
-            let event = &event.event;
-            let sql = "select coalesce(max(version), 0) from totals where parcel = ?1";
-            let known: u64 = rows.query_row(sql, [&event.parcel], |row| row.get(0))?;
-            if event.version != known + 1 {
-                let why = format!("version {} after {known}", event.version);
-                return Err(ApplyError::Rejected(why));
-            }
-            Ok(add(rows, event)?)
-        },
-    )
+    Consumer::projection("parcel-totals", |rows, event: &Received<Weighed>| {
+        let event = &event.event;
+        let sql = "select coalesce(max(version), 0) from totals where parcel = ?1";
+        let known: u64 = rows.query_row(sql, [&event.parcel], |row| row.get(0))?;
+        if event.version != known + 1 {
+            let why = format!("version {} after {known}", event.version);
+            return Err(ApplyError::Rejected(why));
+        }
+        Ok(add(rows, event)?)
+    })
     .loads(
         &["totals"],
         |rows, total: &Total| {
@@ -508,8 +514,8 @@ pub async fn catch_up(consumer: &Consumer, db: &Database, broker: &MemoryBroker)
 
 /// The dead and parked events of a consumer.
 pub async fn letters_of(consumer: &Consumer, db: &Database) -> Vec<DeadLetter> {
-    let name = consumer.name();
-    let list = db.read(move |rows| DeadLetter::list(rows, name, 100));
+    let name = consumer.name().to_owned();
+    let list = db.read(move |rows| DeadLetter::list(rows, &name, 100));
     list.await.unwrap()
 }
 

@@ -1,11 +1,10 @@
 //! Traces: an event says which request it came from, and an answer to it says so, too.
 
 use relay::memory::MemoryBroker;
-use relay::{
-    Consumer, Database, Envelope, NewEvent, Options, Received, Trace, rusqlite, traced, written,
-};
+use relay::testing::AnyEvent;
+use relay::{Consumer, Database, Envelope, Options, Received, Trace, rusqlite, traced, written};
 
-use crate::support::{MIGRATIONS, Scratch, Weighed, decode, meet, outbox_rows, weigh};
+use crate::support::{MIGRATIONS, Scratch, Weighed, meet, outbox_rows, weigh};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -89,7 +88,7 @@ async fn a_reaction_passes_on_the_trace_of_the_event_it_answers() {
     let db = Database::open(scratch.path("scales.db"), options)
         .await
         .unwrap();
-    let noticed = Consumer::reaction("notices", "PARCELS", decode, notice);
+    let noticed = Consumer::reaction("notices", notice);
     let mut follower = noticed.follow(&db, broker.reader());
     let stranger = Trace {
         request_id: Some("an operator".to_owned()),
@@ -105,13 +104,11 @@ async fn a_reaction_passes_on_the_trace_of_the_event_it_answers() {
 }
 
 fn notice(tx: &relay::Tx<'_>, event: &Received<Weighed>) -> Result<(), relay::ApplyError> {
-    tx.emit(NewEvent {
-        event_type: "scales.noticed.v1",
-        aggregate: event.aggregate.clone(),
-        data: &event.seq,
-        sealed: None,
-        decode: |_, data| serde_json::from_slice(data).map(Some),
-    })?;
+    tx.emit(&AnyEvent::new(
+        "scales.noticed.v1",
+        &event.aggregate,
+        &event.seq,
+    ))?;
     Ok(())
 }
 

@@ -39,7 +39,7 @@ struct Figures {
 
 /// A consumer's name, the stream that reads may wait for it to have seen, and its status.
 type Watched = (
-    &'static str,
+    Arc<str>,
     Option<&'static str>,
     watch::Receiver<ConsumerStatus>,
 );
@@ -121,11 +121,11 @@ impl Monitor {
     /// for an operator where a cache goes on.
     pub fn watch_consumer(
         &mut self,
-        name: &'static str,
+        name: &str,
         stream: impl Into<Option<&'static str>>,
         status: watch::Receiver<ConsumerStatus>,
     ) {
-        self.consumers.push((name, stream.into(), status));
+        self.consumers.push((name.into(), stream.into(), status));
     }
 
     pub(crate) fn consumers(&self) -> &[Watched] {
@@ -274,8 +274,8 @@ impl<T: Clone> Recent<T> {
     }
 }
 
-fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
-    let gauge = |metric: &'static str| gauge!(metric, "consumer" => name);
+fn measure_consumer(name: &Arc<str>, status: &ConsumerStatus, now_ms: u64) {
+    let gauge = |metric: &'static str| gauge!(metric, "consumer" => name.clone());
     let caught_up = status.caught_up_at_ms.map(|at| now_ms.saturating_sub(at));
     let caught_up = caught_up.map(Duration::from_millis);
     gauge("freehold_consumer_offset").set(figure(status.offset));
@@ -285,7 +285,8 @@ fn measure_consumer(name: &'static str, status: &ConsumerStatus, now_ms: u64) {
     gauge("freehold_consumer_skipped").set(figure(status.skipped));
     gauge("freehold_consumer_snapshot_rows").set(figure(status.rebuilding.unwrap_or(0)));
     gauge("freehold_consumer_running").set(u8::from(status.trouble.is_none()));
-    counter!("freehold_consumer_rebuilt_total", "consumer" => name).absolute(status.rebuilt);
+    counter!("freehold_consumer_rebuilt_total", "consumer" => name.clone())
+        .absolute(status.rebuilt);
 }
 
 /// NaN, which is Prometheus' "unknown", for `None`. Floats are exact up to 2^53 events.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use axum::Router;
 use relay::memory::MemoryBroker;
 use relay::rusqlite::{self, Connection};
+use relay::testing::AnyEvent;
 use relay::{
-    Database, EventId, Holds, Line, LogError, NewEvent, Position, Producer, Retention, Sink,
-    System, chain,
+    Database, EventId, Holds, Line, LogError, Position, Producer, Retention, Sink, System, chain,
 };
 use serde_json::{Value, json};
 use service_kit::limits::{MAX_SNAPSHOTS, MAX_STALL_TIME};
@@ -378,13 +378,7 @@ impl World {
     async fn emit(&self, count: u64) -> Position {
         let write = self.db.write(move |tx| {
             for _ in 0..count {
-                tx.emit(NewEvent {
-                    event_type: "kit.said.v1",
-                    aggregate: "a".to_owned(),
-                    data: &json!({}),
-                    sealed: None,
-                    decode: |_, data| serde_json::from_slice(data).map(Some),
-                })?;
+                tx.emit(&AnyEvent::new("kit.said.v1", "a", &json!({})))?;
             }
             Ok::<_, relay::EmitError>(())
         });

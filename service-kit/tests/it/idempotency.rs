@@ -11,7 +11,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
 use jiff::Timestamp;
-use relay::{Database, Environment, NewEvent, Options, System, Tx, rusqlite};
+use relay::testing::AnyEvent;
+use relay::{Database, Environment, Options, System, Tx, rusqlite};
 use serde_json::{Value, json};
 use service_kit::limits::MAX_KEY_CHARACTERS;
 use service_kit::testing::{Answer, TestApi, request, rows};
@@ -110,13 +111,7 @@ async fn send(api: &TestApi, path: &str, headers: &[(&str, &str)], body: String)
 fn say(tx: &Tx<'_>, word: &str, unlucky: &AtomicBool) -> Result<Reply, Problem> {
     tx.execute("insert into said (word) values (?1)", [word])?;
     let id = tx.last_insert_rowid();
-    tx.emit(NewEvent {
-        event_type: "kit.said.v1",
-        aggregate: id.to_string(),
-        data: &word,
-        sealed: None,
-        decode: |_, data| serde_json::from_slice::<&str>(data).map(|_| Some("")),
-    })?;
+    tx.emit(&AnyEvent::new("kit.said.v1", &id.to_string(), &word))?;
     match unlucky.load(Ordering::Relaxed) {
         true => Err(Problem::new(UNLUCKY, "try again")),
         false => Ok(Reply::created(

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use axum::Router;
 use relay::memory::MemoryBroker;
-use relay::{Answers, ApplyError, Consumer, Database, NewEvent, Options, Relay};
-use serde_json::{Value, json};
+use relay::{Answers, ApplyError, Consumer, Database, Options, Received, Relay};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use service_kit::Service;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -186,13 +188,8 @@ impl World {
     async fn emit(&self, keys: &'static [&'static str]) {
         let write = self.producer.write(move |tx| {
             for key in keys {
-                tx.emit(NewEvent {
-                    event_type: "kit.said.v1",
-                    aggregate: (*key).to_owned(),
-                    data: &json!({}),
-                    sealed: None,
-                    decode: |_, data| serde_json::from_slice(data).map(Some),
-                })?;
+                let key = (*key).to_owned();
+                tx.emit(&KitEvent::Said(Said { key }))?;
             }
             Ok::<_, relay::EmitError>(())
         });
@@ -216,13 +213,22 @@ impl World {
     }
 }
 
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Said {
+    key: String,
+}
+
+relay::events! {
+    enum KitEvent on "KIT" { "kit.said.v1" => Said(Said) about key }
+}
+
 fn consumer(refuses: Arc<AtomicBool>) -> Consumer {
-    let decode = |_: &str, data: &[u8]| serde_json::from_slice::<Value>(data).map(Some);
-    let consumer = Consumer::projection("kit-words", "KIT", decode, move |_, _| {
-        match refuses.load(Ordering::Relaxed) {
+    let consumer =
+        Consumer::projection("kit-words", move |_, _: &Received<KitEvent>| match refuses
+            .load(Ordering::Relaxed)
+        {
             true => Err(ApplyError::Rejected("it will not".to_owned())),
             false => Ok(()),
-        }
-    });
+        });
     consumer.loads::<Value>(&[], |_, _| Ok(()), |_, _| Ok(()))
 }

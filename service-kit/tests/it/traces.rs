@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
-use relay::{Log, NewEvent};
+use relay::Log;
+use relay::testing::AnyEvent;
 use serde_json::Value;
 use service_kit::testing::{Answer, TestApi, request};
 use service_kit::{Monitor, Problem, Routes};
@@ -87,13 +88,7 @@ async fn an_event_says_which_request_it_came_from() {
         let db = db.clone();
         async move || {
             let write = db.write(|tx| {
-                let event = NewEvent {
-                    event_type: "kit.said.v1",
-                    aggregate: "a".to_owned(),
-                    data: &1,
-                    sealed: None,
-                    decode: |_, data| serde_json::from_slice(data).map(Some),
-                };
+                let event = &AnyEvent::new("kit.said.v1", "a", &1);
                 Ok::<_, Problem>(tx.emit(event)?)
             });
             write.await.map(drop).map_err(Problem::from)

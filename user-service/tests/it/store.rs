@@ -2,7 +2,7 @@
 
 use event_schema::{UserEvent, UserId};
 use relay::rusqlite::types::Value;
-use relay::{Database, EmitError, Keys, NewEvent, Options, WriteError, rusqlite};
+use relay::{Database, EmitError, Keys, Options, WriteError, rusqlite};
 use service_kit::testing::rows;
 use user_service::domain::{Change, OwnEvent, User};
 use user_service::store::{self, StoreError};
@@ -187,13 +187,7 @@ async fn an_older_file_lists_users_without_events_first_and_then_the_others_in_t
                 (at(hour).to_string(), &email),
             )?;
             let OwnEvent { event, .. } = created(at(hour), &email);
-            let emitted = tx.emit(NewEvent {
-                event_type: event.event_type(),
-                aggregate: event.aggregate().to_string(),
-                data: &event,
-                sealed: None,
-                decode: UserEvent::decode,
-            });
+            let emitted = tx.emit(&event);
             emitted.expect("it is emitted");
         }
         tx.execute("delete from relay_outbox where seq in (1, 5)", [])

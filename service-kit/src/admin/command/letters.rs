@@ -71,15 +71,15 @@ impl Letters {
 }
 
 async fn read(setup: &Setup, of: &Consumer, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
-    let (name, file) = (of.name(), setup.read_only().await?);
-    let letters = file.read(move |rows| DeadLetter::list(rows, name, limit));
+    let (name, file) = (of.name().to_owned(), setup.read_only().await?);
+    let letters = file.read(move |rows| DeadLetter::list(rows, &name, limit));
     Ok(letters.await?)
 }
 
 async fn find(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<DeadLetter> {
     let name = consumer.name();
-    let file = setup.read_only().await?;
-    let found = file.read(move |rows| DeadLetter::find(rows, name, seq));
+    let (of, file) = (name.to_owned(), setup.read_only().await?);
+    let found = file.read(move |rows| DeadLetter::find(rows, &of, seq));
     (found.await?).with_context(|| format!("event {seq} is not set aside for {name}"))
 }
 
