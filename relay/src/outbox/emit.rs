@@ -38,11 +38,12 @@ impl Tx<'_> {
         let event_type = event.event_type();
         check_type(event_type, self.context())?;
         let sealed = sealed.map(serde_json::to_vec).transpose();
+        let sealed = sealed.map_err(|error| undecodable(event_type, Some(error)))?;
         self.append(NewEvent {
             event_type,
             aggregate: &event.aggregate(),
             data: &readable(event)?,
-            sealed: sealed.map_err(undecodable(event_type))?.as_deref(),
+            sealed: sealed.as_deref(),
         })
     }
 
@@ -138,10 +139,8 @@ fn more_follows(tx: &Tx<'_>, seq: u64, cause: &str) -> Result<(), EmitError> {
     let Some(bytes) = event_at(tx, seq)? else {
         return Ok(()); // rolled back
     };
-    let mut envelope = Envelope::parse(&bytes).map_err(|error| EmitError::Undecodable {
-        event_type: format!("at {seq}"),
-        cause: Some(error),
-    })?;
+    let mut envelope =
+        Envelope::parse(&bytes).map_err(|error| undecodable(&format!("at {seq}"), Some(error)))?;
     if envelope.cause.as_deref() != Some(cause) {
         return Ok(());
     }
@@ -153,20 +152,14 @@ fn more_follows(tx: &Tx<'_>, seq: u64, cause: &str) -> Result<(), EmitError> {
 /// The event's data as JSON that its own schema can read back.
 fn readable<E: Event>(event: &E) -> Result<Box<RawValue>, EmitError> {
     let event_type = event.event_type();
-    let data = to_raw_value(event).map_err(undecodable(event_type))?;
+    let data = to_raw_value(event).map_err(|error| undecodable(event_type, Some(error)))?;
     match E::decode(event_type, data.get().as_bytes()) {
         Ok(Some(_)) => Ok(data),
-        Ok(None) => Err(EmitError::Undecodable {
-            event_type: event_type.to_owned(),
-            cause: None,
-        }),
-        Err(error) => Err(undecodable(event_type)(error)),
+        unreadable => Err(undecodable(event_type, unreadable.err())),
     }
 }
 
-fn undecodable(event_type: &str) -> impl Fn(serde_json::Error) -> EmitError {
-    |error| EmitError::Undecodable {
-        event_type: event_type.to_owned(),
-        cause: Some(error),
-    }
+fn undecodable(event_type: &str, cause: Option<serde_json::Error>) -> EmitError {
+    let event_type = event_type.to_owned();
+    EmitError::Undecodable { event_type, cause }
 }
