@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeviceId, DriverId, Version};
 
-/// Somebody may deliver orders.
+/// A driver may deliver orders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DriverEnrolled {
     pub driver_id: DriverId,
-    /// As it was written, byte for byte.
+    /// Byte for byte as it was entered.
     pub name: String,
     /// Of the driver, after this change.
     pub version: Version,
@@ -17,7 +17,7 @@ pub struct DriverEnrolled {
     pub at_ms: i64,
 }
 
-/// Somebody may not deliver orders any more. Their open orders are released beside this, each with its own event.
+/// A driver may no longer deliver orders. Their open orders are released with it, each in an event of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DriverRevoked {
     pub driver_id: DriverId,
@@ -27,7 +27,7 @@ pub struct DriverRevoked {
     pub at_ms: i64,
 }
 
-/// A device may speak for its driver. The hash of its token travels sealed, for orders-service alone.
+/// A device may act for its driver. The hash of its token travels sealed, for orders-service alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceEnrolled {
     pub driver_id: DriverId,
@@ -40,7 +40,7 @@ pub struct DeviceEnrolled {
     pub at_ms: i64,
 }
 
-/// A device may not speak for its driver any more.
+/// A device may no longer act for its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRevoked {
     pub driver_id: DriverId,

@@ -9,7 +9,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-/// Makes one id type: a UUID that says whose it is.
+/// Makes one id type: a UUID that states which kind of thing it identifies.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -65,12 +65,12 @@ id! {
 }
 
 id! {
-    /// A driver's device. It draws its id itself, before anybody knows of it.
+    /// A driver's device. It draws its id itself, before it is enrolled.
     DeviceId
 }
 
 id! {
-    /// What a driver wanted once. It stays the same however often it is sent, which is how its owner knows it again.
+    /// What a driver wanted once. The id stays the same however often the device sends it, so that the owner recognizes it.
     IntentId
 }
 
@@ -79,7 +79,7 @@ id! {
     IncarnationId
 }
 
-/// Ids come from people too, who are told what is expected and not what the parser of UUIDs thought.
+/// People type ids, too: the error says what is expected, not what the UUID parser found.
 fn uuid<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
     struct Expected;
 

@@ -11,9 +11,9 @@ use crate::word::word;
 pub struct IntentRefusedV2 {
     pub driver_id: DriverId,
     pub intent: IntentStamp,
-    /// The order, or the beginning of what the device took for one.
+    /// The order's id, or the beginning of what the device believed to be one.
     pub lane: String,
-    /// What the device wanted, as it said it, as far as that is short.
+    /// What the device wanted, in its own words, cut where they were too long.
     pub wanted: Wanted,
     pub verdict: RefusedVerdict,
     /// Why, as a name that does not change: `order_cancelled`.
@@ -27,7 +27,7 @@ pub struct IntentRefusedV2 {
     pub at_ms: i64,
 }
 
-/// A driver or an operator has decided what becomes of an intent that was in conflict.
+/// A driver or an operator has decided about an intent in conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictDecided {
     pub order_id: OrderId,
@@ -39,7 +39,7 @@ pub struct ConflictDecided {
     pub version: Version,
     /// When, by the owner's clock, as Unix time in milliseconds.
     pub at_ms: i64,
-    /// The driver's decision is an intent, too.
+    /// Set for a driver's decision, which is an intent itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<IntentStamp>,
 }
@@ -64,17 +64,17 @@ pub struct IntentStamp {
     pub intent_id: IntentId,
     pub device_id: DeviceId,
     pub incarnation: IncarnationId,
-    /// Its place among the intents of that incarnation.
+    /// Its sequence among the intents of that incarnation.
     pub seq: u64,
-    /// When the driver wanted it by the device's clock, as Unix time in milliseconds. Said, never compared: that clock may
-    /// be wrong by years.
+    /// When the driver wanted it, by the device's clock, as Unix time in milliseconds. Shown and never compared: that clock
+    /// may be wrong by years.
     pub device_time_ms: i64,
 }
 
 word! {
     /// Why an intent had no effect.
     RefusedVerdict {
-        /// Somebody else has changed the order since the driver saw it.
+        /// The order has changed since the driver saw it.
         Conflict = "conflict",
         /// It was never possible.
         Rejected = "rejected",
@@ -88,7 +88,7 @@ word! {
     Decision {
         /// The driver takes the order as it is.
         Accepted = "accepted",
-        /// The driver holds to what they did; an operator has the last word.
+        /// The driver insists on what they did; an operator decides.
         Insisted = "insisted",
         /// An operator lets the intent count after all.
         Upheld = "upheld",
@@ -111,7 +111,7 @@ pub struct IntentRefused {
     pub order_id: OrderId,
     pub driver_id: DriverId,
     pub intent: IntentStamp,
-    /// What the device wanted, as it said it.
+    /// What the device wanted, in its own words.
     pub wanted: Wanted,
     pub verdict: RefusedVerdict,
     /// Why, as a name that does not change: `order_cancelled`.
@@ -130,9 +130,9 @@ pub struct IntentRefused {
 pub struct IntentMisdirected {
     pub driver_id: DriverId,
     pub intent: IntentStamp,
-    /// The lane it came in: what the device took for an order.
+    /// The lane it came in: the order's id, as the device believed.
     pub lane: String,
-    /// What the device wanted, as it said it.
+    /// What the device wanted, in its own words.
     pub wanted: Wanted,
     pub verdict: RefusedVerdict,
     /// Why, as a name that does not change: `order_not_found`.
@@ -143,7 +143,7 @@ pub struct IntentMisdirected {
     pub at_ms: i64,
 }
 
-/// A refusal of the first version, as the second says it.
+/// A refusal of the first version in the form of the second.
 impl From<IntentRefused> for IntentRefusedV2 {
     fn from(of: IntentRefused) -> Self {
         Self {

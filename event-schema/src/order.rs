@@ -1,4 +1,4 @@
-//! The events of stream ORDERS: what orders-service tells the others about its orders and their delivery.
+//! The events of stream ORDERS: what orders-service publishes about its orders and their delivery.
 //!
 //! The events of an order, of a driver and of a refused intent are each numbered by their version: 1, 2, 3 … without a gap.
 
@@ -53,7 +53,7 @@ pub struct OrderPlaced {
     pub currency: String,
     /// Of the order, after this change.
     pub version: Version,
-    /// When, as Unix time in milliseconds. Events of the first program lack it; their envelope's time is a moment later.
+    /// When, as Unix time in milliseconds. Events of the first version lack it; their envelope's time is a moment later.
     #[serde(
         rename = "created_at_ms",
         default,
@@ -62,12 +62,12 @@ pub struct OrderPlaced {
     pub at_ms: Option<i64>,
 }
 
-/// A driver is to deliver the order. Another one before them is not any more.
+/// A driver is to deliver the order, in place of the one before, if there was one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderAssigned {
     pub order_id: OrderId,
     pub driver_id: DriverId,
-    /// Who was to deliver it until now, if somebody was.
+    /// The driver who was to deliver it until now, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_driver_id: Option<DriverId>,
     /// Of the order, after this change.
@@ -76,11 +76,11 @@ pub struct OrderAssigned {
     pub at_ms: i64,
 }
 
-/// No driver is to deliver the order any more: it waits for another one.
+/// The order has lost its driver and waits for another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReleased {
     pub order_id: OrderId,
-    /// Who was to deliver it until now.
+    /// The driver who was to deliver it until now.
     pub driver_id: DriverId,
     pub reason: ReleaseReason,
     /// Of the order, after this change.
@@ -89,7 +89,7 @@ pub struct OrderReleased {
     pub at_ms: i64,
 }
 
-/// The driver has the order with them.
+/// The driver has picked the order up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPickedUp {
     pub order_id: OrderId,
@@ -102,7 +102,7 @@ pub struct OrderPickedUp {
     pub intent: IntentStamp,
 }
 
-/// The order is where it belongs.
+/// The order has reached the customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderDelivered {
     pub order_id: OrderId,
@@ -116,7 +116,7 @@ pub struct OrderDelivered {
     pub at_ms: i64,
     /// What the driver's device asked for.
     pub intent: IntentStamp,
-    /// The order was over for another reason, and a person has decided that this delivery counts.
+    /// The order had ended in another way, and an operator has decided that this delivery counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upheld: bool,
 }
@@ -126,7 +126,7 @@ pub struct OrderDelivered {
 pub struct OrderCancelled {
     pub order_id: OrderId,
     pub reason: CancelReason,
-    /// What whoever cancelled it wrote about it.
+    /// The note of the person who cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Of the order, after this change.
@@ -135,7 +135,7 @@ pub struct OrderCancelled {
     pub at_ms: i64,
 }
 
-/// Something stands in the delivery's way. The order goes on as it was.
+/// The driver has met a problem on the way. The order stays as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderProblemReported {
     pub order_id: OrderId,
@@ -155,7 +155,7 @@ pub struct OrderProblemReported {
 word! {
     /// Why an order lost its driver.
     ReleaseReason {
-        /// The driver works here no more.
+        /// The driver was revoked.
         DriverRevoked = "driver_revoked",
         /// An operator took it back.
         Unassigned = "unassigned",
@@ -165,11 +165,11 @@ word! {
 word! {
     /// Why an order will not be delivered.
     CancelReason {
-        /// The customer does not want it any more.
+        /// The customer no longer wants it.
         CustomerRequest = "customer_request",
-        /// It cannot be had.
+        /// It is out of stock.
         OutOfStock = "out_of_stock",
-        /// It cannot be brought there.
+        /// It cannot be delivered.
         Undeliverable = "undeliverable",
         /// The user who placed it was deleted.
         UserDeleted = "user_deleted",
@@ -177,7 +177,7 @@ word! {
 }
 
 word! {
-    /// What stands in a delivery's way.
+    /// What went wrong on the way.
     ProblemKind {
         NobodyHome = "nobody_home",
         WrongAddress = "wrong_address",
@@ -203,7 +203,7 @@ pub struct OrderSnapshot {
     pub version: Version,
     /// When it was placed, as Unix time in milliseconds.
     pub created_at_ms: i64,
-    /// Who is to deliver it, or has.
+    /// The driver who is to deliver it, or has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_id: Option<DriverId>,
 }

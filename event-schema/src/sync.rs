@@ -1,7 +1,7 @@
 //! What travels between a driver's device and orders-service: intents up, verdicts back, a feed of deliveries down.
 //!
-//! JSON over HTTP. It grows as events do: new fields are optional, an unknown word is no error. A device may have been
-//! away for months, so what the first one ever sent must be understood for ever; `sync/` beside this crate's sources holds recordings.
+//! JSON over HTTP. It grows as events do: new fields are optional, an unknown word is no error. A device may be
+//! offline for months, so the owner understands for ever what the first device sent; the folder `sync/` of this crate holds recordings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{DeviceId, DriverId, IncarnationId, IntentId, OrderId, Version};
 use crate::word::word;
 
-/// What a driver wants to have happened. It is written down on the device in the transaction that shows it to the driver,
-/// and judged later by whoever owns the order.
+/// What a driver wants. The device stores it in the transaction that shows it to the driver, and orders-service decides
+/// about it later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Intent {
     pub intent_id: IntentId,
-    /// Its place among the intents of this incarnation: 1, 2, 3 …
+    /// Its sequence among the intents of this incarnation: 1, 2, 3 …
     pub seq: u64,
-    /// The place of the one before it in its lane that has no verdict yet, if there is one: it is judged after that.
+    /// The sequence of the intent before it in its lane that has no verdict yet, if there is one: that one is decided first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_seq: Option<u64>,
     /// The lane, which is the order it is about. Text, since a lane that is no order gets its verdict, too.
@@ -39,7 +39,7 @@ pub struct Intent {
     pub device_time_ms: i64,
 }
 
-/// Some intents of one incarnation, in the order of their places: the body of `POST /sync/intents`.
+/// Some intents of one incarnation, in the order of their sequences: the body of `POST /sync/intents`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Upload {
@@ -68,9 +68,9 @@ pub struct Verdict {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Outcome {
-    /// It had its effect, with the event at this place of the owner's log.
+    /// It had its effect, in the event at this sequence of the owner's log.
     Applied { at: u64 },
-    /// It was judged before, as `first` says; nothing happened again.
+    /// It has the verdict `first` from an earlier upload; nothing happened again.
     Duplicate {
         #[cfg_attr(feature = "openapi", schema(no_recursion))]
         first: Box<Outcome>,
@@ -87,7 +87,7 @@ pub enum Outcome {
         code: String,
         detail: String,
     },
-    /// Somebody else has changed the order since the driver saw it. A person decides.
+    /// The order has changed since the driver saw it. A person decides.
     Conflict {
         at: u64,
         code: String,
@@ -118,7 +118,7 @@ pub struct Delivery {
     /// In the currency's smallest unit.
     pub amount_minor: i64,
     pub currency: String,
-    /// What the driver or the office wrote when it ended.
+    /// The note of the driver or the operator who ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Why it was cancelled.
@@ -142,17 +142,17 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FeedPage {
-    /// What begins with this page replaces all that the device has: it was away for too long, or the line of events it
-    /// followed has ended. Pages that follow until the checkpoint is complete belong to it.
+    /// What begins with this page replaces all that the device has: it was offline for too long, or the log it
+    /// followed has forked. Pages that follow until the checkpoint is complete belong to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub snapshot: bool,
     pub items: Vec<FeedItem>,
     /// To be sent as `after` for the next page.
     pub next: String,
-    /// The place in the owner's log that the checkpoint is as of, once it is complete.
+    /// The sequence of the owner's log that the checkpoint is as of, once it is complete.
     pub at: u64,
     pub complete: bool,
-    /// What was decided about this driver's intents in conflict, by whomever.
+    /// The decisions about this driver's intents in conflict, their own and the operators'.
     #[serde(default)]
     pub judged: Vec<Judged>,
 }
@@ -163,11 +163,11 @@ pub struct FeedPage {
 pub enum FeedItem {
     /// This is how the delivery is now.
     Put { delivery: Delivery },
-    /// It is not this driver's any more: whatever the device knows of it goes.
+    /// It is no longer this driver's: the device deletes all it has of it.
     Remove { order_id: OrderId },
 }
 
-/// What has become of an intent since its verdict: somebody decided.
+/// A decision about an intent in conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Judged {
@@ -182,9 +182,9 @@ pub struct Judged {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enrolment {
-    /// As the operator has read it out: letters and digits, with or without dashes, in any case.
+    /// As the operator reads it out: letters and digits, with or without dashes, in any case.
     pub code: String,
-    /// The device's own id, drawn by itself.
+    /// The id that the device drew for itself.
     pub device_id: DeviceId,
 }
 

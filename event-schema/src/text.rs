@@ -136,7 +136,7 @@ fn is_virama(sign: char) -> bool {
     )
 }
 
-/// The blocks of scripts whose letters take their shapes from those beside them: from Arabic to N'Ko, and from Burmese to
+/// The blocks of scripts whose letters take their shapes from their neighbours: from Arabic to N'Ko, and from Burmese to
 /// Mongolian, Balinese and Adlam.
 fn is_joined(sign: char) -> bool {
     let of_such_a_script = matches!(

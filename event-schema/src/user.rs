@@ -1,6 +1,6 @@
-//! The events of stream USERS: what user-service tells the others about its users.
+//! The events of stream USERS: what user-service publishes about its users.
 //!
-//! No event carries an e-mail address in its data. Who needs one asks user-service; a stream is copied, kept and read by
+//! No event carries an e-mail address in its data. A service that needs one asks user-service; a stream is copied, kept and read by
 //! many. The envelope of an event that sets one carries it sealed, for user-service alone.
 
 use freehold_event::events;
@@ -41,7 +41,7 @@ pub struct UserRenamed {
     pub version: Version,
 }
 
-/// A user has another e-mail address. Which one is nobody's business here.
+/// A user has another e-mail address. The event does not say which: only user-service may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserEmailChanged {
     pub user_id: UserId,
@@ -49,7 +49,7 @@ pub struct UserEmailChanged {
     pub version: Version,
 }
 
-/// A user is gone. Nothing follows for this id.
+/// A user was deleted. No event follows for this id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserDeleted {
     pub user_id: UserId,

@@ -1,6 +1,6 @@
 //! Words that may become more: open enums.
 
-/// Words of the contract: open, since more may come. `Other` is one that this program does not know yet.
+/// `Other` is a word that this program does not know yet.
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
