@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use relay::{Connect, Log};
+use relay::log::{Connect, Log};
 
 use crate::pipeline::{EVENTS, until_applied, write_all};
 use crate::subject::Bench;

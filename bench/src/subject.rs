@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use freehold_tests::{Broker, Credentials, Part, Port, broker};
+use relay::nats::NatsReader;
 use relay::{
-    ApplyError, Consumer, Database, EmitError, Nats, NatsReader, Options, Received, Relay, Rows,
-    Stop, Tx,
+    ApplyError, Consumer, Database, EmitError, Nats, Options, Received, Relay, Rows, Stop, Tx,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub(crate) struct Running {
     pub(crate) reader: Database,
     pub(crate) consumer: Consumer,
     stop: Stop,
-    tasks: Vec<tokio::task::JoinHandle<Result<(), relay::Fatal>>>,
+    tasks: Vec<tokio::task::JoinHandle<Result<(), relay::error::Fatal>>>,
 }
 
 impl Bench {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Parser;
-use relay::{Stop, System};
+use relay::Stop;
+use relay::environment::System;
 use service_kit::{Loopback, Service, Veiled, check_clock, check_machine};
 
 use crate::device::Device;

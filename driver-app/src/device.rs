@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use event_schema::sync::{Delivery, Enrolled};
 use event_schema::{IntentId, OrderId, Version};
+use relay::environment::Environment;
+use relay::error::ReadError;
 use relay::rusqlite::{self, Connection};
-use relay::{Database, Environment, Options, ReadError, Tx, WriteError};
+use relay::{Database, Options, Tx, WriteError};
 
 use crate::MIGRATIONS;
 use crate::domain::{self, Action, LocalIntent, Verdict};

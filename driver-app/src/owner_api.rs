@@ -232,7 +232,7 @@ fn no_reply(error: reqwest::Error) -> OwnerError {
         (_, true) => "no connection",
         _ => "the connection broke off",
     };
-    tracing::debug!(error = %relay::chain(&error.without_url()), "no reply from orders-service");
+    tracing::debug!(error = %relay::error::chain(&error.without_url()), "no reply from orders-service");
     OwnerError::NoReply(what.to_owned())
 }
 

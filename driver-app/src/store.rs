@@ -5,9 +5,10 @@ pub mod deliveries;
 pub mod device;
 pub mod intents;
 
+use relay::WriteError;
+use relay::error::{OpenError, ReadError};
 use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Row};
-use relay::{OpenError, ReadError, WriteError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -7,8 +7,9 @@ pub mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay::error::Fatal;
 use relay::rusqlite;
-use relay::{Database, Fatal, Stop, Tx};
+use relay::{Database, Stop, Tx};
 
 use crate::device::Device;
 use crate::owner_api::{OwnerApi, OwnerError};
@@ -181,7 +182,7 @@ impl Link {
     fn finish(&mut self, step: Result<Step, StoreError>) -> Step {
         step.unwrap_or_else(|error| {
             if !error.is_closed() {
-                let error = relay::chain(&error);
+                let error = relay::error::chain(&error);
                 tracing::error!(error, "a step of the sync failed");
                 self.status().set_wait(self.part, Some(error));
             }

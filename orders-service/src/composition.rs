@@ -6,8 +6,10 @@ mod freshness;
 use std::collections::{BTreeSet, HashMap};
 
 use event_schema::UserId;
+use relay::consume::ConsumerStatus;
+use relay::error::chain;
 use relay::rusqlite::{self, Connection};
-use relay::{Consumer, ConsumerStatus, Database, chain};
+use relay::{Consumer, Database};
 use serde::{Deserialize, Serialize};
 use service_kit::{Problem, may_log};
 use tokio::sync::watch;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use event_schema::{Event, OrderEvent};
-use relay::{Consumer, Database, Options, Producer, System};
+use relay::environment::System;
+use relay::log::Producer;
+use relay::{Consumer, Database, Options};
 use service_kit::{
     About, BaseUrl, CommonArgs, HttpProducer, Program, Routes, Token, TokenStore, Veiled,
 };

@@ -80,7 +80,7 @@ impl From<MakeError> for ApplyError {
     fn from(error: MakeError) -> Self {
         match error {
             MakeError::Store(error) => error.into(),
-            MakeError::Emit(error) => Self::Fatal(relay::chain(&error)),
+            MakeError::Emit(error) => Self::Fatal(relay::error::chain(&error)),
         }
     }
 }

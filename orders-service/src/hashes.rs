@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use relay::Database;
+use relay::error::ReadError;
 use relay::rusqlite::{self, Connection};
-use relay::{Database, ReadError};
 use tokio::time::Instant;
 
 /// Reads them at a Unix time in milliseconds.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use relay::chain;
+use relay::error::chain;
 use service_kit::{Code, Problem};
 
 use crate::domain::{

@@ -10,7 +10,7 @@ use std::time::Duration;
 use backon::Retryable;
 use event_schema::UserId;
 use jiff::Timestamp;
-use relay::Environment;
+use relay::environment::Environment;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
@@ -162,7 +162,7 @@ impl UserApi {
             .when(CallError::is_transient)
             .adjust(|error, drawn| retry::pause(drawn, error.retry_after(), left()))
             .notify(|error, pause| {
-                tracing::debug!(error = %relay::chain(error), ?pause, "calling user-service again");
+                tracing::debug!(error = %relay::error::chain(error), ?pause, "calling user-service again");
             })
             .await
     }

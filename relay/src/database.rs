@@ -175,7 +175,7 @@ impl Context {
 
 impl Database {
     /// Opens the file, or creates it where there is none. A file of another service, or a damaged one, is refused before a
-    /// byte is changed; see [`Refusal`](crate::Refusal) for the cases.
+    /// byte is changed; see [`Refusal`](crate::error::Refusal) for the cases.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref().to_owned(), options.clone()).await?;
         let (announce, head) = watch::channel(opened.head);

@@ -12,6 +12,7 @@ use crate::database::Database;
 use crate::error::LogError;
 use crate::event::EventId;
 use crate::log::{Head, Log, Record};
+pub use quarantine::FoundIn;
 pub(crate) use rows::{Ends, append_row, cut_after, emitted_at_ms_of, ends, prune, rows_after};
 pub use rows::{event_at, event_id, head};
 

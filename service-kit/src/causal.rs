@@ -9,7 +9,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use relay::{ConsumerStatus, Outbox};
+use relay::consume::ConsumerStatus;
+use relay::outbox::Outbox;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -55,7 +56,7 @@ pub(crate) async fn keep_order(
     let headers = response.headers();
     // A stored reply carries the position of the first time.
     let tells = response.status().is_success() && !headers.contains_key(POSITION);
-    if let (true, Some(seq)) = (tells, relay::written()) {
+    if let (true, Some(seq)) = (tells, relay::event::written()) {
         let place = StreamPosition::new(monitor.db().stream(), seq);
         response.headers_mut().insert(POSITION, place.header());
     }

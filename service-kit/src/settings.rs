@@ -11,7 +11,10 @@ use anyhow::{Context, anyhow, bail};
 use axum::http::uri::Authority;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use relay::{DEFAULT_STREAM_BYTES, Nats, Retention, Share};
+use relay::Nats;
+use relay::log::Share;
+use relay::nats::DEFAULT_STREAM_BYTES;
+use relay::publish::Retention;
 use tokio::net::TcpListener;
 
 use crate::auth::Limits;

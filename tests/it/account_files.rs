@@ -3,8 +3,10 @@
 use std::fs;
 
 use freehold_tests::{Part, World, broker, eventually, paths, seconds};
-use relay::conformance::chain;
-use relay::{AppendLog, Connect, Import, Log, LogError, Origin, Stream, StreamSession};
+use relay::error::LogError;
+use relay::log::{AppendLog, Connect, Log, Origin, Stream};
+use relay::nats::{Import, StreamSession};
+use relay::testing::conformance::chain;
 use uuid::Uuid;
 
 use crate::applied::register;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use freehold_tests::cargo::cargo;
 use freehold_tests::paths::workspace;
-use relay::Case;
+use relay::publish::Case;
 use serde_json::Value;
 
 /// Each crate and the workspace crates that its programs may depend on. Dev-dependencies are not listed.

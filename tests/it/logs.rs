@@ -4,10 +4,11 @@
 use std::fs;
 
 use freehold_tests::{Broker, Part, World, eventually, seconds};
-use relay::conformance::{Logs, chain, stream_suite, suite};
-use relay::{
-    AppendLog, Connect, Log, LogError, Nats, Origin, ReaderSession, Stream, StreamSession,
-};
+use relay::Nats;
+use relay::error::LogError;
+use relay::log::{AppendLog, Connect, Log, Origin, Stream};
+use relay::nats::{ReaderSession, StreamSession};
+use relay::testing::conformance::{Logs, chain, stream_suite, suite};
 use tokio::sync::Mutex;
 
 /// The rules of the suite; a rule that silently stops running is a lost test.

@@ -1,8 +1,10 @@
 //! A stream without atomic batches: events are published one by one, each with its expected sequence, in one pipeline.
 
 use freehold_tests::World;
+use relay::log::Log;
+use relay::publish::Step;
 use relay::testing::AnyEvent;
-use relay::{Database, EmitError, Log, Options, Relay, Step, Tx};
+use relay::{Database, EmitError, Options, Relay, Tx};
 use serde_json::{Value, json};
 
 use crate::logs::owner;

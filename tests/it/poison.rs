@@ -4,11 +4,10 @@
 use event_schema::{Event, UserEvent};
 use freehold_tests::{Part, World, outbox};
 use orders_service::cache::users;
+use relay::consume::{DeadLetter, LetterState};
+use relay::publish::RelayState;
 use relay::testing::AnyEvent;
-use relay::{
-    ApplyError, Consumer, Database, DeadLetter, LetterState, Options, Received, Relay, RelayState,
-    Rows, Stop,
-};
+use relay::{ApplyError, Consumer, Database, Options, Received, Relay, Rows, Stop};
 use schemars::Schema;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -1,8 +1,9 @@
 //! Two relays on copies of one database, against a real broker: the log has one line, and the second relay halts with a reason.
 
 use freehold_tests::{Part, World, eventually, seconds};
+use relay::publish::{RelayState, Step};
 use relay::testing::AnyEvent;
-use relay::{Database, EmitError, Options, Relay, RelayState, Step, Tx};
+use relay::{Database, EmitError, Options, Relay, Tx};
 use serde::{Deserialize, Serialize};
 
 use crate::logs::owner;

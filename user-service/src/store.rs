@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use event_schema::{Event, UserEvent, UserId, UserSnapshot};
-use relay::Sink;
+use relay::log::Sink;
 use relay::rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 use service_kit::{Limit, parsed};
@@ -139,7 +139,7 @@ pub fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
             name: user.get(1)?,
             version: user.get::<_, NonZeroU64>(2)?.into(),
         };
-        if !to(relay::row(&shared)) {
+        if !to(relay::log::row(&shared)) {
             break;
         }
     }

@@ -129,7 +129,7 @@ async fn a_kill_between_the_open_gate_and_the_new_incarnation_does_not_hide_a_co
         ..driver_app::device::database(clock)
     };
     let db = relay::Database::open(&copy, options).await.unwrap();
-    assert_eq!(db.gate(), relay::Gate::Open);
+    assert_eq!(db.gate(), relay::database::Gate::Open);
     db.close().await;
     world.path = copy;
     world.open().await;

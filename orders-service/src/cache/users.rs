@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use event_schema::{UserEvent, UserId, UserSnapshot, Version};
+use relay::log::Sink;
 use relay::rusqlite::{self, Connection, OptionalExtension};
-use relay::{ApplyError, Consumer, Received, Rows, Sink};
+use relay::{ApplyError, Consumer, Received, Rows};
 
 use crate::domain::User;
 use crate::store::rows;

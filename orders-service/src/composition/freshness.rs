@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use relay::ConsumerStatus;
+use relay::consume::ConsumerStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use event_schema::{DriverId, OrderPlaced, OrderSnapshot, UserId};
-use relay::Sink;
+use relay::log::Sink;
 use relay::rusqlite::{self, Connection, OptionalExtension};
 use service_kit::Limit;
 

@@ -1,8 +1,8 @@
 //! What the rows of every table share. A row of many columns is read as one JSON object, so that serde checks it.
 
+use relay::log::{Sink, row as shared};
 use relay::rusqlite::types::{Type, Value};
 use relay::rusqlite::{self, Connection, Row, params_from_iter};
-use relay::{Sink, row as shared};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -15,8 +15,9 @@ use event_schema::{
     Version, Wanted,
 };
 use jiff::Timestamp;
+use relay::error::chain;
 use relay::rusqlite;
-use relay::{Tx, chain, outbox};
+use relay::{Tx, outbox};
 use serde_json::Value;
 use service_kit::may_log;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use event_schema::{DriverId, OrderId};
-use relay::EventId;
+use relay::event::EventId;
 
 /// Whose feed, and up to which event. After a fork the sequence alone would name another event, so the token has its id, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ fn read<T: FromStr>(word: &str) -> Result<T, InvalidToken> {
 
 #[cfg(test)]
 mod tests {
-    use relay::System;
+    use relay::environment::System;
 
     use super::*;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::body::Body;
 use event_schema::{Event, UserCreated, UserEvent, UserId, Version};
 use orders_service::user_api::Limits;
-use relay::memory::MemoryBroker;
-use relay::{Database, EmitError, Options, Progress, Relay, Tx};
+use relay::consume::Progress;
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, EmitError, Options, Relay, Tx};
 use serde_json::{Value, json};
 use service_kit::testing::request;
 

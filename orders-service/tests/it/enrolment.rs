@@ -283,7 +283,7 @@ async fn no_start_serves_a_device_before_it_has_met_its_stream_and_then_no_broke
     world.api.post(&revoke, &json!({})).await;
     let code = world.code(&mia).await;
     let again = world.restarted().await;
-    assert_eq!(again.db.gate(), relay::Gate::Open);
+    assert_eq!(again.db.gate(), relay::database::Gate::Open);
     let devices = [&device, &gone];
     let not_yet = ["503 not_ready for 1 s"; 4];
     assert_eq!(answers(&again, devices, &code).await, not_yet);

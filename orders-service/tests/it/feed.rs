@@ -4,7 +4,8 @@ use std::pin::pin;
 
 use event_schema::{DriverId, OrderId};
 use futures::poll;
-use relay::{EventId, System};
+use relay::environment::System;
+use relay::event::EventId;
 use serde_json::json;
 
 use crate::world::{FakeUsers, World};

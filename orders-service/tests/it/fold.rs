@@ -17,8 +17,9 @@ use orders_service::sync::receive;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use relay::log::{AppendLog, Log, Record};
 use relay::rusqlite::types::Value;
-use relay::{AppendLog, Database, Keys, Log, Record, Tx};
+use relay::{Database, Keys, Tx};
 use serde_json::json;
 use service_kit::testing::{import_log, rows};
 

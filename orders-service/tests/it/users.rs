@@ -1,8 +1,9 @@
 //! Stream USERS, as user-service writes it, on a broker in memory.
 
 use event_schema::{Event, UserCreated, UserDeleted, UserEvent, UserId, Version};
-use relay::memory::MemoryBroker;
-use relay::{Consumer, Database, Options, Relay, Step};
+use relay::publish::Step;
+use relay::testing::memory::MemoryBroker;
+use relay::{Consumer, Database, Options, Relay};
 
 pub struct Users {
     db: Database,

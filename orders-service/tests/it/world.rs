@@ -14,11 +14,12 @@ use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
 use orders_service::{config, http, sync};
-use relay::memory::MemoryBroker;
-use relay::{
-    ApplyError, Consumer, Database, Environment, EventId, Keys, Log, Options, Received, Relay,
-    Step, System, rusqlite,
-};
+use relay::environment::{Environment, System};
+use relay::event::EventId;
+use relay::log::Log;
+use relay::publish::Step;
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Keys, Options, Received, Relay, rusqlite};
 use serde_json::{Value, json};
 use service_kit::testing::{Answer, TestApi, access_with};
 use service_kit::{Access, Limits as CallLimits, Monitor, Principal};

@@ -4,12 +4,12 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use relay::memory::MemoryBroker;
+use relay::error::{OpenError, Refusal};
+use relay::operate::{BackupError, Manifest, backup, check_backup, restore};
+use relay::publish::Case;
 use relay::rusqlite::{Connection, OpenFlags};
-use relay::{
-    BackupError, Case, Database, Manifest, OpenError, Options, Refusal, backup, check_backup,
-    restore,
-};
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, Options};
 
 use crate::support::{
     Image, MIGRATIONS, Scratch, assert_one_log, beside, kill, meet, options, outbox_rows, tables,

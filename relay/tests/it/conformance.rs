@@ -1,8 +1,9 @@
 //! The suite over the logs that need no broker, and the suite's own proof: each planted bug must be seen.
 
-use relay::conformance::{Logs, chain, stream_suite, suite};
-use relay::memory::{MemoryBroker, MemoryReadApi, MemorySession, PlantedBug};
-use relay::{AppendLog, Connect, Database, Fold, Log, Options, Origin, Reader, Stream};
+use relay::log::{AppendLog, Connect, Log, Origin, Reader, Stream};
+use relay::testing::conformance::{Logs, chain, stream_suite, suite};
+use relay::testing::memory::{MemoryBroker, MemoryReadApi, MemorySession, PlantedBug};
+use relay::{Database, Fold, Options};
 
 use crate::support::Scratch;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use relay::memory::MemoryBroker;
+use relay::consume::Progress;
 use relay::testing::AnyEvent;
-use relay::{ApplyError, Consumer, Database, Options, Progress, Received, Relay};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Options, Received, Relay};
 
 use crate::support::{
     Clock, MIGRATIONS, Scratch, Weighed, applied, catch_up, count, history, meet, owned, publish,

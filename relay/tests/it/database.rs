@@ -4,11 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use relay::memory::MemoryBroker;
-use relay::{
-    Answers, Database, EmitError, Gate, Line, OpenError, Options, Producer, Refusal, Relay,
-    WriteError,
-};
+use relay::database::Gate;
+use relay::error::{OpenError, Refusal};
+use relay::log::{Line, Producer};
+use relay::publish::Answers;
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, EmitError, Options, Relay, WriteError};
 
 use crate::support::{
     MIGRATIONS, Scratch, applied, beside, catch_up, count, history, kill, meet, options, origin,
@@ -113,7 +114,10 @@ async fn a_file_whose_creation_was_killed_half_way_has_no_key_in_use_and_is_crea
         .unwrap();
     drop(rows);
     assert!(std::fs::metadata(&path).unwrap().len() > 0);
-    assert_eq!(relay::key_in_use(&path, &options()).unwrap(), None);
+    assert_eq!(
+        relay::database::key_in_use(&path, &options()).unwrap(),
+        None
+    );
     weigh(&scratch.producer().await, "a", 1, 1).await;
 }
 
@@ -290,7 +294,7 @@ async fn a_read_that_panics_leaves_the_pool_whole_and_cannot_write() {
         let read = db
             .read(|_| -> Result<(), ()> { panic!("on purpose") })
             .await;
-        assert!(matches!(read, Err(relay::ReadError::Panicked(_))));
+        assert!(matches!(read, Err(relay::error::ReadError::Panicked(_))));
     }
     let write = db
         .read(|rows| rows.execute("delete from parcels", []))
@@ -572,7 +576,7 @@ async fn closing_interrupts_a_snapshot_that_is_being_read() {
     let db = scratch.producer().await;
     meet(&db, &MemoryBroker::new(1)).await;
     weigh_many(&db, 3).await;
-    let endless = |rows: &relay::rusqlite::Connection, _: &mut relay::Sink<'_>| {
+    let endless = |rows: &relay::rusqlite::Connection, _: &mut relay::log::Sink<'_>| {
         let sql = "with recursive n (i) as (values (1) union all select i + 1 from n) select count(*) from n";
         rows.query_row(sql, [], |_| Ok(()))
     };
@@ -594,7 +598,7 @@ async fn a_backup_copied_over_a_killed_file_does_not_take_in_the_wal_that_lies_t
     let path = db.path().to_owned();
     weigh_many(&db, 3).await;
     let backup = scratch.path("backup.db");
-    relay::backup(&path, &options(), &backup).unwrap();
+    relay::operate::backup(&path, &options(), &backup).unwrap();
     let expected = tables(&db).await;
     // The WAL is of the same file and of the same salts, so that SQLite would take it in.
     weigh_many(&db, 40).await;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use relay::memory::MemoryBroker;
+use relay::consume::{LetterState, Progress};
 use relay::rusqlite;
-use relay::{ApplyError, Consumer, LetterState, Progress, Received, Rows, Stop};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Received, Rows, Stop};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

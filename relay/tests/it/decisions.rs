@@ -4,13 +4,16 @@
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
-use relay::memory::MemoryBroker;
-use relay::rusqlite::{self, types::Value};
-use relay::{
-    AppendLog, ApplyError, Case, Connect, Consumer, Database, DecisionError, Fold, FoundIn, Gate,
-    Log, Record, Relay, RelayState, Retention, Step, Stop, adopt_stream, backup, new_epoch,
-    plan_adoption, plan_new_epoch, restore,
+use relay::database::Gate;
+use relay::log::{AppendLog, Connect, Log, Record};
+use relay::operate::{
+    DecisionError, adopt_stream, backup, new_epoch, plan_adoption, plan_new_epoch, restore,
 };
+use relay::outbox::FoundIn;
+use relay::publish::{Case, RelayState, Retention, Step};
+use relay::rusqlite::{self, types::Value};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Fold, Relay, Stop};
 use serde_json::Value as Json;
 
 use crate::support::{

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use relay::{Database, Gate, OnDiskFailure, OpenError, Options, ReadOnly, Refusal, WriteError};
+use relay::database::{Gate, OnDiskFailure};
+use relay::error::{OpenError, Refusal};
+use relay::operate::ReadOnly;
+use relay::{Database, Options, WriteError};
 
 use crate::support::{Scratch, beside, count, options};
 
@@ -80,7 +83,7 @@ async fn a_list_of_quarantined_events_holds_no_read_while_it_is_printed() {
     let guest = ReadOnly::open(db.path(), &options()).await.unwrap();
     let listed = Arc::new(Mutex::new(Vec::new()));
     let list = listed.clone();
-    let print = move |event: relay::SetAside| {
+    let print = move |event: relay::operate::SetAside| {
         list.lock().unwrap().push(event.seq);
         let checkpoint = "pragma wal_checkpoint(truncate)";
         let busy: i64 = other.query_row(checkpoint, [], |row| row.get(0)).unwrap();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use relay::memory::MemoryBroker;
+use relay::consume::{Progress, Start};
+use relay::event::{Envelope, EventId};
+use relay::log::Record;
+use relay::operate::new_epoch;
 use relay::testing::AnyEvent;
-use relay::{
-    ApplyError, Consumer, Database, Envelope, EventId, Progress, Received, Record, Start, Tx,
-    new_epoch,
-};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Received, Tx};
 
 use crate::support::{
     Front, Image, Scratch, Weighed, count, letters_of, meet, outbox_rows, seeds, unmarked,

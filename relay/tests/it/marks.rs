@@ -3,9 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use relay::memory::MemoryBroker;
+use relay::database::Gate;
+use relay::environment::System;
+use relay::event::{Envelope, EventId};
+use relay::operate::{backup, restore};
+use relay::publish::Case;
 use relay::rusqlite::{Connection, params};
-use relay::{Case, Database, Envelope, EventId, Gate, System, WriteError, backup, restore};
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, WriteError};
 
 use crate::support::{
     Image, Scratch, assert_one_log, audited, beside, kill, meet, options, outbox_rows, report,

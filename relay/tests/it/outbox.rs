@@ -1,7 +1,8 @@
 //! The outbox: an event is there if and only if its transaction committed, and the numbers have no holes.
 
+use relay::event::{Envelope, MAX_ENVELOPE_BYTES};
 use relay::testing::AnyEvent;
-use relay::{EmitError, Envelope, Event, MAX_ENVELOPE_BYTES, WriteError};
+use relay::{EmitError, Event, WriteError};
 
 use schemars::Schema;
 use serde::Serialize;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use relay::memory::MemoryBroker;
-use relay::{
-    AppendLog, Case, Connect, Database, FoundIn, Gate, Log, Relay, RelayState, Step, Stop, Stream,
-    WriteError,
-};
+use relay::database::Gate;
+use relay::log::{AppendLog, Connect, Log, Stream};
+use relay::outbox::FoundIn;
+use relay::publish::{Case, RelayState, Step};
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, Relay, Stop, WriteError};
 
 use crate::support::{
     Image, Mortal, Scratch, StillClock, assert_one_log, found_in, meet, outbox_rows, set_aside,
@@ -33,7 +34,7 @@ async fn drain(relay: &mut Relay<MemoryBroker>, db: &Database, broker: &MemoryBr
 #[tokio::test(start_paused = true)]
 async fn whatever_the_broker_does_the_stream_becomes_the_outbox() {
     let first_seed: u64 = std::env::var("FREEHOLD_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let mut fired = relay::memory::Fired::default();
+    let mut fired = relay::testing::memory::Fired::default();
     for seed in first_seed..first_seed + 40 {
         println!("seed {seed}");
         let scratch = Scratch::new();
@@ -468,7 +469,7 @@ async fn the_status_says_what_the_broker_refuses_and_how_full_the_stream_is() {
     }
 }
 
-async fn head_of(broker: &MemoryBroker) -> relay::Head {
+async fn head_of(broker: &MemoryBroker) -> relay::log::Head {
     let mut session = broker.connect().await.unwrap();
     session.head().await.unwrap().unwrap()
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use relay::memory::MemoryBroker;
+use relay::consume::Start;
+use relay::log::{AppendLog, Log, Record};
+use relay::operate::{adopt_stream, backup, restore};
+use relay::publish::Case;
 use relay::testing::AnyEvent;
-use relay::{
-    AppendLog, ApplyError, Case, Consumer, Database, Fold, Log, Options, Received, Record, Start,
-    Tx, adopt_stream, backup, restore,
-};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Fold, Options, Received, Tx};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,7 @@ fn cured() -> Consumer {
 async fn answered(db: &Database) -> Vec<u64> {
     let rows = outbox_rows(db).await;
     let of = |bytes: &[u8]| {
-        let envelope = relay::Envelope::parse(bytes).unwrap();
+        let envelope = relay::event::Envelope::parse(bytes).unwrap();
         serde_json::from_str::<Noticed>(envelope.data.get())
             .unwrap()
             .parcel_event
@@ -366,7 +367,7 @@ async fn only_the_last_event_of_an_answer_ends_it() {
     react_with(consumer, &world.db, &world.parcels).await;
     assert_eq!(answered(&world.db).await, [11, 13]);
     let says_more = outbox_rows(&world.db).await.into_iter().map(|row| {
-        let envelope = relay::Envelope::parse(&row.bytes).unwrap();
+        let envelope = relay::event::Envelope::parse(&row.bytes).unwrap();
         let cause = envelope.cause.unwrap();
         assert!(cause.starts_with("tries PARCELS 1 "), "{cause}");
         cause.ends_with(" more")

@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use relay::memory::MemoryBroker;
-use relay::{
-    ApplyError, Case, Connect, Database, Fold, FoundIn, Gate, Log, Record, Relay, Retention,
-    Stream, WriteError, backup, new_epoch, restore,
-};
+use relay::database::Gate;
+use relay::log::{Connect, Log, Record, Stream};
+use relay::operate::{backup, new_epoch, restore};
+use relay::outbox::FoundIn;
+use relay::publish::{Case, Retention};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Database, Fold, Relay, WriteError};
 
 use crate::support::{
     Image, Mortal, Scratch, assert_one_log, audited, clone_of, close_stream, found_in, kill, meet,
@@ -111,7 +113,7 @@ impl World {
     }
 }
 
-async fn head(broker: &MemoryBroker) -> relay::Head {
+async fn head(broker: &MemoryBroker) -> relay::log::Head {
     let mut session = broker.connect().await.unwrap();
     session.head().await.unwrap().unwrap()
 }
@@ -673,7 +675,7 @@ async fn an_import_that_fails_for_the_moment_is_tried_again() {
     for _ in 0..3 {
         let error = relay.step().await.expect_err("there is no room");
         assert!(
-            relay::chain(&error).contains("the disk is full"),
+            relay::error::chain(&error).contains("the disk is full"),
             "{error:?}"
         );
         assert!(

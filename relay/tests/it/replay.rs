@@ -27,13 +27,15 @@ use protocol_model::{Action, Bounds, Mode, Protocol, Rule, Rules, State, Walk};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use relay::memory::{MemoryBroker, Store};
+use relay::consume::Progress;
+use relay::database::Gate;
+use relay::error::{Fatal, LogError};
+use relay::log::{Connect, Log, Sink, row};
+use relay::operate::{DecisionError, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
+use relay::publish::{Answers, Retention, Step};
 use relay::rusqlite::{self, Connection};
-use relay::{
-    Answers, Connect, Consumer, Database, DecisionError, Fatal, Fold, Gate, Log, LogError, Options,
-    Progress, Received, Relay, Retention, Rows, Sink, Step, adopt_stream, new_epoch, plan_adoption,
-    plan_new_epoch, row,
-};
+use relay::testing::memory::{MemoryBroker, Store};
+use relay::{Consumer, Database, Fold, Options, Received, Relay, Rows};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -164,8 +166,8 @@ struct Reader {
     db: Database,
     asked: Asked,
     consumer: Consumer,
-    follower: Option<relay::Follower<Pipe>>,
-    waiting: Option<JoinHandle<Ended<relay::Follower<Pipe>, Progress, Fatal>>>,
+    follower: Option<relay::consume::Follower<Pipe>>,
+    waiting: Option<JoinHandle<Ended<relay::consume::Follower<Pipe>, Progress, Fatal>>>,
     /// What its next read at the place of this event hands out.
     handed: Handed,
     /// What the last step said, if it failed.
@@ -194,7 +196,7 @@ struct Lead {
     events: Numbers<String>,
     streams: Numbers<String>,
     /// Every event that was ever seen in the stream.
-    stored: BTreeMap<u8, relay::Record>,
+    stored: BTreeMap<u8, relay::log::Record>,
     differences: BTreeMap<&'static str, u64>,
 }
 
@@ -600,7 +602,7 @@ impl Lead {
         db.close().await;
         self.start(usize::from(who), marked, handed).await;
         done.map(drop)
-            .map_err(|error| format!("refused: {}", relay::chain(&error)))
+            .map_err(|error| format!("refused: {}", relay::error::chain(&error)))
     }
 
     async fn compare(&mut self, model: &World) -> Result<(), String> {
@@ -642,7 +644,8 @@ impl Lead {
     async fn stream(&mut self) -> Option<world::Stream> {
         let head = self.broker.connect().await.unwrap().head().await.unwrap()?;
         let messages = self.broker.records();
-        let id = |record: &relay::Record| self.events.of(record.event_id().unwrap().to_string());
+        let id =
+            |record: &relay::log::Record| self.events.of(record.event_id().unwrap().to_string());
         Some(world::Stream {
             creation: self.streams.of(head.incarnation),
             epoch: small(head.origin.epoch),

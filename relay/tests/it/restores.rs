@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use relay::memory::{Fired, MemoryBroker, MemoryReader, Store};
+use relay::consume::Follower;
+use relay::database::Gate;
+use relay::event::{Envelope, EventId};
+use relay::log::Record;
+use relay::operate::{adopt_stream, backup, new_epoch, restore};
+use relay::publish::{Case, Step};
 use relay::rusqlite;
-use relay::{
-    Case, Consumer, Database, Envelope, EventId, Follower, Gate, Options, Record, Relay, Step,
-    WriteError, adopt_stream, backup, new_epoch, restore,
-};
+use relay::testing::memory::{Fired, MemoryBroker, MemoryReader, Store};
+use relay::{Consumer, Database, Options, Relay, WriteError};
 
 use crate::support::{
     Front, Image, Scratch, Total, Weighed, assert_same_log, count, kill, outbox_rows, read_totals,
@@ -411,7 +414,7 @@ impl Walk {
         });
         let in_file = read
             .await
-            .map_err(|error: relay::ReadError<rusqlite::Error>| error)
+            .map_err(|error: relay::error::ReadError<rusqlite::Error>| error)
             .unwrap();
         let in_stream = self.broker.records();
         let mut ids: BTreeSet<EventId> = in_file.iter().filter_map(|id| id.parse().ok()).collect();

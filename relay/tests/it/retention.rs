@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use relay::memory::MemoryBroker;
-use relay::{
-    Answers, Database, EventId, Holds, Lines, LogError, Options, Position, Producer, Relay,
-    Retention, Step, System,
-};
+use relay::environment::System;
+use relay::error::LogError;
+use relay::event::EventId;
+use relay::log::{Holds, Lines, Position, Producer};
+use relay::publish::{Answers, Retention, Step};
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, Options, Relay};
 
 use crate::support::{
     Clock, Front, Mortal, Scratch, audited, follow, kill, meet, options, outbox_rows, report,

@@ -3,11 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use relay::memory::MemoryBroker;
-use relay::{
-    AppendLog, ApplyError, Case, Connect, Database, EmitError, Fold, Gate, Keys, OpenError,
-    Options, Received, Record, Refusal, Rows, Stream, WriteError,
-};
+use relay::database::Gate;
+use relay::error::{OpenError, Refusal};
+use relay::log::{AppendLog, Connect, Record, Stream};
+use relay::publish::Case;
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Database, EmitError, Fold, Keys, Options, Received, Rows, WriteError};
 
 use crate::support::{Front, Image, Scratch, Weighed, follow, meet, outbox_rows, totals, weighed};
 

@@ -5,13 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use relay::memory::MemoryBroker;
-use relay::rusqlite::{self, Connection};
-use relay::{
-    Answers, AppendLog, ApplyError, Connect, Consumer, Database, EventId, FoundIn, Head, Holds,
-    Line, Lines, Log, LogError, Position, Producer, Progress, Received, Record, Relay, Retention,
-    Rows, Start, Stop, Stream, System, backup, restore,
+use relay::consume::{Progress, Start};
+use relay::environment::System;
+use relay::error::LogError;
+use relay::event::EventId;
+use relay::log::{
+    AppendLog, Connect, Head, Holds, Line, Lines, Log, Position, Producer, Record, Stream,
 };
+use relay::operate::{backup, restore};
+use relay::outbox::FoundIn;
+use relay::publish::{Answers, Retention};
+use relay::rusqlite::{self, Connection};
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Received, Relay, Rows, Stop};
 
 use crate::support::{
     Front, Image, Scratch, Total, Weighed, count, emit, follow, meet, options, read_totals, settle,
@@ -72,7 +78,7 @@ impl World {
             .reader
             .read(move |rows| Ok((read_totals(rows)?, consumer.position(rows)?)));
         read.await
-            .map_err(|error: relay::ReadError<rusqlite::Error>| error)
+            .map_err(|error: relay::error::ReadError<rusqlite::Error>| error)
             .unwrap()
     }
 

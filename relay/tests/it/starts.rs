@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use relay::memory::MemoryBroker;
+use relay::consume::{Progress, Start};
 use relay::testing::AnyEvent;
-use relay::{Consumer, Database, Progress, Received, Start};
+use relay::testing::memory::MemoryBroker;
+use relay::{Consumer, Database, Received};
 
 use crate::support::{
     Front, Scratch, Weighed, count, follow, meet, read_totals, totals, weigh_many,

@@ -7,12 +7,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use relay::memory::MemoryBroker;
+use relay::consume::DeadLetter;
+use relay::environment::{Environment, System};
+use relay::error::LogError;
+use relay::log::{AppendLog, Holds, Lines, Log, Position, Producer, Record, Sink, row};
+use relay::operate::{ReadOnly, Report};
+use relay::outbox::FoundIn;
+use relay::publish::{Answers, Case, Step};
 use relay::rusqlite::{self, Connection};
+use relay::testing::memory::MemoryBroker;
 use relay::{
-    Answers, AppendLog, ApplyError, Case, Consumer, Database, DeadLetter, Environment, Event, Fold,
-    FoundIn, Holds, Lines, Log, LogError, Options, Position, Producer, ReadOnly, Received, Record,
-    Relay, Report, Rows, Sink, Step, System, Tx, WriteError, row,
+    ApplyError, Consumer, Database, Event, Fold, Options, Received, Relay, Rows, Tx, WriteError,
 };
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -236,7 +241,7 @@ pub async fn outbox_rows(db: &Database) -> Vec<Record> {
     }
 }
 
-pub async fn origin(db: &Database) -> relay::Origin {
+pub async fn origin(db: &Database) -> relay::log::Origin {
     db.outbox().head().await.unwrap().unwrap().origin
 }
 
@@ -473,7 +478,7 @@ pub async fn assert_same_log(db: &Database, broker: &MemoryBroker, log: &[Record
         "the stream never loses its head"
     );
     assert_eq!(tables(db).await, tables_from(log).await);
-    assert_eq!(db.gate(), relay::Gate::Open);
+    assert_eq!(db.gate(), relay::database::Gate::Open);
     assert_eq!(report(db).await.must_import, None);
 }
 

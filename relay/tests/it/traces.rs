@@ -1,8 +1,9 @@
 //! Traces: an event says which request it came from, and an answer to it says so, too.
 
-use relay::memory::MemoryBroker;
+use relay::event::{Envelope, Trace, traced, written};
 use relay::testing::AnyEvent;
-use relay::{Consumer, Database, Envelope, Options, Received, Trace, rusqlite, traced, written};
+use relay::testing::memory::MemoryBroker;
+use relay::{Consumer, Database, Options, Received, rusqlite};
 
 use crate::support::{MIGRATIONS, Scratch, Weighed, meet, outbox_rows, weigh};
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use relay::memory::MemoryBroker;
-use relay::{
-    Connect, Head, Log, LogError, Options, ReadOnly, Record, Verified, verify_cache, verify_stream,
-};
+use relay::Options;
+use relay::error::LogError;
+use relay::log::{Connect, Head, Log, Record};
+use relay::operate::{ReadOnly, Verified, verify_cache, verify_stream};
+use relay::testing::memory::MemoryBroker;
 
 use crate::support::{Front, MIGRATIONS, Scratch, follow, meet, options, totals, weigh_many};
 

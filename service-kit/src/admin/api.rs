@@ -8,7 +8,9 @@ use axum::Router;
 use axum::extract;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use relay::{Consumer, ConsumerStatus, RelayState, RelayStatus, Retried};
+use relay::Consumer;
+use relay::consume::{ConsumerStatus, Retried};
+use relay::publish::{RelayState, RelayStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::http::{Json, Path, Problem, codes};

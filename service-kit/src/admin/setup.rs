@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use relay::{
-    Consumer, Database, Keys, KeysError, Nats, NatsReader, NatsStream, OpenError, Options,
-    ReadOnly, Refusal,
-};
+use relay::error::{OpenError, Refusal};
+use relay::event::KeysError;
+use relay::nats::{NatsReader, NatsStream};
+use relay::operate::ReadOnly;
+use relay::{Consumer, Database, Keys, Nats, Options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,7 +49,7 @@ impl Setup {
     pub(crate) fn refuse_lost_keys(&self) -> anyhow::Result<()> {
         if let Some(keys) = &self.keys
             && !keys.exists()
-            && let Some(key) = relay::key_in_use(self.database(), &self.options)?
+            && let Some(key) = relay::database::key_in_use(self.database(), &self.options)?
         {
             let path = self.database().to_owned();
             let why = Refusal::KeyLost { key };

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use relay::Gate;
+use relay::database::Gate;
 use serde_json::{Value, json};
 use utoipa_axum::routes;
 

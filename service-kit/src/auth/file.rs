@@ -107,7 +107,7 @@ impl Seen {
         let (stamp, listed) = match read(path) {
             Ok((stamp, text)) => (Some(stamp), Listed::parse(&text)),
             Err(error) => {
-                let damage = Some(relay::chain(error.as_ref()));
+                let damage = Some(relay::error::chain(error.as_ref()));
                 let entries = Vec::new();
                 (None, Listed { entries, damage })
             }
@@ -185,7 +185,7 @@ pub(crate) fn change<T>(
     path: &Path,
     change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let path = relay::real_path(path).unwrap_or_else(|_| path.to_owned());
+    let path = relay::database::real_path(path).unwrap_or_else(|_| path.to_owned());
     let failed = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,

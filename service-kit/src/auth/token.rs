@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use relay::{Environment, System};
+use relay::environment::{Environment, System};
 use reqwest::RequestBuilder;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;

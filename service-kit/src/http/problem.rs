@@ -4,7 +4,9 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use relay::{ApplyError, EmitError, ReadError, Trace, WriteError, chain, rusqlite};
+use relay::error::{ReadError, chain};
+use relay::event::Trace;
+use relay::{ApplyError, EmitError, WriteError, rusqlite};
 use serde::Serialize;
 use utoipa::ToSchema;
 

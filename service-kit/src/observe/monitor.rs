@@ -6,7 +6,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_gauge, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use relay::{ConsumerStatus, Database, Log, RelayState, RelayStatus, ReportedReader, Stop};
+use relay::consume::ConsumerStatus;
+use relay::log::Log;
+use relay::publish::{RelayState, RelayStatus, ReportedReader};
+use relay::{Database, Stop};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -198,7 +201,7 @@ impl Monitor {
         let read = async {
             match read.await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(relay::chain(&error)),
+                Ok(Err(error)) => Err(relay::error::chain(&error)),
                 Err(_) => Err(format!("the database did not answer in {MAX_READ_TIME:?}")),
             }
         };

@@ -5,7 +5,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use relay::{Environment, System, Trace};
+use relay::environment::{Environment, System};
+use relay::event::Trace;
 use tracing::Instrument;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -35,9 +36,9 @@ pub(crate) async fn accompany(request: Request, next: Next) -> Response {
         traceparent: Some(format!("00-{trace_id}-{}-{flags:02x}", System.draw_word())),
         request_id: Some(request_id),
     };
-    let answered = relay::traced(trace.clone(), next.run(request));
+    let answered = relay::event::traced(trace.clone(), next.run(request));
     let mut response = answered.instrument(span).await;
-    let sent = relay::traced(trace, async { headers() }).await;
+    let sent = relay::event::traced(trace, async { headers() }).await;
     response.headers_mut().extend(sent);
     response
 }
@@ -179,7 +180,7 @@ mod tests {
             traceparent: Some(format!("00-{TRACE}-{SPAN}-01")),
             request_id: Some("r-1".to_owned()),
         };
-        let sent = relay::traced(trace, async { headers() }).await;
+        let sent = relay::event::traced(trace, async { headers() }).await;
         assert_eq!(sent[TRACEPARENT], format!("00-{TRACE}-{SPAN}-01"));
         assert_eq!(sent[REQUEST_ID], "r-1");
     }

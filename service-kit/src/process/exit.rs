@@ -12,7 +12,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use relay::OnDiskFailure;
+use relay::database::OnDiskFailure;
 use tokio::runtime::Runtime;
 
 use crate::process::machine::raise_descriptors;
@@ -74,7 +74,7 @@ pub fn or_end<T>(read: Result<T, clap::Error>) -> T {
 
 /// Each source once: some errors already end with the text of their source.
 fn line(error: &anyhow::Error) -> String {
-    relay::chain(error.as_ref()).replace('\n', " ")
+    relay::error::chain(error.as_ref()).replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub fn keep_files_private() {
 
 /// `users.db.admin` for `users.db`: next to the file itself, which the given path may link to.
 pub(crate) fn beside(database: &Path, what: &str) -> PathBuf {
-    let path = relay::real_path(database);
+    let path = relay::database::real_path(database);
     let path = path.unwrap_or_else(|_| database.to_owned()); // refused when it is opened
     path.with_added_extension(what)
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use relay::{Answers, Connect, Consumer, Database, Fatal, Relay, Retention, Share, Stop, Stream};
+use relay::error::Fatal;
+use relay::log::{Connect, Share, Stream};
+use relay::publish::{Answers, Retention};
+use relay::{Consumer, Database, Relay, Stop};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 

@@ -8,7 +8,10 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use futures::stream::{self, Stream, StreamExt};
-use relay::{EventId, Holds, Line, Lines, LogError, Position, Producer, WriteError, chain};
+use relay::WriteError;
+use relay::error::{LogError, chain};
+use relay::event::EventId;
+use relay::log::{Holds, Line, Lines, Position, Producer};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
@@ -144,7 +147,7 @@ async fn report(
     Path(reader): Path<String>,
     Json(Report { at }): Json<Report>,
 ) -> Result<Json<Held>, Problem> {
-    if !relay::is_reader_name(&reader) {
+    if !relay::publish::is_reader_name(&reader) {
         let detail = "expected 1 to 100 letters, digits, `.`, `_` and `-`";
         return Err(Problem::field(codes::INVALID_ID, "reader", detail));
     }

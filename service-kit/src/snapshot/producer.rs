@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use relay::{Holds, Line, Lines, LogError, Position, Producer};
+use relay::error::LogError;
+use relay::log::{Holds, Line, Lines, Position, Producer};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -107,7 +108,7 @@ impl Producer for HttpProducer {
     fn report(&self, reader: &str, at: Option<Position>) -> BoxFuture<'_, Result<Holds, LogError>> {
         let reader = reader.to_owned();
         Box::pin(async move {
-            if !relay::is_reader_name(&reader) {
+            if !relay::publish::is_reader_name(&reader) {
                 let why = format!("{reader:?} is no name under which a reader can report");
                 return Err(LogError::Refused(why));
             }
@@ -174,7 +175,7 @@ fn too_long() -> LogError {
     LogError::Lost(why, None)
 }
 
-fn lost(what: String, cause: impl Into<relay::Cause>) -> LogError {
+fn lost(what: String, cause: impl Into<relay::error::Cause>) -> LogError {
     LogError::Lost(what, Some(cause.into()))
 }
 

@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use relay::memory::MemoryBroker;
+use relay::Database;
+use relay::environment::System;
+use relay::error::{LogError, chain};
+use relay::event::EventId;
+use relay::log::{Holds, Line, Position, Producer, Sink};
+use relay::publish::Retention;
 use relay::rusqlite::{self, Connection};
 use relay::testing::AnyEvent;
-use relay::{
-    Database, EventId, Holds, Line, LogError, Position, Producer, Retention, Sink, System, chain,
-};
+use relay::testing::memory::MemoryBroker;
 use serde_json::{Value, json};
 use service_kit::limits::{MAX_SNAPSHOTS, MAX_STALL_TIME};
 use service_kit::{Access, HttpProducer, Service, Token};
@@ -348,7 +351,7 @@ struct World {
 }
 
 impl World {
-    async fn start(token: Result<Token, String>, share: relay::Share) -> Self {
+    async fn start(token: Result<Token, String>, share: relay::log::Share) -> Self {
         let (db, folder) = database().await;
         let service = Service::new(&db)
             .publish(MemoryBroker::new(1), Retention::default())
@@ -447,7 +450,7 @@ fn authorization() -> String {
 
 fn few(_: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     for n in 0..2 {
-        to(relay::row(&json!({"n": n})));
+        to(relay::log::row(&json!({"n": n})));
     }
     Ok(())
 }
@@ -456,7 +459,7 @@ static STOP_WRITING: AtomicBool = AtomicBool::new(false);
 
 /// Until the client is gone, or until the test has seen enough.
 fn endless(_: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
-    let row = relay::row(&"x".repeat(10_000));
+    let row = relay::log::row(&"x".repeat(10_000));
     while !STOP_WRITING.load(Ordering::Relaxed) && to(row.clone()) {
         WRITTEN.fetch_add(1, Ordering::Relaxed);
     }

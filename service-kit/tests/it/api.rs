@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Version};
-use relay::{ConsumerStatus, RelayState, RelayStatus};
+use relay::consume::ConsumerStatus;
+use relay::publish::{RelayState, RelayStatus};
 use service_kit::Monitor;
 use service_kit::limits::MAX_BODY_BYTES;
 use service_kit::testing::{TestApi, request};

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use relay::memory::MemoryBroker;
-use relay::{Answers, ApplyError, Consumer, Database, Options, Received, Relay};
+use relay::publish::Answers;
+use relay::testing::memory::MemoryBroker;
+use relay::{ApplyError, Consumer, Database, Options, Received, Relay};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -153,7 +154,7 @@ struct World {
     admin: Admin,
     /// Whether the consumer refuses what comes.
     refuses: Arc<AtomicBool>,
-    publishing: tokio::task::JoinHandle<Result<(), relay::Fatal>>,
+    publishing: tokio::task::JoinHandle<Result<(), relay::error::Fatal>>,
     stop: relay::Stop,
     _folders: [tempfile::TempDir; 2],
 }

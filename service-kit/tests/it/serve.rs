@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use relay::{Connect, Database, Fatal, LogError, NatsStream, Retention, Stop};
+use relay::error::{Fatal, LogError};
+use relay::log::Connect;
+use relay::nats::NatsStream;
+use relay::publish::Retention;
+use relay::{Database, Stop};
 
 use service_kit::limits::{MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME};
 use service_kit::testing::{self, GUEST, OPERATOR};
@@ -42,7 +46,7 @@ async fn a_request_under_way_is_finished_after_the_stop_and_the_port_refuses() {
     );
     running.ended().await;
     let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
-    assert!(matches!(closed, Err(relay::ReadError::Closed)));
+    assert!(matches!(closed, Err(relay::error::ReadError::Closed)));
 }
 
 #[tokio::test]
@@ -203,7 +207,7 @@ async fn a_relay_that_cannot_go_on_ends_the_service_with_its_reason() {
     let ended = service.serve(routes(), listener, Stop::new()).await;
     assert_eq!(format!("{:#}", ended.unwrap_err()), "a wrong password");
     let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
-    assert!(matches!(closed, Err(relay::ReadError::Closed)));
+    assert!(matches!(closed, Err(relay::error::ReadError::Closed)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
-use relay::Log;
+use relay::log::Log;
 use relay::testing::AnyEvent;
 use serde_json::Value;
 use service_kit::testing::{Answer, TestApi, request};

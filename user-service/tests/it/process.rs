@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use relay::{Database, Gate, Keys, Options};
+use relay::database::Gate;
+use relay::{Database, Keys, Options};
 use serde_json::{Value, json};
 use service_kit::testing::{Ended, assert_private, rows, run, start, start_and_kill};
 

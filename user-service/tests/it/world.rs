@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use event_schema::{Event, UserEvent};
-use relay::{Database, Envelope, Keys, Log, Record, rusqlite};
+use relay::event::Envelope;
+use relay::log::{Log, Record};
+use relay::{Database, Keys, rusqlite};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};

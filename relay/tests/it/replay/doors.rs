@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use relay::memory::MemoryBroker;
-use relay::{
-    Answers, AppendLog, Connect, Database, Head, Holds, Lines, Log, LogError, Origin, Position,
-    Producer, Record, Stream,
+use relay::Database;
+use relay::error::LogError;
+use relay::log::{
+    AppendLog, Connect, Head, Holds, Lines, Log, Origin, Position, Producer, Record, Stream,
 };
+use relay::publish::Answers;
+use relay::testing::memory::MemoryBroker;
 use tokio::sync::{Notify, oneshot};
 
 type Session = <MemoryBroker as Connect>::Session;

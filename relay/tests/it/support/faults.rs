@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use relay::memory::MemoryBroker;
-use relay::{
-    AppendLog, Connect, Database, Head, Log, LogError, OpenError, Options, Origin, Record, Refusal,
-    Stream,
-};
+use relay::error::{LogError, OpenError, Refusal};
+use relay::log::{AppendLog, Connect, Head, Log, Origin, Record, Stream};
+use relay::testing::memory::MemoryBroker;
+use relay::{Database, Options};
 
 /// What lies on the disk, WAL and lock included: as a kill would leave it, or a snapshot of the volume keep it.
 #[derive(Clone)]

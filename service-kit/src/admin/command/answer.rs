@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
 use jiff::{Timestamp, Unit};
-use relay::{Origin, Position};
+use relay::log::{Origin, Position};
 use serde_json::Value;
 
 use crate::process::exit::Outcome;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relay::Import;
+use relay::nats::Import;
 use serde_json::json;
 
 use crate::admin::command::answer::Answer;

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relay::{Database, Gate, Keys, LogError, Manifest, Relay, Restored, Step, chain};
+use relay::database::Gate;
+use relay::error::{LogError, chain};
+use relay::operate::{Manifest, Restored};
+use relay::publish::Step;
+use relay::{Database, Keys, Relay};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -21,7 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn backup(setup: &Setup, to: PathBuf) -> anyhow::Result<Answer> {
     let (database, options) = (setup.database().to_owned(), setup.options.clone());
     let (from, file) = (database.display().to_string(), to.display().to_string());
-    let manifest = spawn_blocking(move || relay::backup(&database, &options, &to)).await??;
+    let manifest =
+        spawn_blocking(move || relay::operate::backup(&database, &options, &to)).await??;
     let json = json!({"done": true, "file": file, "manifest": manifest, "key_file": setup.keys});
     let keys = setup.keys.as_ref().map(|keys| {
         let keys = keys.display();
@@ -42,7 +47,7 @@ pub(super) async fn restore(setup: &Setup, from: PathBuf, dry_run: bool) -> anyh
 /// Shows what `restore` would put in place, if it is whole.
 async fn check(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
     let (options, file) = (setup.options.clone(), from.display().to_string());
-    let manifest = spawn_blocking(move || relay::check_backup(&from, &options)).await??;
+    let manifest = spawn_blocking(move || relay::operate::check_backup(&from, &options)).await??;
     let (database, there) = (setup.database().display(), setup.database().exists());
     let json = json!({"done": false, "file": file, "manifest": manifest, "would_put_aside": there});
     let replaces = match there {
@@ -78,7 +83,8 @@ fn describe(json: Value, file: &str, manifest: &Manifest) -> Answer {
 async fn replace(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
     let (stream, options) = (setup.stream(&setup.nats()?), setup.with_keys(Keys::open)?);
     let (database, plain) = (setup.database().to_owned(), setup.options.clone());
-    let restored = spawn_blocking(move || relay::restore(&from, &plain, &database)).await??;
+    let restored =
+        spawn_blocking(move || relay::operate::restore(&from, &plain, &database)).await??;
     let db = Database::open(setup.database(), options).await?;
     let (met, why) = reconcile(&db, Relay::new(&db, stream)).await;
     let head = db.outbox().committed();
@@ -88,7 +94,7 @@ async fn replace(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
 
 /// Lets the relay step until the file agrees with the stream (`Done`) or halts (`Differs`). `Unknown`: it still waits for its
 /// stream, after the next start too. With the reason.
-async fn reconcile(db: &Database, mut relay: Relay<relay::NatsStream>) -> (Outcome, String) {
+async fn reconcile(db: &Database, mut relay: Relay<relay::nats::NatsStream>) -> (Outcome, String) {
     let (give_up, progress) = (Instant::now() + MAX_RECONCILE_TIME, Progress);
     let mut failed = 0;
     loop {

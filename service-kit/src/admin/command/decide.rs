@@ -1,6 +1,7 @@
 //! `adopt-stream` and `new-epoch`: what the operator decides about a fork.
 
-use relay::{EventId, Plan};
+use relay::event::EventId;
+use relay::operate::Plan;
 use serde_json::json;
 
 use crate::admin::command::answer::{Answer, count, database};
@@ -9,8 +10,8 @@ use crate::admin::setup::Setup;
 pub(super) async fn adopt_stream(setup: &Setup, dry_run: bool) -> anyhow::Result<Answer> {
     let to = setup.stream(&setup.nats()?);
     let decide = async |db: &_| match dry_run {
-        true => Ok(relay::plan_adoption(db, &to).await?),
-        false => Ok(relay::adopt_stream(db, &to).await?),
+        true => Ok(relay::operate::plan_adoption(db, &to).await?),
+        false => Ok(relay::operate::adopt_stream(db, &to).await?),
     };
     let plan = setup.exclusively(decide).await?;
     let next = "it imports the stream's events, then it accepts writes";
@@ -20,8 +21,8 @@ pub(super) async fn adopt_stream(setup: &Setup, dry_run: bool) -> anyhow::Result
 pub(super) async fn new_epoch(setup: &Setup, dry_run: bool) -> anyhow::Result<Answer> {
     let to = setup.stream(&setup.nats()?);
     let decide = async |db: &_| match dry_run {
-        true => Ok(relay::plan_new_epoch(db, &to).await?),
-        false => Ok(relay::new_epoch(db, &to).await?),
+        true => Ok(relay::operate::plan_new_epoch(db, &to).await?),
+        false => Ok(relay::operate::new_epoch(db, &to).await?),
     };
     let plan = setup.exclusively(decide).await?;
     let next = "it quarantines the stream's own events and recreates the stream";

@@ -17,7 +17,7 @@ pub(super) async fn rotate(setup: &Setup, dry_run: bool) -> anyhow::Result<Answe
             true => None,
             false => Some(Keys::rotate(&path)?),
         };
-        Ok::<_, relay::KeysError>((Keys::open(&path)?, new))
+        Ok::<_, relay::event::KeysError>((Keys::open(&path)?, new))
     };
     let (keys, new) = spawn_blocking(rotate).await??;
     let ids: Vec<&str> = keys.ids().collect();

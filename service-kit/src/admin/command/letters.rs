@@ -2,7 +2,8 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use relay::{Consumer, Database, DeadLetter, LetterState, Retried};
+use relay::consume::{DeadLetter, LetterState, Retried};
+use relay::{Consumer, Database};
 use serde_json::{Value, json};
 
 use crate::admin::api::{Discard, Retry};

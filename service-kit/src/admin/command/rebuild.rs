@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use relay::{Consumer, Database, Holds, chain};
+use relay::error::chain;
+use relay::log::Holds;
+use relay::{Consumer, Database};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -70,7 +72,7 @@ async fn here(setup: &Setup, db: &Database, consumer: &Consumer) -> anyhow::Resu
     let mut follower = consumer.follow(db, setup.reader(consumer)?);
     consumer.rebuild();
     match follower.step().await? {
-        relay::Progress::Rebuilt(rows) => {
+        relay::consume::Progress::Rebuilt(rows) => {
             let offset = consumer.status().borrow().offset;
             Ok(loaded(consumer.name(), offset).line("rows", rows))
         }

@@ -1,7 +1,7 @@
 //! `set-aside`: the quarantined events, which were in a log once and are in none now.
 
 use anyhow::Context;
-use relay::SetAside;
+use relay::operate::SetAside;
 use serde_json::{Value, json};
 
 use crate::admin::command::answer::{Answer, NOT_PRINTED, moment};

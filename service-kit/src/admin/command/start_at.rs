@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use relay::Start;
+use relay::consume::Start;
 use serde_json::json;
 
 use crate::admin::command::answer::{Answer, position};

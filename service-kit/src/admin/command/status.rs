@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use relay::{Consumer, Report, ReportedReader};
+use relay::Consumer;
+use relay::operate::Report;
+use relay::publish::ReportedReader;
 use serde_json::{Value, json};
 
 use crate::admin::api::{State, StreamRoom};
@@ -17,7 +19,7 @@ pub(super) async fn status(setup: &Setup) -> anyhow::Result<Answer> {
     let service = match socket::find(setup.database()).await {
         Ok(Some((_, state))) => Service::Runs(state),
         Ok(None) => Service::Stopped,
-        Err(error) => Service::Silent(relay::chain(error.as_ref())),
+        Err(error) => Service::Silent(relay::error::chain(error.as_ref())),
     };
     let report = file.report().await?;
     let status = Status {

@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use relay::{Connect, Head, Log, NatsStream, ReadOnly, Report};
+use relay::log::{Connect, Head, Log};
+use relay::nats::NatsStream;
+use relay::operate::{ReadOnly, Report};
 use tokio::time::timeout;
 
 use crate::admin::command::answer::{count, database};
@@ -28,7 +30,7 @@ impl StreamStatus {
         };
         match timeout(MAX_BROKER_TIME, compare(&to, file, report)).await {
             Ok(Ok(status)) => status,
-            Ok(Err(error)) => Self::unknown(relay::chain(error.as_ref())),
+            Ok(Err(error)) => Self::unknown(relay::error::chain(error.as_ref())),
             Err(_) => Self::unknown(format!("the broker does not answer in {MAX_BROKER_TIME:?}")),
         }
     }

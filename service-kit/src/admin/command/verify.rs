@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use relay::{Consumer, LogError, ReadOnly, Verified, chain, verify_cache, verify_stream};
+use relay::Consumer;
+use relay::error::{LogError, chain};
+use relay::operate::{ReadOnly, Verified, verify_cache, verify_stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
