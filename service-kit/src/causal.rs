@@ -70,11 +70,10 @@ async fn wait(
     may_wait: bool,
     Stopping(stop): Stopping,
 ) -> Result<(), Problem> {
-    let positions = positions(headers)?;
+    let (positions, longest) = (positions(headers)?, max_wait(headers)?);
     if positions.is_empty() {
         return Ok(());
     }
-    let longest = max_wait(headers)?;
     let deadline = Instant::now() + if may_wait { longest } else { Duration::ZERO };
     let mut awaited = Vec::new();
     for position in positions {

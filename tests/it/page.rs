@@ -117,7 +117,7 @@ impl Day {
     async fn delivers_without_a_network(&self, order: &str) {
         self.driver.switch.off();
         self.sees("Offline").await;
-        self.sees("the office does not answer").await;
+        self.sees("The office does not answer").await;
         let card = card(order);
         self.taps(&format!("{card} [data-action=pick_up]")).await;
         self.taps(&format!("{card} [data-action=deliver]")).await;

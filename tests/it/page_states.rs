@@ -316,13 +316,13 @@ async fn typed_text_survives_updates_and_is_sent_once() {
     );
     played.tell(state(&[]));
     browser
-        .wait_for("not yours any more", seconds(10))
+        .wait_for("no longer yours", seconds(10))
         .await
         .unwrap();
     assert_eq!(typed().await, "with the neigh");
     played.tell(state(&[mine]));
     browser
-        .wait_until_gone("not yours any more", seconds(10))
+        .wait_until_gone("no longer yours", seconds(10))
         .await
         .unwrap();
     let focus = browser.evaluate("return document.activeElement.name", vec![]);

@@ -60,7 +60,10 @@ pub(crate) async fn check(
         connection.is_of_known_caller();
     }
     let _under_way = gate.begin(&caller)?;
-    request.extensions_mut().insert(caller);
+    // A method that the route does not take has no caller: the router refuses it, and it waits for nothing before.
+    if gate.guards.takes(route, request.method()) {
+        request.extensions_mut().insert(caller);
+    }
     Ok(next.run(request).await)
 }
 
@@ -188,11 +191,20 @@ fn too_many(why: &str, wait: u64) -> Problem {
 
 impl Guards {
     fn of(&self, route: &str, method: &Method) -> Option<&[String]> {
-        let method = match *method {
-            Method::HEAD => &Method::GET,
-            _ => method,
-        };
-        let kinds = self.kinds.get(route)?.get(method)?;
+        let kinds = self.kinds.get(route)?.get(of_route(method))?;
         Some(kinds)
+    }
+
+    fn takes(&self, route: &str, method: &Method) -> bool {
+        let methods = self.kinds.get(route);
+        methods.is_none_or(|methods| methods.contains_key(of_route(method)))
+    }
+}
+
+/// A route that takes GET takes HEAD.
+fn of_route(method: &Method) -> &Method {
+    match *method {
+        Method::HEAD => &Method::GET,
+        _ => method,
     }
 }
