@@ -137,7 +137,7 @@ impl Link {
         self.status().reached(self.part, now_ms, date_ms);
     }
 
-    /// The owner did not do as asked, for a reason that has nothing to do with what was asked.
+    /// The request failed for a reason unrelated to its content.
     async fn refused(&mut self, token: &str, error: OwnerError) -> Result<Step, StoreError> {
         let why = error.to_string();
         let step = match error {

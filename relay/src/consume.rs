@@ -254,7 +254,7 @@ impl Consumer {
         let work = move |tx: &Tx<'_>| work(tx, &consumer);
         match self.emits {
             true => db.write(work).await,
-            false => db.apply(work).await,
+            false => db.write_past_gate(work).await,
         }
     }
 

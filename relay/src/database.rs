@@ -33,8 +33,7 @@ pub use disk::{DiskHealth, OnDiskFailure};
 pub use fold::Fold;
 pub use gate::Gate;
 pub(crate) use identity::{
-    audit, clear_mark, is_marked, is_successor, mark, origin, replaces, set_origin, set_replaces,
-    set_unfit, unfit,
+    Identity, clear_mark, mark, origin, set_origin, set_replaces, set_unfit,
 };
 pub use open::key_in_use;
 pub use path::real_path;
@@ -259,7 +258,7 @@ impl Database {
     }
 
     /// What a projection uses: a halted database still applies other services' events, it only emits none.
-    pub(crate) async fn apply<T: Send + 'static, E: Send + 'static>(
+    pub(crate) async fn write_past_gate<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, WriteError<E>> {

@@ -2,9 +2,9 @@
 //!
 //! # Floors
 //!
-//! Each folder stands on those before it: every `use` points down, and `tests/it/house.rs` holds it.
-//! [`error`], [`environment`] < [`event`] < [`log`] < [`database`] < [`outbox`] < [`consume`] < [`publish`] < [`operate`];
-//! [`nats`] and [`testing`] are logs.
+//! Each folder stands on those before it: every `use` points down, and `tests/it/circles.rs` holds it. On the ground lie
+//! [`error`], [`environment`], `backoff` and `panics`; then [`event`] < [`log`] < [`database`] < [`outbox`] < [`consume`] <
+//! [`publish`] < [`operate`]. [`nats`] and [`testing`] are logs.
 
 mod backoff;
 pub mod consume;

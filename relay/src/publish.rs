@@ -46,7 +46,7 @@ pub struct Relay<C: Connect> {
     to: C,
     session: Option<Session<C::Session>>,
     /// Whether this process has ever seen its stream.
-    met: bool,
+    reached: bool,
     /// Whether a contact of this process has succeeded: any event the stream gains afterwards came from another process.
     open: bool,
     retention: Keeper,
@@ -139,7 +139,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
             db,
             to,
             session: None,
-            met: false,
+            reached: false,
             open: false,
             scrub: Scrub::default(),
             damaged: false,
@@ -318,7 +318,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
                 recover::hold(&self.db).await?;
             }
             let seen = contact::look(&self.outbox, stream).await?;
-            self.met = true;
+            self.reached = true;
             let mut case = seen.case(first_contact);
             if self.damaged && case.action() == Action::Publish {
                 case = Case::Holed;
@@ -357,7 +357,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         theirs: &Head,
     ) -> Result<bool, LogError> {
         let (name, from, to) = (self.to.stream(), own.ends.seq, theirs.seq);
-        match own.marked {
+        match own.identity.must_import.is_some() {
             true => tracing::warn!(
                 stream = name,
                 from,
@@ -396,7 +396,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
     }
 
     async fn alarm_if_all_is_gone(&self, own: &Own) -> Result<(), LogError> {
-        if !own.successor {
+        if !own.identity.successor {
             return Ok(());
         }
         let stream = self.to.stream();
@@ -448,7 +448,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
     fn report(&self, error: &LogError) -> Result<(), Fatal> {
         let line = chain(error);
         let state = match error {
-            LogError::Misconfigured(_) if !self.met => return Err(Fatal(line)),
+            LogError::Misconfigured(_) if !self.reached => return Err(Fatal(line)),
             LogError::Stuck(_) => RelayState::Stuck(line.clone()),
             _ => RelayState::Connecting(line.clone()),
         };

@@ -113,7 +113,7 @@ fn one(
         }
         other => return other,
     };
-    tracing::warn!(consumer = &*consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "event set aside");
+    tracing::warn!(consumer = &*consumer.name, seq = record.seq, event_id = %envelope.id, event_type = %envelope.event_type, behind, reason, "the event is a dead letter");
     aside.insert(tx, &consumer.name, event, &reason, attempt)?;
     Ok(true)
 }

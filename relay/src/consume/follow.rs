@@ -33,7 +33,7 @@ pub struct Follower<C: Connect> {
     from: C,
     session: Option<Session<C::Session>>,
     /// Whether this process has ever reached its stream.
-    met: bool,
+    reached: bool,
     /// Whether the status shows the offset that is in the file.
     begun: bool,
     reports: Reports,
@@ -66,7 +66,7 @@ impl<C: Connect> Follower<C> {
             db,
             from,
             session: None,
-            met: false,
+            reached: false,
             begun: false,
             reports: Reports::default(),
             backoff: Backoff::new(),
@@ -159,7 +159,7 @@ impl<C: Connect> Follower<C> {
     /// A refusal is final if it came before the stream was ever reached: a password, a permission, a version.
     fn refused(&self, error: LogError) -> Trouble {
         match error {
-            LogError::Misconfigured(_) if !self.met => Trouble::Fatal(chain(&error)),
+            LogError::Misconfigured(_) if !self.reached => Trouble::Fatal(chain(&error)),
             error => error.into(),
         }
     }
@@ -225,7 +225,7 @@ impl<C: Connect> Follower<C> {
         let head = head.map_err(|error| self.refused(error))?;
         let Some((seen, _)) = &session.seen else {
             let head = head.ok_or(Break::Missing)?;
-            self.met = true;
+            self.reached = true;
             return Ok(head);
         };
         let same = head.filter(|head| head.incarnation == seen.incarnation);

@@ -13,7 +13,7 @@ impl AppendLog for Outbox {
         check_next(head, records)?;
         let (expected, records) = (head.clone(), records.to_vec());
         let work = move |tx: &Tx<'_>| append(tx, &expected, &records);
-        let seq = self.database().apply(work).await?;
+        let seq = self.database().write_past_gate(work).await?;
         let head = head.clone();
         Ok(Head { seq, ..head })
     }

@@ -14,7 +14,7 @@ use super::resume::NOT_HELD;
 use super::start::{self, Point};
 use super::step::Trouble;
 use super::{Consumer, dead_letter};
-use crate::database::{self, Database, Rows, Tx};
+use crate::database::{Database, Rows, Tx};
 use crate::error::{ApplyError, LogError};
 use crate::log::{Holds, Line, Lines, Position, Share};
 use crate::outbox::quarantine;
@@ -84,7 +84,7 @@ pub(super) async fn rebuild(
     let (consumer, why, to) = (consumer.clone(), why.to_owned(), at.map(|at| (at, epoch)));
     let lost = here.filter(|_| holds == Some(Holds::No));
     let work = move |tx: &Tx<'_>| swap(tx, &consumer, &cache, (here, to), lost, &why);
-    Ok((rows, db.apply(work).await?))
+    Ok((rows, db.write_past_gate(work).await?))
 }
 
 async fn next(lines: &mut Lines) -> Result<Line, LogError> {
@@ -95,7 +95,7 @@ async fn next(lines: &mut Lines) -> Result<Line, LogError> {
 /// Stores the rows as they come; returns how many.
 async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<u64, Trouble> {
     let name = consumer.name.clone();
-    db.apply(move |tx| forget(tx, &name)).await?;
+    db.write_past_gate(move |tx| forget(tx, &name)).await?;
     let (mut stored, mut waiting) = (0, Vec::new());
     loop {
         let line = next(lines).await?;
@@ -109,7 +109,8 @@ async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<
             let (name, n) = (consumer.name.clone(), stored);
             let batch = serde_json::to_vec(&waiting);
             let batch = batch.map_err(|error| LogError::lost(error.to_string()))?;
-            db.apply(move |tx| insert(tx, &name, n, &batch)).await?;
+            db.write_past_gate(move |tx| insert(tx, &name, n, &batch))
+                .await?;
             stored += waiting.len() as u64;
             waiting.clear();
             let status = &consumer.status;
@@ -146,7 +147,7 @@ fn swap(
     let from = start::words(here);
     let detail = format!("{name}: from {from} to {offset}, because {why}");
     if is_news(tx, &detail)? {
-        database::audit(tx, tx.now_ms(), LOADED, &detail)?;
+        tx.audit(LOADED, &detail)?;
     }
     Ok(offset)
 }

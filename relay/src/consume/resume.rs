@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::position;
 use super::step::Trouble;
 use super::{Consumer, answered, dead_letter, start};
-use crate::database::{self, Database, Tx};
+use crate::database::{Database, Tx};
 use crate::error::{ApplyError, LogError};
 use crate::event::EventId;
 use crate::log::{Holds, Position, Producer};
@@ -102,7 +102,7 @@ fn go_back(
     let (from, back) = (start::words(Some(here)), start::words(to));
     let detail = format!("{name}: from {from} to {back}, because {why}");
     let action = "reaction went back to before a fork";
-    database::audit(tx, tx.now_ms(), action, &detail)?;
+    tx.audit(action, &detail)?;
     Ok(after)
 }
 

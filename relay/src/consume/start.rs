@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::position::{self, Break};
 use super::step::Trouble;
 use super::{Consumer, answered};
-use crate::database::{self, Database, Tx};
+use crate::database::{Database, Tx};
 use crate::error::{ApplyError, Fatal};
 use crate::event::Envelope;
 use crate::log::{Connect, Head, Log, Position, WAIT};
@@ -50,7 +50,9 @@ impl Consumer {
         start: Start,
     ) -> Result<Option<Position>, Fatal> {
         let (consumer, to) = (self.clone(), self.find_start(from, start).await?);
-        let moved = db.apply(move |tx| restart(tx, &consumer, to)).await;
+        let moved = db
+            .write_past_gate(move |tx| restart(tx, &consumer, to))
+            .await;
         moved.map_err(|error| Trouble::from(error).into())
     }
 
@@ -149,7 +151,7 @@ pub(super) fn begin_first(tx: &Tx<'_>, consumer: &Consumer, at: Point) -> Result
     }
     begin(tx, consumer, at)?;
     let detail = format!("{}: after {}", &consumer.name, words(position_of(at)));
-    Ok(database::audit(tx, tx.now_ms(), "consumer began", &detail)?)
+    Ok(tx.audit("consumer began", &detail)?)
 }
 
 /// Goes back to where the consumer began.
@@ -184,7 +186,7 @@ fn restart(tx: &Tx<'_>, consumer: &Consumer, to: Point) -> Result<Option<Positio
     let to = position_of(to);
     answered::read_again(tx, name, to.map_or(0, |to| to.seq))?;
     let detail = format!("{name}: from {} to {}", words(from), words(to));
-    database::audit(tx, tx.now_ms(), "consumer started elsewhere", &detail)?;
+    tx.audit("consumer started elsewhere", &detail)?;
     Ok(to)
 }
 

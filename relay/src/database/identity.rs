@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
 use super::lock::Ownership;
-use super::{Gate, Options, disk};
+use super::{Options, Tx, disk};
 use crate::log::Origin;
 
 pub(super) fn service(rows: &Connection) -> rusqlite::Result<Option<String>> {
@@ -17,10 +17,42 @@ pub(super) fn service(rows: &Connection) -> rusqlite::Result<Option<String>> {
         .optional()
 }
 
-/// The service and its stream.
-pub(crate) fn names(rows: &Connection) -> rusqlite::Result<(String, String)> {
-    let sql = "select service, stream from relay_identity";
-    rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+/// The identity row, of a file with all its tables.
+pub(crate) struct Identity {
+    pub(crate) service: String,
+    pub(crate) stream: String,
+    /// Why the file may be an older copy of itself, if there is a sign of that: it imports before it writes.
+    pub(crate) must_import: Option<String>,
+    /// It was created where another database had been, which is gone.
+    pub(crate) successor: bool,
+    /// The foreign stream that the operator decided to replace.
+    pub(crate) replaces: Option<String>,
+    /// Why the events that only the stream holds cannot be imported into this file.
+    pub(crate) unfit: Option<String>,
+}
+
+impl Identity {
+    pub(crate) fn load(rows: &Connection) -> rusqlite::Result<Self> {
+        let sql =
+            "select service, stream, must_import, successor, replaces, unfit from relay_identity";
+        rows.prepare_cached(sql)?.query_row([], |row| {
+            Ok(Self {
+                service: row.get(0)?,
+                stream: row.get(1)?,
+                must_import: row.get(2)?,
+                successor: row.get(3)?,
+                replaces: row.get(4)?,
+                unfit: row.get(5)?,
+            })
+        })
+    }
+}
+
+impl Tx<'_> {
+    /// Records what was done to this database other than by its service.
+    pub(crate) fn audit(&self, action: &str, detail: &str) -> rusqlite::Result<()> {
+        audit(self, self.now_ms(), action, detail)
+    }
 }
 
 /// A new database, with an id of its own.
@@ -63,11 +95,6 @@ pub(crate) fn set_origin(rows: &Connection, origin: &Origin) -> rusqlite::Result
     Ok(())
 }
 
-/// The foreign stream that the operator decided to replace.
-pub(crate) fn replaces(rows: &Connection) -> rusqlite::Result<Option<String>> {
-    rows.query_row("select replaces from relay_identity", [], |row| row.get(0))
-}
-
 pub(crate) fn set_replaces(rows: &Connection, incarnation: &str) -> rusqlite::Result<()> {
     rows.execute("update relay_identity set replaces = ?1", [incarnation])?;
     Ok(())
@@ -83,12 +110,8 @@ pub(super) fn succeed(rows: &Connection, at_ms: u64) -> rusqlite::Result<()> {
     )
 }
 
-pub(crate) fn is_successor(rows: &Connection) -> rusqlite::Result<bool> {
-    rows.query_row("select successor from relay_identity", [], |row| row.get(0))
-}
-
 /// A copy is no successor.
-pub(crate) fn is_no_successor(rows: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn clear_successor(rows: &Connection) -> rusqlite::Result<()> {
     rows.execute("update relay_identity set successor = 0", [])?;
     Ok(())
 }
@@ -108,11 +131,6 @@ pub(crate) fn clear_mark(rows: &Connection, at_ms: u64, why: &str) -> rusqlite::
         audit(rows, at_ms, "mark cleared", why)?;
     }
     Ok(())
-}
-
-/// Why the events that only the stream holds cannot be imported into this file.
-pub(crate) fn unfit(rows: &Connection) -> rusqlite::Result<Option<String>> {
-    rows.query_row("select unfit from relay_identity", [], |row| row.get(0))
 }
 
 pub(crate) fn set_unfit(rows: &Connection, why: &str) -> rusqlite::Result<()> {
@@ -156,10 +174,10 @@ pub(super) fn recognise(
     if let Some(reason) = reason {
         tracing::warn!(path = %path.display(), reason, "no write before this file has met its stream");
         mark(rows, at_ms, reason).map_err(sql)?;
-        is_no_successor(rows).map_err(sql)?;
+        clear_successor(rows).map_err(sql)?;
     }
     let nonce = options.environment.draw_word();
-    ownership.also(&nonce, known.as_deref())?; // both are good until the file knows the new one
+    ownership.accept_also(&nonce, known.as_deref())?; // both are good until the file knows the new one
     match renew(rows, ownership) {
         Err(error) if reason.is_none() && disk::is_full(&error) => {} // before the first write, then
         renewed => renewed.map_err(sql)?,
@@ -187,22 +205,12 @@ pub(super) fn renew(rows: &Connection, ownership: &Ownership) -> rusqlite::Resul
         "update relay_identity set file_id = ?1, nonce = ?2",
         (&here, &nonce),
     )?;
-    ownership.only(nonce).map_err(failed)
+    ownership.accept_only(nonce).map_err(failed)
 }
 
 fn known_by(rows: &Connection) -> rusqlite::Result<(Option<String>, Option<String>)> {
     let sql = "select file_id, nonce from relay_identity";
     rows.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
-}
-
-pub(crate) fn is_marked(rows: &Connection) -> rusqlite::Result<bool> {
-    Ok(gate(rows)? != Gate::Open)
-}
-
-pub(super) fn gate(rows: &Connection) -> rusqlite::Result<Gate> {
-    let sql = "select must_import from relay_identity";
-    let mark: Option<String> = rows.query_row(sql, [], |row| row.get(0))?;
-    Ok(mark.map_or(Gate::Open, Gate::MustImport))
 }
 
 /// What differs between a file and its copy: the inode and the time of creation. Where the system reports no such time, the

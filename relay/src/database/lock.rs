@@ -95,7 +95,7 @@ impl Ownership {
     }
 
     /// From now on this nonce is valid, too, besides the one that the file has.
-    pub(super) fn also(&mut self, nonce: &str, of_file: Option<&str>) -> io::Result<()> {
+    pub(super) fn accept_also(&mut self, nonce: &str, of_file: Option<&str>) -> io::Result<()> {
         self.nonces.retain(|known| Some(&**known) == of_file);
         self.nonces.push(nonce.to_owned());
         *self.unwritten() = Some(nonce.to_owned());
@@ -103,7 +103,7 @@ impl Ownership {
     }
 
     /// From now on only this one is: the file knows it.
-    pub(super) fn only(&self, nonce: String) -> io::Result<()> {
+    pub(super) fn accept_only(&self, nonce: String) -> io::Result<()> {
         self.sign(&[nonce])?;
         *self.unwritten() = None;
         Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
 
+use super::identity::Identity;
 use super::lock::Ownership;
 use super::path::{Found, find, in_a_name, keep_private, real_path, with_suffix};
 use super::{Gate, Options, connect, disk, head, identity};
@@ -199,7 +200,11 @@ fn prepare(
     options.fill.map_or(Ok(()), |fill| fill(&rows))?;
     check_keys(&rows, options)?;
     identity::recognise(&rows, path, ownership, options)?;
-    let (gate, head) = (identity::gate(&rows)?, head::seq(&rows)?);
+    let marked = Identity::load(&rows)?.must_import;
+    let (gate, head) = (
+        marked.map_or(Gate::Open, Gate::MustImport),
+        head::seq(&rows)?,
+    );
     Ok((rows, gate, head))
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::database::lock::Ownership;
 use crate::database::open::{at, inspect, install};
 use crate::database::path::{find, in_a_name, keep_private, with_suffix};
-use crate::database::{Options, connect, head, identity};
+use crate::database::{Identity, Options, connect, head, identity};
 use crate::error::{Cause, OpenError, Refusal};
 use crate::outbox;
 
@@ -280,7 +280,7 @@ fn mark_copy(copy: &Path, options: &Options, reason: &str) -> Result<(), BackupE
     let mark = || {
         let mut rows = connect::to_write(copy)?;
         install(&mut rows, options, false)?;
-        identity::is_no_successor(&rows)?;
+        identity::clear_successor(&rows)?;
         identity::mark(&rows, options.environment.now_ms(), reason)
     };
     mark().or_failed("the copy cannot be marked")
@@ -306,17 +306,17 @@ fn describe(path: &Path, taken_at: String) -> Result<Manifest, BackupError> {
             ("ok", _) => Some(format!("{dangling} rows refer to rows that do not exist")),
             _ => Some(pages),
         };
-        Ok((detail, ends, identity::names(&rows)?))
+        Ok((detail, ends, Identity::load(&rows)?))
     };
     let checked = check().map_err(|error: rusqlite::Error| damaged(error.to_string()))?;
-    let (detail, ends, (service, stream)) = checked;
+    let (detail, ends, identity) = checked;
     if let Some(detail) = detail {
         return Err(damaged(detail));
     }
     let (bytes, sha256) = digest(path).or_failed("the backup cannot be read")?;
     Ok(Manifest {
-        service,
-        stream,
+        service: identity.service,
+        stream: identity.stream,
         database_id: ends.origin.database_id.to_string(),
         epoch: ends.origin.epoch,
         seq: ends.seq,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::consume::answered;
-use crate::database::{self, Database, Gate, Tx};
+use crate::database::{self, Database, Gate, Identity, Tx};
 use crate::error::{ApplyError, LogError, WriteError};
 use crate::event::{Causation, Envelope, EventId};
 use crate::log::{Connect, Head, Log, Origin, Record, id_at, record_at};
@@ -106,7 +106,7 @@ pub async fn plan_adoption(db: &Database, to: &impl Connect) -> Result<Plan, Dec
 /// that the relay imports the stream's events before the service writes again.
 pub async fn adopt_stream(db: &Database, to: &impl Connect) -> Result<Plan, DecisionError> {
     let (plan, open) = (plan_adoption(db, to).await?, db.clone());
-    let adopted = db.apply(move |tx| {
+    let adopted = db.write_past_gate(move |tx| {
         adopt(tx, &plan)?;
         open.set_gate(Gate::MustImport(FOLLOWS.to_owned())); // the next write would not follow this transaction's log
         Ok(plan)
@@ -146,7 +146,7 @@ pub async fn plan_new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, De
 /// Keeps this file, as a new epoch: the relay's next contact quarantines what only the stream holds, and recreates it.
 pub async fn new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, DecisionError> {
     let plan = plan_new_epoch(db, to).await?;
-    let done = db.apply(move |tx| {
+    let done = db.write_past_gate(move |tx| {
         database::set_origin(tx, &plan.origin)?;
         if let Some(incarnation) = &plan.replaces {
             database::set_replaces(tx, incarnation)?;
@@ -155,7 +155,7 @@ pub async fn new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, Decisio
             "epoch {} from event {} on; the stream ended at {}",
             plan.origin.epoch, plan.common, plan.stream_head
         );
-        database::audit(tx, tx.now_ms(), "new epoch", &detail)?;
+        tx.audit("new epoch", &detail)?;
         Ok(plan)
     });
     Ok(done.await?)
@@ -187,7 +187,7 @@ fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
         "from event {} on; {} own events were quarantined",
         plan.common, plan.set_aside
     );
-    Ok(database::audit(tx, tx.now_ms(), "stream adopted", &detail)?)
+    Ok(tx.audit("stream adopted", &detail)?)
 }
 
 /// Rebuilds the service's own tables from the outbox.
@@ -242,7 +242,7 @@ async fn compare(db: &Database, to: &impl Connect) -> Result<Compared, DecisionE
     let head = stream.head().await?;
     let head = head.ok_or_else(|| DecisionError::NoStream(to.stream().to_owned()))?;
     let own = outbox.ends().await?;
-    let unfit = db.read(database::unfit).await.map_err(LogError::from)?;
+    let unfit = db.read(Identity::load).await.map_err(LogError::from)?.unfit;
     let common = common(&outbox, &mut stream, &own, &head).await?;
     let after = common.map_or(own.first.max(head.first), |common| common + 1);
     Ok(Compared {

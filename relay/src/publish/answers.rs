@@ -48,7 +48,9 @@ impl Producer for Answers {
         let reader = reader.to_owned();
         Box::pin(async move {
             self.check_open()?;
-            let write = self.db.apply(move |tx| readers::store(tx, &reader, at));
+            let write = self
+                .db
+                .write_past_gate(move |tx| readers::store(tx, &reader, at));
             Ok(write.await?)
         })
     }

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::database;
+use crate::database::Identity;
 use crate::error::LogError;
 use crate::event::EventId;
 use crate::log::{Head, Stream, id_at, record_at};
@@ -87,12 +87,7 @@ pub(super) struct Own {
     pub(super) ends: Ends,
     /// The id of the row at the stream's head.
     id_there: Option<EventId>,
-    /// It was created where another database had been, which is gone.
-    pub(super) successor: bool,
-    /// It may be restored from a backup.
-    pub(super) marked: bool,
-    /// The incarnation that the operator has decided to replace.
-    replaces: Option<String>,
+    pub(super) identity: Identity,
 }
 
 /// Reads both ends.
@@ -130,15 +125,13 @@ impl Own {
         Ok(Self {
             ends: outbox::ends(rows)?,
             id_there: outbox::event_id(rows, at)?,
-            successor: database::is_successor(rows)?,
-            marked: database::is_marked(rows)?,
-            replaces: database::replaces(rows)?,
+            identity: Identity::load(rows)?,
         })
     }
 
     fn case_of_foreign(&self, head: &Head) -> Case {
-        let is_lost = self.successor && self.ends.seq == 0 && head.first <= 1;
-        match self.replaces.as_ref() == Some(&head.incarnation) {
+        let is_lost = self.identity.successor && self.ends.seq == 0 && head.first <= 1;
+        match self.identity.replaces.as_ref() == Some(&head.incarnation) {
             true => Case::ForeignReplaced,
             false if is_lost => Case::DatabaseLost,
             false => Case::Foreign,
@@ -190,7 +183,7 @@ impl Seen {
             Case::Foreign => {
                 let cure = match ends.seq {
                     0 => {
-                        "this one is empty: adopt-stream makes it that one's successor, with all its events"
+                        "this database is empty; adopt-stream lets it take over the stream's identity and import all its events"
                     }
                     _ => {
                         "start the service on the database that made it, or decide with adopt-stream or new-epoch"
@@ -199,7 +192,7 @@ impl Seen {
                 format!("it was made by {}, this is {origin}; {cure}", head.origin)
             }
             Case::LaterEpoch => format!(
-                "it is in epoch {}, this file in epoch {}: a newer life of this database exists; start that one, or take its log over with adopt-stream",
+                "it is in epoch {}, this file in epoch {}: a later epoch of this database exists; start that file, or import its log with adopt-stream",
                 head.latest_epoch(),
                 origin.epoch
             ),

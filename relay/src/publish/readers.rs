@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::answers;
-use crate::database::{self, Database, Tx};
+use crate::database::{Database, Tx};
 use crate::error::{LogError, ReadError};
 use crate::log::{Holds, Position};
 
@@ -61,7 +61,7 @@ pub(crate) fn drop_silent(tx: &Tx<'_>, silent: &ReportedReader) -> rusqlite::Res
     let sql = "delete from relay_reader where reader = ?1 and heard_at_ms = ?2";
     if tx.execute(sql, (reader, at_ms))? > 0 {
         let detail = format!("{reader}, at {seq}: it has fallen silent");
-        database::audit(tx, tx.now_ms(), "reader dropped", &detail)?;
+        tx.audit("reader dropped", &detail)?;
     }
     Ok(())
 }

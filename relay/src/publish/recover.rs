@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::database::{self, Database, Gate, Tx};
+use crate::database::{self, Database, Gate, Identity, Tx};
 use crate::error::LogError;
 use crate::log::{AppendLog, Head, Log, Origin, Record, Stream, WAIT};
 use crate::outbox;
@@ -72,7 +72,7 @@ fn missing(seq: u64, stream: &Head) -> LogError {
 pub(super) async fn take_over(db: &Database, origin: Origin) -> Result<(), LogError> {
     transact(db, move |tx| {
         let detail = origin.to_string();
-        database::audit(tx, tx.now_ms(), "identity taken over", &detail)?;
+        tx.audit("identity taken over", &detail)?;
         database::set_origin(tx, &origin)
     })
     .await
@@ -149,9 +149,9 @@ async fn mark(db: &Database, to: u64) -> Result<(), LogError> {
     let reason = "events of this log are in the stream and not in this file";
     db.set_gate(Gate::MustImport(reason.to_owned()));
     transact(db, move |tx| {
-        if !database::is_marked(tx)? {
+        if Identity::load(tx)?.must_import.is_none() {
             let detail = format!("up to event {to}, into a file that was not known to be a copy");
-            database::audit(tx, tx.now_ms(), "ALARM: import", &detail)?;
+            tx.audit("ALARM: import", &detail)?;
         }
         database::mark(tx, tx.now_ms(), reason)
     })
@@ -177,15 +177,12 @@ pub(super) async fn audit(
     action: &'static str,
     detail: String,
 ) -> Result<(), LogError> {
-    transact(db, move |tx| {
-        database::audit(tx, tx.now_ms(), action, &detail)
-    })
-    .await
+    transact(db, move |tx| tx.audit(action, &detail)).await
 }
 
 pub(super) async fn transact<T: Send + 'static>(
     db: &Database,
     work: impl FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, LogError> {
-    Ok(db.apply(work).await?)
+    Ok(db.write_past_gate(work).await?)
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::readers::{self, ReportedReader};
 use super::recover::transact;
-use crate::database::{self, Database, Tx};
+use crate::database::{Database, Tx};
 use crate::error::LogError;
 use crate::log::{Head, Stream};
 use crate::outbox::{self, Outbox};
@@ -230,7 +230,7 @@ fn audit_once(tx: &Tx<'_>, detail: &str) -> rusqlite::Result<bool> {
     let newest: Option<String> = tx.query_row(sql, [action], |row| row.get(0)).optional()?;
     let is_news = newest.as_deref() != Some(detail);
     if is_news {
-        database::audit(tx, tx.now_ms(), action, detail)?;
+        tx.audit(action, detail)?;
     }
     Ok(is_news)
 }

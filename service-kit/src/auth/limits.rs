@@ -44,7 +44,7 @@ pub(crate) enum Key {
     Rest,
 }
 
-/// Moments to come, a limited number of them. One that has passed needs no room.
+/// A bounded map of deadlines. Expired ones are evicted when it is full.
 struct Moments<K> {
     of: HashMap<K, Instant>,
     room: usize,

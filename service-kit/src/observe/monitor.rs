@@ -40,7 +40,7 @@ struct Figures {
     oldest: Option<Duration>,
 }
 
-/// A consumer's name, the stream that reads may wait for it to have seen, and its status.
+/// A consumer's name, the stream whose position a read may wait for, and its status.
 type Watched = (
     Arc<str>,
     Option<&'static str>,

@@ -169,7 +169,7 @@ async fn a_restored_backup_waits_for_its_stream() {
     assert!(
         status
             .out
-            .contains("wait at the next start until the stream was met: it "),
+            .contains("are held at the next start until the stream has been checked: it "),
         "{status:?}"
     );
     assert!(status.out.contains("marked: "), "{status:?}");

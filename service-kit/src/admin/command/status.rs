@@ -129,7 +129,7 @@ impl Status<'_> {
                 (None, Some(trouble)) => format!("in trouble: {trouble}"),
                 (None, None) => "taken".to_owned(),
             },
-            (_, Some(why)) => format!("wait at the next start until the stream was met: {why}"),
+            (_, Some(why)) => format!("are held at the next start until the stream has been checked: {why}"),
             (_, None) => "taken at the next start".to_owned(),
         }
     }
