@@ -49,9 +49,14 @@ pub(crate) async fn check(
     if HEALTH.contains(&route) {
         return Ok(next.run(request).await);
     }
+    // A method that the route does not take has no caller: the router refuses it, and it waits for nothing before.
+    let taken = gate.guards.takes(route, request.method());
     let connection = Connection::of(&request);
     let peer = connection.as_ref().and_then(|connection| connection.peer);
     if gate.guards.declared.entrances.contains(&route) {
+        if taken {
+            request.extensions_mut().insert(Principal::new(ANONYMOUS, ""));
+        }
         return gate.let_enter(request, next, peer).await;
     }
     let caller = gate.caller(route, request.headers(), peer).await?;
@@ -60,8 +65,7 @@ pub(crate) async fn check(
         connection.is_of_known_caller();
     }
     let _under_way = gate.begin(&caller)?;
-    // A method that the route does not take has no caller: the router refuses it, and it waits for nothing before.
-    if gate.guards.takes(route, request.method()) {
+    if taken {
         request.extensions_mut().insert(caller);
     }
     Ok(next.run(request).await)
@@ -76,12 +80,10 @@ impl Gate {
     /// Only refused requests count here, so no number of strangers keeps a newcomer out.
     async fn let_enter(
         &self,
-        mut request: Request,
+        request: Request,
         next: Next,
         peer: Option<IpAddr>,
     ) -> Result<Response, Problem> {
-        let stranger = Principal::new(ANONYMOUS, "");
-        request.extensions_mut().insert(stranger);
         let response = next.run(request).await;
         if !response.status().is_success() {
             self.count(Key::Newcomer(peer), None)?;
