@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Parser;
 use relay::Stop;
 use relay::environment::System;
-use service_kit::{Loopback, Service, Veiled, check_clock, check_machine};
+use service_kit::process::machine::{check_clock, check_machine};
+use service_program::{Loopback, Service, Veiled};
 
 use crate::device::Device;
 use crate::owner_api::OwnerApi;

@@ -9,9 +9,8 @@ use event_schema::{Event, OrderEvent};
 use relay::environment::System;
 use relay::log::Producer;
 use relay::{Consumer, Database, Options};
-use service_kit::{
-    About, BaseUrl, CommonArgs, HttpProducer, Program, Routes, Token, TokenStore, Veiled,
-};
+use service_kit::{BaseUrl, HttpProducer, Routes, Token, TokenStore};
+use service_program::{About, CommonArgs, Program, Veiled};
 
 use crate::access::Devices;
 use crate::cache::users;

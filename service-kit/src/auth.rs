@@ -1,6 +1,6 @@
 //! Who may do what: the principal that sends a request, the credentials that identify it, and the gate before every route.
 
-pub(crate) mod file;
+pub mod file;
 pub(crate) mod gate;
 pub(crate) mod limits;
 mod principal;

@@ -52,11 +52,11 @@ pub(crate) struct Listed {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: &'static Kind,
-    pub(crate) name: String,
-    pub(crate) hash: TokenHash,
-    pub(crate) expires: Option<Timestamp>,
+pub struct Entry {
+    pub kind: &'static Kind,
+    pub name: String,
+    pub hash: TokenHash,
+    pub expires: Option<Timestamp>,
 }
 
 /// A change of the file is noticed within this time.
@@ -175,13 +175,13 @@ fn whole(path: &Path, text: &str) -> anyhow::Result<Vec<Entry>> {
 }
 
 /// For a command.
-pub(crate) fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
+pub fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
     whole(path, &read(path)?.1)
 }
 
 /// Changes the file by a new one that is renamed over it, so that a service never reads half of it. Lines that are not
 /// changed stay as they are, comments too. Of two commands at the same time one waits for the other.
-pub(crate) fn change<T>(
+pub fn change<T>(
     path: &Path,
     change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -258,16 +258,16 @@ impl Listed {
 }
 
 impl Entry {
-    pub(crate) fn is(&self, kind: &Kind, name: &str) -> bool {
+    pub fn is(&self, kind: &Kind, name: &str) -> bool {
         self.kind == kind && self.name == name
     }
 
-    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
+    pub fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
     /// `None`: a comment, or an empty line.
-    pub(crate) fn parse_line(line: &str) -> Result<Option<Self>, String> {
+    pub fn parse_line(line: &str) -> Result<Option<Self>, String> {
         let entry = line.split('#').next().unwrap_or_default();
         let words: Vec<_> = entry.split_whitespace().collect();
         let (kind, name, hash, expires) = match words[..] {
@@ -295,13 +295,13 @@ impl Entry {
 }
 
 /// The kinds of callers that the file can list.
-pub(crate) fn listed_kind(name: &str) -> Result<&'static Kind, String> {
+pub fn listed_kind(name: &str) -> Result<&'static Kind, String> {
     let mut kinds = [OPERATOR, SERVICE].into_iter();
     let found = kinds.find(|kind| kind.name == name);
     found.ok_or_else(|| format!("expected `operator` or `service`, found `{name}`"))
 }
 
-pub(crate) fn checked_name(name: &str) -> Result<String, String> {
+pub fn checked_name(name: &str) -> Result<String, String> {
     let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     match (1..=64).contains(&name.len()) && name.bytes().all(sign) {
         true => Ok(name.to_owned()),

@@ -78,7 +78,7 @@ struct Applied {
     id: EventId,
 }
 
-pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
+pub fn snapshot_routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
     Routes::part()
         .routes(routes!(snapshot))

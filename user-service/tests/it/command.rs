@@ -15,7 +15,7 @@ fn a_command_needs_an_existing_database() {
     for command in [
         &["status"][..],
         &["verify"],
-        &["set-aside"],
+        &["quarantine"],
         &["backup", "b.db"],
         &["new-epoch"],
     ] {
@@ -89,10 +89,10 @@ async fn without_a_broker_status_works_and_verify_fails() {
             "{refused:?}"
         );
     }
-    let set_aside = home.run(&["set-aside"]);
+    let quarantined = home.run(&["set-aside"]); // the name of earlier versions
     assert_eq!(
-        (set_aside.code, &*set_aside.out),
-        (Some(0), "set aside  nothing\n")
+        (quarantined.code, &*quarantined.out),
+        (Some(0), "quarantined  nothing\n")
     );
     for command in [&["dead-letter", "list"][..], &["rebuild", "x"]] {
         let refused = home.run(command);

@@ -11,15 +11,15 @@ use relay::{Consumer, Database, Keys, Options};
 
 use crate::admin::command::Command;
 use crate::admin::setup::Setup;
-use crate::auth::{Access, Limits, Token, TokenStore};
-use crate::http::Routes;
 use crate::process::exit::{Outcome, on_disk_failure, or_end, run};
 use crate::process::files::keep_files_private;
 use crate::process::logs::{DEFAULT_FILTER, start_logs, start_quiet_logs};
-use crate::process::machine::{check_clock, check_machine};
 use crate::process::signals::stop_on_signal;
 use crate::program::service::Service;
 use crate::settings::{About, CommonArgs};
+use service_kit::Routes;
+use service_kit::process::machine::{check_clock, check_machine};
+use service_kit::{Access, Limits, Token, TokenStore};
 
 /// A service. Its settings are the value, read from the command line and the environment.
 pub trait Program: Parser {

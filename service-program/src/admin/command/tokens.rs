@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use crate::admin::command::Change;
 use crate::admin::command::answer::Answer;
-use crate::auth::file::{Entry, change, checked_name, listed_kind, look};
-use crate::auth::{Kind, Token};
-use crate::process::output::note;
+use service_kit::access_file::{Entry, change, checked_name, listed_kind, look};
+use service_kit::process::output::note;
+use service_kit::{Kind, Token};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tokens {

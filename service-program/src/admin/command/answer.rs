@@ -9,7 +9,7 @@ use relay::log::{Origin, Position};
 use serde_json::Value;
 
 use crate::process::exit::Outcome;
-use crate::process::output::print;
+use service_kit::process::output::print;
 
 /// The error of an answer that stdout does not take.
 pub(super) const NOT_PRINTED: &str =

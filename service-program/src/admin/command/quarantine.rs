@@ -1,12 +1,12 @@
-//! `set-aside`: the quarantined events, which were in a log once and are in none now.
+//! `quarantine`: the quarantined events, which were in a log once and are in none now.
 
 use anyhow::Context;
-use relay::operate::SetAside;
+use relay::operate::Quarantined;
 use serde_json::{Value, json};
 
 use crate::admin::command::answer::{Answer, NOT_PRINTED, moment};
 use crate::admin::setup::Setup;
-use crate::process::output::print;
+use service_kit::process::output::print;
 
 /// Prints them as it reads them: there may be as many as a stream holds.
 pub(super) async fn list(setup: &Setup, json: bool) -> anyhow::Result<Answer> {
@@ -21,9 +21,9 @@ pub(super) async fn list(setup: &Setup, json: bool) -> anyhow::Result<Answer> {
         lead = ",\n    ";
         matches!(printed, Ok(true))
     };
-    if file.each_set_aside(print_one).await? == 0 {
+    if file.each_quarantined(print_one).await? == 0 {
         let none = json!({"set_aside": []});
-        return Ok(Answer::new(none).line("set aside", "nothing"));
+        return Ok(Answer::new(none).line("quarantined", "nothing"));
     }
     if printed.context(NOT_PRINTED)? && json {
         print("\n  ]\n}\n").context(NOT_PRINTED)?;
@@ -31,15 +31,15 @@ pub(super) async fn list(setup: &Setup, json: bool) -> anyhow::Result<Answer> {
     Ok(Answer::printed())
 }
 
-fn line_of(event: &SetAside) -> String {
-    let SetAside {
+fn line_of(event: &Quarantined) -> String {
+    let Quarantined {
         log, seq, event_id, ..
     } = event;
     let (found_in, at, reason) = (event.found_in.as_str(), moment(event.at_ms), &event.reason);
     format!("{log}@{seq}  {event_id}, in the {found_in} until {at}: {reason}\n")
 }
 
-fn json_of(event: &SetAside) -> Value {
+fn json_of(event: &Quarantined) -> Value {
     json!({
         "log": event.log,
         "seq": event.seq,

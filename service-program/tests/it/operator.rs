@@ -14,7 +14,7 @@ use relay::{ApplyError, Consumer, Database, Options, Received, Relay};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::Service;
+use service_program::Service;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 

@@ -6,8 +6,8 @@ mod copies;
 mod decide;
 mod keys;
 mod letters;
+mod quarantine;
 mod rebuild;
-mod set_aside;
 mod start_at;
 mod status;
 mod stream;
@@ -67,7 +67,8 @@ pub(crate) enum Command {
     /// List the events that a consumer could not apply, retry them or discard them
     DeadLetter(Letters),
     /// List the quarantined events: they were in a log once and are in none now
-    SetAside,
+    #[command(alias = "set-aside")]
+    Quarantine,
     /// Create, list and revoke the tokens of operators and other services
     #[command(subcommand)]
     Token(Tokens),
@@ -103,7 +104,7 @@ impl Command {
                 change,
             } => start_at::start_at(setup, &consumer, at, change.dry_run).await?,
             Self::DeadLetter(letters) => letters.answer(setup).await?,
-            Self::SetAside => set_aside::list(setup, json).await?,
+            Self::Quarantine => quarantine::list(setup, json).await?,
             Self::Token(tokens) => tokens.answer(&setup.common.access(), json)?,
             Self::BrokerConfig => broker_config::print(setup),
             Self::RotateKey(change) => keys::rotate(setup, change.dry_run).await?,

@@ -15,7 +15,8 @@ use relay::testing::AnyEvent;
 use relay::testing::memory::MemoryBroker;
 use serde_json::{Value, json};
 use service_kit::limits::{MAX_SNAPSHOTS, MAX_STALL_TIME};
-use service_kit::{Access, HttpProducer, Service, Token};
+use service_kit::{Access, HttpProducer, Token};
+use service_program::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -3,7 +3,7 @@
 use relay::Stop;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::process::output::flush_stderr;
+use service_kit::process::output::flush_stderr;
 
 /// The first signal cancels it, so that the service stops in order. A second one ends the process at once: committed
 /// writes stay, and the next start rolls back the others.

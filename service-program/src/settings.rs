@@ -17,8 +17,8 @@ use relay::nats::DEFAULT_STREAM_BYTES;
 use relay::publish::Retention;
 use tokio::net::TcpListener;
 
-use crate::auth::Limits;
 use crate::process::files::beside;
+use service_kit::Limits;
 
 /// What is fixed about a service and differs from one to the next.
 #[derive(Clone, Copy, Debug)]

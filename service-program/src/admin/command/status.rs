@@ -105,7 +105,7 @@ impl Status<'_> {
             .lines("consumer", consumers.map(|one| self.consumer_line(one)))
             .lines("reader", readers.map(|one| self.reader_line(one)))
             .line("dead letters", report.dead_letters)
-            .line("set aside", report.set_aside)
+            .line("quarantined", report.quarantined)
             .lines("audit", audit)
             .ends(self.outcome())
     }
@@ -216,7 +216,7 @@ impl Status<'_> {
             "consumers": report.consumers,
             "readers": readers.collect::<Value>(),
             "dead_letters": report.dead_letters,
-            "set_aside": report.set_aside,
+            "set_aside": report.quarantined,
             "audit": audit.collect::<Value>(),
         })
     }

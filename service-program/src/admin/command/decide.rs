@@ -37,7 +37,7 @@ fn answer(setup: &Setup, plan: &Plan, loser: &str, next: &str, dry_run: bool) ->
         "theirs": plan.theirs,
         "outbox_head": plan.outbox_head,
         "stream_head": plan.stream_head,
-        "set_aside": plan.set_aside,
+        "set_aside": plan.quarantined,
         "set_aside_of": loser,
         "database_id": plan.origin.database_id.to_string(),
         "epoch": plan.origin.epoch,
@@ -50,18 +50,18 @@ fn answer(setup: &Setup, plan: &Plan, loser: &str, next: &str, dry_run: bool) ->
         let id = next.map_or_else(|| "none".to_owned(), |id| id.to_string());
         format!("ends at {head}; its event {}: {id}", plan.common + 1)
     };
-    let (set_aside, now) = match (dry_run, loser) {
-        (true, _) => ("would set aside", "would be"),
-        (false, "outbox") => ("set aside", "now"),
-        (false, _) => ("to set aside", "now"), // by the next start
+    let (quarantined, now) = match (dry_run, loser) {
+        (true, _) => ("would quarantine", "would be"),
+        (false, "outbox") => ("quarantined", "now"),
+        (false, _) => ("to quarantine", "now"), // by the next start
     };
-    let of_loser = format!("{} of the {loser}", count(plan.set_aside, "event"));
+    let of_loser = format!("{} of the {loser}", count(plan.quarantined, "event"));
     let next = (!dry_run).then(|| format!("start {}: {next}", setup.about.name));
     Answer::new(json)
         .line("both hold", both)
         .line("outbox", ends(plan.outbox_head, plan.ours))
         .line("stream", ends(plan.stream_head, plan.theirs))
-        .line(set_aside, of_loser)
+        .line(quarantined, of_loser)
         .line(now, format!("database {}", database(&plan.origin)))
         .lines("next", next)
 }

@@ -12,9 +12,10 @@ use relay::nats::NatsStream;
 use relay::publish::Retention;
 use relay::{Database, Stop};
 
+use service_kit::Routes;
 use service_kit::limits::{MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME};
 use service_kit::testing::{self, GUEST, OPERATOR};
-use service_kit::{Routes, Service};
+use service_program::Service;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;

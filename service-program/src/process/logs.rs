@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
-use crate::process::output::Stderr;
+use service_kit::process::output::Stderr;
 
 /// async-nats logs each failed attempt to connect, which the relay and the consumers log once, with the reason.
 /// rusqlite_migration logs paths of its source on the build machine.

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use relay::database::OnDiskFailure;
 use tokio::runtime::Runtime;
 
-use crate::process::machine::raise_descriptors;
-use crate::process::output::{flush_stderr, note};
+use service_kit::process::machine::raise_descriptors;
+use service_kit::process::output::{flush_stderr, note};
 
 /// The result of work that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

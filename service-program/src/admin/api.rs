@@ -13,8 +13,8 @@ use relay::consume::{ConsumerStatus, Retried};
 use relay::publish::{RelayState, RelayStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::http::{Json, Path, Problem, codes};
-use crate::observe::{Monitor, trace};
+use service_kit::{Json, Path, Problem, codes};
+use service_kit::{Monitor, trace};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {

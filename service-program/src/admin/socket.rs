@@ -17,9 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use crate::admin::api::State;
-use crate::http::base_url::{http_client, refusal};
-use crate::http::server::MAX_DRAIN_TIME;
 use crate::process::files::beside;
+use service_kit::limits::MAX_DRAIN_TIME;
+use service_kit::{http_client, refusal};
 
 /// The service's end. It serves all the same while it cannot have its socket.
 pub(crate) struct Socket {

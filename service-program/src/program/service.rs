@@ -10,12 +10,12 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::admin::{self, socket::Socket};
-use crate::api::api;
-use crate::auth::Access;
-use crate::http::{Routes, server};
-use crate::observe::Monitor;
-use crate::process::output::print;
-use crate::snapshot::answers;
+use service_kit::Access;
+use service_kit::Monitor;
+use service_kit::api;
+use service_kit::process::output::print;
+use service_kit::snapshot_routes;
+use service_kit::{Routes, server};
 
 /// What a service's `main` puts together.
 pub struct Service {
@@ -47,7 +47,7 @@ impl Service {
     #[must_use]
     pub fn share(mut self, share: Share) -> Self {
         let answers = Arc::new(Answers::new(&self.db, share));
-        self.answers = Some(answers::routes(answers));
+        self.answers = Some(snapshot_routes(answers));
         self
     }
 
