@@ -38,8 +38,6 @@ pub use store::{
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Between a caller's name and the hash of their token.
-const CREDENTIAL: &str = " sha256:";
 /// The longest key.
 pub const MAX_KEY_CHARACTERS: usize = 255;
 
@@ -108,14 +106,6 @@ struct Claim {
 struct Asked {
     slot: Slot,
     request: [u8; 32],
-}
-
-impl Slot {
-    /// Replies of earlier versions are kept for a caller without its credential.
-    fn caller_by_name(&self) -> &str {
-        let named = self.caller.rsplit_once(CREDENTIAL);
-        named.map_or(&self.caller, |(name, _)| name)
-    }
 }
 
 impl Replies {
@@ -200,18 +190,11 @@ impl Asked {
 /// A stored reply, and what it was the reply to.
 struct Kept {
     request: [u8; 32],
-    /// It went to the token of this request.
-    of_credential: bool,
     reply: Reply,
 }
 
 impl Kept {
     fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
-        if !self.of_credential {
-            // The same caller may have sent it again, so it has no second effect. Another caller must not get the reply.
-            let detail = "a caller of this name sent this key before this service was upgraded; check whether that request was done, and choose a new key for a new one";
-            return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
-        }
         if self.request != asked.request {
             let detail =
                 "this key was sent before with another request; choose a new key for a new request";
@@ -272,7 +255,7 @@ async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slo
 fn caller(parts: &Parts) -> String {
     let caller = Principal::of(parts);
     match TokenHash::sent(&parts.headers) {
-        Some(token) if !caller.is(ANONYMOUS) => format!("{caller}{CREDENTIAL}{token}"),
+        Some(token) if !caller.is(ANONYMOUS) => format!("{caller} sha256:{token}"),
         _ => caller.to_string(),
     }
 }

@@ -71,18 +71,11 @@ pub(super) enum Unkeepable {
 /// The stored reply of the slot, unless it is too old.
 pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Result<Option<Kept>> {
     rows.prepare_cached(
-        "select request, status, headers, body, caller = ?1 from kit_reply
-         where caller in (?1, ?5) and route = ?2 and key = ?3 and stored_at_ms > ?4
-         order by id desc limit 1",
+        "select request, status, headers, body from kit_reply
+         where caller = ?1 and route = ?2 and key = ?3 and stored_at_ms > ?4",
     )?
     .query_row(
-        (
-            &slot.caller,
-            &slot.route,
-            &slot.key,
-            kept_since(now_ms),
-            slot.caller_by_name(),
-        ),
+        (&slot.caller, &slot.route, &slot.key, kept_since(now_ms)),
         kept,
     )
     .optional()
@@ -161,7 +154,6 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let status = StatusCode::from_u16(row.get(1)?).map_err(|error| unreadable(1, error))?;
     Ok(Kept {
         request: row.get(0)?,
-        of_credential: row.get(4)?,
         reply: Reply {
             status,
             headers: headers(&row.get::<_, String>(2)?)?,
