@@ -98,7 +98,7 @@ impl Access {
         let token = match sent(headers) {
             Sent::Nothing => return Ok(Principal::new(ANONYMOUS, "")),
             Sent::Token(token) => TokenHash::of(token),
-            Sent::Nonsense => {
+            Sent::Malformed => {
                 return Err(unauthorized("send one `Authorization: Bearer` and a token"));
             }
         };

@@ -102,6 +102,9 @@ struct Claim {
     under_way: Arc<Mutex<HashSet<Slot>>>,
 }
 
+/// A stored reply, with the hash of its request.
+type Kept = ([u8; 32], Reply);
+
 #[derive(Clone)]
 struct Asked {
     slot: Slot,
@@ -136,7 +139,7 @@ impl Replies {
         let read = self.db.read(move |rows| {
             let now_ms = age.now_ms(rows, wall_ms)?;
             let kept = store::find(rows, &asked.slot, now_ms)?;
-            kept.map(|kept| kept.replay(&asked)).transpose()
+            kept.map(|kept| asked.replay(kept)).transpose()
         });
         Ok(read.await?)
     }
@@ -176,7 +179,7 @@ impl Asked {
     ) -> Result<Reply, Problem> {
         let now_ms = age.now_ms(tx, tx.now_ms())?;
         if let Some(kept) = store::find(tx, &self.slot, now_ms)? {
-            return kept.replay(self);
+            return self.replay(kept);
         }
         let reply = work(tx)?;
         let position = StreamPosition::new(stream, tx.head()?);
@@ -185,23 +188,16 @@ impl Asked {
         store::keep(tx, self, &reply, now_ms)?;
         Ok(reply)
     }
-}
 
-/// A stored reply, and what it was the reply to.
-struct Kept {
-    request: [u8; 32],
-    reply: Reply,
-}
-
-impl Kept {
-    fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
-        if self.request != asked.request {
+    /// `kept` answers `request`, which must be this one.
+    fn replay(&self, (request, kept): Kept) -> Result<Reply, Problem> {
+        if self.request != request {
             let detail =
                 "this key was sent before with another request; choose a new key for a new request";
             return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
         }
         let replayed = HeaderValue::from_static("true");
-        Ok(self.reply.with(REPLAYED, replayed))
+        Ok(kept.with(REPLAYED, replayed))
     }
 }
 

@@ -16,4 +16,4 @@ pub use process::logs::start_logs;
 pub use process::signals::stop_on_signal;
 pub use program::service::Service;
 pub use program::{Program, main};
-pub use settings::{About, CommonArgs, Loopback, Veiled};
+pub use settings::{About, CommonArgs, Loopback, Redacted};

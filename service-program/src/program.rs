@@ -1,4 +1,4 @@
-//! A service as a program: it declares what is its own once, and serving and every command use it.
+//! A service as a program: it declares its own parts once; serving and every command use the declaration.
 
 pub(crate) mod service;
 
@@ -35,7 +35,7 @@ pub trait Program: Parser {
         None
     }
 
-    /// What it applies of other services' streams.
+    /// The consumers of other services' streams.
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
         Ok(Vec::new())
     }
@@ -45,7 +45,7 @@ pub trait Program: Parser {
         None
     }
 
-    /// `consumers` are those above, running: their status says how far they have come.
+    /// `consumers` are those of [`consumers`](Self::consumers), running: their status has their offset.
     fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Routes>;
 }
 
@@ -107,7 +107,7 @@ fn parse<P: Program>() -> Result<(P, Option<(Command, bool)>), clap::Error> {
     Ok((P::from_arg_matches(&given)?, command))
 }
 
-/// What the flags do not show.
+/// The part of `--help` that clap does not generate.
 fn environment(about: &About) -> String {
     let About {
         name,
@@ -145,7 +145,7 @@ fn setup<P: Program>(program: &P) -> anyhow::Result<Setup> {
     })
 }
 
-/// Checks everything that can be checked before it takes the port and opens the file.
+/// Checks settings and machine before it binds the port and opens the file.
 async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
     start_logs()?;
     check_clock()?;

@@ -17,10 +17,10 @@ use relay::nats::DEFAULT_STREAM_BYTES;
 use relay::publish::Retention;
 use tokio::net::TcpListener;
 
-use crate::process::files::beside;
+use crate::process::files::sibling;
 use service_kit::Limits;
 
-/// What is fixed about a service and differs from one to the next.
+/// The constants of a service.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// Its name, which is also its user at the broker: `user-service`.
@@ -55,7 +55,7 @@ pub struct CommonArgs {
     #[arg(long, env = "FREEHOLD_DATABASE", value_name = "FILE")]
     pub database: PathBuf,
 
-    /// The hashed tokens of the callers that are let in; `token new` adds one. A running service follows every change
+    /// The file of hashed tokens that the service accepts; `token new` adds one. A running service follows every change
     /// [default: the database's path with .access appended]
     #[arg(long, env = "FREEHOLD_ACCESS", value_name = "FILE")]
     pub access: Option<PathBuf>,
@@ -79,11 +79,11 @@ pub struct CommonArgs {
         default_value = "nats://127.0.0.1:4222",
         hide_env_values = true
     )]
-    pub broker: Veiled,
+    pub broker: Redacted,
 
     /// Accept writes although the file may be a restored backup, without waiting for its stream: for when broker and
     /// stream are gone for good. Events that the file lacks are lost, and a stream that comes back will be a fork of it.
-    /// Meant for one start; the file's audit records it
+    /// Use it for one start; the file's audit records it
     #[arg(
         long,
         env = "FREEHOLD_OPEN_WITHOUT_STREAM",
@@ -101,7 +101,7 @@ pub struct CommonArgs {
     )]
     pub keep_events: Option<u64>,
 
-    /// Remove events from stream and outbox once they are older than this and a younger one follows
+    /// Remove events from stream and outbox once they are older than this and a newer event follows
     #[arg(
         long,
         env = "FREEHOLD_KEEP_DAYS",
@@ -136,7 +136,7 @@ pub struct CommonArgs {
 /// A setting that may hold a password by mistake. It is parsed after clap, whose errors print the value that they refuse.
 /// Use it with `hide_env_values`, since `--help` prints the environment.
 #[derive(Clone)]
-pub struct Veiled(String);
+pub struct Redacted(String);
 
 /// `nats://HOST:PORT`
 #[derive(Debug)]
@@ -149,16 +149,16 @@ pub struct Loopback(SocketAddr);
 impl CommonArgs {
     /// The key file: the given one, or `users.db.keys` next to `users.db` itself, which the given path may link to.
     pub fn keys(&self, given: Option<&Path>) -> PathBuf {
-        given.map_or_else(|| beside(&self.database, "keys"), Path::to_owned)
+        given.map_or_else(|| sibling(&self.database, "keys"), Path::to_owned)
     }
 
     /// The access file.
     pub(crate) fn access(&self) -> PathBuf {
         let access = self.access.clone();
-        access.unwrap_or_else(|| beside(&self.database, "access"))
+        access.unwrap_or_else(|| sibling(&self.database, "access"))
     }
 
-    /// How much of the log is kept.
+    /// How much of the log the service keeps.
     pub(crate) fn retention(&self) -> Retention {
         Retention {
             max_age: self
@@ -224,7 +224,7 @@ fn days(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-impl Veiled {
+impl Redacted {
     /// Parses it. The error names the flag and what is expected, and never prints the value; the type's own error must not
     /// either.
     pub fn read<T: FromStr<Err: fmt::Display>>(&self, flag: &str) -> anyhow::Result<T> {
@@ -233,7 +233,7 @@ impl Veiled {
     }
 }
 
-impl FromStr for Veiled {
+impl FromStr for Redacted {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -241,10 +241,10 @@ impl FromStr for Veiled {
     }
 }
 
-/// Settings are printed in logs and panics.
-impl fmt::Debug for Veiled {
+/// Logs and panics print settings.
+impl fmt::Debug for Redacted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Veiled(..)")
+        f.write_str("Redacted(..)")
     }
 }
 
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_broker_url_is_refused_and_never_shown() {
-        let broker: Veiled = "nats://a:s3cret@h:4222".parse().unwrap();
+        let broker: Redacted = "nats://a:s3cret@h:4222".parse().unwrap();
         let refusal = broker.read::<BrokerUrl>("--broker").unwrap_err();
         let shown = format!("{refusal:?} {broker:?}");
         assert!(shown.contains("--broker") && shown.contains("do not belong"));

@@ -31,7 +31,7 @@ pub(crate) enum Sent<'a> {
     Nothing,
     Token(&'a [u8]),
     /// Two of them, another scheme, or no token behind it.
-    Nonsense,
+    Malformed,
 }
 
 /// A shorter secret can be guessed.
@@ -75,11 +75,11 @@ pub(crate) fn sent(headers: &HeaderMap) -> Sent<'_> {
     let line = match (lines.next(), lines.next()) {
         (None, _) => return Sent::Nothing,
         (Some(line), None) => line.as_bytes(),
-        (Some(_), Some(_)) => return Sent::Nonsense,
+        (Some(_), Some(_)) => return Sent::Malformed,
     };
     match line.split_at_checked("Bearer ".len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Sent::Token(token),
-        _ => Sent::Nonsense,
+        _ => Sent::Malformed,
     }
 }
 
@@ -111,7 +111,7 @@ impl TokenHash {
     pub fn sent(headers: &HeaderMap) -> Option<Self> {
         match sent(headers) {
             Sent::Token(token) => Some(Self::of(token)),
-            Sent::Nothing | Sent::Nonsense => None,
+            Sent::Nothing | Sent::Malformed => None,
         }
     }
 }

@@ -20,13 +20,13 @@ use service_kit::{Monitor, trace};
 pub(crate) struct State {
     /// Why writes are refused; null while they are accepted.
     pub(crate) refuses_writes: Option<String>,
-    /// What is wrong with the disk, in words; null while all is well.
+    /// What is wrong with the disk; null while nothing is.
     pub(crate) disk: Option<String>,
-    /// What the relay does, in words.
+    /// What the relay is doing, as a sentence.
     pub(crate) relay: Option<String>,
     /// What its last contact found: a case of docs/reconciliation.md.
     pub(crate) case: Option<String>,
-    /// What the broker refuses although events are published; null while all is well.
+    /// What the broker refuses while events are still published; null while it refuses nothing.
     pub(crate) trouble: Option<String>,
     /// How full the stream is; null while that is not known.
     pub(crate) stream_room: Option<StreamRoom>,
@@ -54,7 +54,7 @@ pub(crate) struct Retry {
     pub(crate) key: String,
 }
 
-/// Gives up a dead event.
+/// Discards a dead event.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Discard {
@@ -65,9 +65,9 @@ pub(crate) struct Discard {
 /// The answer to the request for a rebuild.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Asked {
-    /// Snapshots loaded before: the load is done once the state says one more.
+    /// How many snapshots were loaded before. The load is done once the state reports one more.
     pub(crate) rebuilt: u64,
-    /// Why the load failed, if that is known already.
+    /// Why the load failed, if it has failed already.
     pub(crate) not_rebuilt: Option<String>,
 }
 
@@ -103,7 +103,7 @@ async fn state(extract::State(service): extract::State<Service>) -> Json<State> 
     })
 }
 
-/// A load that fails for a mistake of the program ends the service: its cause goes out with this answer, or never.
+/// A mistake in the program ends the service during the load. Waiting this long lets the answer carry the reason.
 const SOON: Duration = Duration::from_secs(2);
 
 async fn rebuild(

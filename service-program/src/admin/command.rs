@@ -1,4 +1,4 @@
-//! The operator's commands: the same program with the same settings does other work.
+//! The operator's commands: the same program, with the same settings, runs a command instead of serving.
 
 mod answer;
 mod broker_config;
@@ -54,11 +54,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         change: Change,
     },
-    /// Let a consumer that cannot continue by itself continue elsewhere in its stream. The service must not run
+    /// Move a stopped consumer to another sequence of its stream. The service must not run
     StartAt {
         #[arg(value_name = "CONSUMER")]
         consumer: String,
-        /// `first` (the oldest event that the stream keeps), `now` (what comes next), or the sequence after which it continues
+        /// `first` (the oldest event that the stream keeps), `now` (what comes next), or the sequence of the last event that it need not apply
         #[arg(value_name = "WHERE")]
         at: Where,
         #[command(flatten)]
@@ -66,27 +66,27 @@ pub(crate) enum Command {
     },
     /// List the events that a consumer could not apply, retry them or discard them
     DeadLetter(Letters),
-    /// List the quarantined events: they were in a log once and are in none now
+    /// List the quarantined events, which no log holds any more
     #[command(alias = "set-aside")]
     Quarantine,
     /// Create, list and revoke the tokens of operators and other services
     #[command(subcommand)]
     Token(Tokens),
-    /// Print the account file of this service for the broker, from what the program declares
+    /// Print the account file of this service for nats-server
     BrokerConfig,
-    /// Add a new key to the key file; from the next start on it seals what is sealed
+    /// Add a key to the key file. After its next start the service seals with it
     RotateKey(Change),
 }
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Change {
-    /// Say what would be done, and do nothing
+    /// Print what the command would do, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 impl Command {
-    /// Does it and prints the answer.
+    /// Runs the command and prints its answer.
     pub(crate) async fn run(self, setup: &Setup, json: bool) -> anyhow::Result<Outcome> {
         let answer = match self {
             Self::Status => status::status(setup).await?,

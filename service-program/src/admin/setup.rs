@@ -45,7 +45,7 @@ impl Setup {
         Ok(self.nats()?.reader(consumer.stream()))
     }
 
-    /// Fails if the keys are gone that events are sealed with: new ones in their place would open none of them.
+    /// Fails if the key file is missing although events are sealed with its keys: a new file could not open them.
     pub(crate) fn refuse_lost_keys(&self) -> anyhow::Result<()> {
         if let Some(keys) = &self.keys
             && !keys.exists()
@@ -75,7 +75,7 @@ impl Setup {
         ReadOnly::open(self.database(), &self.options).await
     }
 
-    /// Works on the database in place of the service, which must not run, and closes it whether the work fails or not.
+    /// Opens the database in place of the service, which must not run, and closes it even if the work fails.
     pub(crate) async fn exclusively<T>(
         &self,
         work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>,
@@ -95,7 +95,7 @@ impl Setup {
         done
     }
 
-    /// The running service does it, or else this process in its place.
+    /// Asks the running service to do it; without one, this process does it.
     pub(crate) async fn by_service_or_here<T: DeserializeOwned>(
         &self,
         path: &str,

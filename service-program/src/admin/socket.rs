@@ -1,5 +1,5 @@
 //! The admin socket: while a service runs, its operator's commands reach it through `<database>.admin`, a Unix socket that
-//! only the service's own user can open (mode 0600). Its database's lock says that no other process serves the file.
+//! only the service's own user can open (mode 0600). The lock of the database excludes a second process on the same file.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -17,29 +17,29 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use crate::admin::api::State;
-use crate::process::files::beside;
+use crate::process::files::sibling;
 use service_kit::limits::MAX_DRAIN_TIME;
 use service_kit::{http_client, refusal};
 
-/// The service's end. It serves all the same while it cannot have its socket.
+/// The service's end. A service that cannot bind its socket serves HTTP all the same.
 pub(crate) struct Socket {
     path: PathBuf,
     bound: io::Result<UnixListener>,
 }
 
-/// The command's end: a running service.
+/// The command's end: a client of the running service.
 pub(crate) struct Running(Client);
 
-/// Longer than a service takes over any request.
+/// Longer than a service takes for any request.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(15);
-/// How soon a service that has no socket tries again.
+/// How long a service waits before it tries to bind again.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Socket {
-    /// To be called with the database open.
+    /// Call it while the database is open.
     pub(crate) fn bind(database: &Path) -> Self {
-        let _of_earlier_versions = fs::remove_file(beside(database, "door"));
-        let path = beside(database, "admin");
+        let _of_earlier_versions = fs::remove_file(sibling(database, "door"));
+        let path = sibling(database, "admin");
         let bound = bind(&path);
         if let Err(error) = &bound {
             let path = path.display();
@@ -72,7 +72,7 @@ impl Socket {
     }
 }
 
-/// Replaces the socket that a crash has left.
+/// Replaces the socket of a process that crashed.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -85,7 +85,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// The service that has this database open, and its state. `None`: it does not run, or it has no socket.
 pub(crate) async fn find(database: &Path) -> anyhow::Result<Option<(Running, State)>> {
-    let path = beside(database, "admin");
+    let path = sibling(database, "admin");
     match UnixStream::connect(&path).await {
         Ok(_) => {}
         // There is no socket; a crash has left it; its path is too long for one.
@@ -170,7 +170,7 @@ mod tests {
         let database = folder.path().join("not yet").join("a.db");
         let (served, stop) = serve(Socket::bind(&database));
         fs::create_dir(database.parent().unwrap()).unwrap();
-        while !beside(&database, "admin").exists() {
+        while !sibling(&database, "admin").exists() {
             sleep(TRY_AGAIN).await;
         }
         stop.cancel();

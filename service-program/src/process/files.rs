@@ -1,4 +1,4 @@
-//! The files that a service creates: their paths, and that only its own user can read them.
+//! The files that a service creates: their paths and their permissions.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ pub fn keep_files_private() {
 }
 
 /// `users.db.admin` for `users.db`: next to the file itself, which the given path may link to.
-pub(crate) fn beside(database: &Path, what: &str) -> PathBuf {
+pub(crate) fn sibling(database: &Path, what: &str) -> PathBuf {
     let path = relay::database::real_path(database);
     let path = path.unwrap_or_else(|_| database.to_owned()); // refused when it is opened
     path.with_added_extension(what)
@@ -28,8 +28,8 @@ mod tests {
         let link = folder.path().join("link.db");
         std::os::unix::fs::symlink("real.db", &link).unwrap();
         let admin = real.with_added_extension("admin");
-        assert_eq!(beside(&link, "admin"), admin, "before the database exists");
+        assert_eq!(sibling(&link, "admin"), admin, "before the database exists");
         std::fs::write(&real, "").unwrap();
-        assert_eq!(beside(&link, "admin"), admin);
+        assert_eq!(sibling(&link, "admin"), admin);
     }
 }

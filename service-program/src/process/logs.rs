@@ -29,7 +29,7 @@ pub fn start_logs() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For commands, whose answer says what they did: no logs, unless RUST_LOG asks for some.
+/// For commands, which report in their answer: no logs unless RUST_LOG is set.
 pub(crate) fn start_quiet_logs() {
     if let Ok(filter) = EnvFilter::try_from_default_env() {
         let logs = tracing_subscriber::fmt().with_env_filter(filter);

@@ -17,7 +17,7 @@ use service_kit::process::output::print;
 use service_kit::snapshot_routes;
 use service_kit::{Routes, server};
 
-/// What a service's `main` puts together.
+/// The parts of a running service, assembled by `main`.
 pub struct Service {
     db: Database,
     monitor: Monitor,
@@ -51,14 +51,14 @@ impl Service {
         self
     }
 
-    /// The callers that are let in. Without this, none is.
+    /// Who may call. Without this, no caller is admitted.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// Publishes the outbox to the service's stream, and removes what need not be kept.
+    /// Publishes the outbox to the service's stream, and applies the retention to both.
     #[must_use]
     pub fn publish<C>(mut self, to: C, retention: Retention) -> Self
     where
@@ -67,7 +67,7 @@ impl Service {
     {
         let relay = Relay::new(&self.db, to).keep(retention);
         self.monitor.watch_relay(relay.status());
-        self.beside(|stop| relay.run(stop))
+        self.spawn(|stop| relay.run(stop))
     }
 
     /// Applies another service's stream.
@@ -81,13 +81,13 @@ impl Service {
         self.monitor.watch_consumer(consumer.name(), stream, status);
         self.consumers.push(consumer.clone());
         let db = self.db.clone();
-        self.beside(|stop| async move { consumer.run(&db, from, stop).await })
+        self.spawn(|stop| async move { consumer.run(&db, from, stop).await })
     }
 
-    /// Runs a task next to HTTP, until the stop that it is given: after the last request, before the file is closed. It
-    /// must not end earlier.
+    /// Runs a task while the service serves. It is stopped after the last request and before the file is closed, and must
+    /// not end earlier.
     #[must_use]
-    pub fn beside<F>(mut self, run: impl FnOnce(Stop) -> F) -> Self
+    pub fn spawn<F>(mut self, run: impl FnOnce(Stop) -> F) -> Self
     where
         F: Future<Output = Result<(), Fatal>> + Send + 'static,
     {
@@ -95,8 +95,8 @@ impl Service {
         self
     }
 
-    /// Answers requests until `stop`, or until a task ends, which is an error. Then everything stops in order: HTTP
-    /// finishes what is under way, then the relay and the consumers stop, and at last the file is closed.
+    /// Serves requests until `stop`, or until a task ends, which is an error. Then it stops in order: HTTP finishes the
+    /// requests under way, the relay and the consumers stop, the file is closed.
     pub async fn serve(
         mut self,
         routes: Routes,
@@ -143,7 +143,7 @@ impl Service {
         }
     }
 
-    /// Stops the tasks and waits for all of them; answers the first failure.
+    /// Stops the tasks, waits for all of them and returns the first failure.
     async fn finish(&mut self) -> Result<(), Fatal> {
         self.background.cancel();
         let mut result = Ok(());
@@ -158,7 +158,7 @@ fn outcome(ended: Result<Result<(), Fatal>, JoinError>) -> Result<(), Fatal> {
     ended.unwrap_or_else(|panic| Err(Fatal(format!("a background task panicked: {panic}"))))
 }
 
-/// The only line on stdout: it says that requests are answered, and on which port when 0 was asked for.
+/// The only line on stdout: the service accepts requests, at this address. With `--listen …:0` it shows the port.
 fn announce(listener: &TcpListener) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "started");

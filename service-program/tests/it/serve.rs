@@ -51,22 +51,22 @@ async fn a_request_under_way_is_finished_after_the_stop_and_the_port_refuses() {
 }
 
 #[tokio::test]
-async fn what_runs_beside_is_stopped_before_the_file_is_closed_and_must_not_end_earlier() {
+async fn a_spawned_task_is_stopped_before_the_file_is_closed_and_must_not_end_earlier() {
     let (db, _folder) = database().await;
     let (listener, stop) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Stop::new());
     let last_look = db.clone();
-    let beside = |stop: Stop| async move {
+    let task = |stop: Stop| async move {
         stop.cancelled().await;
         let read = last_look.read(|_| Ok::<_, relay::rusqlite::Error>(()));
         read.await.map_err(|error| Fatal(error.to_string()))
     };
     stop.cancel();
-    let service = Service::new(&db).beside(beside);
+    let service = Service::new(&db).spawn(task);
     service.serve(routes(), listener, stop).await.unwrap();
 
     let (db, _folder) = database().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = Service::new(&db).beside(|_| async { Ok(()) });
+    let service = Service::new(&db).spawn(|_| async { Ok(()) });
     let ended = service.serve(routes(), listener, Stop::new()).await;
     assert!(
         ended

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::process::exit::Outcome;
 use service_kit::process::output::print;
 
-/// The error of an answer that stdout does not take.
+/// The error when stdout does not accept the answer.
 pub(super) const NOT_PRINTED: &str =
     "cannot write the answer to stdout (what the command did is done)";
 
@@ -79,7 +79,7 @@ impl Answer {
         Self { outcome, ..self }
     }
 
-    /// `false`: the reader of stdout is gone.
+    /// `false`: the reader has closed the pipe.
     pub(super) fn print(&self, json: bool) -> anyhow::Result<bool> {
         let text = match &self.text {
             Text::Printed => return Ok(true),

@@ -1,4 +1,4 @@
-//! The account file of a service: what nats.conf includes for it, printed from what the program declares.
+//! The account file of a service: what nats.conf includes for it, generated from the program's declaration.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::settings::About;
 
 const ACCOUNT_FILE: &str = include_str!("broker_config.conf");
 
-/// Needs neither broker nor password: it prints what the program and its settings say.
+/// Needs neither the broker nor a password.
 pub(super) fn print(setup: &Setup) -> Answer {
     let follows = setup.consumers.iter().map(|consumer| consumer.stream());
     let room = room(setup.common.max_stream_bytes);

@@ -1,4 +1,4 @@
-//! `backup` and `restore`: copies of the database, and a way back that loses nothing silently.
+//! `backup` and `restore`: copies of the database, and a restore that names everything it loses.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) async fn backup(setup: &Setup, to: PathBuf) -> anyhow::Result<Answer>
     let json = json!({"done": true, "file": file, "manifest": manifest, "key_file": setup.keys});
     let keys = setup.keys.as_ref().map(|keys| {
         let keys = keys.display();
-        format!("the key file {keys}: keep a copy of it, apart from this one")
+        format!("the key file {keys}: keep a copy of it, apart from this backup")
     });
     Ok(describe(json, &file, &manifest)
         .line("of", from)
@@ -44,7 +44,7 @@ pub(super) async fn restore(setup: &Setup, from: PathBuf, dry_run: bool) -> anyh
     }
 }
 
-/// Shows what `restore` would put in place, if it is whole.
+/// Checks the backup and shows what `restore` would do.
 async fn check(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
     let (options, file) = (setup.options.clone(), from.display().to_string());
     let manifest = spawn_blocking(move || relay::operate::check_backup(&from, &options)).await??;
@@ -58,14 +58,6 @@ async fn check(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
 }
 
 fn describe(json: Value, file: &str, manifest: &Manifest) -> Answer {
-    let Manifest {
-        database_id,
-        epoch,
-        seq,
-        bytes,
-        sha256,
-        ..
-    } = manifest;
     let id = manifest.event_id.as_deref().unwrap_or("none");
     let taken = match manifest.taken_at.as_str() {
         "" => "at an unknown time: it has no manifest",
@@ -73,13 +65,19 @@ fn describe(json: Value, file: &str, manifest: &Manifest) -> Answer {
     };
     Answer::new(json)
         .line("backup", file)
-        .line("database", format!("{database_id}, epoch {epoch}"))
-        .line("last event", format!("{seq} ({id})"))
-        .line("size", format!("{bytes} bytes, sha256 {sha256}"))
+        .line(
+            "database",
+            format!("{}, epoch {}", manifest.database_id, manifest.epoch),
+        )
+        .line("last event", format!("{} ({id})", manifest.seq))
+        .line(
+            "size",
+            format!("{} bytes, sha256 {}", manifest.bytes, manifest.sha256),
+        )
         .line("taken", taken)
 }
 
-/// Reads keys and password, which only the second half needs, before it touches a file.
+/// Reads keys and password first, so that a missing one is reported before any file changes.
 async fn replace(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
     let (stream, options) = (setup.stream(&setup.nats()?), setup.with_keys(Keys::open)?);
     let (database, plain) = (setup.database().to_owned(), setup.options.clone());
@@ -92,8 +90,8 @@ async fn replace(setup: &Setup, from: PathBuf) -> anyhow::Result<Answer> {
     Ok(report(setup.database(), &restored, head, met, &why))
 }
 
-/// Lets the relay step until the file agrees with the stream (`Done`) or halts (`Differs`). `Unknown`: it still waits for its
-/// stream, after the next start too. With the reason.
+/// Runs the relay until the file agrees with the stream (`Done`) or writes are halted (`Differs`). `Unknown`: the stream was not
+/// reached, and the next start tries again. With the reason.
 async fn reconcile(db: &Database, mut relay: Relay<relay::nats::NatsStream>) -> (Outcome, String) {
     let (give_up, progress) = (Instant::now() + MAX_RECONCILE_TIME, Progress);
     let mut failed = 0;
@@ -123,21 +121,20 @@ async fn reconcile(db: &Database, mut relay: Relay<relay::nats::NatsStream>) -> 
 }
 
 fn report(database: &Path, restored: &Restored, head: u64, met: Outcome, why: &str) -> Answer {
-    let Restored {
-        manifest,
-        previous,
-        previous_seq,
-    } = restored;
-    let kept = previous.as_ref().map(|path| path.display().to_string());
+    let (manifest, previous_seq) = (&restored.manifest, restored.previous_seq);
+    let kept = restored
+        .previous
+        .as_ref()
+        .map(|path| path.display().to_string());
     let stream = match met {
         Outcome::Done => imported(manifest.seq, head),
         Outcome::Unknown => format!(
-            "not met: {why}; the file is marked, and the next start takes over what it lacks before it writes"
+            "not reached: {why}; after the next start the service imports the missing events before it accepts writes"
         ),
         Outcome::Differs => format!("halted: {why}"),
     };
     let met_stream = met == Outcome::Done;
-    let unknown = unknown(met_stream, head, *previous_seq, kept.as_deref());
+    let unknown = unknown(met_stream, head, previous_seq, kept.as_deref());
     let json = json!({
         "done": true,
         "database": database,
@@ -150,7 +147,7 @@ fn report(database: &Path, restored: &Restored, head: u64, met: Outcome, why: &s
         "unknown": unknown,
     });
     let as_of = format!("{} as of event {}", database.display(), manifest.seq);
-    let kept = kept.map(|kept| format!("the file that was here: {kept}"));
+    let kept = kept.map(|kept| format!("the replaced file: {kept}"));
     Answer::new(json)
         .line("restored", as_of)
         .line("stream", stream)
@@ -172,24 +169,23 @@ fn imported(from: u64, head: u64) -> String {
 
 /// What remains unknown about the replaced file, as exactly as possible.
 fn unknown(met: bool, head: u64, previous_seq: Option<u64>, kept: Option<&str>) -> String {
-    let all = format!(
-        "writes after event {head} that were neither in the backup nor in the stream are not in this database"
-    );
+    let all =
+        format!("writes after event {head} are lost unless the backup or the stream held them");
     match (met, previous_seq, kept) {
         (true, Some(last), Some(kept)) if last > head => format!(
-            "{all}: the file that was here ended at {last}; its events {} to {last} are in {kept} and nowhere else",
+            "{all}: the replaced file ended at {last}; its events {} to {last} are only in {kept}",
             head + 1
         ),
         (true, Some(last), Some(_)) => {
-            format!("nothing, if the file that was here held these very events: it ended at {last}")
+            format!("nothing, if the replaced file held the same events: it ended at {last}")
         }
         (_, Some(last), Some(kept)) => format!(
-            "whether the stream holds what the file that was here had more; it ended at {last}, and is kept at {kept}"
+            "whether the stream holds the later events of the replaced file; it ended at {last} and is kept at {kept}"
         ),
         (_, None, Some(kept)) => {
-            format!("{all}; the file that was here cannot be read, and is kept at {kept}")
+            format!("{all}; the replaced file cannot be read and is kept at {kept}")
         }
-        (_, _, None) => format!("{all}; there was no file here"),
+        (_, _, None) => format!("{all}; there was no file to replace"),
     }
 }
 
@@ -200,10 +196,10 @@ mod tests {
     #[test]
     fn what_is_lost_is_said_as_exactly_as_it_is_known() {
         let met = |last, kept| unknown(true, 8, last, kept);
-        assert!(met(Some(10), Some("x")).ends_with("events 9 to 10 are in x and nowhere else"));
-        assert!(met(None, Some("x")).contains("cannot be read, and is kept at x"));
+        assert!(met(Some(10), Some("x")).ends_with("events 9 to 10 are only in x"));
+        assert!(met(None, Some("x")).contains("cannot be read and is kept at x"));
         assert!(met(Some(8), Some("x")).starts_with("nothing"));
-        assert!(met(None, None).ends_with("there was no file here"));
+        assert!(met(None, None).ends_with("there was no file to replace"));
         let not_met = unknown(false, 8, Some(10), Some("x"));
         assert!(not_met.starts_with("whether the stream holds"), "{not_met}");
     }

@@ -1,4 +1,4 @@
-//! `rotate-key`: a new key seals from now on; the old ones still open what they have sealed.
+//! `rotate-key`: adds the key that seals from the next start on. The older keys still open what they sealed.
 
 use anyhow::Context;
 use relay::Keys;

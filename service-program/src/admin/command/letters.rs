@@ -14,7 +14,7 @@ use crate::process::exit::Outcome;
 
 #[derive(Args, Debug)]
 pub(crate) struct Letters {
-    /// Whose they are; can be left out when the service has one consumer
+    /// The consumer. Not needed when the service has only one
     #[arg(long, value_name = "NAME", global = true)]
     consumer: Option<String>,
     #[command(subcommand)]
@@ -23,13 +23,13 @@ pub(crate) struct Letters {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List them, oldest first
+    /// List the events, oldest first
     List {
-        /// How many, at most
+        /// The most events to list
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
     },
-    /// Show one with its bytes
+    /// Show one event with its bytes
     Show {
         #[arg(value_name = "SEQ")]
         seq: u64,
@@ -42,11 +42,11 @@ enum Action {
         #[command(flatten)]
         change: Change,
     },
-    /// Give up a dead event and apply those parked behind it. Its bytes are kept
+    /// Discard a dead event and apply those parked behind it. The audit keeps its bytes
     Discard {
         #[arg(value_name = "SEQ")]
         seq: u64,
-        /// Why, for later readers of the audit
+        /// The reason, for the audit
         #[arg(long, value_name = "TEXT")]
         note: String,
         #[command(flatten)]
@@ -81,7 +81,7 @@ async fn find(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<De
     let name = consumer.name();
     let (of, file) = (name.to_owned(), setup.read_only().await?);
     let found = file.read(move |rows| DeadLetter::find(rows, &of, seq));
-    (found.await?).with_context(|| format!("event {seq} is not set aside for {name}"))
+    (found.await?).with_context(|| format!("{name} has no dead or parked event {seq}"))
 }
 
 async fn show(setup: &Setup, consumer: &Consumer, seq: u64) -> anyhow::Result<Answer> {
@@ -110,7 +110,7 @@ async fn retry(
     let mut letters = read(setup, consumer, ALL).await?;
     letters.retain(|letter| letter.key == key);
     if letters.is_empty() {
-        bail!("no event of {key} is set aside for {name}");
+        bail!("{name} has no dead or parked event of {key}");
     }
     if dry_run {
         let events = count(letters.len() as u64, "event");
@@ -134,37 +134,34 @@ async fn discard(
     if letter.state == LetterState::Parked {
         let key = &letter.key;
         bail!(
-            "event {seq} was never tried: it waits behind a dead one of {key}, so decide on that first"
+            "event {seq} is parked behind a dead event of {key}: retry or discard that one first"
         );
     }
     if dry_run {
         let text = format!("event {seq} and then apply those parked behind it");
-        return Ok(listed(consumer, &[letter]).line("would give up", text));
+        return Ok(listed(consumer, &[letter]).line("would discard", text));
     }
     let path = format!("consumers/{name}/discard");
     let here = async |db: &Database| {
         let retried = consumer.discard(db, seq, &asked.note).await?;
-        retried.with_context(|| format!("event {seq} is dead no more"))
+        retried.with_context(|| format!("event {seq} is no longer a dead letter"))
     };
     let retried = setup.by_service_or_here(&path, &asked, here).await?;
     let text = format!("event {seq}; its bytes are in the audit table");
-    Ok(answer(&retried).line("given up", text))
+    Ok(answer(&retried).line("discarded", text))
 }
 
 fn listed(consumer: &Consumer, letters: &[DeadLetter]) -> Answer {
     let each: Vec<Value> = letters.iter().map(json_of).collect();
     let answer = Answer::new(json!({"consumer": consumer.name(), "letters": each}));
     if letters.is_empty() {
-        return answer.line(consumer.name(), "no event is set aside");
+        return answer.line(consumer.name(), "no dead or parked events");
     }
     letters.iter().fold(answer, |answer, letter| {
         let DeadLetter {
-            event_type,
-            key,
-            reason,
-            ..
+            event_type, key, ..
         } = letter;
-        let (state, since) = (state(letter), moment(letter.since_ms));
+        let (state, since, reason) = (state(letter), moment(letter.since_ms), &letter.reason);
         let text = format!("{state}  {since}  {event_type}  {key}: {reason}");
         answer.line(letter.seq, text)
     })

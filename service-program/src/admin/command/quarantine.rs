@@ -1,4 +1,4 @@
-//! `quarantine`: the quarantined events, which were in a log once and are in none now.
+//! `quarantine`: lists the quarantined events, which no log holds any more.
 
 use anyhow::Context;
 use relay::operate::Quarantined;
@@ -8,7 +8,7 @@ use crate::admin::command::answer::{Answer, NOT_PRINTED, moment};
 use crate::admin::setup::Setup;
 use service_kit::process::output::print;
 
-/// Prints them as it reads them: there may be as many as a stream holds.
+/// Prints each event as it reads it: there may be as many as in a stream.
 pub(super) async fn list(setup: &Setup, json: bool) -> anyhow::Result<Answer> {
     let file = setup.read_only().await?;
     let mut lead = "{\n  \"set_aside\": [\n    ";

@@ -17,7 +17,7 @@ use crate::process::exit::Outcome;
 
 /// How often the service is asked for its progress.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How long to wait for the next row: with nothing known to be wrong, and otherwise.
+/// How long to wait for the next row: while the consumer reports no trouble, and while it does.
 const MAX_STANDSTILL: Duration = Duration::from_secs(60);
 const MAX_TROUBLE: Duration = Duration::from_secs(10);
 
@@ -80,7 +80,7 @@ async fn here(setup: &Setup, db: &Database, consumer: &Consumer) -> anyhow::Resu
     }
 }
 
-/// The service loads between two of its steps; this waits for it.
+/// Asks the service, which loads the snapshot between two steps, and waits for the result.
 async fn by_service(running: &Running, name: &str) -> anyhow::Result<Answer> {
     let path = format!("consumers/{name}/rebuild");
     let asked: Asked = running.post(&path, &()).await?;
@@ -116,7 +116,7 @@ fn state_of(state: State, name: &str) -> anyhow::Result<ConsumerState> {
     found.with_context(|| format!("the running service has no consumer {name}"))
 }
 
-/// The service tries once to load what it is asked for once.
+/// The service makes one attempt for each request.
 fn check_loads(name: &str, not_rebuilt: Option<&str>) -> anyhow::Result<()> {
     match not_rebuilt {
         Some(why) => bail!("the cache of {name} is unchanged, its snapshot was not loaded: {why}"),

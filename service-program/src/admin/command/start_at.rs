@@ -27,7 +27,7 @@ impl FromStr for Where {
     }
 }
 
-/// Skips the events in between or applies them again, so the service must not run meanwhile.
+/// Skips the events in between or applies them again, so the service must be stopped.
 pub(super) async fn start_at(
     setup: &Setup,
     name: &str,
@@ -57,7 +57,7 @@ pub(super) async fn start_at(
     };
     let next = (!dry_run).then(|| {
         let about = setup.about.name;
-        format!("start {about}: it applies again what is set aside after that")
+        format!("start {about}: it applies later dead and parked events again")
     });
     let json = json!({"done": !dry_run, "consumer": name, "from": from, "to": to});
     Ok(Answer::new(json)

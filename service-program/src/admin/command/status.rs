@@ -45,7 +45,7 @@ struct Status<'a> {
 /// The service that has the file open.
 enum Service {
     Runs(State),
-    /// It runs and does not answer.
+    /// It runs but does not answer.
     Silent(String),
     Stopped,
 }
@@ -117,7 +117,7 @@ impl Status<'_> {
                 let relay = relay.as_deref().unwrap_or("without a relay");
                 format!("{name} runs, {relay}")
             }
-            Service::Silent(why) => format!("{name} runs and does not answer: {why}"),
+            Service::Silent(why) => format!("{name} runs but does not answer: {why}"),
             Service::Stopped => format!("{name} does not run"),
         }
     }
@@ -127,10 +127,12 @@ impl Status<'_> {
             (Service::Runs(state), _) => match (&state.refuses_writes, &state.disk) {
                 (Some(why), _) => format!("refused: {why}"),
                 (None, Some(trouble)) => format!("in trouble: {trouble}"),
-                (None, None) => "taken".to_owned(),
+                (None, None) => "accepted".to_owned(),
             },
-            (_, Some(why)) => format!("are held at the next start until the stream has been checked: {why}"),
-            (_, None) => "taken at the next start".to_owned(),
+            (_, Some(why)) => format!(
+                "refused after the next start until the file is compared with its stream: {why}"
+            ),
+            (_, None) => "accepted after the next start".to_owned(),
         }
     }
 
@@ -156,13 +158,13 @@ impl Status<'_> {
         };
         let status = &known.status;
         match (&status.trouble, status.rebuilding, status.behind()) {
-            (Some(why), ..) => format!("{line}; stands still: {why}"),
+            (Some(why), ..) => format!("{line}; stopped: {why}"),
             (_, Some(rows), _) => {
                 format!("{line}; loading a snapshot, {} so far", count(rows, "row"))
             }
             (.., Some(behind)) => format!("{line}; {behind} behind"),
             (.., None) => format!(
-                "{line}; how far behind is not known: {stream} was not read since the start"
+                "{line}; how far behind is unknown: it has not read {stream} since the start"
             ),
         }
     }

@@ -17,7 +17,7 @@ const MAX_BROKER_TIME: Duration = Duration::from_secs(5);
 pub(super) struct StreamStatus {
     /// One word, for programs.
     pub(super) state: &'static str,
-    /// The same for people.
+    /// The same as a sentence, for people.
     pub(super) text: String,
     pub(super) head: Option<u64>,
 }
@@ -35,15 +35,15 @@ impl StreamStatus {
         }
     }
 
-    fn unknown(text: String) -> Self {
-        Self {
-            state: "unknown",
-            text,
-            head: None,
-        }
+    fn new(state: &'static str, text: String, head: Option<u64>) -> Self {
+        Self { state, text, head }
     }
 
-    /// A broker that is away is no fault, since the service goes on without it, but its stream is unknown.
+    fn unknown(text: String) -> Self {
+        Self::new("unknown", text, None)
+    }
+
+    /// An unreachable broker is no fault, since the service works without it, but its stream is unknown.
     pub(super) fn is_well(&self) -> Option<bool> {
         match self.state {
             "unknown" => None,
@@ -59,19 +59,15 @@ async fn compare(
 ) -> anyhow::Result<StreamStatus> {
     let mut stream = to.connect().await?;
     let Some(Head { origin, seq, .. }) = stream.head().await? else {
-        return Ok(StreamStatus {
-            state: "missing",
-            text: "there is none: the service creates it when it reaches the broker".to_owned(),
-            head: None,
-        });
+        let text = "there is none: the service creates it when it reaches the broker";
+        return Ok(StreamStatus::new("missing", text.to_owned(), None));
     };
     let ours = report.last.map_or(0, |last| last.seq);
     let (events, both) = (count(seq.abs_diff(ours), "event"), seq.min(ours));
     let (state, text) = if origin != report.origin {
-        let of = database(&origin);
         (
             "foreign",
-            format!("not this file's: it is of database {of}"),
+            format!("not this file's: it is of database {}", database(&origin)),
         )
     } else if differs(&mut stream, file, both).await? {
         (
@@ -88,8 +84,7 @@ async fn compare(
             ),
         }
     };
-    let head = Some(seq);
-    Ok(StreamStatus { state, text, head })
+    Ok(StreamStatus::new(state, text, Some(seq)))
 }
 
 /// Whether stream and file hold different events at this sequence.

@@ -1,5 +1,5 @@
-//! `token new`, `token list`, `token revoke`: the operators and services that are let in. All of it is the access file, so it
-//! works whether the service runs or not, and a running one follows within a second.
+//! `token new`, `token list`, `token revoke`: who may call the service. The commands edit the access file, so they work
+//! whether the service runs or not, and a running service follows within a second.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,17 +21,17 @@ use service_kit::{Kind, Token};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tokens {
-    /// Create a token and print it, this once: only its hash is kept
+    /// Create a token and print it. It is shown only now: the service stores its hash
     New {
         #[command(flatten)]
         holder: Holder,
-        /// Accept it for so many days and no longer
+        /// The token expires after so many days
         #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         expires_days: Option<u32>,
         #[command(flatten)]
         change: Change,
     },
-    /// List the holders of tokens, and until when each token is accepted
+    /// List the holders of tokens, and when each token expires
     List,
     /// Revoke a token
     Revoke {
@@ -76,7 +76,7 @@ impl Tokens {
     }
 }
 
-/// Prints the token alone to stdout, to be piped on, and the sentence about it to stderr.
+/// Prints only the token to stdout, so that it can be piped, and the explanation to stderr.
 fn create(
     path: &Path,
     holder: Holder,
@@ -112,11 +112,11 @@ fn create(
     Ok(Answer::printed())
 }
 
-/// Before it is stored: a token that was never seen could not be used, and its name would be taken.
+/// Prints the token before its hash is stored: a token that no one has seen is useless and would still take its name.
 fn show(answer: &Answer, json: bool) -> anyhow::Result<()> {
     if is_null(stdout()).unwrap_or(true) {
         bail!(
-            "stdout is closed or /dev/null, so the token would be lost: let it go to a terminal, a pipe or a file"
+            "stdout is closed or /dev/null, so the token would be lost: send it to a terminal, a pipe or a file"
         );
     }
     match answer.print(json)? {

@@ -49,39 +49,37 @@ fn or_unknown(found: Result<Verified, LogError>) -> Verified {
 
 /// The worst result decides, and a difference is worse than an unknown.
 fn answer(checks: &[Check]) -> Answer {
-    let worst = checks.iter().map(|(.., found)| outcome(found)).max();
+    let described: Vec<_> = checks.iter().map(describe).collect();
+    let worst = described.iter().map(|(outcome, ..)| *outcome).max();
     let worst = worst.unwrap_or(Outcome::Done);
-    let each: Vec<Value> = checks.iter().map(json_of).collect();
+    let each: Vec<&Value> = described.iter().map(|(.., json)| json).collect();
     let answer = Answer::new(json!({"result": word(worst), "checks": each})).ends(worst);
-    let line = |answer: Answer, (label, unit, found): &Check| {
-        let text = match found {
-            Verified::Equal { compared } => format!("equal, {} compared", count(*compared, unit)),
-            Verified::Differs(first) => format!("differs: {first}"),
-            Verified::NotYet(why) => format!("not compared: {why}"),
-        };
+    let lines = checks.iter().zip(&described);
+    lines.fold(answer, |answer, ((label, ..), (_, text, _))| {
         answer.line(label, text)
-    };
-    checks.iter().fold(answer, line)
+    })
 }
 
-fn json_of((what, _, found): &Check) -> Value {
-    let result = word(outcome(found));
-    match found {
+/// What a result comes to, as text and as JSON.
+fn describe((what, unit, found): &Check) -> (Outcome, String, Value) {
+    let (outcome, text, detail) = match found {
         Verified::Equal { compared } => {
-            json!({"what": what, "result": result, "compared": compared})
+            let text = format!("equal, {} compared", count(*compared, unit));
+            (Outcome::Done, text, ("compared", json!(compared)))
         }
-        Verified::Differs(why) | Verified::NotYet(why) => {
-            json!({"what": what, "result": result, "why": why})
-        }
-    }
-}
-
-fn outcome(found: &Verified) -> Outcome {
-    match found {
-        Verified::Equal { .. } => Outcome::Done,
-        Verified::Differs(_) => Outcome::Differs,
-        Verified::NotYet(_) => Outcome::Unknown,
-    }
+        Verified::Differs(first) => (
+            Outcome::Differs,
+            format!("differs: {first}"),
+            ("why", json!(first)),
+        ),
+        Verified::NotYet(why) => (
+            Outcome::Unknown,
+            format!("not compared: {why}"),
+            ("why", json!(why)),
+        ),
+    };
+    let json = json!({"what": what, "result": word(outcome), (detail.0): detail.1});
+    (outcome, text, json)
 }
 
 fn word(outcome: Outcome) -> &'static str {
