@@ -125,7 +125,7 @@ impl Access {
     }
 }
 
-/// To a caller that is unknown, with the header that says what is expected.
+/// The refusal of an unknown caller, with the header that names the expected credentials.
 fn unauthorized(detail: &str) -> Problem {
     let bearer = HeaderValue::from_static("Bearer");
     Problem::new(codes::UNAUTHORIZED, detail).with_header(WWW_AUTHENTICATE, bearer)

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use super::principal::{Kind, OPERATOR, Principal, SERVICE};
 use super::token::TokenHash;
 
-/// The file of a running service: what it says now.
+/// The access file as a running service follows it.
 pub(crate) struct Watched {
     path: PathBuf,
     seen: Mutex<Seen>,
@@ -33,11 +33,11 @@ struct Seen {
     listed: Arc<Listed>,
 }
 
-/// The lines that let a caller in, as far as the file can be read.
+/// The entries of the lines that can be read.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     entries: Vec<Entry>,
-    /// What cannot be read, and so lets no caller in.
+    /// Why the other lines are ignored.
     damage: Option<String>,
 }
 
@@ -141,7 +141,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// For a command and for a start, which a person can repeat: a damaged file is refused.
+/// Refuses a damaged file: commands and starts can be repeated once the operator has repaired it.
 fn whole(path: &Path, text: Option<&str>) -> anyhow::Result<Vec<Entry>> {
     let Listed { entries, damage } = Listed::parse(text.unwrap_or_default());
     match damage {
@@ -194,7 +194,7 @@ fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
 }
 
 impl Listed {
-    /// A line that makes no sense lets no caller in. Of two lines for one name neither does: one may be the old one.
+    /// Ignores a line that it cannot read, and both of two lines for one name: either may be the old one.
     fn parse(text: &str) -> Self {
         let (mut entries, mut doubled): (Vec<Entry>, Vec<Entry>) = Default::default();
         let mut damage = None;

@@ -120,7 +120,7 @@ impl Monitor {
         self.relay = Some(status);
     }
 
-    /// `None` for the stream of a reaction: no read waits for it. This service's own log tells what it did, and it may wait
+    /// `None` for the stream of a reaction: no read waits for it. This service's own log shows what it did, and it may wait
     /// for an operator where a cache goes on.
     pub fn watch_consumer(
         &mut self,

@@ -79,7 +79,7 @@ struct Counts {
 }
 
 impl Queue {
-    /// Starts the thread that writes. If there is no thread to be had, every line is dropped and counted.
+    /// Starts the thread that writes. Without a thread every line is dropped and counted.
     fn start(write: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static) -> Self {
         let (lines, waiting) = mpsc::channel();
         let counts = Arc::<Counts>::default();

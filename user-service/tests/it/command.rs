@@ -242,7 +242,10 @@ async fn while_the_service_runs_status_says_so_and_no_command_changes_its_file()
         status.out.contains("user-service runs, not connected: "),
         "{status:?}"
     );
-    assert!(status.out.contains("writes        accepted\n"), "{status:?}");
+    assert!(
+        status.out.contains("writes        accepted\n"),
+        "{status:?}"
+    );
     assert_eq!(home.run(&["backup", &backup]).code, Some(0));
     for command in [
         &["restore", &backup][..],
