@@ -134,7 +134,7 @@ async fn decide(home: &Home) {
                 "--consumer",
                 CONSUMER,
             ],
-            "waits behind a dead one",
+            "is parked behind a dead event of",
         ),
         (
             &["dead-letter", "retry", ADA],
