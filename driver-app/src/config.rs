@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Parser;
 use relay::Stop;
 use relay::environment::System;
-use service_kit::{Loopback, Service, Veiled, check_clock, check_machine};
+use service_kit::process::machine::{check_clock, check_machine};
+use service_program::{Loopback, Redacted, Service};
 
 use crate::device::Device;
 use crate::owner_api::OwnerApi;
@@ -44,7 +45,7 @@ pub struct Config {
         default_value = "http://127.0.0.1:7102",
         hide_env_values = true
     )]
-    pub orders_url: Veiled,
+    pub orders_url: Redacted,
 }
 
 const AFTER_HELP: &str = "A flag wins over the environment, the environment over a default.
@@ -68,7 +69,7 @@ impl Config {
         let device = Device::open(&self.database, Arc::new(System)).await?;
         let routes = http::routes(device.clone(), owner.clone());
         Service::new(device.database())
-            .beside(|stop| sync::run(device.clone(), owner, stop))
+            .spawn(|stop| sync::run(device.clone(), owner, stop))
             .serve(routes, listener, stop)
             .await
     }

@@ -64,7 +64,7 @@ pub fn database(clock: Arc<dyn Environment>) -> Options {
         environment: clock,
         readers: 2,
         open_without_stream: true,
-        on_disk_failure: service_kit::on_disk_failure(),
+        on_disk_failure: service_program::on_disk_failure(),
         ..Options::new("driver-app", "DEVICE", MIGRATIONS)
     }
 }

@@ -42,7 +42,7 @@ pub fn routes(device: Device, owner: Arc<OwnerApi>) -> Routes {
         .routes(routes!(page::script))
         .routes(routes!(page::style))
         .routes(routes!(page::icon))
-        .for_everybody()
+        .open_to_all()
         .with_state(App { device, owner })
 }
 

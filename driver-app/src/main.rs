@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use driver_app::config::Config;
-use service_kit::{Outcome, keep_files_private, or_end, run, start_logs, stop_on_signal};
+use service_program::{Outcome, keep_files_private, or_end, run, start_logs, stop_on_signal};
 
 fn main() -> ExitCode {
     keep_files_private();

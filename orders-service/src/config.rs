@@ -9,9 +9,8 @@ use event_schema::{Event, OrderEvent};
 use relay::environment::System;
 use relay::log::Producer;
 use relay::{Consumer, Database, Options};
-use service_kit::{
-    About, BaseUrl, CommonArgs, HttpProducer, Program, Routes, Token, TokenStore, Veiled,
-};
+use service_kit::{BaseUrl, HttpProducer, Routes, Token, TokenStore};
+use service_program::{About, CommonArgs, Program, Redacted};
 
 use crate::access::Devices;
 use crate::cache::users;
@@ -51,7 +50,7 @@ pub struct Config {
         default_value = "http://127.0.0.1:7101",
         hide_env_values = true
     )]
-    pub users_url: Veiled,
+    pub users_url: Redacted,
 
     /// How many events a driver's device may be behind before it gets a snapshot
     #[arg(

@@ -8,6 +8,6 @@ mod verify;
 
 pub use backup::{BackupError, Manifest, Restored, backup, check_backup, restore};
 pub use decide::{DecisionError, Plan, adopt_stream, new_epoch, plan_adoption, plan_new_epoch};
-pub use quarantine::SetAside;
+pub use quarantine::Quarantined;
 pub use read_only::{Audited, Offset, ReadOnly, Report};
 pub use verify::{Verified, verify_cache, verify_stream};

@@ -1,6 +1,6 @@
 //! Who may do what: the principal that sends a request, the credentials that identify it, and the gate before every route.
 
-pub(crate) mod file;
+pub mod file;
 pub(crate) mod gate;
 pub(crate) mod limits;
 mod principal;
@@ -98,7 +98,7 @@ impl Access {
         let token = match sent(headers) {
             Sent::Nothing => return Ok(Principal::new(ANONYMOUS, "")),
             Sent::Token(token) => TokenHash::of(token),
-            Sent::Nonsense => {
+            Sent::Malformed => {
                 return Err(unauthorized("send one `Authorization: Bearer` and a token"));
             }
         };
@@ -125,7 +125,7 @@ impl Access {
     }
 }
 
-/// To a caller that is unknown, with the header that says what is expected.
+/// The refusal of an unknown caller, with the header that names the expected credentials.
 fn unauthorized(detail: &str) -> Problem {
     let bearer = HeaderValue::from_static("Bearer");
     Problem::new(codes::UNAUTHORIZED, detail).with_header(WWW_AUTHENTICATE, bearer)

@@ -10,7 +10,7 @@ pub(crate) mod patient;
 pub(crate) mod problem;
 pub(crate) mod reply;
 pub(crate) mod routes;
-pub(crate) mod server;
+pub mod server;
 pub(crate) mod version;
 
 pub(crate) use extract::{Json, Path, Query};

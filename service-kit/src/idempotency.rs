@@ -38,8 +38,6 @@ pub use store::{
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Between a caller's name and the hash of their token.
-const CREDENTIAL: &str = " sha256:";
 /// The longest key.
 pub const MAX_KEY_CHARACTERS: usize = 255;
 
@@ -104,18 +102,13 @@ struct Claim {
     under_way: Arc<Mutex<HashSet<Slot>>>,
 }
 
+/// A stored reply, with the hash of its request.
+type Kept = ([u8; 32], Reply);
+
 #[derive(Clone)]
 struct Asked {
     slot: Slot,
     request: [u8; 32],
-}
-
-impl Slot {
-    /// Replies of earlier versions are kept for a caller without its credential.
-    fn caller_by_name(&self) -> &str {
-        let named = self.caller.rsplit_once(CREDENTIAL);
-        named.map_or(&self.caller, |(name, _)| name)
-    }
 }
 
 impl Replies {
@@ -146,7 +139,7 @@ impl Replies {
         let read = self.db.read(move |rows| {
             let now_ms = age.now_ms(rows, wall_ms)?;
             let kept = store::find(rows, &asked.slot, now_ms)?;
-            kept.map(|kept| kept.replay(&asked)).transpose()
+            kept.map(|kept| asked.replay(kept)).transpose()
         });
         Ok(read.await?)
     }
@@ -186,7 +179,7 @@ impl Asked {
     ) -> Result<Reply, Problem> {
         let now_ms = age.now_ms(tx, tx.now_ms())?;
         if let Some(kept) = store::find(tx, &self.slot, now_ms)? {
-            return kept.replay(self);
+            return self.replay(kept);
         }
         let reply = work(tx)?;
         let position = StreamPosition::new(stream, tx.head()?);
@@ -195,30 +188,16 @@ impl Asked {
         store::keep(tx, self, &reply, now_ms)?;
         Ok(reply)
     }
-}
 
-/// A stored reply, and what it was the reply to.
-struct Kept {
-    request: [u8; 32],
-    /// It went to the token of this request.
-    of_credential: bool,
-    reply: Reply,
-}
-
-impl Kept {
-    fn replay(self, asked: &Asked) -> Result<Reply, Problem> {
-        if !self.of_credential {
-            // The same caller may have sent it again, so it has no second effect. Another caller must not get the reply.
-            let detail = "a caller of this name sent this key before this service was upgraded; check whether that request was done, and choose a new key for a new one";
-            return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
-        }
-        if self.request != asked.request {
+    /// `kept` answers `request`, which must be this one.
+    fn replay(&self, (request, kept): Kept) -> Result<Reply, Problem> {
+        if self.request != request {
             let detail =
                 "this key was sent before with another request; choose a new key for a new request";
             return Err(Problem::new(codes::IDEMPOTENCY_KEY_REUSED, detail));
         }
         let replayed = HeaderValue::from_static("true");
-        Ok(self.reply.with(REPLAYED, replayed))
+        Ok(kept.with(REPLAYED, replayed))
     }
 }
 
@@ -272,7 +251,7 @@ async fn slot<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Option<Slo
 fn caller(parts: &Parts) -> String {
     let caller = Principal::of(parts);
     match TokenHash::sent(&parts.headers) {
-        Some(token) if !caller.is(ANONYMOUS) => format!("{caller}{CREDENTIAL}{token}"),
+        Some(token) if !caller.is(ANONYMOUS) => format!("{caller} sha256:{token}"),
         _ => caller.to_string(),
     }
 }

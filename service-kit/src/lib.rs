@@ -2,37 +2,35 @@
 //!
 //! # Rooms
 //!
-//! Each stands only on those before it: `process` (the machine, output, signals, exit codes), `observe` (metrics, request log,
-//! traces), `http` (server, extractors, problems), `auth`, `causal`, `idempotency`, `snapshot`, `api` (the layers around a
-//! service's routes, and their documentation), `settings`, `admin` (the commands and their socket), `program`.
+//! Each stands only on those before it: `process` (the machine, output), `observe` (metrics, request log, traces), `http` (server,
+//! extractors, problems), `auth`, `causal`, `idempotency`, `snapshot`, `api` (the layers around a service's routes, and their
+//! documentation).
 
-mod admin;
 mod api;
 mod auth;
 mod causal;
 mod http;
 mod idempotency;
 mod observe;
-mod process;
-mod program;
+pub mod process;
 mod row;
-mod settings;
 mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use api::api;
+pub use auth::file as access_file;
 pub use auth::{
     Access, InvalidHash, Kind, Limits, OPERATOR, Principal, SERVICE, Token, TokenHash, TokenStore,
 };
-pub use http::base_url::{BaseUrl, http_client};
+pub use http::base_url::{BaseUrl, Refusal, http_client, refusal};
 pub use http::codes;
 pub use http::extract::{Json, Path, Query, present};
 pub use http::page::{Cursor, Limit, Page};
 pub use http::problem::{Code, Problem};
 pub use http::reply::Reply;
 pub use http::routes::Routes;
-pub use http::server::Stopping;
+pub use http::server::{self, Stopping};
 pub use http::version::{ETag, IfMatch, MustMatch};
 pub use idempotency::{
     IDEMPOTENCY_AGES_MIGRATION, IDEMPOTENCY_MIGRATION, IdempotencyKey, Idempotent, Once,
@@ -40,15 +38,9 @@ pub use idempotency::{
 pub use observe::monitor::Monitor;
 pub use observe::sampled::may_log;
 pub use observe::trace;
-pub use process::exit::{Outcome, on_disk_failure, or_end, run};
-pub use process::files::keep_files_private;
-pub use process::logs::start_logs;
-pub use process::machine::{check_clock, check_machine, max_connections};
-pub use process::signals::stop_on_signal;
-pub use program::service::Service;
-pub use program::{Program, main};
+pub use process::machine::max_connections;
 pub use row::parsed;
-pub use settings::{About, CommonArgs, Loopback, Veiled};
+pub use snapshot::answers::snapshot_routes;
 pub use snapshot::producer::HttpProducer;
 pub use utoipa_axum::routes;
 

@@ -13,7 +13,13 @@ where
     T::Err: Error + Send + Sync + 'static,
 {
     let text = row.get_ref(column)?.as_str()?;
-    let conversion =
-        |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error));
-    text.parse().map_err(conversion)
+    text.parse().map_err(|error| unreadable(column, error))
+}
+
+/// The error of a column that this program did not write.
+pub(crate) fn unreadable(
+    column: usize,
+    error: impl Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }

@@ -129,11 +129,11 @@ async fn what_people_do(world: &World, seen: &Path) {
         &["rebuild", "orders-user-cache"],
         &["verify"],
         &["status", "--json"],
-        &["set-aside", "--json"],
+        &["quarantine", "--json"],
     ] {
         let _done = orders.command(words).await.expect_code(0);
     }
-    for words in [&["verify"], &["status"], &["set-aside"]] {
+    for words in [&["verify"], &["status"], &["quarantine"]] {
         let _done = world.user_service.command(words).await.expect_code(0);
     }
 }

@@ -644,7 +644,7 @@ async fn nothing_changes(volume: &Path, world: &World, running: bool) {
         for words in [
             &["status"][..],
             &["verify"],
-            &["set-aside"],
+            &["quarantine"],
             &["token", "list"],
         ] {
             fill_volume(volume);

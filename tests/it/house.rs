@@ -15,9 +15,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("event-schema", &["freehold-event"]),
     ("relay", &["freehold-event"]),
     ("service-kit", &["relay"]),
-    ("user-service", &["event-schema", "relay", "service-kit"]),
-    ("orders-service", &["event-schema", "relay", "service-kit"]),
-    ("driver-app", &["event-schema", "relay", "service-kit"]),
+    ("service-program", &["relay", "service-kit"]),
+    (
+        "user-service",
+        &["event-schema", "relay", "service-kit", "service-program"],
+    ),
+    (
+        "orders-service",
+        &["event-schema", "relay", "service-kit", "service-program"],
+    ),
+    (
+        "driver-app",
+        &["event-schema", "relay", "service-kit", "service-program"],
+    ),
     ("tests", &[]),
     ("bench", &["freehold-tests", "relay"]),
     ("model", &[]),

@@ -188,7 +188,7 @@ async fn an_unwritable_stdout_is_an_error_and_a_closed_pipe_is_none() {
     let [users, _, device] = programs(&world);
     for words in [
         &["status"][..],
-        &["set-aside", "--json"],
+        &["quarantine", "--json"],
         &["token", "list"],
         &["broker-config"],
         &["--help"],

@@ -83,7 +83,7 @@ async fn a_reader_that_has_not_read_yet_is_not_said_to_be_up_to_date() {
         .find(|line| line.starts_with("consumer"));
     let reader = reader.unwrap_or_else(|| panic!("{status:?}"));
     assert!(
-        reader.contains("not known") || reader.contains("stands still"),
+        reader.contains("unknown") || reader.contains("stopped: "),
         "{reader}"
     );
 }

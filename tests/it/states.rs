@@ -88,7 +88,7 @@ pub(crate) fn kept(database: &Path) -> Kept {
 /// Log, number and sequence of each quarantined event, as the command lists it, with its bytes.
 pub(crate) async fn set_aside(service: &Service) -> Vec<(String, u64, String)> {
     let said = service
-        .command(&["set-aside", "--json"])
+        .command(&["quarantine", "--json"])
         .await
         .expect_code(0)
         .json();

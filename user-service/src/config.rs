@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use event_schema::{Event, UserEvent};
 use relay::{Consumer, Database, Options};
-use service_kit::{About, CommonArgs, Program, Routes};
+use service_kit::Routes;
+use service_program::{About, CommonArgs, Program};
 
 use crate::{MIGRATIONS, events, http, store};
 

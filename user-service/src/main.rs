@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use user_service::config::Config;
 
 fn main() -> ExitCode {
-    service_kit::main::<Config>()
+    service_program::main::<Config>()
 }

@@ -118,11 +118,11 @@ async fn decide(home: &Home) {
     for (command, why) in [
         (
             &["dead-letter", "show", "9", "--consumer", CONSUMER][..],
-            "event 9 is not set aside",
+            "has no dead or parked event 9",
         ),
         (
             &["dead-letter", "retry", "unknown", "--consumer", CONSUMER],
-            "no event of unknown is set aside",
+            "has no dead or parked event of unknown",
         ),
         (
             &[
@@ -134,7 +134,7 @@ async fn decide(home: &Home) {
                 "--consumer",
                 CONSUMER,
             ],
-            "waits behind a dead one",
+            "is parked behind a dead event of",
         ),
         (
             &["dead-letter", "retry", ADA],
@@ -181,7 +181,7 @@ async fn decide(home: &Home) {
     assert!(
         given_up
             .out
-            .contains("given up    event 2; its bytes are in the audit table\n"),
+            .contains("discarded   event 2; its bytes are in the audit table\n"),
         "{given_up:?}"
     );
     let given_up = home
@@ -200,7 +200,7 @@ async fn decide(home: &Home) {
     let listed = home
         .run(&["dead-letter", "list", "--consumer", CONSUMER])
         .await;
-    assert_eq!(listed.out, "orders-user-cache  no event is set aside\n");
+    assert_eq!(listed.out, "orders-user-cache  no dead or parked events\n");
 }
 
 #[tokio::test]

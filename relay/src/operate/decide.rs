@@ -28,7 +28,7 @@ pub struct Plan {
     pub outbox_head: u64,
     pub stream_head: u64,
     /// Events to quarantine: this file's for adopt-stream, the stream's for new-epoch.
-    pub set_aside: u64,
+    pub quarantined: u64,
     /// The epoch and the database id that this file will have.
     pub origin: Origin,
     /// The incarnation of another database's stream, which new-epoch replaces.
@@ -162,7 +162,7 @@ pub async fn new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, Decisio
 }
 
 fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
-    if plan.set_aside > 0 {
+    if plan.quarantined > 0 {
         let (stream, reason) = (&tx.context().stream, "the operator chose the stream");
         let mut unanswered = BTreeSet::new();
         each_after(tx, plan.common, |record| {
@@ -185,7 +185,7 @@ fn adopt(tx: &Tx<'_>, plan: &Plan) -> Result<(), ApplyError> {
     database::mark(tx, tx.now_ms(), FOLLOWS)?;
     let detail = format!(
         "from event {} on; {} own events were quarantined",
-        plan.common, plan.set_aside
+        plan.common, plan.quarantined
     );
     Ok(tx.audit("stream adopted", &detail)?)
 }
@@ -294,7 +294,7 @@ async fn common(
 }
 
 impl Compared {
-    fn plan(&self, set_aside: u64, origin: Origin) -> Plan {
+    fn plan(&self, quarantined: u64, origin: Origin) -> Plan {
         let is_foreign = self.head.origin.database_id != self.own.origin.database_id;
         Plan {
             common: self.common.unwrap_or(0),
@@ -302,7 +302,7 @@ impl Compared {
             theirs: self.theirs,
             outbox_head: self.own.seq,
             stream_head: self.head.seq,
-            set_aside,
+            quarantined,
             origin,
             replaces: is_foreign.then(|| self.head.incarnation.clone()),
         }

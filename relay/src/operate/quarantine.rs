@@ -12,7 +12,7 @@ const PAGE: usize = 200;
 
 /// A quarantined event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct Quarantined {
     /// When it was quarantined, in Unix milliseconds.
     pub at_ms: u64,
     pub found_in: FoundIn,
@@ -28,13 +28,13 @@ pub struct SetAside {
 
 impl Database {
     /// The events quarantined in this file, oldest first.
-    pub async fn set_aside(&self) -> Result<Vec<SetAside>, ReadError<rusqlite::Error>> {
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>, ReadError<rusqlite::Error>> {
         let all = |rows: &Connection| Ok(page(rows, 0, usize::MAX)?.events);
         self.read(all).await
     }
 
     /// How many there are.
-    pub async fn count_set_aside(&self) -> Result<u64, ReadError<rusqlite::Error>> {
+    pub async fn count_quarantined(&self) -> Result<u64, ReadError<rusqlite::Error>> {
         let count = |rows: &Connection| {
             rows.query_row("select count(*) from relay_set_aside", [], |row| row.get(0))
         };
@@ -46,9 +46,9 @@ impl ReadOnly {
     /// Hands out the quarantined events, oldest first, one by one: there may be as many as a stream holds. `work` answers
     /// whether it wants the next. Answers how many it was given. Nothing is read while `work` runs: a pager that waits for a
     /// person would make the WAL grow.
-    pub async fn each_set_aside(
+    pub async fn each_quarantined(
         &self,
-        mut work: impl FnMut(SetAside) -> bool,
+        mut work: impl FnMut(Quarantined) -> bool,
     ) -> Result<u64, ReadError<rusqlite::Error>> {
         let (mut after, mut given) = (0, 0);
         loop {
@@ -70,7 +70,7 @@ impl ReadOnly {
 /// Some of the quarantined events, and the number of the last one.
 struct Page {
     last: i64,
-    events: Vec<SetAside>,
+    events: Vec<Quarantined>,
 }
 
 fn page(rows: &Connection, after: i64, limit: usize) -> rusqlite::Result<Page> {
@@ -84,7 +84,7 @@ fn page(rows: &Connection, after: i64, limit: usize) -> rusqlite::Result<Page> {
     while let Some(row) = found.next()? {
         last = row.get(0)?;
         let found_in: String = row.get(2)?;
-        events.push(SetAside {
+        events.push(Quarantined {
             at_ms: row.get(1)?,
             found_in: match found_in.as_str() {
                 "outbox" => FoundIn::Outbox,

@@ -31,7 +31,7 @@ pub struct Report {
     pub readers: Vec<ReportedReader>,
     /// Dead and parked events, of all consumers.
     pub dead_letters: u64,
-    pub set_aside: u64,
+    pub quarantined: u64,
     /// What was done to it other than by its service, newest first; at most twenty.
     pub audit: Vec<Audited>,
 }
@@ -104,7 +104,7 @@ fn report(rows: &Connection) -> rusqlite::Result<Report> {
         consumers: offsets(rows)?,
         readers: readers::all(rows)?,
         dead_letters: count("select count(*) from relay_dead_letter")?,
-        set_aside: count("select count(*) from relay_set_aside")?,
+        quarantined: count("select count(*) from relay_set_aside")?,
         audit: audit(rows)?,
     })
 }

@@ -105,7 +105,7 @@ async fn following_the_streams_line_sets_the_own_events_aside_and_takes_over_the
         assert_eq!(plan.ours, fork.ours[0].event_id());
         assert_eq!(plan.theirs, fork.theirs[0].event_id());
         assert_eq!((plan.outbox_head, plan.stream_head), (2 + ours, 2 + theirs));
-        assert_eq!(plan.set_aside, ours);
+        assert_eq!(plan.quarantined, ours);
         assert_eq!(plan.origin, origin(&fork.db).await);
 
         let done = adopt_stream(&fork.db, &fork.broker).await.unwrap();
@@ -144,7 +144,7 @@ async fn keeping_the_files_line_sets_the_streams_events_aside_and_makes_the_stre
         let plan = plan_new_epoch(&fork.db, &fork.broker).await.unwrap();
         assert_eq!(content(&fork.db).await, before, "a plan changes nothing");
         assert_eq!(
-            (plan.common, plan.set_aside, plan.origin.epoch),
+            (plan.common, plan.quarantined, plan.origin.epoch),
             (2, theirs, 2)
         );
 
@@ -201,7 +201,7 @@ async fn the_plan_counts_everything_that_a_new_epoch_will_set_aside() {
         set_aside(&fork.db).await,
         found_in(FoundIn::Stream, &theirs)
     );
-    assert_eq!((plan.common, plan.set_aside), (2, 4));
+    assert_eq!((plan.common, plan.quarantined), (2, 4));
 }
 
 /// Prunes an outbox down to this many events, with a stream of its own.
@@ -407,7 +407,7 @@ async fn consumers_after(fork: Fork) {
         ),
         (1, 0)
     );
-    let orphans = lost.set_aside().await.unwrap();
+    let orphans = lost.quarantined().await.unwrap();
     let orphan = fork.theirs.last().unwrap();
     assert_eq!(orphans.len(), 1);
     assert_eq!(
@@ -415,7 +415,7 @@ async fn consumers_after(fork: Fork) {
         (FoundIn::Consumer, orphan.seq)
     );
     assert_eq!(orphans[0].event_id, orphan.event_id().unwrap().to_string());
-    assert!(common.set_aside().await.unwrap().is_empty());
+    assert!(common.quarantined().await.unwrap().is_empty());
 }
 
 /// What each decision comes to, wherever the relay that carries it out is killed: after each single operation of the
@@ -650,7 +650,7 @@ async fn a_message_that_is_no_event_of_this_log_halts_and_a_new_epoch_keeps_its_
             assert!(matches!(refused, DecisionError::NoEvent(4)), "{refused}");
         }
         let plan = new_epoch(&db, &broker).await.unwrap();
-        assert_eq!((plan.common, plan.set_aside), (3, 1));
+        assert_eq!((plan.common, plan.quarantined), (3, 1));
         assert_eq!(meet(&db, &broker).await, [Case::OlderEpoch, Case::Equal]);
         assert_one_log(&db, &broker, &log).await;
         assert_eq!(set_aside(&db).await, found_in(FoundIn::Stream, &[foreign]));

@@ -67,7 +67,7 @@ async fn a_wal_that_a_long_read_holds_is_told_and_cut_when_the_read_has_gone() {
     assert_eq!(count(&db, "parcels").await, 70);
 }
 
-/// As `set-aside | less` does, whose reader looks at it for as long as they like.
+/// As `quarantine | less` does, whose reader looks at it for as long as they like.
 #[tokio::test]
 async fn a_list_of_quarantined_events_holds_no_read_while_it_is_printed() {
     let scratch = Scratch::new();
@@ -83,16 +83,16 @@ async fn a_list_of_quarantined_events_holds_no_read_while_it_is_printed() {
     let guest = ReadOnly::open(db.path(), &options()).await.unwrap();
     let listed = Arc::new(Mutex::new(Vec::new()));
     let list = listed.clone();
-    let print = move |event: relay::operate::SetAside| {
+    let print = move |event: relay::operate::Quarantined| {
         list.lock().unwrap().push(event.seq);
         let checkpoint = "pragma wal_checkpoint(truncate)";
         let busy: i64 = other.query_row(checkpoint, [], |row| row.get(0)).unwrap();
         assert_eq!(busy, 0, "a read is open");
         true
     };
-    assert_eq!(guest.each_set_aside(print).await.unwrap(), 450);
+    assert_eq!(guest.each_quarantined(print).await.unwrap(), 450);
     assert_eq!(*listed.lock().unwrap(), (1..=450).collect::<Vec<u64>>());
-    assert_eq!(db.set_aside().await.unwrap().len(), 450);
+    assert_eq!(db.quarantined().await.unwrap().len(), 450);
 }
 
 #[tokio::test]

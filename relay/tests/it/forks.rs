@@ -162,7 +162,7 @@ async fn a_reaction_goes_on_after_a_fork_and_answers_what_the_line_that_is_left_
         "the last answer before the fork"
     );
     world.assert_answered_once().await;
-    let aside = world.reader.set_aside().await.unwrap();
+    let aside = world.reader.quarantined().await.unwrap();
     let places: Vec<u64> = aside.iter().map(|lost| lost.seq).collect();
     assert_eq!(
         places,

@@ -520,7 +520,7 @@ async fn stream_foreign_replaced() {
     world.broker.restore(elsewhere.broker.store());
     world.restart().await;
     let plan = new_epoch(&world.db, &world.broker).await.unwrap();
-    assert_eq!((plan.common, plan.set_aside), (0, 3));
+    assert_eq!((plan.common, plan.quarantined), (0, 3));
 
     assert_eq!(world.meet().await, [Case::ForeignReplaced, Case::Equal]);
     world.assert_all_is_well().await;

@@ -584,7 +584,7 @@ async fn a_consumer_that_was_passed_comes_up_from_a_snapshot() {
         db.read(crate::support::read_totals),
     );
     assert_eq!(ours.await.unwrap(), theirs.await.unwrap());
-    assert!(reader.set_aside().await.unwrap().is_empty());
+    assert!(reader.quarantined().await.unwrap().is_empty());
 }
 
 /// In real time: a database answers from a thread of its own, which a paused clock does not wait for.

@@ -110,7 +110,7 @@ async fn a_new_consumer_of_a_trimmed_stream_comes_up_while_the_producer_keeps_wr
     world.assert_equal().await;
     assert_eq!(world.rebuilt(), 1);
     assert!(
-        world.reader.set_aside().await.unwrap().is_empty(),
+        world.reader.quarantined().await.unwrap().is_empty(),
         "no event is lost on either side"
     );
 }
@@ -171,7 +171,7 @@ async fn a_log_that_never_held_what_was_applied_is_seen_though_the_stream_is_sho
     world.follow().await;
     world.assert_equal().await;
     assert_eq!(world.rebuilt(), 1);
-    let aside = world.reader.set_aside().await.unwrap();
+    let aside = world.reader.quarantined().await.unwrap();
     assert_eq!(aside.len(), 1);
     assert_eq!((aside[0].found_in, aside[0].seq), (FoundIn::Consumer, 5));
     assert_eq!(aside[0].event_id, orphan.id.to_string());

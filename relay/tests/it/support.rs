@@ -450,7 +450,7 @@ pub async fn tables_from(events: &[Record]) -> Vec<String> {
 
 /// The quarantined events: where each was found, its sequence, its bytes.
 pub async fn set_aside(db: &Database) -> Vec<(FoundIn, u64, Vec<u8>)> {
-    let lies = db.set_aside().await.unwrap();
+    let lies = db.quarantined().await.unwrap();
     lies.into_iter()
         .map(|one| (one.found_in, one.seq, one.envelope.unwrap()))
         .collect()

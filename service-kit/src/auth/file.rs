@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use super::principal::{Kind, OPERATOR, Principal, SERVICE};
 use super::token::TokenHash;
 
-/// The file of a running service: what it says now.
+/// The access file as a running service follows it.
 pub(crate) struct Watched {
     path: PathBuf,
     seen: Mutex<Seen>,
@@ -28,35 +28,25 @@ pub(crate) struct Watched {
 
 struct Seen {
     looked: Instant,
-    /// `None`: it could not be read.
-    stamp: Option<Stamp>,
+    /// Its text, `None` without a file; or why it could not be read.
+    text: Result<Option<String>, String>,
     listed: Arc<Listed>,
 }
 
-/// Tells one content of the file from another without reading it: when it was modified, its length, and its inode, which
-/// is a new one when the file is replaced; and who may write it. All zeros: there is no file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Stamp {
-    modified: (i64, i64),
-    bytes: u64,
-    inode: u64,
-    mode: u32,
-}
-
-/// The lines that let a caller in, as far as the file can be read.
+/// The entries of the lines that can be read.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     entries: Vec<Entry>,
-    /// What cannot be read, and so lets no caller in.
+    /// Why the other lines are ignored.
     damage: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: &'static Kind,
-    pub(crate) name: String,
-    pub(crate) hash: TokenHash,
-    pub(crate) expires: Option<Timestamp>,
+pub struct Entry {
+    pub kind: &'static Kind,
+    pub name: String,
+    pub hash: TokenHash,
+    pub expires: Option<Timestamp>,
 }
 
 /// A change of the file is noticed within this time.
@@ -65,11 +55,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Watched {
-    /// A damaged file is refused. A missing one is taken for an empty one, until there is one.
+    /// A damaged file is refused. A missing one counts as an empty one, until there is one.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
-        let (stamp, text) = read(&path)?;
-        let entries = whole(&path, &text)?;
-        if stamp == Stamp::default() {
+        let text = read(&path)?;
+        let entries = whole(&path, text.as_deref())?;
+        if text.is_none() {
             warn_of_no_file(&path);
         }
         let listed = Listed {
@@ -78,7 +68,7 @@ impl Watched {
         };
         let seen = Mutex::new(Seen {
             looked: Instant::now(),
-            stamp: Some(stamp),
+            text: Ok(text),
             listed: Arc::new(listed),
         });
         Ok(Self { path, seen })
@@ -99,29 +89,28 @@ impl Watched {
 }
 
 impl Seen {
-    /// A file that cannot be read is read again the next time, and logged once.
+    /// Damage is logged once, until the file changes.
     fn look(&mut self, path: &Path) {
-        if self.stamp.is_some() && stamp(path).ok() == self.stamp {
+        let text = read(path).map_err(|error| relay::error::chain(error.as_ref()));
+        if text == self.text {
             return;
         }
-        let (stamp, listed) = match read(path) {
-            Ok((stamp, text)) => (Some(stamp), Listed::parse(&text)),
-            Err(error) => {
-                let damage = Some(relay::error::chain(error.as_ref()));
-                let entries = Vec::new();
-                (None, Listed { entries, damage })
-            }
+        let listed = match &text {
+            Ok(text) => Listed::parse(text.as_deref().unwrap_or_default()),
+            Err(damage) => Listed {
+                entries: Vec::new(),
+                damage: Some(damage.clone()),
+            },
         };
         match &listed.damage {
-            Some(damage) if self.listed.damage.as_ref() == Some(damage) => {}
             Some(damage) => tracing::error!(
                 %damage,
                 "the access file is damaged: a line that cannot be read lets no caller in"
             ),
-            None if stamp == Some(Stamp::default()) => warn_of_no_file(path),
+            None if text == Ok(None) => warn_of_no_file(path),
             None => tracing::info!(tokens = listed.entries.len(), "the access file was read"),
         }
-        (self.stamp, self.listed) = (stamp, Arc::new(listed));
+        (self.text, self.listed) = (text, Arc::new(listed));
     }
 }
 
@@ -132,42 +121,29 @@ fn warn_of_no_file(path: &Path) {
     );
 }
 
-fn stamp(path: &Path) -> anyhow::Result<Stamp> {
-    match fs::metadata(path) {
-        Ok(found) => Ok(Stamp {
-            modified: (found.mtime(), found.mtime_nsec()),
-            bytes: found.size(),
-            inode: found.ino(),
-            mode: found.mode(),
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Stamp::default()),
-        Err(error) => Err(error).with_context(|| cannot_read(path)),
-    }
-}
-
-/// The stamp is taken first: a change in between shows in the next one.
-fn read(path: &Path) -> anyhow::Result<(Stamp, String)> {
-    let stamp = stamp(path)?;
-    if stamp == Stamp::default() {
-        return Ok((stamp, String::new()));
-    }
-    if stamp.bytes > MAX_BYTES {
+/// `None`: there is no file.
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    let failed = || format!("cannot read the access file {}", path.display());
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(failed)?,
+    };
+    let found = file.metadata().with_context(failed)?;
+    if found.size() > MAX_BYTES {
         bail!("{} is no access file: it is too long", path.display());
     }
-    if stamp.mode & 0o022 != 0 {
+    if found.mode() & 0o022 != 0 {
         bail!("others may write {0}: chmod 600 {0}", path.display());
     }
-    let text = fs::read(path).with_context(|| cannot_read(path))?;
-    Ok((stamp, String::from_utf8_lossy(&text).into_owned()))
+    let mut text = Vec::new();
+    let taken = file.take(MAX_BYTES).read_to_end(&mut text);
+    taken.with_context(failed)?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
-fn cannot_read(path: &Path) -> String {
-    format!("cannot read the access file {}", path.display())
-}
-
-/// For a command and for a start, which a person can repeat: a damaged file is refused.
-fn whole(path: &Path, text: &str) -> anyhow::Result<Vec<Entry>> {
-    let Listed { entries, damage } = Listed::parse(text);
+/// Refuses a damaged file: commands and starts can be repeated once the operator has repaired it.
+fn whole(path: &Path, text: Option<&str>) -> anyhow::Result<Vec<Entry>> {
+    let Listed { entries, damage } = Listed::parse(text.unwrap_or_default());
     match damage {
         None => Ok(entries),
         Some(damage) => bail!("{} is damaged: {damage}", path.display()),
@@ -175,13 +151,13 @@ fn whole(path: &Path, text: &str) -> anyhow::Result<Vec<Entry>> {
 }
 
 /// For a command.
-pub(crate) fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
-    whole(path, &read(path)?.1)
+pub fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    whole(path, read(path)?.as_deref())
 }
 
 /// Changes the file by a new one that is renamed over it, so that a service never reads half of it. Lines that are not
 /// changed stay as they are, comments too. Of two commands at the same time one waits for the other.
-pub(crate) fn change<T>(
+pub fn change<T>(
     path: &Path,
     change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -193,9 +169,9 @@ pub(crate) fn change<T>(
     };
     let folder = File::open(folder).with_context(failed)?;
     folder.lock().with_context(failed)?;
-    let (_, text) = read(&path)?;
+    let text = read(&path)?.unwrap_or_default();
     let mut lines = text.lines().map(str::to_owned).collect();
-    let changed = change(&whole(&path, &text)?, &mut lines)?;
+    let changed = change(&whole(&path, Some(&text))?, &mut lines)?;
     let replaced = replace(&path, &lines).and_then(|()| folder.sync_all());
     replaced.with_context(failed)?;
     Ok(changed)
@@ -218,7 +194,7 @@ fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
 }
 
 impl Listed {
-    /// A line that makes no sense lets no caller in. Of two lines for one name neither does: one may be the old one.
+    /// Ignores a line that it cannot read, and both of two lines for one name: either may be the old one.
     fn parse(text: &str) -> Self {
         let (mut entries, mut doubled): (Vec<Entry>, Vec<Entry>) = Default::default();
         let mut damage = None;
@@ -258,16 +234,16 @@ impl Listed {
 }
 
 impl Entry {
-    pub(crate) fn is(&self, kind: &Kind, name: &str) -> bool {
+    pub fn is(&self, kind: &Kind, name: &str) -> bool {
         self.kind == kind && self.name == name
     }
 
-    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
+    pub fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
     /// `None`: a comment, or an empty line.
-    pub(crate) fn parse_line(line: &str) -> Result<Option<Self>, String> {
+    pub fn parse_line(line: &str) -> Result<Option<Self>, String> {
         let entry = line.split('#').next().unwrap_or_default();
         let words: Vec<_> = entry.split_whitespace().collect();
         let (kind, name, hash, expires) = match words[..] {
@@ -295,13 +271,13 @@ impl Entry {
 }
 
 /// The kinds of callers that the file can list.
-pub(crate) fn listed_kind(name: &str) -> Result<&'static Kind, String> {
+pub fn listed_kind(name: &str) -> Result<&'static Kind, String> {
     let mut kinds = [OPERATOR, SERVICE].into_iter();
     let found = kinds.find(|kind| kind.name == name);
     found.ok_or_else(|| format!("expected `operator` or `service`, found `{name}`"))
 }
 
-pub(crate) fn checked_name(name: &str) -> Result<String, String> {
+pub fn checked_name(name: &str) -> Result<String, String> {
     let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     match (1..=64).contains(&name.len()) && name.bytes().all(sign) {
         true => Ok(name.to_owned()),

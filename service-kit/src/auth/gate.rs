@@ -55,7 +55,9 @@ pub(crate) async fn check(
     let peer = connection.as_ref().and_then(|connection| connection.peer);
     if gate.guards.declared.entrances.contains(&route) {
         if taken {
-            request.extensions_mut().insert(Principal::new(ANONYMOUS, ""));
+            request
+                .extensions_mut()
+                .insert(Principal::new(ANONYMOUS, ""));
         }
         return gate.let_enter(request, next, peer).await;
     }

@@ -40,7 +40,7 @@ pub(crate) enum Key {
     Newcomer(Option<IpAddr>),
     /// The same, from the page of a program that is open to all: other callers must not stop the page.
     Page(Option<IpAddr>),
-    /// All callers for whom there was no room.
+    /// All callers beyond the limit of buckets.
     Rest,
 }
 

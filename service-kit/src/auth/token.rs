@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use data_encoding::HEXLOWER;
 use relay::environment::{Environment, System};
 use reqwest::RequestBuilder;
 use sha2::{Digest, Sha256};
@@ -30,7 +31,7 @@ pub(crate) enum Sent<'a> {
     Nothing,
     Token(&'a [u8]),
     /// Two of them, another scheme, or no token behind it.
-    Nonsense,
+    Malformed,
 }
 
 /// A shorter secret can be guessed.
@@ -74,11 +75,11 @@ pub(crate) fn sent(headers: &HeaderMap) -> Sent<'_> {
     let line = match (lines.next(), lines.next()) {
         (None, _) => return Sent::Nothing,
         (Some(line), None) => line.as_bytes(),
-        (Some(_), Some(_)) => return Sent::Nonsense,
+        (Some(_), Some(_)) => return Sent::Malformed,
     };
     match line.split_at_checked("Bearer ".len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Sent::Token(token),
-        _ => Sent::Nonsense,
+        _ => Sent::Malformed,
     }
 }
 
@@ -110,7 +111,7 @@ impl TokenHash {
     pub fn sent(headers: &HeaderMap) -> Option<Self> {
         match sent(headers) {
             Sent::Token(token) => Some(Self::of(token)),
-            Sent::Nothing | Sent::Nonsense => None,
+            Sent::Nothing | Sent::Malformed => None,
         }
     }
 }
@@ -131,7 +132,7 @@ impl Hash for TokenHash {
 
 impl fmt::Display for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -145,16 +146,8 @@ impl FromStr for TokenHash {
     type Err = InvalidHash;
 
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        let mut bytes = [0; 32];
-        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-            let digits = text.get(at..at + 2).ok_or(InvalidHash)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| InvalidHash)?;
-        }
-        // It has one spelling.
-        let hash = Self(bytes);
-        (hash.to_string() == text)
-            .then_some(hash)
-            .ok_or(InvalidHash)
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| InvalidHash)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidHash)
     }
 }
 

@@ -30,7 +30,7 @@ pub fn http_client() -> ClientBuilder {
 
 /// An answer that is no success. Without a problem document it came from a proxy, a login page, or another program at this
 /// address.
-pub(crate) struct Refusal {
+pub struct Refusal {
     status: StatusCode,
     problem: Option<Problem>,
 }
@@ -42,7 +42,7 @@ struct Problem {
     detail: String,
 }
 
-pub(crate) async fn refusal(mut response: Response) -> Refusal {
+pub async fn refusal(mut response: Response) -> Refusal {
     let (status, mut body) = (response.status(), Vec::new());
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);

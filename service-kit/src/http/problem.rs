@@ -149,8 +149,12 @@ impl Problem {
 
     /// Our fault. Its source goes to the log, once and not too often; the client learns nothing of it.
     pub fn internal(cause: &dyn std::error::Error) -> Self {
+        Self::failed(&chain(cause))
+    }
+
+    fn failed(error: &str) -> Self {
         if let Some(withheld) = may_log("a request failed") {
-            tracing::error!(error = %chain(cause), withheld, "a request failed");
+            tracing::error!(%error, withheld, "a request failed");
         }
         Self::new(
             codes::INTERNAL,
@@ -219,7 +223,7 @@ impl<E: Into<Problem>> From<WriteError<E>> for Problem {
             ),
             WriteError::Closed => shutting_down(),
             error @ (WriteError::Unknown | WriteError::Panicked(_) | WriteError::Failed(_)) => {
-                Self::internal(&Said(error.to_string()))
+                Self::failed(&error.to_string())
             }
         }
     }
@@ -230,7 +234,7 @@ impl<E: Into<Problem>> From<ReadError<E>> for Problem {
         match error {
             ReadError::Work(refused) => refused.into(),
             ReadError::Closed => shutting_down(),
-            error @ ReadError::Panicked(_) => Self::internal(&Said(error.to_string())),
+            error @ ReadError::Panicked(_) => Self::failed(&error.to_string()),
         }
     }
 }
@@ -261,11 +265,6 @@ fn shutting_down() -> Problem {
     )
     .retry_later()
 }
-
-/// The words of an error whose type needs more bounds on `E` than a conversion can have.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Said(String);
 
 #[cfg(test)]
 mod tests {

@@ -68,7 +68,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// Every caller that reaches the program may do everything, as on a device with one user. Then no handler has `security`.
     #[must_use]
-    pub fn for_everybody(mut self) -> Self {
+    pub fn open_to_all(mut self) -> Self {
         self.declared.all_open = true;
         self
     }

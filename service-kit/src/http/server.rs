@@ -59,7 +59,7 @@ pub(crate) fn shutting_down() -> Problem {
 }
 
 /// Serves until stopped, finishes the requests under way, and closes every connection.
-pub(crate) async fn serve(listener: TcpListener, api: Router, stop: Stop) {
+pub async fn serve(listener: TcpListener, api: Router, stop: Stop) {
     let connections = Connections::up_to(max_connections());
     let graceful = GracefulShutdown::new();
     while let Some((socket, place)) = accept(&listener, &connections, &stop).await {

@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Connection, OptionalExtension, Row};
 
 use super::{Asked, Kept, Slot};
 use crate::http::{Problem, Reply};
+use crate::row::unreadable;
 
 /// The kit's table. A service that takes `Idempotency-Key` has it among its migrations.
 pub const IDEMPOTENCY_MIGRATION: &str = include_str!("../../migrations/idempotency.sql");
@@ -71,18 +71,11 @@ pub(super) enum Unkeepable {
 /// The stored reply of the slot, unless it is too old.
 pub(super) fn find(rows: &Connection, slot: &Slot, now_ms: u64) -> rusqlite::Result<Option<Kept>> {
     rows.prepare_cached(
-        "select request, status, headers, body, caller = ?1 from kit_reply
-         where caller in (?1, ?5) and route = ?2 and key = ?3 and stored_at_ms > ?4
-         order by id desc limit 1",
+        "select request, status, headers, body from kit_reply
+         where caller = ?1 and route = ?2 and key = ?3 and stored_at_ms > ?4",
     )?
     .query_row(
-        (
-            &slot.caller,
-            &slot.route,
-            &slot.key,
-            kept_since(now_ms),
-            slot.caller_by_name(),
-        ),
+        (&slot.caller, &slot.route, &slot.key, kept_since(now_ms)),
         kept,
     )
     .optional()
@@ -159,15 +152,12 @@ fn to_text(reply: &Reply) -> Result<String, Unkeepable> {
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let status = StatusCode::from_u16(row.get(1)?).map_err(|error| unreadable(1, error))?;
-    Ok(Kept {
-        request: row.get(0)?,
-        of_credential: row.get(4)?,
-        reply: Reply {
-            status,
-            headers: headers(&row.get::<_, String>(2)?)?,
-            body: row.get::<_, Vec<u8>>(3)?.into(),
-        },
-    })
+    let reply = Reply {
+        status,
+        headers: headers(&row.get::<_, String>(2)?)?,
+        body: row.get::<_, Vec<u8>>(3)?.into(),
+    };
+    Ok((row.get(0)?, reply))
 }
 
 fn headers(text: &str) -> rusqlite::Result<HeaderMap> {
@@ -180,14 +170,6 @@ fn headers(text: &str) -> rusqlite::Result<HeaderMap> {
         headers.append(name, value);
     }
     Ok(headers)
-}
-
-/// Not written by this program.
-fn unreadable(
-    column: usize,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
 #[cfg(test)]
@@ -229,7 +211,7 @@ mod tests {
         let found = |asked: &Asked, at: u64| find(&rows, &asked.slot, at).unwrap();
         for at in [now, now + DAY_MS - 1, now - DAY_MS] {
             let kept = found(&asked("a"), at).unwrap();
-            assert_eq!((kept.request, kept.reply), ([7; 32], reply()));
+            assert_eq!(kept, ([7; 32], reply()));
         }
         assert!(found(&asked("a"), now + DAY_MS).is_none());
         assert!(found(&asked("b"), now).is_none());

@@ -35,7 +35,7 @@ struct Recent<T>(Mutex<Option<(Instant, T)>>);
 /// The figures that only the database has.
 #[derive(Clone)]
 struct Figures {
-    set_aside: Option<u64>,
+    quarantined: Option<u64>,
     readers: Option<Arc<[ReportedReader]>>,
     oldest: Option<Duration>,
 }
@@ -120,7 +120,7 @@ impl Monitor {
         self.relay = Some(status);
     }
 
-    /// `None` for the stream of a reaction: no read waits for it. This service's own log tells what it did, and it may wait
+    /// `None` for the stream of a reaction: no read waits for it. This service's own log shows what it did, and it may wait
     /// for an operator where a cache goes on.
     pub fn watch_consumer(
         &mut self,
@@ -135,7 +135,7 @@ impl Monitor {
         &self.consumers
     }
 
-    pub(crate) fn relay(&self) -> Option<RelayStatus> {
+    pub fn relay(&self) -> Option<RelayStatus> {
         self.relay.as_ref().map(|status| status.borrow().clone())
     }
 
@@ -145,7 +145,7 @@ impl Monitor {
         relay.is_some_and(|relay| matches!(relay.state, RelayState::Stuck(_)))
     }
 
-    pub(crate) fn db(&self) -> &Database {
+    pub fn db(&self) -> &Database {
         &self.db
     }
 
@@ -188,7 +188,7 @@ impl Monitor {
     async fn query(&self, published: Option<u64>) -> Figures {
         let oldest = async { self.db.outbox().oldest_unpublished(published?).await.ok() };
         Figures {
-            set_aside: self.db.count_set_aside().await.ok(),
+            quarantined: self.db.count_quarantined().await.ok(),
             readers: self.db.readers().await.ok().map(Into::into),
             oldest: oldest.await.map(Option::unwrap_or_default),
         }
@@ -208,7 +208,7 @@ impl Monitor {
         self.readable.get(read).await
     }
 
-    pub(crate) async fn upkeep(self, stop: Stop) {
+    pub async fn upkeep(self, stop: Stop) {
         let mut tick = tokio::time::interval(UPKEEP_EVERY);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             self.recorder.handle().run_upkeep();
@@ -231,7 +231,7 @@ impl Monitor {
         gauge!("freehold_writes_open").set(u8::from(self.db.gate().reason().is_none()));
         gauge!("freehold_readers").set(figure(readers.map(|readers| readers.len() as u64)));
         gauge!("freehold_slowest_reader_lag").set(figure(lag));
-        gauge!("freehold_set_aside").set(figure(figures.set_aside));
+        gauge!("freehold_set_aside").set(figure(figures.quarantined));
     }
 
     fn measure_relay(&self, relay: &RelayStatus, oldest: Option<Duration>) {

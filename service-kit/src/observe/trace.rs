@@ -27,7 +27,7 @@ pub fn headers() -> HeaderMap {
 }
 
 /// Outermost, so that every answer carries both.
-pub(crate) async fn accompany(request: Request, next: Next) -> Response {
+pub async fn accompany(request: Request, next: Next) -> Response {
     let (trace_id, flags) = trace_of(request.headers());
     let request_id = request_id(request.headers());
     // At the highest level, so that no filter removes the ids from the lines that it lets through.

@@ -19,7 +19,7 @@ const MIN_ROOM_BYTES: u64 = 1 << 20;
 const MIN_CLOCK_S: i64 = 1_577_836_800;
 
 /// For every program, before its runtime, which panics without descriptors.
-pub(crate) fn raise_descriptors() -> anyhow::Result<()> {
+pub fn raise_descriptors() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

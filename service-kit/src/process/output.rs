@@ -24,7 +24,7 @@ static STDERR: LazyLock<Queue> =
     LazyLock::new(|| Queue::start(|bytes| Ok(rustix::io::write(io::stderr(), bytes)?)));
 
 /// Prints all of a command's answer. `false`: the reader has closed the pipe.
-pub(crate) fn print(text: &str) -> io::Result<bool> {
+pub fn print(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
@@ -37,23 +37,23 @@ pub(crate) fn print(text: &str) -> io::Result<bool> {
 }
 
 /// A line for people, behind the log lines that already wait.
-pub(crate) fn note(line: impl fmt::Display) {
+pub fn note(line: impl fmt::Display) {
     STDERR.push(format!("{line}\n").as_bytes());
 }
 
 /// Waits, but not for long, until stderr has taken every line. Call it before the process ends.
-pub(crate) fn flush_stderr() {
+pub fn flush_stderr() {
     STDERR.flush(MAX_FLUSH_TIME);
 }
 
 /// Since the start.
-pub(crate) fn dropped_lines() -> u64 {
+pub fn dropped_lines() -> u64 {
     STDERR.counts.dropped.load(Ordering::Relaxed)
 }
 
 /// Takes whole lines, at once and without an error.
 #[derive(Clone, Copy)]
-pub(crate) struct Stderr;
+pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
@@ -79,7 +79,7 @@ struct Counts {
 }
 
 impl Queue {
-    /// Starts the thread that writes. If there is no thread to be had, every line is dropped and counted.
+    /// Starts the thread that writes. Without a thread every line is dropped and counted.
     fn start(write: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static) -> Self {
         let (lines, waiting) = mpsc::channel();
         let counts = Arc::<Counts>::default();

@@ -78,7 +78,7 @@ struct Applied {
     id: EventId,
 }
 
-pub(crate) fn routes(answers: Arc<dyn Producer>) -> Routes {
+pub fn snapshot_routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
     Routes::part()
         .routes(routes!(snapshot))
@@ -104,11 +104,11 @@ async fn snapshot(
         let detail = format!("{MAX_SNAPSHOTS} snapshots are being read already; try again");
         Problem::new(codes::BUSY, detail).retry_later()
     })?;
-    let mut lines = owner.answers.snapshot(at).await.map_err(not_open)?;
+    let mut lines = owner.answers.snapshot(at).await?;
     // A failure before the first line has a status; a later one cuts the answer off.
     let first = match lines.recv().await {
-        Some(line) => line.map_err(not_open)?,
-        None => return Err(not_open(LogError::lost("there is no snapshot"))),
+        Some(line) => line?,
+        None => return Err(LogError::lost("there is no snapshot").into()),
     };
     let body = Body::from_stream(encoded(first, lines, place));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
@@ -127,8 +127,7 @@ async fn holds(
     Query(Event { id }): Query<Event>,
 ) -> Result<Json<Held>, Problem> {
     let at = position(seq, id, codes::INVALID_ID)?;
-    let holds = owner.answers.holds(at).await;
-    let holds = holds.map_err(not_open)?;
+    let holds = owner.answers.holds(at).await?;
     Ok(Json(Held { holds }))
 }
 
@@ -181,13 +180,9 @@ fn encoded(
         })
 }
 
-fn not_open(error: LogError) -> Problem {
-    Problem::new(codes::NOT_OPEN, chain(&error)).retry_later()
-}
-
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
-        not_open(error)
+        Self::new(codes::NOT_OPEN, chain(&error)).retry_later()
     }
 }
 
@@ -197,9 +192,9 @@ fn not_stored(error: LogError) -> Problem {
         LogError::Refused(why) => Problem::new(codes::BUSY, why).retry_later(),
         LogError::Lost(what, Some(source)) => match source.downcast::<WriteError<LogError>>() {
             Ok(refused) => (*refused).into(),
-            Err(source) => not_open(LogError::Lost(what, Some(source))),
+            Err(source) => LogError::Lost(what, Some(source)).into(),
         },
-        other => not_open(other),
+        other => other.into(),
     }
 }
 

@@ -220,7 +220,7 @@ async fn other_callers_of_an_open_program_do_not_stop_its_page() {
     let (db, _folder) = database().await;
     let routes = Routes::new("kit", "Has a page.").routes(routes!(enter));
     let access = testing::access().limits(Limits::two());
-    let api = service_kit::api(routes.for_everybody(), Monitor::new(&db), access);
+    let api = service_kit::api(routes.open_to_all(), Monitor::new(&db), access);
     let api = TestApi::new(api).sending(None);
     for _ in 0..10 {
         api.post("/enter", &json!({})).await;

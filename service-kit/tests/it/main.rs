@@ -3,12 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
-mod answers;
 mod api;
 mod causal;
 mod idempotency;
-mod operator;
-mod serve;
 mod traces;
 
 use axum::Router;

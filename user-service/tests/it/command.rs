@@ -15,7 +15,7 @@ fn a_command_needs_an_existing_database() {
     for command in [
         &["status"][..],
         &["verify"],
-        &["set-aside"],
+        &["quarantine"],
         &["backup", "b.db"],
         &["new-epoch"],
     ] {
@@ -59,7 +59,7 @@ async fn without_a_broker_status_works_and_verify_fails() {
     assert_eq!(status.code, Some(4), "{status:?}");
     for line in [
         "service       user-service does not run\n",
-        "writes        taken at the next start\n",
+        "writes        accepted after the next start\n",
         "events        1 to 2, the last is ",
         "stream        USERS: no connection to the broker at nats://127.0.0.1:1",
         "dead letters  0\n",
@@ -89,10 +89,10 @@ async fn without_a_broker_status_works_and_verify_fails() {
             "{refused:?}"
         );
     }
-    let set_aside = home.run(&["set-aside"]);
+    let quarantined = home.run(&["set-aside"]); // the name of earlier versions
     assert_eq!(
-        (set_aside.code, &*set_aside.out),
-        (Some(0), "set aside  nothing\n")
+        (quarantined.code, &*quarantined.out),
+        (Some(0), "quarantined  nothing\n")
     );
     for command in [&["dead-letter", "list"][..], &["rebuild", "x"]] {
         let refused = home.run(command);
@@ -157,19 +157,19 @@ async fn a_restored_backup_waits_for_its_stream() {
     assert_eq!(restored.code, Some(4), "{restored:?}");
     for line in [
         "as of event 2\n",
-        "not met: no connection to the broker",
-        "the next start takes over what it lacks",
-        "kept      the file that was here: ",
-        "unknown   whether the stream holds what the file that was here had more; it ended at 3, and is kept at ",
+        "not reached: no connection to the broker",
+        "imports the missing events before it accepts writes",
+        "kept      the replaced file: ",
+        "unknown   whether the stream holds the later events of the replaced file; it ended at 3 and is kept at ",
     ] {
         assert!(restored.out.contains(line), "{line} {restored:?}");
     }
     let status = home.run(&["status"]);
     assert_eq!(status.code, Some(3), "{status:?}");
     assert!(
-        status
-            .out
-            .contains("are held at the next start until the stream has been checked: it "),
+        status.out.contains(
+            "refused after the next start until the file is compared with its stream: it "
+        ),
         "{status:?}"
     );
     assert!(status.out.contains("marked: "), "{status:?}");
@@ -242,7 +242,10 @@ async fn while_the_service_runs_status_says_so_and_no_command_changes_its_file()
         status.out.contains("user-service runs, not connected: "),
         "{status:?}"
     );
-    assert!(status.out.contains("writes        taken\n"), "{status:?}");
+    assert!(
+        status.out.contains("writes        accepted\n"),
+        "{status:?}"
+    );
     assert_eq!(home.run(&["backup", &backup]).code, Some(0));
     for command in [
         &["restore", &backup][..],

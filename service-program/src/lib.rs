@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Rooms
+//!
+//! Each stands only on those before it: `process` (files, logs, signals, exit codes), `settings`, `admin` (the commands, and the
+//! socket through which they reach the running service), `program`.
+
+mod admin;
+mod process;
+mod program;
+mod settings;
+
+pub use process::exit::{Outcome, on_disk_failure, or_end, run};
+pub use process::files::keep_files_private;
+pub use process::logs::start_logs;
+pub use process::signals::stop_on_signal;
+pub use program::service::Service;
+pub use program::{Program, main};
+pub use settings::{About, CommonArgs, Loopback, Redacted};
