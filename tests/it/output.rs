@@ -33,6 +33,16 @@ pub(crate) fn programs(world: &World) -> [&Service; 3] {
     ]
 }
 
+/// The programs do not meet, so all three are examined at the same time.
+async fn each_program(world: &World, examine: impl AsyncFn(&Service)) {
+    let [users, orders, device] = programs(world);
+    tokio::join!(
+        Box::pin(examine(users)),
+        Box::pin(examine(orders)),
+        Box::pin(examine(device)),
+    );
+}
+
 /// How the shell replaces itself by the program.
 pub(crate) const PROGRAM: &str = r#"exec "$0" "$@""#;
 
@@ -67,6 +77,11 @@ async fn answers_on(service: &Service, process: &mut Process) {
             process.exit_status()
         );
     }
+}
+
+/// Where this program's log goes.
+fn fifo(service: &Service) -> PathBuf {
+    service.database.with_added_extension("log")
 }
 
 /// The reading end of a fresh pipe with a name; nothing is read until the test reads.
@@ -105,8 +120,8 @@ async fn read_until(pipe: &mut File, word: &str) {
 #[tokio::test]
 async fn a_log_without_a_reader_loses_lines_and_the_next_reader_sees_their_count() {
     let world = stopped().await;
-    let fifo = world.folder().join("log");
-    for service in programs(&world) {
+    each_program(&world, async |service| {
+        let fifo = fifo(service);
         let first = pipe(&fifo);
         let mut process = start(service, "", &format!("2>{}", fifo.display())).await;
         drop(first);
@@ -115,14 +130,15 @@ async fn a_log_without_a_reader_loses_lines_and_the_next_reader_sees_their_count
         assert_eq!(Api::of(service).get("/livez").await.status, 200);
         read_until(&mut second, "log lines were dropped").await;
         process.stop().await.expect("it stops in order");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_log_that_is_not_read_stalls_nothing_and_resumes_when_it_is() {
     let world = stopped().await;
-    let fifo = world.folder().join("log");
-    for service in programs(&world) {
+    each_program(&world, async |service| {
+        let fifo = fifo(service);
         let mut unread = pipe(&fifo);
         // stdout as well: a shell's `2>&1`.
         let mut process = start(service, "", &format!(">{} 2>&1", fifo.display())).await;
@@ -134,20 +150,22 @@ async fn a_log_that_is_not_read_stalls_nothing_and_resumes_when_it_is() {
         Api::of(service).get("/metrics").await;
         read_until(&mut unread, "\"/metrics\"").await;
         again.stop().await.expect("it stops in order");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_log_on_a_full_disk_loses_lines_and_counts_them() {
     let world = stopped().await;
-    for service in programs(&world) {
+    each_program(&world, async |service| {
         let mut process = start(service, "", ">/dev/full 2>/dev/full").await;
         answers_on(service, &mut process).await;
         let metrics = Api::of(service).metrics().await.expect("metrics");
         let dropped = metrics.get("freehold_log_lines_dropped_total");
         assert!(dropped.is_some_and(|lines| lines > 100.0), "{dropped:?}");
         process.stop().await.expect("it stops in order");
-    }
+    })
+    .await;
 }
 
 /// Runs a command with this redirection of its output.

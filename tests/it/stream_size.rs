@@ -6,12 +6,13 @@ use freehold_tests::{Part, World, eventually, seconds};
 async fn a_nearly_full_stream_raises_an_alarm_and_is_enlarged_in_place() {
     let mut world = World::start().await;
     give_room(&mut world, 1_000_000).await;
+    let (users, long_name) = (world.users(), "🦀".repeat(190));
     let mut count = 0;
     while used(&world).await < 800_000 {
-        for _ in 0..100 {
+        for _ in 0..50 {
             count += 1;
             let email = format!("person-{count}@example.org");
-            let user = world.users().register("Ada", &email).await;
+            let user = users.register(&long_name, &email).await;
             user.expect_status(201);
         }
     }

@@ -20,7 +20,7 @@ async fn every_event_is_applied_once_and_in_order_whatever_the_broker_does() {
     let (mut behind, mut cut) = (0, 0);
     for seed in first_seed..first_seed + 40 {
         println!("seed {seed}");
-        let scratch = Scratch::new();
+        let scratch = Scratch::quick();
         let (producer, reader) = (scratch.producer().await, scratch.reader().await);
         let broker = MemoryBroker::new(seed);
         let consumer = history();
@@ -52,7 +52,7 @@ async fn every_event_is_applied_once_and_in_order_whatever_arrives_live() {
     let (mut skipped, mut repeated, mut behind) = (0, 0, 0);
     for seed in first_seed..first_seed + 40 {
         println!("seed {seed}");
-        let scratch = Scratch::new();
+        let scratch = Scratch::quick();
         let (producer, reader) = (scratch.producer().await, scratch.reader().await);
         let broker = MemoryBroker::new(seed);
         meet(&producer, &broker).await;
@@ -84,7 +84,7 @@ async fn every_event_is_applied_once_and_in_order_whatever_arrives_live() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     let open = Arc::new(AtomicBool::new(false));
@@ -120,7 +120,7 @@ async fn a_transient_failure_keeps_what_came_before_and_is_retried_from_there() 
 /// batch may survive it.
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_amid_a_batch_loses_no_event() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     for version in 1..=3 {
@@ -167,7 +167,7 @@ async fn limit_pages(db: &Database, pages: u32) {
 /// A step that is given up has not undone its transaction.
 #[tokio::test(start_paused = true)]
 async fn a_step_that_is_given_up_and_repeated_applies_nothing_twice() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     weigh(&producer, "a", 1, 1).await;
@@ -202,7 +202,7 @@ async fn a_step_that_is_given_up_and_repeated_applies_nothing_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_reaction_emits_commits_with_the_offset() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(7);
     let consumer = Consumer::reaction("echo", |tx, event: &Received<Weighed>| {
@@ -229,7 +229,7 @@ async fn what_a_reaction_emits_commits_with_the_offset() {
 
 #[tokio::test(start_paused = true)]
 async fn a_halted_database_still_projects_and_no_longer_reacts() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     weigh(&producer, "a", 1, 1).await;
@@ -249,7 +249,7 @@ async fn a_halted_database_still_projects_and_no_longer_reacts() {
 
 #[tokio::test(start_paused = true)]
 async fn another_log_at_the_same_numbers_is_never_applied() {
-    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (scratch, other) = (Scratch::quick(), Scratch::quick());
     let (producer, stranger, reader) = (
         scratch.producer().await,
         other.producer().await,
@@ -280,7 +280,7 @@ async fn another_log_at_the_same_numbers_is_never_applied() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_recreated_under_a_living_reader_is_checked_again() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     weigh(&producer, "a", 1, 1).await;
     let broker = MemoryBroker::new(1);
@@ -306,7 +306,7 @@ async fn a_stream_recreated_under_a_living_reader_is_checked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn events_trimmed_before_they_were_applied_are_reported_and_nothing_is_skipped() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     let consumer = history();
@@ -350,7 +350,7 @@ async fn publish_all(db: &Database, broker: &MemoryBroker) {
 
 #[tokio::test(start_paused = true)]
 async fn a_consumer_knows_when_it_last_had_everything() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, broker) = (scratch.producer().await, MemoryBroker::new(1));
     let clock = Arc::new(Clock::at(1_000));
     let options = Options {
@@ -396,7 +396,7 @@ async fn a_consumer_knows_when_it_last_had_everything() {
 
 #[tokio::test]
 async fn what_was_applied_before_a_restart_is_known_before_the_stream_is() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     weigh(&producer, "a", 1, 1).await;
@@ -415,7 +415,7 @@ async fn what_was_applied_before_a_restart_is_known_before_the_stream_is() {
 /// While one transaction is open no other write of the service gets through, so a slow handler gets many of them.
 #[tokio::test]
 async fn a_transaction_ends_after_a_while_and_the_next_one_goes_on_with_the_events_that_are_left() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let (producer, reader) = (scratch.producer().await, scratch.reader().await);
     let broker = MemoryBroker::new(1);
     for version in 1..=8 {

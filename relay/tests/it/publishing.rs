@@ -37,7 +37,7 @@ async fn whatever_the_broker_does_the_stream_becomes_the_outbox() {
     let mut fired = relay::testing::memory::Fired::default();
     for seed in first_seed..first_seed + 40 {
         println!("seed {seed}");
-        let scratch = Scratch::new();
+        let scratch = Scratch::quick();
         let db = scratch.producer().await;
         let broker = MemoryBroker::new(seed);
         broker.fail(0.2);
@@ -67,7 +67,7 @@ async fn whatever_the_broker_does_the_stream_becomes_the_outbox() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wiped_broker_is_filled_again_at_the_same_numbers() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     for version in 1..=30 {
         weigh(&db, "a", 1, version).await;
@@ -83,7 +83,7 @@ async fn a_wiped_broker_is_filled_again_at_the_same_numbers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_deleted_while_nothing_is_written_is_noticed_by_the_timer() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     weigh(&db, "a", 1, 1).await;
     let broker = MemoryBroker::new(1);
@@ -100,7 +100,7 @@ async fn a_stream_deleted_while_nothing_is_written_is_noticed_by_the_timer() {
 /// Two relays on copies of one file: the broker takes one line of events, the other relay halts and says so.
 #[tokio::test(start_paused = true)]
 async fn a_relay_on_a_copy_of_the_file_is_refused_and_halts() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     weigh(&db, "a", 1, 1).await;
     let broker = MemoryBroker::new(1);
@@ -147,7 +147,7 @@ async fn a_relay_on_a_copy_of_the_file_is_refused_and_halts() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_relay_notices_a_rival_by_the_timer() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     weigh(&db, "a", 1, 1).await;
     let broker = MemoryBroker::new(1);
@@ -185,7 +185,7 @@ async fn an_idle_relay_notices_a_rival_by_the_timer() {
 
 #[tokio::test(start_paused = true)]
 async fn another_databases_stream_is_left_alone() {
-    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (scratch, other) = (Scratch::quick(), Scratch::quick());
     let (db, stranger) = (scratch.producer().await, other.producer().await);
     weigh(&db, "a", 1, 1).await;
     weigh(&stranger, "b", 1, 1).await;
@@ -206,7 +206,7 @@ async fn another_databases_stream_is_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_wakes_the_relay() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     let broker = MemoryBroker::new(1);
     let stop = Stop::new();
@@ -229,7 +229,7 @@ async fn a_commit_wakes_the_relay() {
 /// look at the stream and what it comes to, no write is acknowledged.
 #[tokio::test(start_paused = true)]
 async fn a_write_cannot_come_between_the_first_look_and_the_import_it_calls_for() {
-    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
     let db = scratch.producer().await;
     weigh_many(&db, 2).await;
     let image = Image::take(db.path());
@@ -276,7 +276,7 @@ async fn a_write_cannot_come_between_the_first_look_and_the_import_it_calls_for(
 /// No write waits for a broker that is out of reach, nor for a relay that never looks.
 #[tokio::test(start_paused = true)]
 async fn writes_wait_for_the_first_look_only_while_there_can_be_one() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::quick();
     let db = scratch.producer().await;
     let broker = MemoryBroker::new(1);
     broker.fail(1.0);
@@ -296,7 +296,7 @@ async fn writes_wait_for_the_first_look_only_while_there_can_be_one() {
 /// A broker that answers too late holds no write up. What is written meanwhile into an older copy is a fork, and is named.
 #[tokio::test(start_paused = true)]
 async fn a_look_that_takes_too_long_holds_no_write_up() {
-    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
     let db = scratch.producer().await;
     let image = Image::take(db.path());
     weigh(&db, "a", 1, 1).await;
@@ -444,7 +444,7 @@ async fn a_stream_that_another_process_extends_while_a_difference_is_found_halts
 /// What the broker refuses beside publishing is seen for as long as it is so, and the stream's size before it is full.
 #[tokio::test(start_paused = true)]
 async fn the_status_says_what_the_broker_refuses_and_how_full_the_stream_is() {
-    let (scratch, broker) = (Scratch::new(), MemoryBroker::new(1));
+    let (scratch, broker) = (Scratch::quick(), MemoryBroker::new(1));
     let db = scratch.producer().await;
     let watched = Mortal::watched(&broker);
     let mut relay = Relay::new(&db, watched.clone());

@@ -14,6 +14,9 @@ use super::tables::{Row, Target, Thing};
 
 pub(super) struct Stage {
     pub(super) world: World,
+    users: Api,
+    orders: Api,
+    device: Api,
     /// Gets orders that are reassigned.
     pub(super) spare_driver: String,
     customer: String,
@@ -100,7 +103,11 @@ impl Stage {
         tokens.push((Who::Device, own.token.clone()));
         tokens.extend(let_in(&world));
         begin_anew(&mut world).await;
+        let of = |service: &Service| Api::new(service.url(), None);
         Stage {
+            users: of(&world.user_service),
+            orders: of(&world.orders_service),
+            device: of(&world.drivers[0].app),
             world,
             spare_driver,
             customer,
@@ -111,8 +118,13 @@ impl Stage {
         }
     }
 
-    pub(super) fn api(&self, service: &str) -> Api {
-        Api::new(self.service(service).url(), None)
+    /// Without a token.
+    pub(super) fn api(&self, service: &str) -> &Api {
+        match service {
+            "user-service" => &self.users,
+            "orders-service" => &self.orders,
+            _ => &self.device,
+        }
     }
 
     pub(super) fn service(&self, name: &str) -> &Service {
