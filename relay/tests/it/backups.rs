@@ -212,7 +212,7 @@ async fn a_copy_whose_log_or_references_are_broken_is_refused() {
     let (path, copy) = (scratch.path("parcels.db"), scratch.path("copy.db"));
     for sql in [
         "delete from relay_outbox where seq = 3",
-        "create table r (x references parcels); insert into r values ('nobody')",
+        "create table r (x references parcels); insert into r values ('missing')",
     ] {
         std::fs::copy(&path, &copy).unwrap();
         let rows = Connection::open(&copy).unwrap();
@@ -411,7 +411,7 @@ async fn a_restore_that_is_killed_between_its_steps_loses_nothing() {
     for started in [true, false] {
         std::fs::rename(&target, scratch.path("aside.db")).unwrap();
         if started {
-            // Somebody starts the service before anybody runs the restore again.
+            // The service is started before the restore is run again.
             let db = scratch.producer().await;
             let cases = meet(&db, &broker).await;
             assert_eq!(

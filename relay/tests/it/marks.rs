@@ -210,7 +210,7 @@ async fn a_person_can_open_a_marked_file_without_its_stream_and_that_is_written_
 }
 
 /// The word is drawn anew at each opening: first the lock file knows both, then the file the new one, then the lock
-/// file only that. Here it does not come to the second, because somebody else holds the file.
+/// file only that. Here it does not come to the second, because another process holds the file.
 #[tokio::test]
 async fn an_opening_that_fails_while_the_word_changes_is_no_false_alarm() {
     let scratch = Scratch::new();

@@ -19,7 +19,7 @@ const ADDRESSES: &[&str] = &[
      ) strict;",
 ];
 
-/// The parcel service, and where each parcel goes: nobody else's business.
+/// The parcel service; only it may know where each parcel goes.
 fn options(keys: Option<Keys>) -> Options {
     let fold = Fold::new(&["addresses"], |rows, event: &Received<Weighed>| {
         let Some(sealed) = &event.sealed else {
@@ -63,7 +63,7 @@ async fn addresses(db: &Database) -> Vec<String> {
     read.await.unwrap()
 }
 
-/// What somebody starts the service with.
+/// The options that the service is started with.
 type FindKeys = fn(&World) -> Option<Keys>;
 
 const SENT: [(&str, &str); 3] = [("a", "12 Elm Street"), ("b", ""), ("c", "Nørrebrogade 7")];
