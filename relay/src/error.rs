@@ -143,7 +143,7 @@ pub enum EmitError {
 pub enum LogError {
     /// The session is over. What an append did is unknown: connect again and look.
     #[error("{0}")]
-    Lost(String, #[source] Option<Cause>),
+    Disconnected(String, #[source] Option<Cause>),
     /// The log's head was not where the caller expected. Nothing of the refused part is stored.
     #[error("the log refused the append: {0}")]
     Refused(String),
@@ -157,31 +157,31 @@ pub enum LogError {
 
 impl LogError {
     /// The session is over.
-    pub fn lost(what: impl Into<String>) -> Self {
-        Self::Lost(what.into(), None)
+    pub fn disconnected(what: impl Into<String>) -> Self {
+        Self::Disconnected(what.into(), None)
     }
 
     /// The session is over, because of something below.
-    pub fn lost_because(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
-        Self::Lost(what.into(), Some(cause.into()))
+    pub fn disconnected_by(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
+        Self::Disconnected(what.into(), Some(cause.into()))
     }
 }
 
 impl From<rusqlite::Error> for LogError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::lost_because("this database cannot be used", error)
+        Self::disconnected_by("this database cannot be used", error)
     }
 }
 
 impl From<ReadError<rusqlite::Error>> for LogError {
     fn from(error: ReadError<rusqlite::Error>) -> Self {
-        Self::lost_because("this database cannot be read", error)
+        Self::disconnected_by("this database cannot be read", error)
     }
 }
 
 impl From<WriteError<rusqlite::Error>> for LogError {
     fn from(error: WriteError<rusqlite::Error>) -> Self {
-        Self::lost_because("this database cannot be written", error)
+        Self::disconnected_by("this database cannot be written", error)
     }
 }
 
@@ -190,7 +190,7 @@ impl From<WriteError<LogError>> for LogError {
     fn from(error: WriteError<LogError>) -> Self {
         match error {
             WriteError::Work(why) => why,
-            other => Self::lost_because("this database cannot be written", other),
+            other => Self::disconnected_by("this database cannot be written", other),
         }
     }
 }

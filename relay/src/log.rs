@@ -21,7 +21,7 @@ pub use position::Position;
 pub use reader::{ReadApi, Reader};
 pub use snapshot::{Holds, Line, Lines, Producer, Share, Sink, row};
 
-/// Events numbered 1, 2, 3 … without a gap. A value of it is one session: after `Lost` it is thrown away.
+/// Events numbered 1, 2, 3 … without a gap. A value of it is one session: after `Disconnected` it is thrown away.
 pub trait Log: Send + Sync + 'static {
     /// Where the log ends, and which log it is. `None`: there is no log here.
     fn head(&mut self) -> impl Future<Output = Result<Option<Head>, LogError>> + Send;

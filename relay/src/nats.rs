@@ -142,7 +142,7 @@ impl Nats {
             ConnectErrorKind::ServerParse => LogError::Misconfigured(format!(
                 "{url} is no broker address: write nats://host:port"
             )),
-            _ => LogError::lost_because(format!("no connection to the broker at {url}"), error),
+            _ => LogError::disconnected_by(format!("no connection to the broker at {url}"), error),
         }
     }
 }
@@ -218,8 +218,8 @@ impl Api {
         let response = async {
             let response = self.js.request(call.clone(), &request).await;
             response.map_err(|error| match error.kind() {
-                RequestErrorKind::NoResponders => LogError::lost(&self.unanswered),
-                _ => LogError::lost_because(failed(), error),
+                RequestErrorKind::NoResponders => LogError::disconnected(&self.unanswered),
+                _ => LogError::disconnected_by(failed(), error),
             })
         };
         let subject = format!("{}.{call}", self.prefix);
@@ -233,7 +233,7 @@ impl Api {
                     "JetStream is not enabled for this account; start the broker with the project's nats.conf".to_owned(),
                 )
             }
-            _ => LogError::lost_because(failed(), error),
+            _ => LogError::disconnected_by(failed(), error),
         })
     }
 }
@@ -251,7 +251,7 @@ fn optional<T>(answer: Result<T, LogError>, not_there: ErrorCode) -> Result<Opti
 /// The JetStream API's own answer, if that is the reason.
 fn jetstream_error(error: &LogError) -> Option<&jetstream::Error> {
     match error {
-        LogError::Lost(_, Some(reason)) => reason.downcast_ref(),
+        LogError::Disconnected(_, Some(reason)) => reason.downcast_ref(),
         _ => None,
     }
 }

@@ -93,7 +93,7 @@ impl Log for Outbox {
         let arrived = self.committed.wait_for(|head| *head > after);
         match tokio::time::timeout(wait, arrived).await {
             Err(_) => return Ok(Vec::new()),
-            Ok(Err(_)) => return Err(LogError::lost("the database is closed")),
+            Ok(Err(_)) => return Err(LogError::disconnected("the database is closed")),
             Ok(Ok(_)) => {}
         }
         let read = self.db.read(move |rows| rows_after(rows, after, limit));

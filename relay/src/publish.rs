@@ -260,7 +260,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
     /// success: one that failed, or whose step was dropped, may still have answers on their way.
     async fn publish(&mut self, records: &[Record]) -> Result<Step, LogError> {
         let session = self.session.take();
-        let mut session = session.ok_or_else(|| LogError::lost("no session"))?;
+        let mut session = session.ok_or_else(|| LogError::disconnected("no session"))?;
         let end = session.head.seq + records.len() as u64;
         let (appended, ahead) = tokio::join!(
             session.stream.append_after(&session.head, records),

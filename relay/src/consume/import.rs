@@ -39,7 +39,7 @@ fn append(tx: &Tx<'_>, after: &Head, records: &[Record]) -> Result<u64, LogError
         let at_ms = envelope.time.parse().map_or(tx.now_ms(), unix_ms);
         append_row(tx, seq, envelope.id, &record.subject, &record.bytes, at_ms)?;
         fold(tx, &envelope).map_err(|error| match error {
-            ApplyError::Transient(why) => LogError::lost(format!("event {seq}: {why}")),
+            ApplyError::Transient(why) => LogError::disconnected(format!("event {seq}: {why}")),
             unfit => refused(unfit.to_string()),
         })?;
         (head, last) = (seq, Some(envelope.id));

@@ -74,7 +74,7 @@ pub(super) async fn rebuild(
         holds,
     } = next(&mut lines).await?
     else {
-        return Err(LogError::lost("the snapshot does not begin with its position").into());
+        return Err(LogError::disconnected("the snapshot does not begin with its position").into());
     };
     if stream != consumer.stream {
         let why = format!("the snapshot is of stream {stream}");
@@ -88,7 +88,7 @@ pub(super) async fn rebuild(
 }
 
 async fn next(lines: &mut Lines) -> Result<Line, LogError> {
-    let cut = || LogError::lost("the snapshot was cut off before its end");
+    let cut = || LogError::disconnected("the snapshot was cut off before its end");
     lines.recv().await.ok_or_else(cut)?
 }
 
@@ -103,12 +103,12 @@ async fn store(db: &Database, consumer: &Consumer, lines: &mut Lines) -> Result<
         match line {
             Line::Row(row) => waiting.push(row),
             Line::End { rows } if rows == stored + waiting.len() as u64 => {}
-            _ => return Err(LogError::lost("the snapshot is not whole").into()),
+            _ => return Err(LogError::disconnected("the snapshot is not whole").into()),
         }
         if ended || waiting.len() == STORE_BATCH {
             let (name, n) = (consumer.name.clone(), stored);
             let batch = serde_json::to_vec(&waiting);
-            let batch = batch.map_err(|error| LogError::lost(error.to_string()))?;
+            let batch = batch.map_err(|error| LogError::disconnected(error.to_string()))?;
             db.write_past_gate(move |tx| insert(tx, &name, n, &batch))
                 .await?;
             stored += waiting.len() as u64;

@@ -111,7 +111,7 @@ impl<A: ReadApi> Reader<A> {
         let mut records = match batch {
             Some((_, batch)) => batch
                 .await
-                .map_err(|error| LogError::lost_because("a read ended early", error))??,
+                .map_err(|error| LogError::disconnected_by("a read ended early", error))??,
             None => self.api.get(first, limit).await?,
         };
         records.truncate(limit);

@@ -37,7 +37,7 @@ pub(super) async fn read(
         .client
         .publish_with_reply(subject.clone(), inbox, request.into());
     let asked = publish.await;
-    asked.map_err(|error| LogError::lost_because("the read was cut off", error))?;
+    asked.map_err(|error| LogError::disconnected_by("the read was cut off", error))?;
     link.answer(&subject, collect(answers, unanswered)).await
 }
 
@@ -54,7 +54,7 @@ async fn collect(mut answers: Subscriber, unanswered: String) -> Result<Vec<Reco
             Some(NO_RESPONDERS) => unanswered,
             Some(status) => format!("the broker answered a read with {status}"),
         };
-        return Err(LogError::lost(why));
+        return Err(LogError::disconnected(why));
     }
 }
 
@@ -63,14 +63,14 @@ pub(super) async fn next(answers: &mut Subscriber, of: &str) -> Result<Message, 
     match timeout(TIMEOUT, answers.next()).await {
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => Err(cut(of)),
-        Err(_) => Err(LogError::lost(format!(
+        Err(_) => Err(LogError::disconnected(format!(
             "the broker did not answer a {of} in time"
         ))),
     }
 }
 
 pub(super) fn cut(of: &str) -> LogError {
-    LogError::lost(format!("the connection was cut under a {of}"))
+    LogError::disconnected(format!("the connection was cut under a {of}"))
 }
 
 /// A direct answer and a live copy name the message's sequence and subject in their headers.
@@ -83,6 +83,6 @@ pub(super) fn record(answer: Message) -> Result<Record, LogError> {
             subject: subject.to_owned(),
             bytes: answer.payload,
         }),
-        _ => Err(LogError::lost("a message without its sequence")),
+        _ => Err(LogError::disconnected("a message without its sequence")),
     }
 }

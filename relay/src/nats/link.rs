@@ -34,7 +34,7 @@ impl Link {
 
     pub(super) async fn subscribe(&self, subject: String) -> Result<Subscriber, LogError> {
         let subscribed = self.client.subscribe(subject).await;
-        subscribed.map_err(|error| LogError::lost_because("no subscription", error))
+        subscribed.map_err(|error| LogError::disconnected_by("no subscription", error))
     }
 
     /// The answer to a request at this subject (`users.>`: at any of these), or the broker's refusal to take it.

@@ -106,7 +106,7 @@ impl Publisher {
                 }
                 false => client.publish_with_headers(subject, headers, bytes).await,
             };
-            sent.map_err(|error| LogError::lost_because("the publish was cut off", error))?;
+            sent.map_err(|error| LogError::disconnected_by("the publish was cut off", error))?;
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Publisher {
         let answer = direct::next(&mut self.answers, "publish");
         let answer = self.link.answer(&subjects, answer).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(LogError::lost(
+            return Err(LogError::disconnected(
                 "no stream takes this subject: it is gone or was recreated",
             ));
         }
@@ -136,12 +136,12 @@ impl Publisher {
             Ok(Response::Ok(Stored { seq })) if Some(seq) == wanted => return Ok(()),
             Ok(Response::Ok(Stored { seq })) => {
                 let why = format!("the broker stored at {seq} what belongs at {wanted:?}");
-                return Err(LogError::lost(why));
+                return Err(LogError::disconnected(why));
             }
             Ok(Response::Err { error }) => error,
             Err(error) => {
                 let why = "the broker's answer cannot be read";
-                return Err(LogError::lost_because(why, error));
+                return Err(LogError::disconnected_by(why, error));
             }
         };
         Err(match error.error_code() {
@@ -149,7 +149,7 @@ impl Publisher {
             | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
                 LogError::Refused(error.to_string())
             }
-            _ => LogError::lost(format!("the broker refused a publish: {error}")),
+            _ => LogError::disconnected(format!("the broker refused a publish: {error}")),
         })
     }
 }

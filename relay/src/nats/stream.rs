@@ -98,7 +98,9 @@ impl AppendLog for StreamSession {
     async fn append_after(&mut self, head: &Head, records: &[Record]) -> Result<Head, LogError> {
         match self.publisher.append_after(head, records).await {
             // Boxed, because a question takes state that publishing should not carry about.
-            Err(error @ LogError::Lost(..)) => Err(Box::pin(self.why_not_stored(error)).await),
+            Err(error @ LogError::Disconnected(..)) => {
+                Err(Box::pin(self.why_not_stored(error)).await)
+            }
             appended => appended,
         }
     }
@@ -119,7 +121,9 @@ impl Stream for StreamSession {
             // While the broker still removes one deleted stream's folder it cannot remove the next one's, does not report
             // so (nats-server 2.15.1, `fileStore.Delete`), and a new stream finds the old messages there.
             self.delete(incarnation).await?;
-            return Err(LogError::lost("the new stream held what was deleted"));
+            return Err(LogError::disconnected(
+                "the new stream held what was deleted",
+            ));
         }
         Ok(head)
     }
@@ -188,7 +192,7 @@ impl StreamSession {
         let info: Info = self.api.ask("STREAM.INFO", json!({})).await?;
         match head_of(&info).incarnation == incarnation {
             true => Ok(info),
-            false => Err(LogError::lost("the stream was recreated meanwhile")),
+            false => Err(LogError::disconnected("the stream was recreated meanwhile")),
         }
     }
 
@@ -207,7 +211,7 @@ impl StreamSession {
                 "the broker cannot write stream {stream} ({reason}), and stores nothing there until it is restarted: make room on its disk, then restart nats-server; no event is lost"
             )),
             Err(None) => {
-                LogError::lost_because("the broker answers no other request either", error)
+                LogError::disconnected_by("the broker answers no other request either", error)
             }
             Ok(_) => error,
         }
@@ -231,7 +235,7 @@ impl StreamSession {
         };
         let message = StreamMessage::try_from(message);
         let unreadable =
-            |error| LogError::lost_because(format!("event {seq} is unreadable"), error);
+            |error| LogError::disconnected_by(format!("event {seq} is unreadable"), error);
         let message = message.map_err(unreadable)?;
         Ok(Some(Record {
             seq: message.sequence,

@@ -167,7 +167,7 @@ fn next_row(lines: &mut Lines) -> Result<Option<Box<RawValue>>, LogError> {
 }
 
 fn cut_off() -> LogError {
-    LogError::lost("the snapshot was cut off before its end")
+    LogError::disconnected("the snapshot was cut off before its end")
 }
 
 fn differs(ours: Option<&RawValue>, theirs: Option<&RawValue>) -> Verified {

@@ -29,9 +29,11 @@ impl Answers {
     /// Only a service that has met its stream and may write knows what its log holds.
     fn check_open(&self) -> Result<(), LogError> {
         match self.db.gate().reason() {
-            Some(why) => Err(LogError::lost(why)),
+            Some(why) => Err(LogError::disconnected(why)),
             None if self.db.has_met_its_stream() => Ok(()),
-            None => Err(LogError::lost("this service has not met its stream yet")),
+            None => Err(LogError::disconnected(
+                "this service has not met its stream yet",
+            )),
         }
     }
 }
@@ -64,7 +66,9 @@ impl Producer for Answers {
             tokio::spawn(async move {
                 let read = db.read(move |rows| send(rows, share, &stream, at, &to));
                 if let Err(error) = read.await {
-                    let _ = failed.send(Err(LogError::lost(chain(&error)))).await;
+                    let _ = failed
+                        .send(Err(LogError::disconnected(chain(&error))))
+                        .await;
                 }
             });
             Ok(lines)

@@ -45,7 +45,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
     /// Does a piece of the next chore. The session is kept only if it is still good, as after a publish.
     pub(super) async fn tidy(&mut self) -> Result<(), LogError> {
         let session = self.session.take();
-        let mut session = session.ok_or_else(|| LogError::lost("no session"))?;
+        let mut session = session.ok_or_else(|| LogError::disconnected("no session"))?;
         session.published = false;
         let (stream, head) = (&mut session.stream, &mut session.head);
         match session.chores.pop() {

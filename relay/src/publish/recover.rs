@@ -38,7 +38,7 @@ pub(super) async fn import(
     mark(db, to).await?;
     let mut outbox = db.outbox();
     let head = outbox.head().await?;
-    let mut head = head.ok_or_else(|| LogError::lost("the outbox is gone"))?;
+    let mut head = head.ok_or_else(|| LogError::disconnected("the outbox is gone"))?;
     if head.seq != from {
         return Ok(false);
     }
@@ -61,7 +61,7 @@ pub(super) async fn import(
 
 fn missing(seq: u64, stream: &Head) -> LogError {
     match stream.holes {
-        0 => LogError::lost(format!("event {seq} does not arrive")),
+        0 => LogError::disconnected(format!("event {seq} does not arrive")),
         _ => LogError::Refused(format!(
             "the stream has lost event {seq}: repair the broker's copy"
         )),
@@ -105,7 +105,7 @@ pub(super) async fn replace(
         at = to + 1;
     }
     if unread > head.holes {
-        return Err(LogError::lost(format!(
+        return Err(LogError::disconnected(format!(
             "it is to be recreated ({reason}), but {unread} events that only it holds cannot be read; it is kept: repair the broker's copy, or delete the stream"
         )));
     }

@@ -212,7 +212,7 @@ impl Connect for MemoryBroker {
         let mut state = self.lock();
         if state.strikes() {
             state.fired.not_connected += 1;
-            return Err(LogError::lost("not connected"));
+            return Err(LogError::disconnected("not connected"));
         }
         Ok(MemorySession {
             generation: state.generation,
@@ -300,7 +300,7 @@ impl MemorySession {
         let state = self.broker.lock();
         match state.generation == self.generation {
             true => Ok(state),
-            false => Err(LogError::lost("the connection was cut")),
+            false => Err(LogError::disconnected("the connection was cut")),
         }
     }
 }
@@ -363,7 +363,7 @@ impl State {
 
     fn store(&mut self) -> Result<&mut Store, LogError> {
         let store = self.store.as_mut();
-        store.ok_or_else(|| LogError::lost("there is no stream"))
+        store.ok_or_else(|| LogError::disconnected("there is no stream"))
     }
 
     /// A replica that is behind holds a beginning of the log, or nothing yet.
@@ -408,7 +408,9 @@ impl State {
             return Ok(());
         }
         self.fired.cut_read += 1;
-        Err(LogError::lost("the connection was cut under a read"))
+        Err(LogError::disconnected(
+            "the connection was cut under a read",
+        ))
     }
 
     fn create(&mut self, first: u64, origin: &Origin, incarnation: &str) -> Result<Head, LogError> {
@@ -521,7 +523,9 @@ impl State {
             n if n == records.len() => self.fired.cut_after_store += 1,
             _ => self.fired.cut_amid_store += 1,
         }
-        Err(LogError::lost("the connection was cut under a publish"))
+        Err(LogError::disconnected(
+            "the connection was cut under a publish",
+        ))
     }
 }
 
@@ -529,7 +533,7 @@ impl Store {
     fn check(&self, incarnation: &str) -> Result<(), LogError> {
         match self.incarnation == incarnation {
             true => Ok(()),
-            false => Err(LogError::lost("the stream was recreated meanwhile")),
+            false => Err(LogError::disconnected("the stream was recreated meanwhile")),
         }
     }
 

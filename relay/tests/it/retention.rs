@@ -478,7 +478,7 @@ async fn a_position_that_the_log_does_not_hold_is_answered_and_not_stored() {
     let answers = Answers::new(&db, share);
     let early = answers.report("a", None).await;
     assert!(
-        matches!(early, Err(LogError::Lost(..))),
+        matches!(early, Err(LogError::Disconnected(..))),
         "it has not met its stream"
     );
     let old = at(&db, 2).await;

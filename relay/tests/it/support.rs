@@ -359,7 +359,7 @@ impl Front {
 
     fn answers(&self) -> Result<Answers, LogError> {
         let answers = self.0.lock().unwrap().clone();
-        answers.ok_or_else(|| LogError::Lost("the producer does not run".to_owned(), None))
+        answers.ok_or_else(|| LogError::Disconnected("the producer does not run".to_owned(), None))
     }
 }
 

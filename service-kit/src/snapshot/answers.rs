@@ -108,7 +108,7 @@ async fn snapshot(
     // A failure before the first line has a status; a later one cuts the answer off.
     let first = match lines.recv().await {
         Some(line) => line?,
-        None => return Err(LogError::lost("there is no snapshot").into()),
+        None => return Err(LogError::disconnected("there is no snapshot").into()),
     };
     let body = Body::from_stream(encoded(first, lines, place));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
@@ -190,10 +190,12 @@ impl From<LogError> for Problem {
 fn not_stored(error: LogError) -> Problem {
     match error {
         LogError::Refused(why) => Problem::new(codes::BUSY, why).retry_later(),
-        LogError::Lost(what, Some(source)) => match source.downcast::<WriteError<LogError>>() {
-            Ok(refused) => (*refused).into(),
-            Err(source) => LogError::Lost(what, Some(source)).into(),
-        },
+        LogError::Disconnected(what, Some(source)) => {
+            match source.downcast::<WriteError<LogError>>() {
+                Ok(refused) => (*refused).into(),
+                Err(source) => LogError::Disconnected(what, Some(source)).into(),
+            }
+        }
         other => other.into(),
     }
 }
@@ -227,10 +229,17 @@ mod tests {
     #[test]
     fn a_report_that_cannot_be_written_says_why() {
         let written = |error: WriteError<LogError>| {
-            not_stored(LogError::lost_because("the report cannot be stored", error)).code()
+            not_stored(LogError::disconnected_by(
+                "the report cannot be stored",
+                error,
+            ))
+            .code()
         };
         assert_eq!(written(WriteError::Full), codes::DISK_FULL);
         assert_eq!(written(WriteError::Busy("why".to_owned())), codes::BUSY);
-        assert_eq!(not_stored(LogError::lost("why")).code(), codes::NOT_OPEN);
+        assert_eq!(
+            not_stored(LogError::disconnected("why")).code(),
+            codes::NOT_OPEN
+        );
     }
 }

@@ -93,7 +93,7 @@ impl HttpProducer {
                 "something else than the producer seems to answer at {url} ({refusal}): check the address and the proxies on the way, and give both the same {token_env}"
             ),
         };
-        LogError::Lost(what, None)
+        LogError::Disconnected(what, None)
     }
 }
 
@@ -172,11 +172,11 @@ fn parse(line: &[u8]) -> Result<Line, LogError> {
 
 fn too_long() -> LogError {
     let why = format!("a line of the snapshot is longer than {MAX_LINE_BYTES} bytes");
-    LogError::Lost(why, None)
+    LogError::Disconnected(why, None)
 }
 
 fn lost(what: String, cause: impl Into<relay::error::Cause>) -> LogError {
-    LogError::Lost(what, Some(cause.into()))
+    LogError::Disconnected(what, Some(cause.into()))
 }
 
 #[cfg(test)]
@@ -191,7 +191,10 @@ mod tests {
         ));
         assert!(matches!(parse(b"{\"row\":{\"a\":1}}\n"), Ok(Line::Row(_))));
         for bad in ["", "{", "{\"else\":1}", "{\"row\":{}} {}"] {
-            assert!(matches!(parse(bad.as_bytes()), Err(LogError::Lost(..))));
+            assert!(matches!(
+                parse(bad.as_bytes()),
+                Err(LogError::Disconnected(..))
+            ));
         }
         assert!(parse(&vec![b' '; MAX_LINE_BYTES + 1]).is_err());
     }

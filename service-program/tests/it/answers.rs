@@ -130,7 +130,7 @@ async fn who_has_not_met_the_stream_does_not_know_what_its_log_holds() {
         chain(&lost).contains("503") && chain(&lost).contains("has not met its stream"),
         "{lost}"
     );
-    assert!(matches!(lost, LogError::Lost(..)));
+    assert!(matches!(lost, LogError::Disconnected(..)));
     world.stop().await;
 }
 
@@ -286,7 +286,7 @@ async fn a_snapshot_that_is_cut_garbled_or_too_long_is_never_taken_for_whole() {
         ),
     ] {
         let error = collect(&cut_after(body).await, None).await.unwrap_err();
-        assert!(matches!(error, LogError::Lost(..)));
+        assert!(matches!(error, LogError::Disconnected(..)));
         assert!(error.to_string().contains(why), "{error}");
     }
     // Cut where a line ends, by a server that says that this was all.
@@ -308,7 +308,7 @@ async fn a_producer_that_falls_silent_or_is_not_there_is_lost() {
     assert!(socket.read(&mut request).await.unwrap() > 0);
     tokio::time::pause();
     let error = asked.await.unwrap().unwrap_err();
-    assert!(matches!(error, LogError::Lost(..)), "{error}");
+    assert!(matches!(error, LogError::Disconnected(..)), "{error}");
     tokio::time::resume();
 
     let gone = asking(&listener, TOKEN);
@@ -336,7 +336,10 @@ async fn only_a_producers_own_no_says_that_the_token_is_wrong() {
             r#"{"code": "login_required", "detail": "of a proxy"}"#,
         ] {
             let error = asked(status, foreign).await;
-            assert!(matches!(error, LogError::Lost(..)), "{status} {error}");
+            assert!(
+                matches!(error, LogError::Disconnected(..)),
+                "{status} {error}"
+            );
         }
     }
     let own = r#"{"code": "unauthorized", "title": "no", "detail": "this token is not known"}"#;

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 type Session = <MemoryBroker as Connect>::Session;
 
 fn lost(why: &str) -> LogError {
-    LogError::Lost(why.to_owned(), None)
+    LogError::Disconnected(why.to_owned(), None)
 }
 
 /// A relay's way to the broker. One contact changes one thing, in the stream or in the outbox, and then the session is gone.

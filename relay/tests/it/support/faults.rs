@@ -205,7 +205,7 @@ async fn until_gone<T>(
     left: &AtomicU64,
     operation: impl Future<Output = Result<T, LogError>>,
 ) -> Result<T, LogError> {
-    let gone = || LogError::Lost("killed here".to_owned(), None);
+    let gone = || LogError::Disconnected("killed here".to_owned(), None);
     let before = left.load(Ordering::Relaxed);
     if before == 0 {
         return Err(gone());
@@ -291,7 +291,10 @@ impl Stream for MortalSession {
 
     async fn refresh(&mut self) -> Result<(), LogError> {
         match self.way.about.0.lock().unwrap().refuses {
-            true => Err(LogError::Lost("the broker says no".to_owned(), None)),
+            true => Err(LogError::Disconnected(
+                "the broker says no".to_owned(),
+                None,
+            )),
             false => Ok(()),
         }
     }
