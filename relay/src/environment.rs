@@ -1,4 +1,5 @@
-//! What comes from outside any database and any broker: time and random bytes. Tests own both.
+//! What comes from outside any database and any broker: time and random bytes. Tests replace both, but for the bytes of keys and
+//! nonces, which always come from the operating system.
 
 use std::fmt;
 

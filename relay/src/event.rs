@@ -1,4 +1,5 @@
-//! An event: its envelope, what a consumer receives of it, what caused it, and the part that only its owner can read.
+//! An event. Read `envelope` first: the bytes that every log shares; then `received`: what a consumer gets of it; `sealed` and
+//! `keys`: the part that only its owner can read; `causation` and `trace`: what it answers, and the request it came from.
 
 mod causation;
 mod envelope;

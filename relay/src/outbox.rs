@@ -70,6 +70,7 @@ impl Outbox {
     }
 }
 
+/// It is appended to by `emit`, and by an import (`consume::import`), which also applies the events.
 impl Log for Outbox {
     async fn head(&mut self) -> Result<Option<Head>, LogError> {
         let ends = self.ends().await?;

@@ -5,10 +5,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::database::{self, Tx, head};
 use crate::event::EventId;
+use crate::log::reader::MAX_READ_BYTES;
 use crate::log::{Origin, Record};
-
-/// Bytes one read hands out, at most (one event is always handed out).
-const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where the log begins and ends, and whose it is.
 #[derive(Clone, Debug)]
