@@ -156,7 +156,9 @@ async fn an_empty_folder_is_foreign_to_the_stream_until_an_operator_adopts_it() 
     world.user_service.start().await.expect("it starts");
     let said = is_halted(&world.user_service).await;
     assert!(
-        said.contains("this one is empty: adopt-stream makes it that one's successor"),
+        said.contains(
+            "this database is empty; adopt-stream lets it take over the stream's identity"
+        ),
         "{said}"
     );
 

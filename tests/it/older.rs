@@ -119,7 +119,7 @@ async fn restored_by_command(service: &Service, copy: &Path) {
     let json = said.expect_code(0).json();
     let head = json["head"].as_u64().expect("a number");
     let unknown = json["unknown"].as_str().expect("a text");
-    let named = format!("events {} to {last} are in ", head + 1);
+    let named = format!("events {} to {last} are only in ", head + 1);
     assert_eq!(last > head, unknown.contains(&named), "{unknown}");
 }
 
