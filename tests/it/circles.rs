@@ -272,7 +272,7 @@ mod tests {
         let files = [
             ("lib.rs", "mod a; mod b; mod c;"),
             ("a.rs", "use crate::{\n    b::{X, Y as Z},\n    c::W,\n};"),
-            ("b.rs", "fn f() -> super::a::V { todo() }"),
+            ("b.rs", "fn f() -> super::a::V { make() }"),
             (
                 "c.rs",
                 "// use crate::a::V;\n#[cfg(test)]\nmod tests { use crate::a::V; }",

@@ -49,33 +49,26 @@ fn notices() -> Consumer {
         if event.event.weight_g == 13 {
             return Err(ApplyError::Rejected("unlucky".to_owned()));
         }
-        let noticed = Noticed {
-            parcel_event: event.seq,
-        };
-        tx.execute("insert into notices values (?1)", [event.seq])?;
-        tx.emit(&AnyEvent::new(
-            "scales.noticed.v1",
-            &event.aggregate,
-            &noticed,
-        ))?;
-        Ok(())
+        store_and_notice(tx, event)
     })
 }
 
 /// Answers everything.
 fn cured() -> Consumer {
-    Consumer::reaction("notices", |tx, event: &Received<Weighed>| {
-        let noticed = Noticed {
-            parcel_event: event.seq,
-        };
-        tx.execute("insert into notices values (?1)", [event.seq])?;
-        tx.emit(&AnyEvent::new(
-            "scales.noticed.v1",
-            &event.aggregate,
-            &noticed,
-        ))?;
-        Ok(())
-    })
+    Consumer::reaction("notices", store_and_notice)
+}
+
+fn store_and_notice(tx: &Tx<'_>, event: &Received<Weighed>) -> Result<(), ApplyError> {
+    let noticed = Noticed {
+        parcel_event: event.seq,
+    };
+    tx.execute("insert into notices values (?1)", [event.seq])?;
+    tx.emit(&AnyEvent::new(
+        "scales.noticed.v1",
+        &event.aggregate,
+        &noticed,
+    ))?;
+    Ok(())
 }
 
 /// What was answered, in order.
@@ -314,7 +307,7 @@ fn notice(tx: &Tx<'_>, parcel_event: u64) -> Result<u64, relay::EmitError> {
     ))
 }
 
-async fn come_home(db: &Database, records: &[Record]) {
+async fn import_records(db: &Database, records: &[Record]) {
     let mut outbox = db.outbox();
     let head = outbox.head().await.unwrap().unwrap();
     outbox.append_after(&head, records).await.unwrap();
@@ -340,7 +333,7 @@ async fn an_answer_imported_in_part_is_finished_and_a_whole_one_is_not_given_aga
         let path = world.scratch.path(&format!("scales-{home}.db"));
         image.copy_to(&path);
         let db = Database::open(path, unmarked()).await.unwrap();
-        come_home(&db, &lived[..home]).await;
+        import_records(&db, &lived[..home]).await;
         let asked = Arc::new(AtomicUsize::new(0));
         react_with(pairs(&asked), &db, &world.parcels).await;
         assert_eq!(answered(&db).await, [11, 12, 21, 22], "{home} was imported");
@@ -403,7 +396,7 @@ async fn an_answer_that_an_adoption_cuts_in_two_is_finished() {
     let rival = Database::open(world.scratch.path("rival.db"), unmarked())
         .await
         .unwrap();
-    come_home(&rival, &lived[..1]).await;
+    import_records(&rival, &lived[..1]).await;
     let write = rival.write(|tx| {
         tx.execute("insert into notices values (99)", [])?;
         notice(tx, 99)
