@@ -7,7 +7,7 @@ use clap::Parser;
 use relay::Stop;
 use relay::environment::System;
 use service_kit::process::machine::{check_clock, check_machine};
-use service_program::{Loopback, Redacted, Service};
+use service_program::{Loopback, Parts, Redacted};
 
 use crate::device::Device;
 use crate::owner_api::OwnerApi;
@@ -68,7 +68,7 @@ impl Config {
         let listener = self.listen.bind().await?;
         let device = Device::open(&self.database, Arc::new(System)).await?;
         let routes = http::routes(device.clone(), owner.clone());
-        Service::new(device.database())
+        Parts::new(device.database())
             .spawn(|stop| sync::run(device.clone(), owner, stop))
             .serve(routes, listener, stop)
             .await

@@ -56,13 +56,10 @@ struct PageQuery {
     limit: Limit,
 }
 
-/// For a reader of the documentation.
-const PURPOSE: &str = "Owns orders, their delivery and the drivers: places, assigns, cancels and shows orders, judges the intents of drivers' devices, and emits the events of stream ORDERS. Operators may do everything except what only a device may do, other services may read orders, and a device reaches the deliveries of its own driver.";
-
 /// `cache` is the consumer of the cache of users. `feed_tail` is how many events a device may be behind before it gets a
 /// snapshot.
 pub fn routes(db: Database, user_api: UserApi, cache: Consumer, feed_tail: u64) -> Routes {
-    Routes::new(crate::NAME, PURPOSE)
+    Routes::default()
         .problems(problems::ALL)
         .routes(routes!(orders::place, composed::list))
         .routes(routes!(composed::read))

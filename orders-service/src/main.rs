@@ -1,9 +1,5 @@
-//! orders-service as a program: it serves, or runs an operator's command. `config` declares it.
+//! orders-service as a program: it serves, or runs an operator's command.
 
-use std::process::ExitCode;
-
-use orders_service::config::Config;
-
-fn main() -> ExitCode {
-    service_program::main::<Config>()
+fn main() -> std::process::ExitCode {
+    orders_service::service().main()
 }

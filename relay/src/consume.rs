@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::Stop;
-use crate::database::{Database, Rows, Tx};
-use crate::error::{ApplyError, Fatal, ReadError, WriteError};
+use crate::database::{Database, Rows, Tx, missing_table};
+use crate::error::{ApplyError, Fatal, ReadError, WriteError, chain};
 use crate::event::{Envelope, Event, Received, received};
 use crate::log::{Connect, Position, Producer, Share};
 use rebuild::Cache;
@@ -212,8 +212,25 @@ impl Consumer {
         position::load(rows, &self.name)
     }
 
-    /// Refuses a consumer whose description cannot work.
-    fn check(&self) -> Result<(), String> {
+    /// Refuses a consumer that cannot work with this database: its description is wrong, or a table of its cache is missing.
+    /// It is checked when it starts in any case; a program may do it earlier.
+    pub async fn check(&self, db: &Database) -> Result<(), Fatal> {
+        self.check_description().map_err(Fatal)?;
+        let Some(cache) = &self.cache else {
+            return Ok(());
+        };
+        let tables = cache.tables.clone();
+        let missing = db.read(move |rows| missing_table(rows, &tables)).await;
+        match missing.map_err(|error| Fatal(chain(&error)))? {
+            Some(table) => Err(Fatal(format!(
+                "{} keeps its cache in table {table}, which no migration of the service makes: add one",
+                self.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_description(&self) -> Result<(), String> {
         let (name, stream) = (&*self.name, self.stream);
         // A reaction's events name it and its stream, between spaces.
         let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);

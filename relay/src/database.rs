@@ -31,6 +31,7 @@ use writer::Writer;
 
 pub use disk::{DiskHealth, OnDiskFailure};
 pub use fold::Fold;
+pub(crate) use fold::missing_table;
 pub use gate::Gate;
 pub(crate) use identity::{
     Identity, clear_mark, mark, origin, set_origin, set_replaces, set_unfit,

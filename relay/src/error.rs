@@ -43,6 +43,10 @@ pub enum Refusal {
         "cannot be written with a WAL, only with journal mode {mode}: put it on a local disk of this machine"
     )]
     NoWal { mode: String },
+    #[error(
+        "has no table {table}, which the fold of the service's events writes to: add a migration that makes it"
+    )]
+    NoTable { table: String },
     #[error("is damaged ({detail}): restore it from a backup; the file was left untouched")]
     Damaged { detail: String },
     #[error(

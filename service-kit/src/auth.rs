@@ -76,8 +76,8 @@ impl Access {
 
     /// And the callers with a token in the service's own database.
     #[must_use]
-    pub fn store(mut self, store: Option<Arc<dyn TokenStore>>) -> Self {
-        self.store = store;
+    pub fn store(mut self, store: Arc<dyn TokenStore>) -> Self {
+        self.store = Some(store);
         self
     }
 

@@ -16,6 +16,7 @@ mod store;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::bail;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -28,7 +29,7 @@ use utoipa::IntoParams;
 
 use crate::auth::{ANONYMOUS, Principal, TokenHash};
 use crate::causal::{POSITION, StreamPosition};
-use crate::http::{Problem, Reply, codes, extract};
+use crate::http::{Problem, Reply, Routes, codes, extract};
 
 use store::Age;
 pub use store::{
@@ -109,6 +110,22 @@ type Kept = ([u8; 32], Reply);
 struct Asked {
     slot: Slot,
     request: [u8; 32],
+}
+
+impl Routes {
+    /// Refuses routes that need a table which the service's migrations do not make.
+    pub async fn check(&self, db: &Database) -> anyhow::Result<()> {
+        let Some(path) = self.that_takes("Idempotency-Key") else {
+            return Ok(());
+        };
+        // A program that is open to all keeps replies, if it does, in its own way.
+        if self.declared.all_open || db.read(store::has_table).await? {
+            return Ok(());
+        }
+        bail!(
+            "{path} takes an Idempotency-Key, and the database has no table for the replies: add service_kit::IDEMPOTENCY_MIGRATION to the service's migrations"
+        )
+    }
 }
 
 impl Replies {

@@ -104,7 +104,7 @@ pub fn access_with(
         (GUEST, tester(GUEST_KIND)),
     ];
     let added = added.into_iter().chain(testers).collect();
-    Access::closed().store(Some(Arc::new(Testers { added, own })))
+    Access::closed().store(Arc::new(Testers { added, own }))
 }
 
 impl TestApi {

@@ -1,179 +1,331 @@
-//! A service as a program: it declares its own parts once; serving and every command use the declaration.
+//! A service as a program: it is declared once, and serving and every command use the declaration.
 
-pub(crate) mod service;
+mod given;
+pub(crate) mod parts;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Arg, ArgAction, FromArgMatches, Parser, Subcommand};
-use relay::{Consumer, Database, Keys, Options};
+use anyhow::{Context, bail};
+use clap::Args;
+use relay::log::{Share, Sink};
+use relay::rusqlite::{self, Connection};
+use relay::{Consumer, Database, Event, Fold, Keys, Options};
+use service_kit::process::machine::{check_clock, check_machine};
+use service_kit::{Access, Limits, Routes, Token, TokenStore};
 
-use crate::admin::command::Command;
 use crate::admin::setup::Setup;
 use crate::process::exit::{Outcome, on_disk_failure, or_end, run};
 use crate::process::files::keep_files_private;
-use crate::process::logs::{DEFAULT_FILTER, start_logs, start_quiet_logs};
+use crate::process::logs::{start_logs, start_quiet_logs};
 use crate::process::signals::stop_on_signal;
-use crate::program::service::Service;
-use crate::settings::{About, CommonArgs};
-use service_kit::Routes;
-use service_kit::process::machine::{check_clock, check_machine};
-use service_kit::{Access, Limits, Token, TokenStore};
+use crate::program::given::Given;
+use crate::program::parts::Parts;
+use crate::settings::CommonArgs;
+use crate::settings::about::About;
+use crate::settings::owners::{Followed, Owner, Owners};
 
-/// A service. Its settings are the value, read from the command line and the environment.
-pub trait Program: Parser {
-    const ABOUT: About;
+/// A service, declared. `S` are the settings of its own, in addition to those that every service has.
+///
+/// Names follow from the declaration: a service of stream `PAYMENTS` reads its password at the broker from
+/// `FREEHOLD_PAYMENTS_PASSWORD`, the token with which others load its snapshots from `FREEHOLD_PAYMENTS_READ_TOKEN`, and a
+/// service that follows the stream finds its owner with `--payments-url`. The flags `--listen`, `--database`, `--keys` and
+/// `--access` replace the address and the files of one process.
+pub struct Service<S = ()> {
+    about: About,
+    options: Options,
+    share: Share,
+    sealed: bool,
+    consumers: Vec<Consumer>,
+    followed: Followed,
+    tokens: Option<Tokens>,
+    routes: Box<MakeRoutes<S>>,
+}
 
-    fn common(&self) -> &CommonArgs;
+type Tokens = fn(&Database) -> Arc<dyn TokenStore>;
+type MakeRoutes<S> = dyn Fn(&App<S>) -> anyhow::Result<Routes>;
 
-    /// How the database is opened, without the keys of [`keys`](Self::keys).
-    fn options(&self) -> Options;
+/// What a service's routes are made from, when it starts.
+pub struct App<S = ()> {
+    pub db: Database,
+    /// The service's own settings.
+    pub settings: S,
+    /// Running: their status has their offset.
+    consumers: Vec<Consumer>,
+    owners: Owners,
+}
 
-    /// The key file, if parts of its events are sealed.
-    fn keys(&self) -> Option<PathBuf> {
-        None
+impl Service {
+    /// A service of this name, which is also its user at the broker, and the name of its database file. It answers at this
+    /// port of this machine unless `--listen` says otherwise. Until it [emits](Self::emits), its stream is its name without
+    /// `-service`, in capitals, and stays empty.
+    pub fn new(name: &'static str, port: u16) -> Self {
+        Self::with_settings(name, port)
+    }
+}
+
+impl<S: Args + 'static> Service<S> {
+    /// A service with settings of its own: flags and environment variables of [`clap`].
+    pub fn with_settings(name: &'static str, port: u16) -> Self {
+        let about = About::new(name, port);
+        Self {
+            options: Options::new(name, &about.stream, &[]).fold(Fold::nothing()),
+            about,
+            share: shares_nothing,
+            sealed: false,
+            consumers: Vec::new(),
+            followed: Followed::default(),
+            tokens: None,
+            routes: Box::new(|_| Ok(Routes::default())),
+        }
     }
 
-    /// The consumers of other services' streams.
-    fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
-        Ok(Vec::new())
+    /// What it is for, to a reader of `--help` and of its documentation.
+    #[must_use]
+    pub fn about(mut self, purpose: &'static str) -> Self {
+        self.about.purpose = purpose;
+        self
+    }
+
+    /// The version that `--version` prints: `env!("CARGO_PKG_VERSION")`.
+    #[must_use]
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.about.version = version;
+        self
+    }
+
+    /// Its own tables: numbered migrations, final once released.
+    #[must_use]
+    pub fn tables(mut self, migrations: &[&str]) -> Self {
+        self.options.migrations = migrations.iter().map(|sql| (*sql).to_owned()).collect();
+        self
+    }
+
+    /// The events of its stream, which it alone writes, and how its tables follow from them. A [fold](Fold) of `E` imports the
+    /// events that only the stream has, for a database that was restored or lost.
+    #[must_use]
+    pub fn emits<E: Event>(mut self, fold: Fold) -> Self {
+        E::STREAM.clone_into(&mut self.about.stream);
+        E::STREAM.clone_into(&mut self.options.stream);
+        self.options.fold = Some(fold);
+        self
+    }
+
+    /// Fills in, after the migrations of each opening, what SQL alone cannot.
+    #[must_use]
+    pub fn fill(mut self, fill: fn(&Connection) -> rusqlite::Result<()>) -> Self {
+        self.options.fill = Some(fill);
+        self
+    }
+
+    /// The rows of its snapshots, for services that keep a cache of them.
+    #[must_use]
+    pub fn shares(mut self, share: Share) -> Self {
+        self.share = share;
+        self
+    }
+
+    /// It seals parts of its events, with the keys of a file of its own.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
+        self
+    }
+
+    /// Applies another service's stream. The consumer asks the owner of the stream for snapshots, at the address in the flag
+    /// that is named after the stream: `--orders-url` for ORDERS.
+    #[must_use]
+    pub fn follows(mut self, consumer: Consumer) -> Self {
+        self.followed.add(consumer.stream());
+        self.consumers.push(consumer);
+        self
+    }
+
+    /// The port of this machine at which the owner of the stream is asked unless a flag says otherwise.
+    #[must_use]
+    pub fn owner<E: Event>(mut self, port: u16) -> Self {
+        self.followed.at(E::STREAM, port);
+        self
     }
 
     /// The tokens in its own database, in addition to those of the access file.
-    fn token_store(&self, _: &Database) -> Option<Arc<dyn TokenStore>> {
-        None
+    #[must_use]
+    pub fn tokens(mut self, tokens: fn(&Database) -> Arc<dyn TokenStore>) -> Self {
+        self.tokens = Some(tokens);
+        self
     }
 
-    /// `consumers` are those of [`consumers`](Self::consumers), running: their status has their offset.
-    fn routes(&self, db: &Database, consumers: &[Consumer]) -> anyhow::Result<Routes>;
-}
+    /// Its routes. `/livez`, `/readyz`, `/metrics` and `/docs` are added.
+    #[must_use]
+    pub fn routes(mut self, make: impl Fn(&App<S>) -> anyhow::Result<Routes> + 'static) -> Self {
+        self.routes = Box::new(make);
+        self
+    }
 
-/// Serves until it is stopped, or runs the command that the command line names.
-pub fn main<P: Program>() -> ExitCode {
-    keep_files_private();
-    let (program, asked) = or_end(parse::<P>());
-    run(async {
-        match asked {
-            None => Box::pin(serve(&program)).await.map(|()| Outcome::Done),
-            Some((command, json)) => {
-                start_quiet_logs();
-                Box::pin(command.run(&setup(&program)?, json)).await
+    /// How its database is opened, without its keys.
+    pub fn options(&self) -> Options {
+        self.options.clone()
+    }
+
+    /// The consumers of other services' streams, without the owners that they ask.
+    pub fn consumers(&self) -> &[Consumer] {
+        &self.consumers
+    }
+
+    /// Serves until it is stopped, or runs the command that the command line names.
+    pub fn main(self) -> ExitCode {
+        keep_files_private();
+        let given: Given<S> = or_end(given::read(&self.about, self.sealed, &self.followed));
+        run(async {
+            match given.command {
+                None => {
+                    start_logs()?;
+                    let served =
+                        self.serve(given.common, given.keys, given.owners?, given.settings);
+                    Box::pin(served).await.map(|()| Outcome::Done)
+                }
+                Some((command, json)) => {
+                    start_quiet_logs();
+                    let setup = self.setup(given.common, given.keys, &given.owners?)?;
+                    Box::pin(command.run(&setup, json)).await
+                }
+            }
+        })
+    }
+
+    /// What a declaration cannot mean.
+    fn refuse_mistakes(&self) -> anyhow::Result<()> {
+        let About { name, stream, .. } = &self.about;
+        let mut names = BTreeSet::new();
+        for consumer in &self.consumers {
+            if consumer.stream() == stream {
+                bail!(
+                    "{name} owns {stream} and follows it, too: its own tables follow from its events by its fold"
+                );
+            }
+            if !names.insert(consumer.name()) {
+                bail!(
+                    "{name} has two consumers {}: each keeps a position under its name, so rename one",
+                    consumer.name()
+                );
             }
         }
-    })
-}
+        Ok(())
+    }
 
-/// The settings that only serving takes. A command takes the others, before its name or after it.
-const SERVING: [&str; 8] = [
-    "listen",
-    "max_requests_per_second",
-    "open_without_stream",
-    "keep_events",
-    "keep_days",
-    "hold_readers",
-    "help",
-    "version",
-];
-
-/// Reads the settings, and the command if there is one with whether it answers in JSON, from the command line and the
-/// environment.
-fn parse<P: Program>() -> Result<(P, Option<(Command, bool)>), clap::Error> {
-    let about = P::ABOUT;
-    let or_default = |arg: Arg, default| arg.required(false).default_value(default);
-    let settings = P::command()
-        .name(about.name)
-        .mut_arg("listen", |arg| or_default(arg, about.listen))
-        .mut_arg("database", |arg| or_default(arg, about.database))
-        .mut_args(|arg| match SERVING.contains(&arg.get_id().as_str()) {
-            true => arg,
-            false => arg.global(true),
+    fn setup(
+        &self,
+        common: CommonArgs,
+        keys: Option<PathBuf>,
+        owners: &Owners,
+    ) -> anyhow::Result<Setup> {
+        self.refuse_mistakes()?;
+        let asking = |consumer: &Consumer| match owners.get(consumer.stream()) {
+            Some(owner) => owner.answers(consumer.clone()),
+            None => Ok(consumer.clone()),
+        };
+        Ok(Setup {
+            about: self.about.clone(),
+            options: Options {
+                on_disk_failure: on_disk_failure(),
+                ..self.options()
+            },
+            keys: self.sealed.then(|| common.keys(keys)),
+            common,
+            consumers: self
+                .consumers
+                .iter()
+                .map(asking)
+                .collect::<Result<_, _>>()?,
         })
-        .after_help(environment(&about));
-    let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
-    let json = json.help("Answer in JSON, for programs").global(true);
-    let given = Command::augment_subcommands(settings)
-        .subcommand_required(false)
-        .mut_subcommands(|command| command.arg(json.clone()))
-        .mut_subcommand("rotate-key", |command| command.hide(!about.has_keys))
-        .try_get_matches()?;
-    let command = match given.subcommand() {
-        Some((_, of_command)) => Some((
-            Command::from_arg_matches(&given)?,
-            of_command.get_flag("json"),
-        )),
-        None => None,
-    };
-    Ok((P::from_arg_matches(&given)?, command))
-}
-
-/// The part of `--help` that clap does not generate.
-fn environment(about: &About) -> String {
-    let About {
-        name,
-        password_env,
-        read_token_env,
-        ..
-    } = about;
-    format!(
-        "Environment only, since every user of the machine can read flags:
-  {password_env}  The password of {name} at the broker. Required
-  {read_token_env}  What other services send to load snapshots from {name}: at least 16 characters. Without it only those of the access file can
-  RUST_LOG  What to log, to stderr, as text on a terminal and as JSON elsewhere [default: {DEFAULT_FILTER}]
-
-A flag wins over the environment, the environment over a default.
-
-Exit codes:
-  0  done; equal; healthy
-  1  refused or failed; stderr says why
-  2  the command line is not valid
-  3  it differs; it is not healthy; events still wait for an operator
-  4  unknown: a dependency did not respond"
-    )
-}
-
-fn setup<P: Program>(program: &P) -> anyhow::Result<Setup> {
-    Ok(Setup {
-        about: P::ABOUT,
-        common: program.common().clone(),
-        options: Options {
-            on_disk_failure: on_disk_failure(),
-            ..program.options()
-        },
-        keys: program.keys(),
-        consumers: program.consumers()?,
-    })
-}
-
-/// Checks settings and machine before it binds the port and opens the file.
-async fn serve<P: Program>(program: &P) -> anyhow::Result<()> {
-    start_logs()?;
-    check_clock()?;
-    check_machine(&program.common().database)?;
-    let (stop, setup) = (stop_on_signal(), setup(program)?);
-    let (common, nats) = (&setup.common, setup.nats()?);
-    let access = Access::from_file(common.access())?;
-    let limits = Limits::of(common.max_requests_per_second);
-    let listener = common.listen.bind().await?;
-    setup.refuse_lost_keys()?;
-    let options = Options {
-        open_without_stream: common.open_without_stream,
-        ..setup.with_keys(Keys::open_or_create)?
-    };
-    let db = Database::open(setup.database(), options).await?;
-    let read_token = Token::from_env(P::ABOUT.read_token_env);
-    if let Err(cure) = &read_token {
-        tracing::warn!(%cure, "services without a token in the access file can load no snapshot from this one");
     }
-    let access = access.limits(limits).read_token(read_token);
-    let access = access.store(program.token_store(&db));
-    let mut service = Service::new(&db)
-        .publish(setup.stream(&nats), common.retention())
-        .share(P::ABOUT.share)
-        .access(access);
-    for consumer in &setup.consumers {
-        service = service.apply(consumer.clone(), nats.reader(consumer.stream()));
+
+    /// Checks settings and machine before it binds the port and opens the file.
+    async fn serve(
+        self,
+        common: CommonArgs,
+        keys: Option<PathBuf>,
+        owners: Owners,
+        settings: S,
+    ) -> anyhow::Result<()> {
+        check_clock()?;
+        check_machine(&common.database)?;
+        let (stop, setup) = (stop_on_signal(), self.setup(common, keys, &owners)?);
+        let (common, nats) = (&setup.common, setup.nats()?);
+        let access = Access::from_file(common.access())?;
+        let limits = Limits::of(common.max_requests_per_second);
+        let listener = common.listen.bind().await?;
+        setup.refuse_lost_keys()?;
+        let options = Options {
+            open_without_stream: common.open_without_stream,
+            ..setup.with_keys(Keys::open_or_create)?
+        };
+        let db = Database::open(setup.database(), options).await?;
+        let app = App {
+            db,
+            settings,
+            consumers: setup.consumers.clone(),
+            owners,
+        };
+        let routes = self.checked_routes(&app).await?;
+        let read_token = Token::from_env(&self.about.read_token_variable());
+        app.warn_of_missing_tokens(&read_token);
+        let access = access.limits(limits).read_token(read_token);
+        let access = match self.tokens {
+            Some(tokens) => access.store(tokens(&app.db)),
+            None => access,
+        };
+        let mut parts = Parts::new(&app.db)
+            .publish(setup.stream(&nats), common.retention())
+            .share(self.share)
+            .access(access);
+        for consumer in &setup.consumers {
+            parts = parts.apply(consumer.clone(), nats.reader(consumer.stream()));
+        }
+        parts.serve(routes, listener, stop).await
     }
-    let routes = program.routes(&db, &setup.consumers)?;
-    service.serve(routes, listener, stop).await
+
+    /// Its routes, unless a part of the service lacks its tables.
+    async fn checked_routes(&self, app: &App<S>) -> anyhow::Result<Routes> {
+        for consumer in &app.consumers {
+            consumer.check(&app.db).await?;
+        }
+        let About { name, purpose, .. } = self.about;
+        let routes = Routes::new(name, purpose).merge((self.routes)(app)?);
+        routes.check(&app.db).await?;
+        Ok(routes)
+    }
+}
+
+impl<S> App<S> {
+    /// A consumer of this name that the service [follows](Service::follows) a stream with.
+    pub fn consumer(&self, name: &str) -> anyhow::Result<&Consumer> {
+        let found = self.consumers.iter().find(|known| known.name() == name);
+        found.with_context(|| format!("the service follows no stream with a consumer {name}"))
+    }
+
+    /// The owner of a followed stream, to ask it something of its API.
+    pub fn owner<E: Event>(&self) -> anyhow::Result<&Owner> {
+        let found = self.owners.get(E::STREAM);
+        found.with_context(|| format!("the address of the owner of {} is not set", E::STREAM))
+    }
+
+    fn warn_of_missing_tokens(&self, own: &Result<Token, String>) {
+        if let Err(cure) = own {
+            tracing::warn!(%cure, "services without a token in the access file can load no snapshot from this one");
+        }
+        for (stream, owner) in &self.owners {
+            if let Err(cure) = &owner.token {
+                tracing::warn!(%cure, "the owner of {stream} will refuse questions and requests for snapshots");
+            }
+        }
+    }
+}
+
+/// What a service shares that declares nothing to share: a refusal, since an empty snapshot would empty its readers' caches.
+fn shares_nothing(_: &Connection, _: &mut Sink<'_>) -> rusqlite::Result<()> {
+    let why = "this service shares no snapshot of its state";
+    Err(rusqlite::Error::ToSqlConversionFailure(why.into()))
 }

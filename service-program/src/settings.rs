@@ -1,51 +1,31 @@
 //! The settings every service has: flags, then environment, then defaults.
 
-use std::convert::Infallible;
-use std::fmt;
+pub(crate) mod about;
+pub(crate) mod owners;
+pub(crate) mod redacted;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use axum::http::uri::Authority;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use relay::Nats;
-use relay::log::Share;
 use relay::nats::DEFAULT_STREAM_BYTES;
 use relay::publish::Retention;
 use tokio::net::TcpListener;
 
 use crate::process::files::sibling;
+use about::About;
+use redacted::Redacted;
 use service_kit::Limits;
 
-/// The constants of a service.
-#[derive(Clone, Copy, Debug)]
-pub struct About {
-    /// Its name, which is also its user at the broker: `user-service`.
-    pub name: &'static str,
-    /// Its address without `--listen`.
-    pub listen: &'static str,
-    /// Its database file without `--database`.
-    pub database: &'static str,
-    /// The environment variable that holds its password at the broker.
-    pub password_env: &'static str,
-    /// The prefix of the only reply subjects its user may subscribe to: `_INBOX_users`.
-    pub inbox: &'static str,
-    /// The environment variable that holds the token with which other services read its state.
-    pub read_token_env: &'static str,
-    /// The stream it alone writes: `USERS`.
-    pub stream: &'static str,
-    /// What it shares of its state with services that keep a cache of it.
-    pub share: Share,
-    /// Whether it seals parts of its events.
-    pub has_keys: bool,
-}
-
-/// To be flattened into a service's own settings.
+/// The settings of every service.
 #[derive(Args, Clone, Debug)]
-pub struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// Address and port to answer HTTP on; port 0 takes a free one and prints it. Loopback only: callers send tokens, and
     /// the service has no TLS of its own
     #[arg(long, env = "FREEHOLD_LISTEN", value_name = "IP:PORT")]
@@ -133,11 +113,6 @@ pub struct CommonArgs {
     pub max_stream_bytes: u64,
 }
 
-/// A setting that may hold a password by mistake. It is parsed after clap, whose errors print the value that they refuse.
-/// Use it with `hide_env_values`, since `--help` prints the environment.
-#[derive(Clone)]
-pub struct Redacted(String);
-
 /// `nats://HOST:PORT`
 #[derive(Debug)]
 struct BrokerUrl(String);
@@ -148,8 +123,8 @@ pub struct Loopback(SocketAddr);
 
 impl CommonArgs {
     /// The key file: the given one, or `users.db.keys` next to `users.db` itself, which the given path may link to.
-    pub fn keys(&self, given: Option<&Path>) -> PathBuf {
-        given.map_or_else(|| sibling(&self.database, "keys"), Path::to_owned)
+    pub(crate) fn keys(&self, given: Option<PathBuf>) -> PathBuf {
+        given.unwrap_or_else(|| sibling(&self.database, "keys"))
     }
 
     /// The access file.
@@ -172,8 +147,8 @@ impl CommonArgs {
     /// The broker, not yet connected.
     pub(crate) fn nats(&self, about: &About) -> anyhow::Result<Nats> {
         let BrokerUrl(url) = self.broker.read("--broker")?;
-        let password = password(about, std::env::var(about.password_env).ok())?;
-        Ok(Nats::new(&url, about.name, &password, about.inbox))
+        let password = password(about, std::env::var(about.password_variable()).ok())?;
+        Ok(Nats::new(&url, about.name, &password, &about.inbox()))
     }
 }
 
@@ -183,7 +158,7 @@ fn password(about: &About, found: Option<String>) -> anyhow::Result<String> {
         Some(password) if !password.is_empty() => Ok(password),
         _ => bail!(
             "{} is not set or empty: set it to the password that the broker was given for {}",
-            about.password_env,
+            about.password_variable(),
             about.name
         ),
     }
@@ -224,30 +199,6 @@ fn days(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-impl Redacted {
-    /// Parses it. The error names the flag and what is expected, and never prints the value; the type's own error must not
-    /// either.
-    pub fn read<T: FromStr<Err: fmt::Display>>(&self, flag: &str) -> anyhow::Result<T> {
-        let read = self.0.parse();
-        read.map_err(|error| anyhow!("{flag} is not valid: {error}"))
-    }
-}
-
-impl FromStr for Redacted {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// Logs and panics print settings.
-impl fmt::Debug for Redacted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Redacted(..)")
-    }
-}
-
 impl FromStr for BrokerUrl {
     type Err = &'static str;
 
@@ -271,18 +222,6 @@ impl FromStr for BrokerUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ABOUT: About = About {
-        name: "test-service",
-        listen: "127.0.0.1:0",
-        database: "test.db",
-        password_env: "FREEHOLD_TEST_PASSWORD",
-        inbox: "_INBOX_test",
-        read_token_env: "FREEHOLD_TEST_READ_TOKEN",
-        stream: "TEST",
-        share: |_, _| Ok(()),
-        has_keys: false,
-    };
 
     #[test]
     fn only_this_machine_can_reach_a_service() {
@@ -311,14 +250,15 @@ mod tests {
 
     #[test]
     fn an_empty_password_is_refused_with_the_cure() {
+        let about = About::new("test-service", 0);
         for none in [None, Some(String::new())] {
-            let refusal = password(&ABOUT, none).unwrap_err().to_string();
+            let refusal = password(&about, none).unwrap_err().to_string();
             assert!(
                 refusal.contains("FREEHOLD_TEST_PASSWORD is not set or empty"),
                 "{refusal}"
             );
         }
-        assert_eq!(password(&ABOUT, Some("x".to_owned())).unwrap(), "x");
+        assert_eq!(password(&about, Some("x".to_owned())).unwrap(), "x");
     }
 
     #[test]

@@ -88,7 +88,7 @@ async fn a_poison_event_parks_its_user_and_no_other_and_the_fix_applies_all_in_o
     world.orders_service.stop().await.expect("it stops");
     let db = Database::open(
         &world.orders_service.database,
-        orders_service::config::database(),
+        orders_service::service().options(),
     );
     let db = db.await.expect("it opens");
     let cured = Consumer::projection(users::CONSUMER, apply_leniently);

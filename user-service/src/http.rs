@@ -11,10 +11,8 @@ use service_kit::{Problem, Routes, routes};
 use crate::domain::{InvalidEmail, InvalidName};
 use crate::store::StoreError;
 
-const PURPOSE: &str = "Owns users: registers, shows, changes and deletes them, and publishes the changes as stream USERS. Operators may do everything; other services may read.";
-
 pub fn routes(db: Database) -> Routes {
-    Routes::new("user-service", PURPOSE)
+    Routes::default()
         .problems(codes::ALL)
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::read, users::change, users::delete))

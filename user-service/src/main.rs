@@ -1,9 +1,5 @@
-//! Serves users, or runs an operator's command. `config` declares both.
+//! Serves users, or runs an operator's command.
 
-use std::process::ExitCode;
-
-use user_service::config::Config;
-
-fn main() -> ExitCode {
-    service_program::main::<Config>()
+fn main() -> std::process::ExitCode {
+    user_service::service().main()
 }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::get;
 use event_schema::UserId;
-use orders_service::config;
+use orders_service::service;
 use relay::Database;
 use relay::environment::System;
 use relay::event::EventId;
@@ -324,7 +324,7 @@ impl Home {
     }
 
     async fn database(&self) -> Database {
-        database(self.folder.path(), config::database()).await
+        database(self.folder.path(), service().options()).await
     }
 
     async fn cached(&self) -> Vec<String> {

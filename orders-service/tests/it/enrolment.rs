@@ -8,7 +8,7 @@ use event_schema::DeviceId;
 use orders_service::domain::{Driver, OwnEvent};
 use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
-use orders_service::{codes, config};
+use orders_service::{codes, service};
 use relay::rusqlite::types::Value as Cell;
 use relay::{Database, Options};
 use serde_json::json;
@@ -365,8 +365,9 @@ async fn a_code_that_was_drawn_for_a_device_is_for_that_one_alone_and_needs_no_t
 async fn tokens_of_the_version_before_prove_their_devices() {
     let folder = tempfile::tempdir().unwrap();
     let before = Options {
-        migrations: config::database().migrations[..3].to_vec(),
-        ..config::database()
+        migrations: service().options().migrations[..3].to_vec(),
+        fold: None, // it writes to tables of today
+        ..service().options()
     };
     let (id, hash) = (DeviceId::new(), TokenHash::of("fhd_of-before").to_string());
     let row = (id.to_string(), hash.clone());
@@ -378,7 +379,7 @@ async fn tokens_of_the_version_before_prove_their_devices() {
     let written: Result<usize, relay::WriteError<relay::rusqlite::Error>> = write.await;
     assert_eq!(written.map_err(|error| error.to_string()), Ok(1));
     db.close().await;
-    let db = database(folder.path(), config::database()).await;
+    let db = database(folder.path(), service().options()).await;
     let proves = db
         .read(move |rows| drivers::had_token(rows, id, &hash))
         .await;

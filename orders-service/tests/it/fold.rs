@@ -9,9 +9,9 @@ use event_schema::{
     IntentId, IntentMisdirected, IntentRefused, IntentStamp, OrderEvent, OrderId, RefusedVerdict,
     ReleaseReason, UserId, Version, Wanted,
 };
-use orders_service::config;
 use orders_service::domain::{Amount, Driver, Note, Order, OwnEvent, Refusal};
 use orders_service::events::{MakeError, make};
+use orders_service::service;
 use orders_service::store::{drivers, intents, orders};
 use orders_service::sync::receive;
 use rand::rngs::SmallRng;
@@ -223,7 +223,7 @@ async fn empty_with_keys_of(other: &tempfile::TempDir) -> (Database, tempfile::T
 async fn open(folder: &tempfile::TempDir, keys: &tempfile::TempDir) -> Database {
     let keys = Keys::open_or_create(&keys.path().join("orders.db.keys")).unwrap();
     let path = folder.path().join("orders.db");
-    let opened = Database::open(path, config::database().keys(keys)).await;
+    let opened = Database::open(path, service().options().keys(keys)).await;
     opened.unwrap()
 }
 

@@ -3,7 +3,7 @@
 use event_schema::{Event, OrderEvent, OrderId, UserId};
 use orders_service::domain::{Amount, Driver, Order};
 use orders_service::events::{MakeError, make};
-use orders_service::{MIGRATIONS, config};
+use orders_service::{MIGRATIONS, service};
 use relay::rusqlite::{self, types::Value};
 use relay::{Database, Options, Tx};
 use service_kit::testing::rows;
@@ -130,7 +130,7 @@ static OLDER: [&str; 3] = [MIGRATIONS[0], MIGRATIONS[1], MIGRATIONS[2]];
 #[tokio::test]
 async fn an_older_database_lists_rows_without_events_first() {
     let folder = tempfile::tempdir().unwrap();
-    let older = Options::new(config::ABOUT.name, config::ABOUT.stream, &OLDER);
+    let older = Options::new("orders-service", "ORDERS", &OLDER);
     let old = Database::open(folder.path().join("orders.db"), older)
         .await
         .unwrap();
@@ -178,7 +178,7 @@ async fn an_older_database_lists_rows_without_events_first() {
     });
     write.await.unwrap();
     old.close().await;
-    let now = database(folder.path(), config::database()).await;
+    let now = database(folder.path(), service().options()).await;
     for (sql, first) in [
         ("select seq from orders order by seq", 1),
         ("select seq from drivers order by seq", 2),

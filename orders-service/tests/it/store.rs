@@ -4,7 +4,7 @@ use event_schema::{OrderId, UserId, Version};
 use orders_service::domain::{Amount, Order, Status};
 use orders_service::events::{MakeError, make};
 use orders_service::store::orders;
-use orders_service::{MIGRATIONS, config};
+use orders_service::{MIGRATIONS, service};
 use relay::rusqlite;
 use relay::{Database, Options};
 use service_kit::testing::rows;
@@ -67,7 +67,7 @@ static FIRST: [&str; 1] = [MIGRATIONS[0]];
 async fn a_file_of_the_first_program_goes_on_with_the_history_of_its_orders() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.db");
-    let first = Options::new(config::ABOUT.name, config::ABOUT.stream, &FIRST);
+    let first = Options::new("orders-service", "ORDERS", &FIRST);
     let old = Database::open(&path, first).await.unwrap();
     let (id, user_id) = (OrderId::new(), UserId::new());
     let placed = Order::place(
@@ -89,7 +89,7 @@ async fn a_file_of_the_first_program_goes_on_with_the_history_of_its_orders() {
     write.await.unwrap();
     old.close().await;
 
-    let now = Database::open(&path, config::database()).await.unwrap();
+    let now = Database::open(&path, service().options()).await.unwrap();
     let history = rows(&now, "select aggregate, version, seq from history").await;
     assert_eq!(history, [[id.to_string().into(), 1.into(), 1.into()]]);
     let found = now.read(move |rows| orders::find(rows, id)).await.unwrap();

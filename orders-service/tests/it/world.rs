@@ -13,7 +13,7 @@ use orders_service::domain::{Amount, Driver, Order, OwnEvent};
 use orders_service::events::{MakeError, make};
 use orders_service::store::drivers;
 use orders_service::user_api::{Limits, UserApi};
-use orders_service::{config, http, sync};
+use orders_service::{http, service, sync};
 use relay::environment::{Environment, System};
 use relay::event::EventId;
 use relay::log::Log;
@@ -132,7 +132,7 @@ impl World {
         let clock = Arc::new(Clock(AtomicI64::new(1_767_225_600)));
         let options = Options {
             environment: clock.clone(),
-            ..config::database()
+            ..service().options()
         };
         let db = database(folder.path(), options).await;
         let (owner, url) = Owner::start(users).await;

@@ -115,7 +115,8 @@ impl<C: Connect> Follower<C> {
 
     /// Shows the offset at once: events applied before this start count, even if the stream cannot be reached.
     async fn begin(&mut self) -> Result<(), Trouble> {
-        self.consumer.check().map_err(Trouble::Fatal)?;
+        let checked = self.consumer.check(&self.db).await;
+        checked.map_err(|Fatal(why)| Trouble::Fatal(why))?;
         let offset = self.load().await?.map_or(0, |at| at.seq);
         let status = &self.consumer.status;
         status.send_modify(|status| status.offset = offset);

@@ -28,7 +28,7 @@ const LOADED: &str = "snapshot loaded";
 /// The tables of a projection, as the rows of a snapshot.
 #[derive(Clone)]
 pub(super) struct Cache {
-    tables: Arc<[String]>,
+    pub(super) tables: Arc<[String]>,
     load: Arc<Load>,
     pub(super) share: Share,
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 use super::{Rows, Tx};
 use crate::error::ApplyError;
 use crate::event::{Envelope, Event, Received, received};
@@ -59,6 +61,10 @@ impl Fold {
         })
     }
 
+    pub(super) fn tables(&self) -> &[String] {
+        &self.tables
+    }
+
     /// Empties the tables, to fold the log again from its beginning.
     pub(crate) fn clear(&self, tx: &Tx<'_>) -> rusqlite::Result<()> {
         for table in self.tables.iter().rev() {
@@ -66,6 +72,19 @@ impl Fold {
         }
         Ok(())
     }
+}
+
+/// The first of these tables that the file does not have.
+pub(crate) fn missing_table(
+    rows: &Connection,
+    tables: &[String],
+) -> rusqlite::Result<Option<String>> {
+    for table in tables {
+        if !rows.table_exists(None, table.as_str())? {
+            return Ok(Some(table.clone()));
+        }
+    }
+    Ok(None)
 }
 
 impl fmt::Debug for Fold {

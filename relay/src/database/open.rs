@@ -9,7 +9,7 @@ use rusqlite_migration::{M, Migrations};
 use super::identity::Identity;
 use super::lock::Ownership;
 use super::path::{Found, find, in_a_name, keep_private, real_path, with_suffix};
-use super::{Gate, Options, connect, disk, head, identity};
+use super::{Fold, Gate, Options, connect, disk, head, identity, missing_table};
 use crate::error::{Cause, OpenError, Refusal};
 use crate::event::Envelope;
 
@@ -197,6 +197,7 @@ fn prepare(
     rows.execute_batch("pragma synchronous = full; pragma foreign_keys = on;")?;
     install(&mut rows, options, ownership.knows_any())?;
     migrate(&mut rows, options).map_err(Refusal::unusable)?;
+    check_fold(&rows, options)?;
     options.fill.map_or(Ok(()), |fill| fill(&rows))?;
     check_keys(&rows, options)?;
     identity::recognise(&rows, path, ownership, options)?;
@@ -206,6 +207,15 @@ fn prepare(
         head::seq(&rows)?,
     );
     Ok((rows, gate, head))
+}
+
+/// Found now, not by the import that needs the table.
+fn check_fold(rows: &Connection, options: &Options) -> Result<(), Refusal> {
+    let tables = options.fold.as_ref().map_or(&[][..], Fold::tables);
+    match missing_table(rows, tables)? {
+        Some(table) => Err(Refusal::NoTable { table }),
+        None => Ok(()),
+    }
 }
 
 /// SQLite answers how it will write, which is not always what was asked for, and no error.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use relay::consume::{Progress, Start};
 use relay::testing::AnyEvent;
 use relay::testing::memory::MemoryBroker;
-use relay::{Consumer, Database, Received};
+use relay::{Consumer, Database, Fold, Options, Received};
 
 use crate::support::{
     Front, Scratch, Weighed, count, follow, meet, read_totals, totals, weigh_many,
@@ -251,4 +251,35 @@ async fn a_consumer_whose_name_has_a_space_is_refused_before_it_applies_anything
         let said = run.await.unwrap_err().to_string();
         assert!(said.contains("leave out the spaces"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_part_that_lacks_its_table_is_refused_at_the_start_with_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let fold = Fold::new(&["notes"], |_, _: &Received<AnyEvent>| Ok(()));
+    let opened = Database::open(&path, Options::new("a", "A", &[]).fold(fold.clone())).await;
+    let refusal = opened.err().unwrap().to_string();
+    assert!(
+        refusal.contains("has no table notes") && refusal.contains("add a migration"),
+        "{refusal}"
+    );
+
+    let table = "create table notes (id text primary key) strict";
+    let db = Database::open(&path, Options::new("a", "A", &[table]).fold(fold)).await;
+    let db = db.unwrap();
+    let keeps = |table: &str| {
+        let consumer = Consumer::projection("a-cache", |_, _: &Received<Weighed>| Ok(()));
+        consumer.loads(&[table], |_, _: &u64| Ok(()), |_, _| Ok(()))
+    };
+    let refusal = keeps("note_cache")
+        .check(&db)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refusal.contains("a-cache keeps its cache in table note_cache"),
+        "{refusal}"
+    );
+    keeps("notes").check(&db).await.unwrap();
 }

@@ -56,7 +56,7 @@ pub(crate) fn documented(
     routes: Routes,
     kinds: impl Iterator<Item = &'static Kind>,
 ) -> (Router, Guards) {
-    let own = Routes::<Pages>::part()
+    let own = Routes::<Pages>::default()
         .routes(routes!(openapi))
         .routes(routes!(page))
         .routes(routes!(problems));

@@ -11,7 +11,7 @@ use crate::http::{Json, Problem, Routes, codes};
 use crate::observe::Monitor;
 
 pub(crate) fn routes(monitor: Monitor) -> Routes {
-    Routes::part()
+    Routes::default()
         .routes(routes!(livez))
         .routes(routes!(readyz))
         .routes(routes!(metrics))

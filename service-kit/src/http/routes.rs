@@ -1,6 +1,7 @@
 //! A service's own routes. They come with their documentation, so every route is documented, and the gate admits the
 //! callers that the documentation names.
 
+use utoipa::openapi::RefOr;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::http::Code;
@@ -25,6 +26,13 @@ pub(crate) struct Declared {
     pub(crate) codes: Vec<Code>,
 }
 
+/// Of a service that adds its name and its purpose, or a part of one.
+impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
+    fn default() -> Self {
+        Self::new("", "")
+    }
+}
+
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Of the service with this name and purpose.
     pub fn new(name: &'static str, purpose: &'static str) -> Self {
@@ -36,11 +44,6 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 ..Declared::default()
             },
         }
-    }
-
-    /// Routes that every service has.
-    pub(crate) fn part() -> Self {
-        Self::new("", "")
     }
 
     /// The handlers of one path: `routes!(register, list)`.
@@ -87,14 +90,27 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         }
     }
 
-    /// Takes another's routes in.
+    /// Takes another's routes in. The name and the purpose stay.
     #[must_use]
     pub fn merge(mut self, Routes { router, declared }: Self) -> Self {
         self.router = self.router.merge(router);
         self.declared.open.extend(declared.open);
         self.declared.entrances.extend(declared.entrances);
         self.declared.codes.extend(declared.codes);
+        self.declared.all_open |= declared.all_open;
         self
+    }
+
+    /// A documented route whose callers may send this header.
+    pub(crate) fn that_takes(&self, header: &str) -> Option<&str> {
+        let paths = self.router.get_openapi().paths.paths.iter();
+        let mut taking = paths.filter(|(_, item)| {
+            let operations = [&item.post, &item.put, &item.patch, &item.delete];
+            let operations = operations.into_iter().flatten();
+            let mut parameters = operations.flat_map(|of| of.parameters.iter().flatten());
+            parameters.any(|of| matches!(of, RefOr::T(of) if of.name == header))
+        });
+        taking.next().map(|(path, _)| path.as_str())
     }
 
     /// Handlers made up for a test. They are not documented, so the gate admits any caller with a token.

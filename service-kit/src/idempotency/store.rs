@@ -106,6 +106,10 @@ pub(super) fn keep(
     Ok(())
 }
 
+pub(super) fn has_table(rows: &Connection) -> rusqlite::Result<bool> {
+    rows.table_exists(None, "kit_reply")
+}
+
 /// Deletes a few of those that are too old, or too many.
 pub(super) fn forget_some(rows: &Connection, now_ms: u64) -> rusqlite::Result<()> {
     rows.prepare_cached(

@@ -80,7 +80,7 @@ struct Applied {
 
 pub fn snapshot_routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
-    Routes::part()
+    Routes::default()
         .routes(routes!(snapshot))
         .routes(routes!(holds))
         .routes(routes!(report))

@@ -21,7 +21,7 @@ pub struct HttpProducer {
     url: BaseUrl,
     token: Token,
     /// The environment variable that held the token, for the message that it is wrong.
-    token_env: &'static str,
+    token_env: String,
 }
 
 /// How long an answer to `holds` and `report` may take.
@@ -37,14 +37,14 @@ impl HttpProducer {
     pub fn new(
         url: BaseUrl,
         token: Token,
-        token_env: &'static str,
+        token_env: impl Into<String>,
     ) -> Result<Self, reqwest::Error> {
         let client = http_client().read_timeout(MAX_STALL_TIME).build()?;
         Ok(Self {
             client,
             url,
             token,
-            token_env,
+            token_env: token_env.into(),
         })
     }
 
@@ -80,7 +80,7 @@ impl HttpProducer {
     }
 
     fn refused(&self, refusal: &Refusal) -> LogError {
-        let (url, token_env) = (&self.url, self.token_env);
+        let (url, token_env) = (&self.url, &self.token_env);
         let shut = [codes::UNAUTHORIZED, codes::FORBIDDEN].map(Code::name);
         let what = match refusal.code() {
             Some(code) if shut.contains(&code) => {

@@ -377,3 +377,25 @@ async fn a_key_that_is_none_is_refused_before_anything_happens() {
     assert_eq!(world.effects().await, (0, 0));
     assert_eq!(world.say("x", &Value::Null.to_string()).await.status, 201);
 }
+
+#[tokio::test]
+async fn a_keyed_route_without_its_table_is_refused_with_the_cure() {
+    /// Says a word
+    #[utoipa::path(post, path = "/said", params(service_kit::IdempotencyKey), responses((status = 201)))]
+    async fn said() {}
+
+    let routes = || Routes::default().routes(service_kit::routes!(said));
+    for (migrations, refused) in [(&[][..], true), (&[IDEMPOTENCY_MIGRATION], false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new("kit", "KIT", migrations);
+        let db = Database::open(folder.path().join("kit.db"), options).await;
+        let checked = routes().check(&db.unwrap()).await;
+        let said = checked.map_or_else(|error| error.to_string(), |()| String::new());
+        assert_eq!(
+            said.contains("/said takes an Idempotency-Key")
+                && said.contains("IDEMPOTENCY_MIGRATION"),
+            refused,
+            "{said}"
+        );
+    }
+}

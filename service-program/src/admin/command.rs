@@ -4,6 +4,7 @@ mod answer;
 mod broker_config;
 mod copies;
 mod decide;
+mod describe;
 mod keys;
 mod letters;
 mod quarantine;
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     Token(Tokens),
     /// Print the account file of this service for nats-server
     BrokerConfig,
+    /// Print what the service declares, as JSON for programs that start it
+    #[command(hide = true)]
+    Describe,
     /// Add a key to the key file. After its next start the service seals with it
     RotateKey(Change),
 }
@@ -107,6 +111,7 @@ impl Command {
             Self::Quarantine => quarantine::list(setup, json).await?,
             Self::Token(tokens) => tokens.answer(&setup.common.access(), json)?,
             Self::BrokerConfig => broker_config::print(setup),
+            Self::Describe => describe::describe(setup),
             Self::RotateKey(change) => keys::rotate(setup, change.dry_run).await?,
         };
         answer.print(json)?;

@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::socket;
-use crate::settings::{About, CommonArgs};
+use crate::settings::CommonArgs;
+use crate::settings::about::About;
 
 pub(crate) struct Setup {
     pub(crate) about: About,
@@ -36,7 +37,7 @@ impl Setup {
 
     /// The service's own stream.
     pub(crate) fn stream(&self, nats: &Nats) -> NatsStream {
-        let stream = nats.stream(self.about.stream);
+        let stream = nats.stream(&self.about.stream);
         stream.max_bytes(self.common.max_stream_bytes)
     }
 

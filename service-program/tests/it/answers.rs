@@ -16,7 +16,7 @@ use relay::testing::memory::MemoryBroker;
 use serde_json::{Value, json};
 use service_kit::limits::{MAX_SNAPSHOTS, MAX_STALL_TIME};
 use service_kit::{Access, HttpProducer, Token};
-use service_program::Service;
+use service_program::Parts;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -110,7 +110,7 @@ async fn it_says_whether_its_log_holds_an_event() {
 #[tokio::test]
 async fn who_has_not_met_the_stream_does_not_know_what_its_log_holds() {
     let (db, folder) = database().await;
-    let service = Service::new(&db)
+    let service = Parts::new(&db)
         .share(few)
         .access(Access::closed().read_token(token()));
     let running = Running::start(service, kit(Router::new())).await;
@@ -357,7 +357,7 @@ struct World {
 impl World {
     async fn start(token: Result<Token, String>, share: relay::log::Share) -> Self {
         let (db, folder) = database().await;
-        let service = Service::new(&db)
+        let service = Parts::new(&db)
             .publish(MemoryBroker::new(1), Retention::default())
             .share(share)
             .access(Access::closed().read_token(token));

@@ -14,7 +14,7 @@ use relay::{ApplyError, Consumer, Database, Options, Received, Relay};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_program::Service;
+use service_program::Parts;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
@@ -24,7 +24,7 @@ use crate::{database, kit};
 #[tokio::test]
 async fn the_socket_is_its_users_own_and_is_removed_with_the_service() {
     let (db, folder) = database().await;
-    let running = Running::start(Service::new(&db), kit(Router::new())).await;
+    let running = Running::start(Parts::new(&db), kit(Router::new())).await;
     let admin = Admin(folder.path().join("kit.db.admin"));
     let state = admin.ask("GET", "state", "").await;
     assert!(state.contains("\"refuses_writes\":null"), "{state}");
@@ -172,7 +172,7 @@ impl World {
         let db = Database::open(&path, Options::new("reader", "READER", &[]))
             .await
             .unwrap();
-        let service = Service::new(&db).apply(consumer, broker);
+        let service = Parts::new(&db).apply(consumer, broker);
         let running = Running::start(service, kit(Router::new())).await;
         Self {
             producer,

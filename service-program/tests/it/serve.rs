@@ -15,7 +15,7 @@ use relay::{Database, Stop};
 use service_kit::Routes;
 use service_kit::limits::{MAX_BODY_TIME, MAX_CONNECTIONS, MAX_DRAIN_TIME, MAX_HEADER_TIME};
 use service_kit::testing::{self, GUEST, OPERATOR};
-use service_program::Service;
+use service_program::Parts;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -61,12 +61,12 @@ async fn a_spawned_task_is_stopped_before_the_file_is_closed_and_must_not_end_ea
         read.await.map_err(|error| Fatal(error.to_string()))
     };
     stop.cancel();
-    let service = Service::new(&db).spawn(task);
+    let service = Parts::new(&db).spawn(task);
     service.serve(routes(), listener, stop).await.unwrap();
 
     let (db, _folder) = database().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = Service::new(&db).spawn(|_| async { Ok(()) });
+    let service = Parts::new(&db).spawn(|_| async { Ok(()) });
     let ended = service.serve(routes(), listener, Stop::new()).await;
     assert!(
         ended
@@ -101,7 +101,7 @@ async fn idle_connections_do_not_delay_the_stop() {
 async fn strangers_that_hold_every_place_keep_no_caller_out_and_cost_no_request_under_way() {
     let (db, _folder) = database().await;
     let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let service = Service::new(&db).access(testing::access());
+    let service = Parts::new(&db).access(testing::access());
     let running = Running::start(service, waiting(&entered, &leave)).await;
     let mut known = running.connect().await;
     let asks =
@@ -161,7 +161,7 @@ async fn a_head_that_never_ends_does_not_delay_the_stop() {
 #[tokio::test]
 async fn a_request_that_waits_is_answered_when_the_service_stops() {
     let (db, _folder) = database().await;
-    let service = Service::new(&db).access(testing::access());
+    let service = Parts::new(&db).access(testing::access());
     let running = Running::start(service, routes()).await;
     let mut client = running.connect().await;
     let asks = format!(
@@ -184,7 +184,7 @@ async fn a_request_that_waits_is_answered_when_the_service_stops() {
 #[tokio::test]
 async fn a_body_that_does_not_come_does_not_delay_the_stop() {
     let (db, _folder) = database().await;
-    let service = Service::new(&db).access(testing::access());
+    let service = Parts::new(&db).access(testing::access());
     let running = Running::start(service, routes().open("/echo")).await;
     let mut client = running.connect().await;
     let asks = "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{\"wo";
@@ -204,7 +204,7 @@ async fn a_body_that_does_not_come_does_not_delay_the_stop() {
 async fn a_relay_that_cannot_go_on_ends_the_service_with_its_reason() {
     let (db, _folder) = database().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = Service::new(&db).publish(Refused, Retention::default());
+    let service = Parts::new(&db).publish(Refused, Retention::default());
     let ended = service.serve(routes(), listener, Stop::new()).await;
     assert_eq!(format!("{:#}", ended.unwrap_err()), "a wrong password");
     let closed = db.read(|_| Ok::<_, relay::rusqlite::Error>(())).await;
@@ -272,11 +272,11 @@ pub struct Running {
 }
 
 async fn serve(db: &Database, routes: Routes) -> Running {
-    Running::start(Service::new(db), routes).await
+    Running::start(Parts::new(db), routes).await
 }
 
 impl Running {
-    pub async fn start(service: Service, routes: Routes) -> Self {
+    pub async fn start(service: Parts, routes: Routes) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = Stop::new();
         Self {

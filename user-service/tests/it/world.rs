@@ -10,7 +10,7 @@ use relay::{Database, Keys, rusqlite};
 use serde_json::{Value, json};
 use service_kit::Monitor;
 use service_kit::testing::{Answer, TestApi};
-use user_service::{config, http};
+use user_service::{http, service};
 
 pub struct World {
     pub api: TestApi,
@@ -22,7 +22,7 @@ pub struct World {
 pub async fn database(folder: &Path) -> Database {
     let keys = Keys::open_or_create(&folder.join("users.db.keys")).unwrap();
     let path = folder.join("users.db");
-    Database::open(path, config::database().keys(keys))
+    Database::open(path, service().options().keys(keys))
         .await
         .unwrap()
 }

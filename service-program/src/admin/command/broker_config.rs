@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::admin::command::answer::Answer;
 use crate::admin::setup::Setup;
-use crate::settings::About;
+use crate::settings::about::About;
 
 const ACCOUNT_FILE: &str = include_str!("broker_config.conf");
 
@@ -31,7 +31,7 @@ fn room(bytes: u64) -> String {
 
 fn account_file(about: &About, room: &str, follows: &BTreeSet<&str>) -> String {
     let each = |text: fn(&str) -> String| follows.iter().map(|stream| text(stream)).collect();
-    let inboxes = std::iter::once(format!("{}.>", about.inbox));
+    let inboxes = std::iter::once(format!("{}.>", about.inbox()));
     let inboxes = inboxes.chain(follows.iter().map(|stream| Import::Live.subject(stream)));
     let inboxes: Vec<_> = inboxes.map(|subject| format!("{subject:?}")).collect();
     let imports: String = each(imports);
@@ -44,9 +44,9 @@ fn account_file(about: &About, room: &str, follows: &BTreeSet<&str>) -> String {
         .replace("<imports>\n", &imports)
         .replace("<inboxes>", &inboxes.join(", "))
         .replace("<name>", about.name)
-        .replace("<password>", about.password_env)
+        .replace("<password>", &about.password_variable())
         .replace("<max_file>", room)
-        .replace("<STREAM>", about.stream)
+        .replace("<STREAM>", &about.stream)
         .replace("<root>", &about.stream.to_lowercase())
 }
 
@@ -71,17 +71,7 @@ mod tests {
     use super::*;
 
     fn about() -> About {
-        About {
-            name: "visit-service",
-            listen: "127.0.0.1:7103",
-            database: "visit-service.db",
-            password_env: "FREEHOLD_VISITS_PASSWORD",
-            inbox: "_INBOX_visits",
-            read_token_env: "FREEHOLD_VISITS_READ_TOKEN",
-            stream: "VISITS",
-            share: |_, _| Ok(()),
-            has_keys: false,
-        }
+        About::new("visits-service", 7103)
     }
 
     #[test]

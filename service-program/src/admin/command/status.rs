@@ -81,7 +81,7 @@ impl Status<'_> {
     }
 
     fn answer(&self) -> Answer {
-        let (report, stream) = (&self.report, self.setup.about.stream);
+        let (report, stream) = (&self.report, &self.setup.about.stream);
         let mut answer = Answer::new(self.json())
             .line("service", self.service_line())
             .line("file", self.path.display())

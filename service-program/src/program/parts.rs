@@ -17,8 +17,8 @@ use service_kit::process::output::print;
 use service_kit::snapshot_routes;
 use service_kit::{Routes, server};
 
-/// The parts of a running service, assembled by `main`.
-pub struct Service {
+/// The parts of a running service. [`Service`](crate::Service) assembles them; a program without a stream does it itself.
+pub struct Parts {
     db: Database,
     monitor: Monitor,
     /// Stops the tasks, after HTTP.
@@ -30,7 +30,7 @@ pub struct Service {
     access: Access,
 }
 
-impl Service {
+impl Parts {
     pub fn new(db: &Database) -> Self {
         Self {
             db: db.clone(),
