@@ -39,6 +39,7 @@ mod output;
 mod owner;
 mod page;
 mod page_states;
+mod pages;
 mod poison;
 mod power_cuts;
 mod readme;
