@@ -1,6 +1,6 @@
 //! The contract's promises: the published schemas are those of the code, and every recording still decodes.
 //!
-//! After a change that only grows the contract, run `FREEHOLD_WRITE_SCHEMAS=1 cargo test -p event-schema` and read the
+//! After a change that only grows the contract, run `FREEHOLD_WRITE_SCHEMAS=1 cargo test -p freehold-event-schema` and read the
 //! difference before you commit it. Fixtures are recordings and never change: a change of the contract adds one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -14,25 +14,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("event-schema", &["freehold-event"]),
     ("relay", &["freehold-event"]),
-    ("service-kit", &["relay"]),
-    ("service-program", &["relay", "service-kit"]),
+    ("service-kit", &["freehold-relay"]),
     (
-        "user-service",
-        &["event-schema", "relay", "service-kit", "service-program"],
+        "service-program",
+        &["freehold-relay", "freehold-service-kit"],
     ),
-    (
-        "orders-service",
-        &["event-schema", "relay", "service-kit", "service-program"],
-    ),
-    (
-        "driver-app",
-        &["event-schema", "relay", "service-kit", "service-program"],
-    ),
+    ("user-service", OF_A_SERVICE),
+    ("orders-service", OF_A_SERVICE),
+    ("driver-app", OF_A_SERVICE),
     ("tests", &[]),
-    ("bench", &["freehold-tests", "relay"]),
+    ("bench", &["freehold-tests", "freehold-relay"]),
     ("model", &[]),
     ("demo", &["freehold-tests"]),
     ("xtask", &["demo", "freehold-tests"]),
+];
+
+/// What a service and a device stand on.
+const OF_A_SERVICE: &[&str] = &[
+    "freehold-event-schema",
+    "freehold-relay",
+    "freehold-service-kit",
+    "freehold-service-program",
 ];
 
 /// Where SQL is allowed. The harness inspects databases from outside.

@@ -4,12 +4,11 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use freehold_tests::cargo::cargo;
 use freehold_tests::paths::workspace;
 
-use crate::say;
+use crate::{say, tool};
 
 #[derive(Debug, Args)]
 pub(crate) struct Deny {}
@@ -21,7 +20,7 @@ const NOT_ALL_CHECKED: u8 = 3;
 
 impl Deny {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let program = find_or_install()?;
+        let program = tool::find_or_install("cargo-deny", VERSION)?;
         let tree = passes(&program, &["check", "licenses", "bans", "sources"])?;
         let known = passes(&program, &["fetch", "db"])?;
         let safe = known.then(|| passes(&program, &["check", "--disable-fetch", "advisories"]));
@@ -49,28 +48,6 @@ fn passes(program: &PathBuf, words: &[&str]) -> Result<bool> {
     let deny = deny.current_dir(workspace()).args(words);
     let status = deny.status().context("cannot run cargo-deny")?;
     Ok(status.success())
-}
-
-/// Below `target/`: nothing else on the machine changes, and `cargo clean` removes it.
-fn find_or_install() -> Result<PathBuf> {
-    let home = workspace()
-        .join("target/tools")
-        .join(format!("cargo-deny-{VERSION}"));
-    let program = home.join("bin/cargo-deny");
-    if !program.is_file() {
-        say(&format!(
-            "installing cargo-deny {VERSION} into {} (some minutes, once)",
-            home.display()
-        ));
-        let install = format!("install cargo-deny --locked --version {VERSION} --root");
-        let status = cargo().args(install.split(' ')).arg(&home).status();
-        let status = status.context("cannot run cargo")?;
-        ensure!(
-            status.success(),
-            "cargo-deny {VERSION} cannot be installed: it needs the registry of crates. Nothing was checked"
-        );
-    }
-    Ok(program)
 }
 
 #[cfg(test)]

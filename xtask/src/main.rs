@@ -2,8 +2,10 @@
 
 mod bench;
 mod deny;
+mod package;
 mod sbom;
 mod test;
+mod tool;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -38,6 +40,10 @@ enum Task {
     Deny(deny::Deny),
     /// Write the list of all components as CycloneDX
     Sbom(sbom::Sbom),
+    /// Pack every crate that may be published, build it from its package, and check its documentation
+    Package(package::Package),
+    /// Find changes that break programs which use these crates, with cargo-semver-checks
+    Semver(package::Semver),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +64,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(bench) => bench.run(),
         Task::Deny(deny) => deny.run(),
         Task::Sbom(sbom) => sbom.run(),
+        Task::Package(package) => package.run(),
+        Task::Semver(semver) => semver.run(),
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
                 .any(|of| of.as_str().unwrap().starts_with(&starts))
         };
         let members = [
-            "relay",
+            "freehold-relay",
             "user-service",
             "orders-service",
             "driver-app",
