@@ -28,7 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "driver-app",
         &["event-schema", "relay", "service-kit", "service-program"],
     ),
-    ("tests", &[]),
+    ("harness", &[]),
+    ("tests", &["freehold-harness"]),
     ("bench", &["freehold-tests", "relay"]),
     ("model", &[]),
     ("demo", &["freehold-tests"]),
@@ -43,8 +44,9 @@ const SQL_ROOMS: &[&str] = &[
     "orders-service/src/store",
     "orders-service/src/cache",
     "driver-app/src/store",
-    "tests/src/database",
-    "tests/src/outbox",
+    "harness/src/database",
+    "harness/src/outbox",
+    "tests/src/users",
     "bench/src",
 ];
 
