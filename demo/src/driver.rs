@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_tests::services::{Home, Service};
+use freehold_tests::services::{self, Home, Service};
 use freehold_tests::{DriverApi, Port, Shown};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -46,7 +46,7 @@ impl Device {
         network: Network,
         played: bool,
     ) -> Device {
-        let app = Service::device(&name_of(number), home, port, &network.url());
+        let app = services::device(&name_of(number), home, port, &network.url());
         let driver = Driver {
             number,
             person: PEOPLE[number - 1],

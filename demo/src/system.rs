@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use freehold_tests::UserApi;
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
-use freehold_tests::http::{Api, UserApi};
+use freehold_tests::http::Api;
 use freehold_tests::services::{self, Home, Service};
 use freehold_tests::{Credentials, OrderApi, Part, seconds, within};
 use tokio::task::spawn_blocking;
@@ -79,9 +80,9 @@ impl System {
             logs: data.at("logs"),
             broker_url: broker.url(),
         };
-        let user_service = Service::users(&home, ports.users, &credentials)?;
+        let user_service = services::users(&home, ports.users, &credentials)?;
         let orders_service =
-            Service::orders(&home, ports.orders, &credentials, &user_service.url())?;
+            services::orders(&home, ports.orders, &credentials, &user_service.url())?;
         let mut devices = Vec::new();
         for (number, port) in (1..).zip(ports.drivers) {
             let file = data.at(&format!("{}.offline", name_of(number)));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use freehold_tests::outbox::{Users, users_in};
+use freehold_tests::users::{Users, users_in};
 use freehold_tests::{Part, World, eventually, seconds};
 use rusqlite::{Connection, OpenFlags};
 

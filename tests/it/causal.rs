@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use freehold_tests::OrderApi;
-use freehold_tests::http::{Reply, UserApi};
+use freehold_tests::UserApi;
+use freehold_tests::http::Reply;
 use freehold_tests::{Part, World, eventually, seconds};
 use reqwest::Method;
 use serde_json::Value;

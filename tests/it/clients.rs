@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold_tests::OrderApi;
-use freehold_tests::http::{Reply, UserApi};
+use freehold_tests::UserApi;
+use freehold_tests::http::Reply;
 use freehold_tests::observer::StoredEvent;
-use freehold_tests::outbox::{Users, users_in};
+use freehold_tests::users::{Users, users_in};
 use freehold_tests::{World, eventually, outbox, seconds, within};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -1,6 +1,6 @@
 //! The harness' own promises about a service's database: a copy is complete, can be restored, and a second service can run on it.
 
-use freehold_tests::http::UserApi;
+use freehold_tests::UserApi;
 use freehold_tests::{Part, World, outbox};
 
 use crate::applied::register;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use freehold_tests::http::UserApi;
+use freehold_tests::UserApi;
 use freehold_tests::{Part, Service, World, eventually, seconds};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};

@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("user-service", OF_A_SERVICE),
     ("orders-service", OF_A_SERVICE),
     ("driver-app", OF_A_SERVICE),
-    ("tests", &[]),
+    ("harness", &[]),
+    ("tests", &["freehold-harness"]),
     ("bench", &["freehold-tests", "freehold-relay"]),
     ("model", &[]),
     ("demo", &["freehold-tests"]),
@@ -45,8 +46,9 @@ const SQL_ROOMS: &[&str] = &[
     "orders-service/src/store",
     "orders-service/src/cache",
     "driver-app/src/store",
-    "tests/src/database",
-    "tests/src/outbox",
+    "harness/src/database",
+    "harness/src/outbox",
+    "tests/src/users",
     "bench/src",
 ];
 

@@ -22,7 +22,6 @@ mod following;
 mod footprint;
 mod forks;
 mod fuzz;
-mod guard;
 mod hostile;
 mod hostile_devices;
 mod house;

@@ -2,7 +2,8 @@
 //! Real broker, real service; the library simulates the producer, since user-service would not emit such an event.
 
 use event_schema::{Event, UserEvent};
-use freehold_tests::{Part, World, outbox};
+use freehold_tests::users::users_in;
+use freehold_tests::{Part, World};
 use orders_service::cache::users;
 use relay::consume::{DeadLetter, LetterState};
 use relay::publish::RelayState;
@@ -185,7 +186,7 @@ impl Event for Lenient {
 
 /// The users in the cache: id, name, version.
 fn known(world: &World) -> Vec<(String, String, u64)> {
-    let users = outbox::users_in(&world.orders_service.database, "user_cache").expect("it is read");
+    let users = users_in(&world.orders_service.database, "user_cache").expect("it is read");
     users
         .into_iter()
         .map(|(id, (name, version))| (id, name, version))

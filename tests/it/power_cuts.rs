@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use freehold_tests::http::UserApi;
+use freehold_tests::UserApi;
 use freehold_tests::{Part, World, WorldBuilder, eventually, image, outbox, seconds};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};

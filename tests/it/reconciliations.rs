@@ -21,8 +21,8 @@
 //! | `behind` | `story::without_a_broker_writes_are_acknowledged_and_published_later` |
 //! | `equal` | every restart; `verifies::a_healthy_world_is_equal` |
 
+use freehold_tests::UserApi;
 use freehold_tests::broker::User;
-use freehold_tests::http::UserApi;
 use freehold_tests::{Part, World, eventually, outbox, seconds};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};

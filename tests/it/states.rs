@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use freehold_tests::http::Api;
-use freehold_tests::outbox::{self, Users, users_in};
+use freehold_tests::outbox;
+use freehold_tests::users::{Users, users_in};
 use freehold_tests::{Part, Service, World, eventually, seconds};
 use rusqlite::types::Value;
 

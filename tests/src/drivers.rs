@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::credentials::Password;
-use crate::eventually::{eventually, seconds, within};
-use crate::http::{Api, Reply};
 use crate::orders::OrderApi;
-use crate::ports::Port;
-use crate::services::{Home, Service};
-use crate::switch::Switch;
+use crate::services::{self, Home, Service};
+use freehold_harness::credentials::Password;
+use freehold_harness::eventually::{eventually, seconds, within};
+use freehold_harness::http::{Api, Reply};
+use freehold_harness::ports::Port;
+use freehold_harness::switch::Switch;
 
 /// A driver with a device: a process of driver-app, its file, and its own network to orders-service.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Driver {
     /// A device that is not enrolled yet, on a file of its own.
     pub fn new(home: &Home, port: Port, name: &str, orders: &Service) -> io::Result<Driver> {
         let switch = Arc::new(Switch::before(orders.address())?);
-        let app = Service::device(name, home, port, &switch.url());
+        let app = services::device(name, home, port, &switch.url());
         let (id, name) = (String::new(), name.to_owned());
         Ok(Driver {
             id,

@@ -24,58 +24,18 @@
 //! # }
 //! ```
 //!
-//! Three promises hold everywhere below. **No child outlives us**: a guard process kills each one when we end, however we end
-//! (`guard`). **No collisions**: ports are leased between processes (`ports`), files are temporary. **No sleeping for a result**:
-//! a test waits for it with a deadline and reports the last reason (`eventually`).
-//!
-//! Pages are tested in a real Chromium ([`Browser`]); on a machine without one their tests say that they are skipped.
-//!
-//! Faults, besides kills and pauses: lost acknowledgements (`proxy`), device networks that are down or lose answers (`switch`),
-//! power cuts of the broker (`image`), an older, lost or damaged store, deleted, purged and trimmed streams ([`Broker`]), older,
-//! lost, damaged and cloned databases, disks rolled back ([`Service`]). Each reports whether it happened: a fault that did not
-//! fire proves nothing.
+//! It is [`freehold_harness`] with the platform's own pieces. Whatever knows a user, an order or a driver is here; the rest is there,
+//! for services of your own.
 
-pub mod access;
-pub mod broker;
-pub mod browser;
-pub mod canary;
-pub mod cargo;
-pub mod chance;
-pub mod command;
-pub mod credentials;
-mod damage;
-mod database;
 pub mod drivers;
-pub mod eventually;
-pub mod guard;
-pub mod http;
-pub mod image;
-pub mod metrics;
-pub mod observer;
 pub mod orders;
-pub mod outbox;
-pub mod part;
-pub mod paths;
-pub mod ports;
-pub mod process;
-pub mod proxy;
-pub mod schemathesis;
 pub mod services;
-pub mod switch;
-pub mod tool;
-pub mod wire;
+pub mod users;
 pub mod world;
 
-pub use broker::Broker;
-pub use browser::Browser;
-pub use credentials::{Credentials, Password};
+pub use freehold_harness::*;
+
 pub use drivers::{Driver, DriverApi, Shown, SyncApi};
-pub use eventually::{eventually, seconds, within};
-pub use observer::Observer;
 pub use orders::OrderApi;
-pub use part::Part;
-pub use ports::Port;
-pub use proxy::Proxy;
-pub use services::Service;
-pub use switch::Switch;
+pub use users::UserApi;
 pub use world::{World, WorldBuilder};

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::http::{Api, Reply};
-use crate::services::Service;
+use freehold_harness::Service;
+use freehold_harness::http::{Api, Reply};
 
 #[derive(Clone, Debug)]
 pub struct OrderApi(Api);

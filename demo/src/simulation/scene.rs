@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freehold_tests::OrderApi;
-use freehold_tests::http::{Reply, UserApi};
+use freehold_tests::UserApi;
+use freehold_tests::http::Reply;
 use serde_json::Value;
 
 use crate::console::Console;

@@ -2,17 +2,13 @@
 
 use std::io;
 
-use tempfile::TempDir;
+use freehold_harness::broker::{self, Broker};
+use freehold_harness::{Part, Port, Proxy, World as Base};
 use tokio::task::spawn_blocking;
 
-use super::{FinalCheck, Members, World};
-use crate::broker::{self, Broker, NatsServer};
-use crate::credentials::Credentials;
+use super::{Members, World};
 use crate::drivers::Driver;
-use crate::part::Part;
-use crate::ports::Port;
-use crate::proxy::Proxy;
-use crate::services::{self, Home, Service};
+use crate::services;
 
 /// Parts left out are not started; a test may still start them later, but the final check ignores them.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +69,7 @@ impl WorldBuilder {
         self
     }
 
-    /// This many drivers, each enrolled with a running device behind a [`Switch`](crate::Switch) of its own. Their devices run,
+    /// This many drivers, each enrolled with a running device behind a [`Switch`](freehold_harness::Switch) of its own. Their devices run,
     /// but are enrolled by the test, in a world without orders-service.
     #[must_use]
     pub fn with_drivers(mut self, count: usize) -> WorldBuilder {
@@ -138,74 +134,48 @@ impl WorldBuilder {
     }
 
     async fn build(self) -> World {
-        let folder = TempDir::with_prefix("freehold-").expect("a temporary folder");
-        let server = spawn_blocking(|| broker::nats_server(&|line| eprintln!("broker: {line}")))
-            .await
-            .expect("the search does not panic")
-            .unwrap_or_else(|error| panic!("{error:#}"));
-        let binaries =
-            if self.members.user_service || self.members.orders_service || self.drivers > 0 {
-                spawn_blocking(services::binaries)
-                    .await
-                    .expect("the build does not panic")
-                    .unwrap_or_else(|error| panic!("{error:#}"))
-            } else {
-                folder.path().join("no-services-built")
-            };
-        self.assemble(folder, server, binaries)
-    }
-
-    fn assemble(self, folder: TempDir, server: NatsServer, binaries: std::path::PathBuf) -> World {
-        let credentials = Credentials::generate();
-        let logs = folder.path().join("logs");
-        let port = || Port::any().expect("a free port");
-        let mut broker = Broker::new(
-            server,
-            port(),
-            folder.path().join("broker"),
-            logs.clone(),
-            credentials.clone(),
-        );
-        let home = Home {
-            binaries,
-            databases: folder.path().to_owned(),
-            logs,
-            broker_url: broker.url(),
-        };
-        self.prepare_disk(&mut broker)
+        let mut base = Base::empty(self.members.broker).await;
+        if self.members.user_service || self.members.orders_service || self.drivers > 0 {
+            base.home_mut().binaries = spawn_blocking(services::binaries)
+                .await
+                .expect("the build does not panic")
+                .unwrap_or_else(|error| panic!("{error:#}"));
+        }
+        self.prepare_disk(&mut base.broker)
             .expect("a disk for the broker");
         if let Some(account) = self.account {
-            broker.config = folder.path().join("nats.conf");
+            base.broker.config = base.folder().join("nats.conf");
             let config = broker::whole_config().expect("nats.conf and the files it includes");
             let config = config.replacen("\naccounts {\n", &format!("\naccounts {{\n{account}"), 1);
-            std::fs::write(&broker.config, config).expect("a file next to the databases");
+            std::fs::write(&base.broker.config, config).expect("a file next to the databases");
         }
+        self.assemble(base)
+    }
+
+    fn assemble(self, base: Base) -> World {
+        let (home, credentials) = (base.home(), base.broker.credentials());
+        let port = || Port::any().expect("a free port");
         let proxy = self
             .proxy
-            .then(|| Proxy::start(broker.address(), "USERS").expect("a free port"));
+            .then(|| Proxy::start(base.broker.address(), "USERS").expect("a free port"));
         let mut user_service =
-            Service::users(&home, port(), &credentials).expect("a place for its access file");
-        let orders_service = Service::orders(&home, port(), &credentials, &user_service.url())
+            services::users(home, port(), credentials).expect("a place for its access file");
+        let orders_service = services::orders(home, port(), credentials, &user_service.url())
             .expect("a place for its access file");
         if let Some(proxy) = &proxy {
             user_service.broker_url = proxy.url();
         }
         let drivers = (1..=self.drivers)
-            .map(|n| Driver::new(&home, port(), &format!("driver-{n}"), &orders_service))
+            .map(|n| Driver::new(home, port(), &format!("driver-{n}"), &orders_service))
             .collect::<io::Result<_>>()
             .expect("a port for a device");
         World {
             drivers,
             user_service,
             orders_service,
-            broker,
             proxy,
             members: self.members,
-            final_check: FinalCheck::Due,
-            dead_letters_expected: false,
-            trimmed_streams_expected: false,
-            home,
-            folder,
+            base,
         }
     }
 

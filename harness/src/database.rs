@@ -187,7 +187,14 @@ mod tests {
             broker_url: String::new(),
         };
         let port = Port::any().unwrap();
-        let service = Service::users(&home, port, &Credentials::generate()).unwrap();
+        let service = Service::new(
+            "some-service",
+            "SOME",
+            &home,
+            port,
+            &Credentials::generate(),
+        )
+        .unwrap();
         let made = open(&service.database);
         made.execute_batch("pragma journal_mode = wal; create table t (n integer); insert into t values (1), (2), (3);")
             .unwrap();

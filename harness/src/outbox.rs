@@ -1,8 +1,7 @@
-//! Looks into a service's database from outside, read only: its outbox, its dead letters, its users.
+//! Looks into a service's database from outside, read only: its outbox, its dead letters, its rows.
 //!
 //! It reads the library's tables directly on purpose: a check through the library would trust what it checks.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -35,24 +34,20 @@ pub fn offset(database: &Path, consumer: &str) -> Result<u64> {
     Ok(query(database, sql, [consumer], |row| row.get(0))?[0])
 }
 
+/// The consumers of this stream that have applied an event of it, each with the last one's sequence.
+pub fn offsets(database: &Path, stream: &str) -> Result<Vec<(String, u64)>> {
+    let sql = "select consumer, seq from relay_offset where stream = ?1 order by consumer";
+    query(database, sql, [stream], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
 /// One line per dead letter and per event parked behind one, for people.
 pub fn dead_letters(database: &Path) -> Result<Vec<String>> {
     let sql =
         "select consumer || ': event ' || seq || ' of ' || key || ' is ' || state || ': ' || reason
          from relay_dead_letter order by consumer, seq";
     query(database, sql, [], |row| row.get(0))
-}
-
-/// Name and version of each user, by id.
-pub type Users = BTreeMap<String, (String, u64)>;
-
-/// The users in `users` of user-service, or in `user_cache` of orders-service.
-pub fn users_in(database: &Path, table: &str) -> Result<Users> {
-    let sql = format!("select id, name, version from {table}");
-    let rows = query(database, &sql, [], |row| {
-        Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))
-    });
-    Ok(rows?.into_iter().collect())
 }
 
 /// The rows of a query, each value as SQLite stores it.

@@ -1,13 +1,16 @@
-//! The final check: each outbox and its stream are the same log, and there are no dead letters.
+//! The final check: each outbox and its stream are the same log, every consumer has applied it, and there are no dead letters.
 
 use std::fmt;
 use std::path::Path;
 
-use super::{Members, World};
+use anyhow::bail;
+
+use super::World;
 use crate::eventually::{seconds, within};
 use crate::observer::{Observer, StoredEvent};
 use crate::outbox;
 use crate::part::Part;
+use crate::services::Service;
 
 /// The fault, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,44 +18,36 @@ pub struct Disorder(String);
 
 /// A relay that lost its broker reconnects after a pause, and a refill takes time on a busy machine.
 const CATCH_UP: std::time::Duration = seconds(60);
-const EVERYBODY: Members = Members {
-    broker: true,
-    user_service: true,
-    orders_service: true,
-};
 
 impl World {
-    /// Starts the parts that the test left stopped (only running parts can agree), waits until every stream has caught up with its
-    /// outbox, then compares count, sequences, subjects and bytes of every event, and looks for dead letters.
-    pub async fn find_disorder(&mut self) -> Result<(), Disorder> {
-        self.start_what_is_down().await?;
-        if self.members.broker && self.members.user_service {
-            self.agree("USERS", &self.user_service.database).await?;
+    /// [`World::find_disorder`] for a harness that holds its services itself.
+    pub async fn find_disorder_among(
+        &mut self,
+        services: &mut [&mut Service],
+    ) -> Result<(), Disorder> {
+        self.start_what_is_down(services).await?;
+        if self.has_broker {
+            for owner in services.iter().filter(|it| !it.stream().is_empty()) {
+                self.agree(owner.stream(), &owner.database).await?;
+            }
+            let caught_up = within(CATCH_UP, async || consumers_caught_up(services));
+            caught_up.await.map_err(Disorder)?;
         }
-        if self.members.broker && self.members.orders_service {
-            self.agree("ORDERS", &self.orders_service.database).await?;
+        match self.dead_letters_expected {
+            true => Ok(()),
+            false => services.iter().try_for_each(|it| no_dead_letters(it)),
         }
-        if self.members == EVERYBODY {
-            within(CATCH_UP, || cache_caught_up(self))
-                .await
-                .map_err(Disorder)?;
-        }
-        self.no_dead_letters()
     }
 
     /// A paused part counts as running; resuming one that is not paused changes nothing.
-    async fn start_what_is_down(&mut self) -> Result<(), Disorder> {
-        if self.members.broker {
+    async fn start_what_is_down(&mut self, services: &mut [&mut Service]) -> Result<(), Disorder> {
+        if self.has_broker {
             self.broker.resume();
             self.broker.start().await.map_err(Disorder::from)?;
         }
-        if self.members.user_service {
-            self.user_service.resume();
-            self.user_service.start().await.map_err(Disorder::from)?;
-        }
-        if self.members.orders_service {
-            self.orders_service.resume();
-            self.orders_service.start().await.map_err(Disorder::from)?;
+        for service in services {
+            service.resume();
+            service.start().await.map_err(Disorder::from)?;
         }
         Ok(())
     }
@@ -73,40 +68,45 @@ impl World {
         }
         compare(stream, &outbox, &kept)
     }
+}
 
-    fn no_dead_letters(&self) -> Result<(), Disorder> {
-        if self.dead_letters_expected {
-            return Ok(());
-        }
-        let services = [
-            (self.members.user_service, &self.user_service),
-            (self.members.orders_service, &self.orders_service),
-        ];
-        for (_, service) in services.into_iter().filter(|(member, _)| *member) {
-            let letters = outbox::dead_letters(&service.database).map_err(Disorder::from)?;
-            if !letters.is_empty() {
-                return Err(Disorder(format!(
-                    "{} has dead letters:\n  {}",
-                    service.name(),
-                    letters.join("\n  ")
-                )));
-            }
-        }
-        Ok(())
+fn no_dead_letters(service: &Service) -> Result<(), Disorder> {
+    let letters = outbox::dead_letters(&service.database).map_err(Disorder::from)?;
+    match letters.is_empty() {
+        true => Ok(()),
+        false => Err(Disorder(format!(
+            "{} has dead letters:\n  {}",
+            service.name(),
+            letters.join("\n  ")
+        ))),
     }
 }
 
 /// An event that is still to be applied could become a dead letter.
-async fn cache_caught_up(world: &World) -> Result<(), String> {
-    let asked = |error: anyhow::Error| format!("{error:#}");
-    let head = outbox::head(&world.user_service.database).map_err(asked)?;
-    let offset =
-        outbox::offset(&world.orders_service.database, "orders-user-cache").map_err(asked)?;
-    match offset == head {
-        true => Ok(()),
-        false => Err(format!(
-            "USERS has {head} events and orders-service has applied {offset}"
-        )),
+fn consumers_caught_up(services: &[&mut Service]) -> Result<(), String> {
+    for owner in services {
+        let readers = services.iter().filter(|it| it.follows(owner.stream()));
+        for reader in readers {
+            caught_up_with(reader, owner).map_err(|error| format!("{error:#}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A consumer has no offset before its first event.
+fn caught_up_with(reader: &Service, owner: &Service) -> anyhow::Result<()> {
+    let head = outbox::head(&owner.database)?;
+    let offsets = outbox::offsets(&reader.database, owner.stream())?;
+    let behind = offsets.iter().find(|(_, applied)| *applied != head);
+    let (stream, reader) = (owner.stream(), reader.name());
+    match behind {
+        None if offsets.is_empty() && head > 0 => {
+            bail!("{stream} has {head} events and {reader} has applied none")
+        }
+        None => Ok(()),
+        Some((consumer, applied)) => {
+            bail!("{stream} has {head} events and {consumer} of {reader} has applied {applied}")
+        }
     }
 }
 

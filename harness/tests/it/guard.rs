@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use freehold_tests::{eventually, seconds};
+use freehold_harness::{eventually, seconds};
 use rustix::process::{Pid, test_kill_process};
 
 #[tokio::test]

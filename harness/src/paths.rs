@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("tests/ is inside the workspace")
+        .expect("harness/ is inside the workspace")
 }
 
 /// The configuration of every broker that we start.

@@ -1,12 +1,11 @@
-//! The HTTP APIs of both services as a client sees them: every answer is returned whole, problems too.
+//! The HTTP API of a service as a client sees it: every answer is returned whole, problems too.
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::credentials::Password;
 use crate::metrics::Metrics;
@@ -18,10 +17,6 @@ pub struct Api {
     client: Client,
     token: Option<Password>,
 }
-
-/// user-service.
-#[derive(Clone, Debug)]
-pub struct UserApi(Api);
 
 /// An answer, or status 0 for no answer: a killed service is normal here.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,66 +90,6 @@ impl Api {
         } else {
             Err(format!("/readyz answers {} {}", reply.status, reply.body))
         }
-    }
-}
-
-impl UserApi {
-    pub fn new(base: impl Into<String>, token: Option<Password>) -> UserApi {
-        UserApi(Api::new(base, token))
-    }
-
-    pub async fn register(&self, name: &str, email: &str) -> Reply {
-        self.send(
-            Method::POST,
-            "/users",
-            &json!({"name": name, "email": email}),
-        )
-        .await
-    }
-
-    pub async fn rename(&self, id: &str, name: &str) -> Reply {
-        self.change(id, &json!({"name": name})).await
-    }
-
-    pub async fn change_email(&self, id: &str, email: &str) -> Reply {
-        self.change(id, &json!({"email": email})).await
-    }
-
-    pub async fn change(&self, id: &str, change: &Value) -> Reply {
-        self.send(Method::PATCH, &format!("/users/{id}"), change)
-            .await
-    }
-
-    /// Only if the user is still at this version.
-    pub async fn change_if(&self, id: &str, version: u64, change: &Value) -> Reply {
-        let request = self.request(Method::PATCH, &format!("/users/{id}"));
-        Reply::of(
-            request
-                .header("If-Match", format!("\"{version}\""))
-                .json(change),
-        )
-        .await
-    }
-
-    pub async fn delete(&self, id: &str) -> Reply {
-        Reply::of(self.request(Method::DELETE, &format!("/users/{id}"))).await
-    }
-
-    pub async fn user(&self, id: &str) -> Reply {
-        self.get(&format!("/users/{id}")).await
-    }
-
-    /// One page; `query` is what follows the `?`, say `limit=100&cursor=…`.
-    pub async fn list(&self, query: &str) -> Reply {
-        self.get(&format!("/users?{query}")).await
-    }
-}
-
-impl Deref for UserApi {
-    type Target = Api;
-
-    fn deref(&self) -> &Api {
-        &self.0
     }
 }
 

@@ -76,7 +76,7 @@ impl Run<'_> {
             .env("HOME", &self.folder.to_string_lossy());
         fs::create_dir_all(self.folder)?; // it keeps a cache in the folder it runs in
         launch.folder = Some(self.folder.to_owned());
-        let settings = paths::workspace().join("tests/schemathesis.toml");
+        let settings = paths::workspace().join("harness/schemathesis.toml");
         launch = launch.arg("--config-file").arg(settings);
         launch = launch.arg("run").arg(format!("{}/openapi.json", self.url));
         for header in &self.headers {

@@ -1,0 +1,3 @@
+//! The harness alone, without services.
+
+mod guard;
