@@ -15,6 +15,8 @@ pub use process::files::keep_files_private;
 pub use process::logs::start_logs;
 pub use process::signals::stop_on_signal;
 pub use program::parts::Parts;
+#[cfg(feature = "testing")]
+pub use program::testing;
 pub use program::{App, Service};
 pub use settings::Loopback;
 pub use settings::owners::Owner;

@@ -2,6 +2,8 @@
 
 mod given;
 pub(crate) mod parts;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -202,7 +204,7 @@ impl<S: Args + 'static> Service<S> {
         for consumer in &self.consumers {
             if consumer.stream() == stream {
                 bail!(
-                    "{name} owns {stream} and follows it, too: its own tables follow from its events by its fold"
+                    "it owns {stream} and follows it, too: its own tables follow from its events by its fold"
                 );
             }
             if !names.insert(consumer.name()) {
@@ -221,7 +223,6 @@ impl<S: Args + 'static> Service<S> {
         keys: Option<PathBuf>,
         owners: &Owners,
     ) -> anyhow::Result<Setup> {
-        self.refuse_mistakes()?;
         let asking = |consumer: &Consumer| match owners.get(consumer.stream()) {
             Some(owner) => owner.answers(consumer.clone()),
             None => Ok(consumer.clone()),
@@ -289,6 +290,7 @@ impl<S: Args + 'static> Service<S> {
 
     /// Its routes, unless a part of the service lacks its tables.
     async fn checked_routes(&self, app: &App<S>) -> anyhow::Result<Routes> {
+        self.refuse_mistakes()?;
         for consumer in &app.consumers {
             consumer.check(&app.db).await?;
         }

@@ -25,6 +25,7 @@ mod fuzz;
 mod hostile;
 mod hostile_devices;
 mod house;
+mod in_process;
 mod kills;
 mod ledger;
 mod logs;

@@ -51,6 +51,16 @@ impl Followed {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Followed {
+    /// Owners that a test does not run: nothing answers at port 9 of this machine.
+    pub(crate) fn out_of_reach(&self) -> Owners {
+        let nowhere: Redacted = "http://127.0.0.1:9".parse().expect("it takes any text");
+        let owner = |stream| (stream, Owner::new(stream, &nowhere).expect("it is a URL"));
+        self.0.keys().copied().map(owner).collect()
+    }
+}
+
 impl Owner {
     fn new(stream: &str, url: &Redacted) -> anyhow::Result<Self> {
         let variable = variable(stream, "READ_TOKEN");
