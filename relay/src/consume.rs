@@ -220,6 +220,10 @@ impl Consumer {
 
     /// Refuses a consumer that cannot work with this database: its description is wrong, or a table of its cache is missing.
     /// It is checked when it starts in any case; a program may do it earlier.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the description and the call that mends it; or which of its tables the migrations do not make.
     pub async fn check(&self, db: &Database) -> Result<(), Fatal> {
         self.check_description().map_err(Fatal)?;
         let Some(cache) = &self.cache else {

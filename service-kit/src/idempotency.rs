@@ -114,6 +114,10 @@ struct Asked {
 
 impl Routes {
     /// Refuses routes that need a table which the service's migrations do not make.
+    ///
+    /// # Errors
+    ///
+    /// Which route needs the table, and the migration that makes it; or the database cannot be read.
     pub async fn check(&self, db: &Database) -> anyhow::Result<()> {
         let Some(path) = self.that_takes("Idempotency-Key") else {
             return Ok(());
