@@ -168,6 +168,11 @@ impl Replies {
 
 impl Once {
     /// Runs `work` in a transaction, as [`Database::write`] does, and keeps the reply in it.
+    ///
+    /// # Errors
+    ///
+    /// The problem that `work` answered, and nothing is kept: the same key may try again. Or the database takes no writes at
+    /// present.
     pub async fn write(
         self,
         work: impl FnOnce(&Tx<'_>) -> Result<Reply, Problem> + Send + 'static,
