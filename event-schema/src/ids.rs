@@ -118,6 +118,7 @@ impl Version {
     /// The version of a thing that was just made.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
 
+    /// The number: 1, 2, 3 …
     pub fn get(self) -> u64 {
         self.0.get()
     }

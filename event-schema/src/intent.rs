@@ -9,12 +9,15 @@ use crate::word::word;
 /// A device's intent had no effect. It changes neither the order nor the driver: its version is its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IntentRefusedV2 {
+    /// A driver of orders-service.
     pub driver_id: DriverId,
+    /// Which intent of which device an event answers.
     pub intent: IntentStamp,
     /// The order's id, or the beginning of what the device believed to be one.
     pub lane: String,
     /// What the device wanted, in its own words, cut where they were too long.
     pub wanted: Wanted,
+    /// Why an intent had no effect.
     pub verdict: RefusedVerdict,
     /// Why, as a name that does not change: `order_cancelled`.
     pub code: String,
@@ -30,10 +33,13 @@ pub struct IntentRefusedV2 {
 /// A driver or an operator has decided about an intent in conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictDecided {
+    /// An order of orders-service.
     pub order_id: OrderId,
     /// The intent in conflict.
     pub intent_id: IntentId,
+    /// What becomes of an intent in conflict.
     pub decision: Decision,
+    /// Who decided.
     pub by: DecidedBy,
     /// Of the intent in conflict, after this change. In version 1 of this type: of the order.
     pub version: Version,
@@ -61,8 +67,11 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct IntentStamp {
+    /// What a driver wanted once. The id stays the same however often the device sends it, so that the owner recognizes it.
     pub intent_id: IntentId,
+    /// A driver's device. It draws its id itself, before it is enrolled.
     pub device_id: DeviceId,
+    /// One unforked life of a device's database.
     pub incarnation: IncarnationId,
     /// Its sequence among the intents of that incarnation.
     pub seq: u64,
@@ -100,7 +109,9 @@ word! {
 word! {
     /// Who decided.
     DecidedBy {
+        /// The driver.
         Driver = "driver",
+        /// An operator of orders-service.
         Operator = "operator",
     }
 }
@@ -108,11 +119,15 @@ word! {
 /// A device's intent about this order had no effect. Written until `orders.intent_refused.v2`, which changes no order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IntentRefused {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A driver of orders-service.
     pub driver_id: DriverId,
+    /// Which intent of which device an event answers.
     pub intent: IntentStamp,
     /// What the device wanted, in its own words.
     pub wanted: Wanted,
+    /// Why an intent had no effect.
     pub verdict: RefusedVerdict,
     /// Why, as a name that does not change: `order_cancelled`.
     pub code: String,
@@ -128,12 +143,15 @@ pub struct IntentRefused {
 /// no driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IntentMisdirected {
+    /// A driver of orders-service.
     pub driver_id: DriverId,
+    /// Which intent of which device an event answers.
     pub intent: IntentStamp,
     /// The lane it came in: the order's id, as the device believed.
     pub lane: String,
     /// What the device wanted, in its own words.
     pub wanted: Wanted,
+    /// Why an intent had no effect.
     pub verdict: RefusedVerdict,
     /// Why, as a name that does not change: `order_not_found`.
     pub code: String,

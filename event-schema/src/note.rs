@@ -24,6 +24,7 @@ impl Note {
         readable(text).trim().chars().count()
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -43,7 +43,9 @@ events! {
 /// A user placed an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPlaced {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A user of user-service.
     pub user_id: UserId,
     /// In the currency's smallest unit: 1999 is 19.99 EUR, and 1999 JPY.
     #[schemars(range(min = 1))]
@@ -65,7 +67,9 @@ pub struct OrderPlaced {
 /// A driver is to deliver the order, in place of the one before, if there was one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderAssigned {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A driver of orders-service.
     pub driver_id: DriverId,
     /// The driver who was to deliver it until now, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,9 +83,11 @@ pub struct OrderAssigned {
 /// The order has lost its driver and waits for another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReleased {
+    /// An order of orders-service.
     pub order_id: OrderId,
     /// The driver who was to deliver it until now.
     pub driver_id: DriverId,
+    /// Why an order lost its driver.
     pub reason: ReleaseReason,
     /// Of the order, after this change.
     pub version: Version,
@@ -92,7 +98,9 @@ pub struct OrderReleased {
 /// The driver has picked the order up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPickedUp {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A driver of orders-service.
     pub driver_id: DriverId,
     /// Of the order, after this change.
     pub version: Version,
@@ -105,7 +113,9 @@ pub struct OrderPickedUp {
 /// The order has reached the customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderDelivered {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A driver of orders-service.
     pub driver_id: DriverId,
     /// What the driver wrote about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +134,9 @@ pub struct OrderDelivered {
 /// The order will not be delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancelled {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// Why an order will not be delivered.
     pub reason: CancelReason,
     /// The note of the person who cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,8 +150,11 @@ pub struct OrderCancelled {
 /// The driver has met a problem on the way. The order stays as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderProblemReported {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A driver of orders-service.
     pub driver_id: DriverId,
+    /// What went wrong on the way.
     pub problem: ProblemKind,
     /// What the driver wrote about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,10 +194,15 @@ word! {
 word! {
     /// What went wrong on the way.
     ProblemKind {
+        /// The door stayed closed.
         NobodyHome = "nobody_home",
+        /// The address is wrong.
         WrongAddress = "wrong_address",
+        /// The goods are damaged.
         Damaged = "damaged",
+        /// The customer refused the order.
         Refused = "refused",
+        /// Something else, which the note describes.
         Something = "other",
     }
 }
@@ -190,7 +210,9 @@ word! {
 /// An order as orders-service shares one in a snapshot: a line of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderSnapshot {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// A user of user-service.
     pub user_id: UserId,
     /// In the currency's smallest unit.
     #[schemars(range(min = 1))]
@@ -200,6 +222,7 @@ pub struct OrderSnapshot {
     pub currency: String,
     /// `placed`, `assigned`, `picked_up`, `delivered`, `cancelled`; more may come.
     pub status: String,
+    /// How many changes an aggregate has seen, its creation included: 1, 2, 3 …
     pub version: Version,
     /// When it was placed, as Unix time in milliseconds.
     pub created_at_ms: i64,

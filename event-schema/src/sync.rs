@@ -14,6 +14,7 @@ use crate::word::word;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Intent {
+    /// What a driver wanted once. The id stays the same however often the device sends it, so that the owner recognizes it.
     pub intent_id: IntentId,
     /// Its sequence among the intents of this incarnation: 1, 2, 3 …
     pub seq: u64,
@@ -43,6 +44,7 @@ pub struct Intent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Upload {
+    /// One unforked life of a device's database.
     pub incarnation: IncarnationId,
     /// 1 to 100.
     pub intents: Vec<Intent>,
@@ -52,13 +54,17 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verdicts {
+    /// One for each intent.
     pub verdicts: Vec<Verdict>,
 }
 
+/// The verdict about one intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verdict {
+    /// What a driver wanted once. The id stays the same however often the device sends it, so that the owner recognizes it.
     pub intent_id: IntentId,
+    /// What became of it.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -69,28 +75,41 @@ pub struct Verdict {
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Outcome {
     /// It had its effect, in the event at this sequence of the owner's log.
-    Applied { at: u64 },
+    Applied {
+        /// The sequence of that event.
+        at: u64,
+    },
     /// It has the verdict `first` from an earlier upload; nothing happened again.
     Duplicate {
+        /// That verdict.
         #[cfg_attr(feature = "openapi", schema(no_recursion))]
         first: Box<Outcome>,
     },
     /// What it wants is so already.
     Superseded {
+        /// The sequence of the event that says so.
         at: u64,
+        /// Why, as a name that does not change.
         code: String,
+        /// Why, for a person.
         detail: String,
     },
     /// It was never possible, and will not be.
     Rejected {
+        /// The sequence of the event that says so.
         at: u64,
+        /// Why, as a name that does not change.
         code: String,
+        /// Why, for a person.
         detail: String,
     },
     /// The order has changed since the driver saw it. A person decides.
     Conflict {
+        /// The sequence of the event that says so.
         at: u64,
+        /// Why, as a name that does not change.
         code: String,
+        /// Why, for a person.
         detail: String,
         /// The order as it is now, as far as this driver may know it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,8 +118,11 @@ pub enum Outcome {
     /// Nothing is decided yet. Its lane waits, the others do not. With the code `budget_spent`: the device or its driver has
     /// sent too much about what is no order of theirs in the last 24 hours.
     RetryLater {
+        /// Why, as a name that does not change.
         code: String,
+        /// Why, for a person.
         detail: String,
+        /// The device waits so long, in milliseconds.
         after_ms: u64,
     },
 }
@@ -109,14 +131,18 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delivery {
+    /// An order of orders-service.
     pub order_id: OrderId,
+    /// `assigned`, `picked_up`, `delivered`, `cancelled`; more may come.
     pub status: String,
+    /// How many changes an aggregate has seen, its creation included: 1, 2, 3 …
     pub version: Version,
     /// The customer's name, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
     /// In the currency's smallest unit.
     pub amount_minor: i64,
+    /// Three upper-case letters, as in ISO 4217.
     pub currency: String,
     /// The note of the driver or the operator who ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +156,7 @@ pub struct Delivery {
     /// The sequence of the event that placed it: lists go by this, since clocks jump. Missing from an older owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
+    /// When the order was placed, by the owner's clock, as Unix time in milliseconds.
     pub created_at_ms: i64,
     /// When it last changed.
     pub changed_at_ms: i64,
@@ -146,35 +173,47 @@ pub struct FeedPage {
     /// followed has forked. Pages that follow until the checkpoint is complete belong to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub snapshot: bool,
+    /// What has changed.
     pub items: Vec<FeedItem>,
     /// To be sent as `after` for the next page.
     pub next: String,
     /// The sequence of the owner's log that the checkpoint is as of, once it is complete.
     pub at: u64,
+    /// The checkpoint ends with this page.
     pub complete: bool,
     /// The decisions about this driver's intents in conflict, their own and the operators'.
     #[serde(default)]
     pub judged: Vec<Judged>,
 }
 
+/// One change of what the device has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum FeedItem {
     /// This is how the delivery is now.
-    Put { delivery: Delivery },
+    Put {
+        /// The delivery.
+        delivery: Delivery,
+    },
     /// It is no longer this driver's: the device deletes all it has of it.
-    Remove { order_id: OrderId },
+    Remove {
+        /// The order.
+        order_id: OrderId,
+    },
 }
 
 /// A decision about an intent in conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Judged {
+    /// What a driver wanted once. The id stays the same however often the device sends it, so that the owner recognizes it.
     pub intent_id: IntentId,
+    /// The order that it is about.
     pub order_id: String,
     /// `accepted`, `insisted`, `upheld`, `dismissed`.
     pub decision: String,
+    /// `driver` or `operator`.
     pub by: String,
 }
 
@@ -192,9 +231,13 @@ pub struct Enrolment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enrolled {
+    /// A driver's device. It draws its id itself, before it is enrolled.
     pub device_id: DeviceId,
+    /// A driver of orders-service.
     pub driver_id: DriverId,
+    /// The name of the driver, for the page.
     pub driver_name: String,
+    /// The credential of the device.
     pub token: String,
     /// Unix time in milliseconds, by the owner's clock.
     pub expires_at_ms: i64,
@@ -210,6 +253,7 @@ pub struct PickUp {}
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Deliver {
+    /// 1 to 500 characters; longer ones are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -219,7 +263,9 @@ pub struct Deliver {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReportProblem {
+    /// `nobody_home`, `wrong_address`, `damaged`, `refused` or `other`.
     pub problem: String,
+    /// 1 to 500 characters; longer ones are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -238,9 +284,13 @@ pub struct DecideConflict {
 word! {
     /// What an intent wants.
     Kind {
+        /// The driver has the order.
         PickUp = "pick_up",
+        /// The driver has handed it over.
         Deliver = "deliver",
+        /// Something went wrong on the way.
         ReportProblem = "report_problem",
+        /// The driver decides about a conflict.
         DecideConflict = "decide_conflict",
     }
 }

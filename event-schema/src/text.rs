@@ -3,10 +3,13 @@
 /// Why a text is no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoName {
+    /// Nothing of it can be seen.
     #[error("a name has at least one visible character")]
     Blank,
+    /// It has a control character.
     #[error("a name has no control characters, such as NUL or line breaks")]
     Control,
+    /// It has this character, which cannot be seen where it stands.
     #[error(
         "a name has no invisible characters, and none that change the direction of a text: leave out U+{:04X}",
         u32::from(*.0)
@@ -16,6 +19,10 @@ pub enum NoName {
 
 /// A name is one line of which something can be seen, and everything in it is seen, or shapes what is before it: so two
 /// names that look alike are alike, and none changes how the line it stands in is read.
+///
+/// # Errors
+///
+/// [`NoName`] with the first reason.
 pub fn check_name(text: &str) -> Result<(), NoName> {
     if text.contains(breaks_a_line_or_controls) {
         return Err(NoName::Control);

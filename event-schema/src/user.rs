@@ -24,6 +24,7 @@ events! {
 /// A user was registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserCreated {
+    /// A user of user-service.
     pub user_id: UserId,
     /// As the user wrote it, byte for byte.
     pub name: String,
@@ -34,6 +35,7 @@ pub struct UserCreated {
 /// A user has another name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserRenamed {
+    /// A user of user-service.
     pub user_id: UserId,
     /// The new name, byte for byte.
     pub name: String,
@@ -44,6 +46,7 @@ pub struct UserRenamed {
 /// A user has another e-mail address. The event does not say which: only user-service may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserEmailChanged {
+    /// A user of user-service.
     pub user_id: UserId,
     /// Of the user, after this change.
     pub version: Version,
@@ -52,6 +55,7 @@ pub struct UserEmailChanged {
 /// A user was deleted. No event follows for this id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserDeleted {
+    /// A user of user-service.
     pub user_id: UserId,
     /// The last one: the deletion counts as a change.
     pub version: Version,
@@ -60,9 +64,11 @@ pub struct UserDeleted {
 /// A user as user-service shares one in a snapshot: a line of it. What a cache of users needs, and no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserSnapshot {
+    /// A user of user-service.
     pub user_id: UserId,
     /// As the user wrote it, byte for byte.
     pub name: String,
+    /// How many changes an aggregate has seen, its creation included: 1, 2, 3 …
     pub version: Version,
 }
 

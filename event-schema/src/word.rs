@@ -14,6 +14,7 @@ macro_rules! word {
         }
 
         impl $name {
+            /// The word as it travels.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $text,)+

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -21,6 +22,10 @@ pub trait Event: Serialize + Sized + 'static {
     fn aggregate(&self) -> String;
 
     /// Reads an event's data by its type. `None`: this program does not know the type, which is no error.
+    ///
+    /// # Errors
+    ///
+    /// The program knows the type, and the data is not of its shape: a newer writer has broken the contract.
     fn decode(event_type: &str, data: &[u8]) -> serde_json::Result<Option<Self>>;
 
     /// Every type of the stream, with the JSON Schema of its data.
@@ -51,7 +56,14 @@ macro_rules! __events {
         {$($(#[$about:meta])* $event_type:literal => $variant:ident($data:ty) about $($key:ident).+),+ $(,)?}
     ) => {
         $(#[$meta])*
-        $vis enum $name { $($(#[$about])* $variant($data)),+ }
+        $vis enum $name {
+            $(
+                #[doc = concat!("`", $event_type, "`")]
+                #[doc = ""]
+                $(#[$about])*
+                $variant($data)
+            ),+
+        }
 
         impl $crate::Event for $name {
             const STREAM: &'static str = $stream;
@@ -92,6 +104,7 @@ macro_rules! __each {
         {$($(#[$about:meta])* $event_type:literal => $variant:ident($data:ty) about $($key:ident).+),+ $(,)?}
     ) => {
         impl $name {
+            #[doc = concat!("`", stringify!($field), "`, which every event has.")]
             $vis fn $field(&self) -> $type {
                 match self { $(Self::$variant(data) => data.$field.into()),+ }
             }

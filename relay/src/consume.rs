@@ -190,10 +190,12 @@ impl Consumer {
         self.cache.is_some() && self.producer.is_some()
     }
 
+    /// `orders-user-cache`: the name under which its offset is stored.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// `USERS`: the stream that it follows.
     pub fn stream(&self) -> &'static str {
         self.stream
     }
@@ -208,12 +210,20 @@ impl Consumer {
     }
 
     /// The last event that this consumer has applied in this database.
+    ///
+    /// # Errors
+    ///
+    /// An SQLite error; a position that no program of ours has written is one, too.
     pub fn position(&self, rows: &Connection) -> rusqlite::Result<Option<Position>> {
         position::load(rows, &self.name)
     }
 
     /// Refuses a consumer that cannot work with this database: its description is wrong, or a table of its cache is missing.
     /// It is checked when it starts in any case; a program may do it earlier.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the description and the call that mends it; or which of its tables the migrations do not make.
     pub async fn check(&self, db: &Database) -> Result<(), Fatal> {
         self.check_description().map_err(Fatal)?;
         let Some(cache) = &self.cache else {
@@ -247,6 +257,7 @@ impl Consumer {
         Ok(())
     }
 
+    /// Its state, followed as it changes: for metrics and readiness.
     pub fn status(&self) -> watch::Receiver<ConsumerStatus> {
         self.status.subscribe()
     }
@@ -276,6 +287,10 @@ impl Consumer {
     }
 
     /// Applies until stopped. After an error the process should end: an operator must act.
+    ///
+    /// # Errors
+    ///
+    /// As [`Follower::run`].
     pub async fn run(&self, db: &Database, from: impl Connect, stop: Stop) -> Result<(), Fatal> {
         Box::pin(self.follow(db, from).run(stop)).await // 20 KB, which a caller would move around
     }

@@ -69,10 +69,13 @@ pub struct Options {
     /// What happens when the disk fails under a commit, and nothing more can be known of the file until it is opened again.
     /// By default the process ends with exit code 74; a program with more to do than this database sets its own.
     pub on_disk_failure: OnDiskFailure,
+    /// The clock and the random bytes: the operating system's, unless a test replaces them.
     pub environment: Arc<dyn Environment>,
 }
 
 impl Options {
+    /// A service, the stream it owns, and its migrations, which are numbered by their place: append, never change one that has
+    /// been released. The limits are those of the README's table.
     pub fn new(service: &str, stream: &str, migrations: &[&str]) -> Self {
         Self {
             service: service.to_owned(),
@@ -91,18 +94,21 @@ impl Options {
         }
     }
 
+    /// Sets [`fold`](Self#structfield.fold).
     #[must_use]
     pub fn fold(mut self, fold: Fold) -> Self {
         self.fold = Some(fold);
         self
     }
 
+    /// Sets [`fill`](Self#structfield.fill).
     #[must_use]
     pub fn fill(mut self, fill: fn(&Connection) -> rusqlite::Result<()>) -> Self {
         self.fill = Some(fill);
         self
     }
 
+    /// Sets [`keys`](Self#structfield.keys).
     #[must_use]
     pub fn keys(mut self, keys: Keys) -> Self {
         self.keys = Some(keys);
@@ -176,6 +182,11 @@ impl Context {
 impl Database {
     /// Opens the file, or creates it where there is none. A file of another service, or a damaged one, is refused before a
     /// byte is changed; see [`Refusal`](crate::error::Refusal) for the cases.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] with the path and the [`Refusal`](crate::error::Refusal): another process has it open, it belongs to
+    /// another service or a newer program, it is damaged, or the disk does not serve.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref().to_owned(), options.clone()).await?;
         let (announce, head) = watch::channel(opened.head);
@@ -228,6 +239,12 @@ impl Database {
     ///
     /// Two things `work` must not do, because they would reach its neighbours: end the transaction itself, and break a
     /// *deferred* constraint, which SQLite only notices at the common commit.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Work`] with the error of `work`, and nothing is stored. [`Busy`](WriteError::Busy) and
+    /// [`Full`](WriteError::Full) pass; [`MustImport`](WriteError::MustImport) passes with the first contact;
+    /// [`Halted`](WriteError::Halted) needs the operator. Only after [`Unknown`](WriteError::Unknown) the write may be stored.
     pub async fn write<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
@@ -267,6 +284,11 @@ impl Database {
     }
 
     /// Runs `work` on a connection that cannot write. The writer never makes it wait, and all it reads is of one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Work`] with the error of `work`; [`Panicked`](ReadError::Panicked) when it panicked;
+    /// [`Closed`](ReadError::Closed) after [`close`](Self::close).
     pub async fn read<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -298,6 +320,7 @@ impl Database {
         self.environment().now_ms()
     }
 
+    /// The file, with every link followed.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }

@@ -7,8 +7,10 @@ use data_encoding::HEXLOWER;
 
 /// A clock and a source of random bytes.
 pub trait Environment: fmt::Debug + Send + Sync + 'static {
+    /// The time that events, backups and audits carry.
     fn now(&self) -> jiff::Timestamp;
 
+    /// Fills `bytes` with random bytes: ids and incarnations are drawn from it.
     fn fill_random(&self, bytes: &mut [u8]);
 
     /// Unix time in milliseconds.

@@ -11,7 +11,9 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[error("{} {why}", path.display())]
 pub struct OpenError {
+    /// The database, or what its path leads to.
     pub path: PathBuf,
+    /// What is wrong with it, and the cure.
     #[source]
     pub why: Refusal,
 }
@@ -19,48 +21,94 @@ pub struct OpenError {
 /// Why a database was not opened; the sentence's subject is its path.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// A database has one owner.
     #[error(
         "is in use by another process ({holder}): a database has one owner; stop that process or choose another file"
     )]
-    InUse { holder: String },
+    InUse {
+        /// The process that has it, as far as the system shows it.
+        holder: String,
+    },
+    /// Another service has made it.
     #[error("belongs to {owner}, not to {service}: check the database path")]
-    OtherService { owner: String, service: String },
+    OtherService {
+        /// That service.
+        owner: String,
+        /// The one that tried.
+        service: String,
+    },
+    /// It is an SQLite database or another file that Freehold has not made.
     #[error("is no Freehold database: choose a new path or the service's own file")]
     NotOurs,
+    /// A newer program has migrated it.
     #[error(
         "has schema {found}, this program knows {known}: start the newer version of the program"
     )]
-    NewerSchema { found: i64, known: i64 },
+    NewerSchema {
+        /// The number of its last migration.
+        found: i64,
+        /// The last that this program has.
+        known: i64,
+    },
+    /// It was opened read-only, and its service has not migrated it yet.
     #[error(
         "has schema {found}, this program needs {needed}: start the service once, which migrates the file"
     )]
-    OlderSchema { found: i64, needed: i64 },
+    OlderSchema {
+        /// The number of its last migration.
+        found: i64,
+        /// The last that this program has.
+        needed: i64,
+    },
+    /// It has hard links.
     #[error(
         "has {names} names (hard links), and SQLite keeps a WAL for each: remove the others; a restore that was killed leaves a name with .before-restore- in it, and is to be repeated"
     )]
-    ManyNames { names: u64 },
+    ManyNames {
+        /// How many names it has.
+        names: u64,
+    },
+    /// Its file system cannot share memory between processes, as a WAL needs it.
     #[error(
         "cannot be written with a WAL, only with journal mode {mode}: put it on a local disk of this machine"
     )]
-    NoWal { mode: String },
+    NoWal {
+        /// SQLite's journal mode instead.
+        mode: String,
+    },
+    /// The migrations of the service do not make a table that its fold declares.
     #[error(
         "has no table {table}, which the fold of the service's events writes to: add a migration that makes it"
     )]
-    NoTable { table: String },
+    NoTable {
+        /// The missing table.
+        table: String,
+    },
+    /// Its pages or tables are not whole.
     #[error("is damaged ({detail}): restore it from a backup; the file was left untouched")]
-    Damaged { detail: String },
+    Damaged {
+        /// What SQLite found.
+        detail: String,
+    },
+    /// This version of SQLite can corrupt a WAL.
     #[error(
         "is not opened, because this program was built with SQLite {0}, and those before 3.51.3 can corrupt a WAL: build it with rusqlite's bundled SQLite"
     )]
     OldSqlite(&'static str),
+    /// Sealed parts could not be opened any more.
     #[error(
         "holds events sealed with key {key}, which is not in the key file: put the copy of the key file back that has this key; docs/operating.md says what is left without one"
     )]
-    KeyLost { key: String },
+    KeyLost {
+        /// The id of the missing key.
+        key: String,
+    },
+    /// There is no room for what opening writes.
     #[error(
         "cannot be opened, because its disk is full or has no inodes left: make room and start again"
     )]
     Full,
+    /// It cannot be read or written; the source says why.
     #[error("cannot be opened: it must be a file in a directory that exists and can be written")]
     Unusable(#[source] Cause),
 }
@@ -104,10 +152,13 @@ pub enum WriteError<E> {
 /// Why a read gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError<E> {
+    /// The closure's own error.
     #[error("the read failed")]
     Work(#[source] E),
+    /// The closure panicked, with this message.
     #[error("the read panicked: {0}")]
     Panicked(String),
+    /// The database is closing.
     #[error("the database is closed")]
     Closed,
 }
@@ -115,29 +166,48 @@ pub enum ReadError<E> {
 /// Why an event was not emitted. The transaction can still be rolled back or go on without it.
 #[derive(Debug, thiserror::Error)]
 pub enum EmitError {
+    /// Its declaration names the stream of another service.
     #[error("the event {event_type} does not belong on stream {stream}")]
-    WrongStream { event_type: String, stream: String },
+    WrongStream {
+        /// The event's type.
+        event_type: String,
+        /// The stream of this database.
+        stream: String,
+    },
     /// Refused now, because in the outbox it would block everything behind it.
     #[error(
         "the event type {event_type} cannot be published: write it like users.renamed.v1, in a-z, 0-9 and _"
     )]
-    InvalidType { event_type: String },
+    InvalidType {
+        /// The event's type.
+        event_type: String,
+    },
+    /// The envelope is larger than [`MAX_ENVELOPE_BYTES`](crate::event::MAX_ENVELOPE_BYTES).
     #[error("the event {event_type} is {bytes} bytes, the limit is {limit}")]
     TooLarge {
+        /// The event's type.
         event_type: String,
+        /// The size of its envelope.
         bytes: usize,
+        /// The largest that is accepted.
         limit: usize,
     },
     /// Refused now, because in the stream it would be every consumer's dead letter.
     #[error("the event {event_type} cannot be read back by its own schema")]
     Undecodable {
+        /// The event's type.
         event_type: String,
+        /// What its decoder answered; `None` when it does not know the type.
         #[source]
         cause: Option<serde_json::Error>,
     },
     /// There is a part to seal and no key to seal it with.
     #[error("the event {event_type} has a sealed part, but the database was opened without keys")]
-    NoKeys { event_type: String },
+    NoKeys {
+        /// The event's type.
+        event_type: String,
+    },
+    /// SQLite could not store the row.
     #[error("the outbox could not be written")]
     Outbox(#[from] rusqlite::Error),
 }

@@ -6,6 +6,9 @@
 //! [`error`], [`environment`], `backoff` and `panics`; then [`event`] < [`log`] < [`database`] < [`outbox`] < [`consume`] <
 //! [`publish`] < [`operate`]. [`nats`] and [`testing`] are logs.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backoff;
 pub mod consume;
 pub mod database;

@@ -87,8 +87,10 @@ pub trait Stream: AppendLog {
 
 /// How to reach a log. Each call opens a new session on a new connection: nothing queued in an old one survives it.
 pub trait Connect: Send + Sync + 'static {
+    /// A connection to the log.
     type Session: Log;
 
+    /// Opens a session. [`LogError::Misconfigured`] ends a relay or a consumer; after any other error it tries again.
     fn connect(&self) -> impl Future<Output = Result<Self::Session, LogError>> + Send;
 
     /// The log's name, for messages to people: `USERS`.
@@ -98,9 +100,11 @@ pub trait Connect: Send + Sync + 'static {
 /// One event with its sequence. The bytes are the same in every log that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Its place in the log, from 1.
     pub seq: u64,
     /// `users.created`
     pub subject: String,
+    /// The envelope, as the outbox stored it.
     pub bytes: Bytes,
 }
 
@@ -166,6 +170,7 @@ pub struct Head {
     pub holes: u64,
     /// Drawn afresh each time the log is created: the key to write to it. A relay that has not seen it cannot append.
     pub incarnation: String,
+    /// Which database writes to it, and in which epoch.
     pub origin: Origin,
     /// The epoch that has closed it, to replace it. Nothing is appended to it any more.
     pub closed_by: Option<u32>,
@@ -181,7 +186,9 @@ impl Head {
 /// Whose log it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
+    /// Drawn when the database file is created.
     pub database_id: Uuid,
+    /// From 1: the operator begins the next one after a fork.
     pub epoch: u32,
 }
 

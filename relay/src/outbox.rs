@@ -54,11 +54,19 @@ impl Outbox {
     }
 
     /// The id of the event with this sequence, if it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] when the database is closed or cannot be read.
     pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, LogError> {
         Ok(self.db.read(move |rows| event_id(rows, seq)).await?)
     }
 
     /// How long the first event after `published` has been waiting; `None` when none waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`event_id`](Self::event_id).
     pub async fn oldest_unpublished(&self, published: u64) -> Result<Option<Duration>, LogError> {
         let read = self
             .db

@@ -63,6 +63,7 @@ pub struct Relay<C: Connect> {
 /// The relay's last status, for metrics and operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RelayStatus {
+    /// What it does now.
     pub state: RelayState,
     /// The stream's last sequence; `None` before the first contact.
     pub stream_head: Option<u64>,
@@ -82,6 +83,7 @@ impl RelayStatus {
     }
 }
 
+/// What a relay does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayState {
     /// No session with the broker, and why. Writes go on; the outbox grows.
@@ -90,6 +92,7 @@ pub enum RelayState {
     Stuck(String),
     /// The stream holds events of this log that this file lacks: the relay imports them, and writes wait.
     Importing,
+    /// Events go to the stream as they are committed.
     Publishing,
     /// The stream and this database disagree. Writes are refused until the operator has decided.
     Halted(String),
@@ -149,6 +152,7 @@ impl<C: Connect<Session: Stream>> Relay<C> {
         }
     }
 
+    /// Its state, followed as it changes: for metrics and readiness.
     pub fn status(&self) -> watch::Receiver<RelayStatus> {
         self.status.subscribe()
     }
@@ -176,6 +180,11 @@ impl<C: Connect<Session: Stream>> Relay<C> {
 
     /// Publishes until stopped, and then finishes what is in flight. An error means that trying again cannot help (a wrong
     /// password, a broker too old) and that the process should end.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`]: the broker refuses the account, is too old, or lacks what the relay needs. Lost connections are retried; a
+    /// disagreement with the stream halts writes and is no error.
     pub async fn run(mut self, stop: Stop) -> Result<(), Fatal> {
         let mut backoff = Backoff::new();
         loop {
@@ -200,6 +209,10 @@ impl<C: Connect<Session: Stream>> Relay<C> {
 
     /// One step: publishes what the outbox holds beyond the stream's head, or looks at the stream again. After an error, or
     /// when its future is dropped, the session is gone; the next step opens a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] of the broker or of the database; the next step opens a new session.
     pub async fn step(&mut self) -> Result<Step, LogError> {
         let never = Stop::new();
         let step = self.step_until(&never).await;

@@ -59,6 +59,10 @@ impl Access {
 
     /// The callers that the access file lists. It is read again when it changes. A damaged file is refused. Without a file
     /// no caller gets in until there is one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or a line is no entry; the text names the line.
     pub fn from_file(path: PathBuf) -> anyhow::Result<Self> {
         let file = Some(Arc::new(file::Watched::open(path)?));
         Ok(Self {
@@ -81,6 +85,7 @@ impl Access {
         self
     }
 
+    /// Sets how many requests callers may send.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

@@ -114,6 +114,10 @@ struct Asked {
 
 impl Routes {
     /// Refuses routes that need a table which the service's migrations do not make.
+    ///
+    /// # Errors
+    ///
+    /// Which route needs the table, and the migration that makes it; or the database cannot be read.
     pub async fn check(&self, db: &Database) -> anyhow::Result<()> {
         let Some(path) = self.that_takes("Idempotency-Key") else {
             return Ok(());
@@ -164,6 +168,11 @@ impl Replies {
 
 impl Once {
     /// Runs `work` in a transaction, as [`Database::write`] does, and keeps the reply in it.
+    ///
+    /// # Errors
+    ///
+    /// The problem that `work` answered, and nothing is kept: the same key may try again. Or the database takes no writes at
+    /// present.
     pub async fn write(
         self,
         work: impl FnOnce(&Tx<'_>) -> Result<Reply, Problem> + Send + 'static,

@@ -6,6 +6,9 @@
 //! extractors, problems), `auth`, `causal`, `idempotency`, `snapshot`, `api` (the layers around a service's routes, and their
 //! documentation).
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod api;
 mod auth;
 mod causal;

@@ -7,6 +7,10 @@ use relay::rusqlite::types::Type;
 use relay::rusqlite::{self, Row};
 
 /// A text column, parsed by the rules of its type. A row that breaks them was not written by this program.
+///
+/// # Errors
+///
+/// [`rusqlite::Error::FromSqlConversionFailure`] when the text does not parse; an SQLite error when there is no such column.
 pub fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: FromStr,

@@ -42,6 +42,7 @@ pub const OPERATOR: &str = "fho_an-operator-of-the-tests";
 pub const SERVICE: &str = "fhs_a-service-of-the-tests";
 /// Guest `tester`: a caller of a kind that no route admits.
 pub const GUEST: &str = "fhg_a-guest-of-the-tests";
+/// The kind of [`GUEST`].
 pub const GUEST_KIND: &Kind = &Kind {
     name: "guest",
     description: "A caller of the tests.",
@@ -60,8 +61,11 @@ struct Testers {
 /// The response.
 #[derive(Debug)]
 pub struct Answer {
+    /// `201`.
     pub status: u16,
+    /// Its headers.
     pub headers: HeaderMap,
+    /// Its body.
     pub text: String,
 }
 
@@ -113,6 +117,7 @@ impl TestApi {
         Self::new(crate::api(routes, monitor, access()))
     }
 
+    /// Calls any router, as operator `tester`.
     pub fn new(api: Router) -> Self {
         let token = Some(OPERATOR.to_owned());
         Self { api, token }
@@ -128,10 +133,12 @@ impl TestApi {
         }
     }
 
+    /// Sends a GET.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(request("GET", path).body(Body::empty())).await
     }
 
+    /// Sends a POST with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.json("POST", path, body).await
     }
@@ -142,6 +149,7 @@ impl TestApi {
         self.send(request.body(body.to_string().into())).await
     }
 
+    /// Sends a request, with the token unless it has one of its own.
     pub async fn send(&self, request: axum::http::Result<Request<Body>>) -> Answer {
         let mut request = request.expect("a test makes valid requests");
         if let (Some(token), None) = (&self.token, request.headers().get(AUTHORIZATION)) {
@@ -165,6 +173,7 @@ impl TestApi {
 }
 
 impl Answer {
+    /// The body as JSON; null when it is none.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
@@ -358,6 +367,10 @@ pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
 }
 
 /// Appends the events of `from` that `to` lacks, as an import from the stream does.
+///
+/// # Errors
+///
+/// [`LogError`] when `from` cannot be read, or `to` cannot import: it has no fold, or another log.
 pub async fn import_log(from: &Database, to: &Database) -> Result<(), LogError> {
     let (mut from, mut to) = (from.outbox(), to.outbox());
     let head = to.head().await?;
@@ -392,14 +405,18 @@ pub struct Started {
 pub struct Killed {
     /// Its first line on stdout.
     pub ready: String,
+    /// Everything it wrote to stderr.
     pub log: String,
 }
 
 /// The output and the exit code of a program that ended by itself.
 #[derive(Debug)]
 pub struct Ended {
+    /// `None`: a signal ended it.
     pub code: Option<i32>,
+    /// What it wrote to stdout.
     pub out: String,
+    /// What it wrote to stderr.
     pub err: String,
 }
 

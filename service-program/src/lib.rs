@@ -5,6 +5,8 @@
 //! Each stands only on those before it: `process` (files, logs, signals, exit codes), `settings`, `admin` (the commands, and the
 //! socket through which they reach the running service), `program`.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 mod admin;
 mod process;
 mod program;

@@ -51,6 +51,7 @@ type MakeRoutes<S> = dyn Fn(&App<S>) -> anyhow::Result<Routes>;
 
 /// What a service's routes are made from, when it starts.
 pub struct App<S = ()> {
+    /// The database of the service, open and migrated.
     pub db: Database,
     /// The service's own settings.
     pub settings: S,
@@ -303,12 +304,20 @@ impl<S: Args + 'static> Service<S> {
 
 impl<S> App<S> {
     /// A consumer of this name that the service [follows](Service::follows) a stream with.
+    ///
+    /// # Errors
+    ///
+    /// The service has declared no such consumer.
     pub fn consumer(&self, name: &str) -> anyhow::Result<&Consumer> {
         let found = self.consumers.iter().find(|known| known.name() == name);
         found.with_context(|| format!("the service follows no stream with a consumer {name}"))
     }
 
     /// The owner of a followed stream, to ask it something of its API.
+    ///
+    /// # Errors
+    ///
+    /// Neither a flag nor the environment names its address.
     pub fn owner<E: Event>(&self) -> anyhow::Result<&Owner> {
         let found = self.owners.get(E::STREAM);
         found.with_context(|| format!("the address of the owner of {} is not set", E::STREAM))

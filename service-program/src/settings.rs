@@ -166,6 +166,10 @@ fn password(about: &About, found: Option<String>) -> anyhow::Result<String> {
 
 impl Loopback {
     /// Takes the port.
+    ///
+    /// # Errors
+    ///
+    /// Another process holds the port, or the machine has no such address.
     pub async fn bind(self) -> anyhow::Result<TcpListener> {
         let Self(address) = self;
         let listener = TcpListener::bind(address).await;

@@ -25,12 +25,17 @@ pub(super) const LAST: u64 = u64::MAX >> 1;
 /// A dead or parked event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// Its sequence in the stream.
     pub seq: u64,
+    /// The id in its envelope.
     pub event_id: EventId,
     /// The aggregate's id. Later events of this key wait.
     pub key: String,
+    /// `users.renamed.v1`.
     pub event_type: String,
+    /// Dead or parked.
     pub state: LetterState,
+    /// What the consumer's function answered, or which event it waits for.
     pub reason: String,
     /// How often the consumer tried to apply it.
     pub attempts: u32,
@@ -40,6 +45,7 @@ pub struct DeadLetter {
     pub envelope: Vec<u8>,
 }
 
+/// Why an event is not applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LetterState {
     /// It was rejected.
@@ -59,6 +65,12 @@ pub struct Retried {
 
 impl Consumer {
     /// Applies a key's dead and parked events in order. The first that is rejected again stays, with those behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Work`] when an event meets a transient or fatal fault; what was applied in earlier transactions of this
+    /// call stays. An event that is rejected again is no error: see [`Retried::stopped_at`]. Any other variant says that the
+    /// database takes no writes at present.
     pub async fn retry(&self, db: &Database, key: &str) -> Result<Retried, WriteError<ApplyError>> {
         let mut all = Retried::default();
         loop {
@@ -79,6 +91,10 @@ impl Consumer {
 
     /// Gives up a dead event, with a note saying why, and applies those parked behind it. Its bytes stay in the audit
     /// table. `None`: no dead event has this number; parked ones wait for the dead one before them.
+    ///
+    /// # Errors
+    ///
+    /// As [`retry`](Self::retry), from the events that were parked behind the discarded one.
     pub async fn discard(
         &self,
         db: &Database,
@@ -96,10 +112,19 @@ impl Consumer {
 
 impl DeadLetter {
     /// The oldest `limit` dead and parked events of a consumer, in order.
+    ///
+    /// # Errors
+    ///
+    /// An SQLite error; a database that [`Database::open`](crate::Database::open) has not migrated has no such table.
     pub fn list(rows: &Connection, consumer: &str, limit: usize) -> rusqlite::Result<Vec<Self>> {
         select(rows, consumer, "seq > ?2", &0, limit)
     }
 
+    /// The dead or parked event with this sequence. `None`: the consumer has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
     pub fn find(rows: &Connection, consumer: &str, seq: u64) -> rusqlite::Result<Option<Self>> {
         Ok(select(rows, consumer, "seq = ?2", &seq, 1)?.pop())
     }

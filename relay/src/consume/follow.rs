@@ -27,6 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the event at the offset may take to arrive.
 const OFFSET_WAIT: Duration = Duration::from_secs(2);
 
+/// A consumer at work on one database, step by step: see [`Consumer::follow`].
 pub struct Follower<C: Connect> {
     consumer: Consumer,
     db: Database,
@@ -75,6 +76,11 @@ impl<C: Connect> Follower<C> {
     }
 
     /// Applies until stopped. A transaction under way at the stop commits or rolls back as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] when trying again cannot help: a broker that is too old or refuses the account, an event that the program
+    /// cannot decode, a stream on which the consumer cannot go on. Lost connections and transient faults are retried instead.
     pub async fn run(mut self, stop: Stop) -> Result<(), Fatal> {
         while let Some(step) = stop.run_until_cancelled(self.try_step()).await {
             match step {
@@ -91,6 +97,10 @@ impl<C: Connect> Follower<C> {
 
     /// One step: connect and check if need be, then apply what is ready. After an error the session is gone, unless it is the
     /// next event that cannot be applied yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] for every trouble, also one that the next step may overcome: `run` sorts them.
     pub async fn step(&mut self) -> Result<Progress, Fatal> {
         Ok(self.try_step().await?)
     }

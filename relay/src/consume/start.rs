@@ -32,6 +32,10 @@ pub(super) type Point = Option<(Position, u32)>;
 
 impl Consumer {
     /// The event after which [`start_at`](Self::start_at) would go on; `None`: with the first one.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] when the stream cannot be read, is missing, or does not keep the event asked for; also for a cache, which begins with a snapshot.
     pub async fn plan_start(
         &self,
         from: &impl Connect,
@@ -43,6 +47,10 @@ impl Consumer {
     /// Starts a consumer at another position of its stream, wherever it was: for one that cannot go on by itself. The events
     /// between are skipped, or read again; those that a reaction has answered according to its own log are not answered
     /// twice. `Start::First` is the oldest event that the stream keeps. Returns the event after which it goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_start`](Self::plan_start); also when the database refuses the write. The consumer is then where it was.
     pub async fn start_at(
         &self,
         db: &Database,

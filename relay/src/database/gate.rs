@@ -10,12 +10,15 @@ use crate::error::WriteError;
 /// than either takes while the broker is well, shorter than clients wait.
 pub(super) const HOLD: Duration = Duration::from_secs(1);
 
+/// Whether a database takes new writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gate {
+    /// It does.
     Open,
     /// The relay is looking whether this file is older than its stream: writes wait in the queue until it knows, or until
     /// then. Without a broker they do not wait.
     Held {
+        /// When they are let through without an answer.
         until: Instant,
     },
     /// The file may be an older copy of itself, for this reason: it imports from its stream before it writes.

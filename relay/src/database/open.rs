@@ -72,6 +72,11 @@ fn read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// The key of the last sealed part in a database, if there is any: without it, no new key file should be made.
+///
+/// # Errors
+///
+/// [`OpenError`] as from [`Database::open`](crate::Database::open): the file is not this service's, is damaged or cannot be
+/// read. A file that does not exist is no error.
 pub fn key_in_use(path: &Path, options: &Options) -> Result<Option<String>, OpenError> {
     at(path, |path| {
         if find(path)? == Found::Nothing {

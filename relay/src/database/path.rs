@@ -8,6 +8,10 @@ use std::{fmt, fs};
 use crate::error::Refusal;
 
 /// Follows every link of a path, also to a file that does not exist yet. Only its folder must exist.
+///
+/// # Errors
+///
+/// The folder does not exist or may not be entered, or the links go round in a circle.
 pub fn real_path(path: &Path) -> Result<PathBuf> {
     let missing = match fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => error,

@@ -49,6 +49,10 @@ impl<'a> Tx<'a> {
     }
 
     /// The last sequence of the service's log as this transaction sees it: after an `emit` that event's.
+    ///
+    /// # Errors
+    ///
+    /// An SQLite error when the read fails; on a transaction that has already failed, any read does.
     pub fn head(&self) -> rusqlite::Result<u64> {
         head::seq(self)
     }
@@ -118,6 +122,11 @@ impl<'a> Tx<'a> {
 
     /// Runs `work` in a savepoint: what it did, emitted events included, is kept together or not at all. After a panic it is
     /// undone, and the panic goes on.
+    ///
+    /// # Errors
+    ///
+    /// The error of `work`, whose changes are then undone; or an SQLite error when `work` has ended the transaction itself, or
+    /// the savepoint cannot be made.
     pub fn savepoint<T, E: From<rusqlite::Error>>(
         &self,
         work: impl FnOnce() -> Result<T, E>,

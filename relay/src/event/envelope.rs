@@ -57,12 +57,15 @@ impl FromSql for EventId {
 /// An event as a log stores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Envelope<'a> {
+    /// `1.0`, of CloudEvents.
     #[serde(borrow)]
     pub specversion: Cow<'a, str>,
+    /// Drawn at `emit`, the same in every log.
     pub id: EventId,
     /// `/users`: the service that owns the log.
     #[serde(borrow)]
     pub source: Cow<'a, str>,
+    /// `users.created.v1`.
     #[serde(borrow, rename = "type")]
     pub event_type: Cow<'a, str>,
     /// The aggregate's id.
@@ -79,8 +82,10 @@ pub struct Envelope<'a> {
     pub prev: Option<EventId>,
     /// The epoch it was emitted in. It never changes.
     pub epoch: u32,
+    /// `application/json`.
     #[serde(borrow)]
     pub datacontenttype: Cow<'a, str>,
+    /// `urn:freehold:schema:users.created.v1`: a name, nothing is fetched from it.
     #[serde(borrow)]
     pub dataschema: Cow<'a, str>,
     /// W3C Trace Context: the request it came from, across services.
@@ -99,15 +104,22 @@ pub struct Envelope<'a> {
     /// event's id alone.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Cow<'a, str>>,
+    /// The event's own JSON, as the bytes it came in.
     #[serde(borrow)]
     pub data: &'a RawValue,
 }
 
 impl<'a> Envelope<'a> {
+    /// Reads the bytes of a log.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not JSON, or lack a field that every event of Freehold has: another program published them.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
+    /// The bytes that outbox and stream store.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an envelope of strings and raw JSON always serializes")
     }

@@ -54,7 +54,9 @@ struct Key {
 #[derive(Debug, thiserror::Error)]
 #[error("the key file {} {why}", path.display())]
 pub struct KeysError {
+    /// The key file.
     pub path: PathBuf,
+    /// What is wrong with it.
     #[source]
     pub why: KeysProblem,
 }
@@ -62,25 +64,43 @@ pub struct KeysError {
 /// Why there are no keys; the sentence's subject is the key file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysProblem {
+    /// There is no such file.
     #[error("is missing: put the copy of it back, without it sealed parts cannot be opened")]
     Missing,
+    /// Other users of the machine can read it.
     #[error("is open to other users (mode {mode:04o}): chmod 600 it")]
-    OpenToOthers { mode: u32 },
+    OpenToOthers {
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The line's content is not shown: it may be most of a key.
+    /// A line is not an id of eight and a key of 64 hexadecimal digits.
     #[error(
         "has no key on line {line}, which is 8 and 64 hexadecimal digits in lower case: put the copy of the key file back"
     )]
-    BadLine { line: usize },
+    BadLine {
+        /// Its number, from 1.
+        line: usize,
+    },
+    /// Two keys have one id.
     #[error(
         "has the id {id} on line {line} and on a line before: ids are never edited, put the copy of the key file back"
     )]
-    DuplicateId { line: usize, id: String },
+    DuplicateId {
+        /// The second one, from 1.
+        line: usize,
+        /// The id.
+        id: String,
+    },
+    /// It holds no key.
     #[error(
         "holds no key: put the copy of the key file back, or delete it if nothing was ever sealed"
     )]
     Empty,
+    /// It is larger than a key file can be.
     #[error("is larger than {MAX_FILE_BYTES} bytes: check the path of the key file")]
     TooLarge,
+    /// It cannot be read or written; the source says why.
     #[error(
         "cannot be used: it must be a file in a folder that exists; to make or rotate one, the folder must be writable"
     )]
@@ -98,6 +118,10 @@ impl Keys {
     ///
     /// Where something may have been sealed already, [`open`](Self::open) is safer: it does not answer a lost key file
     /// with a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] when the file cannot be made, or as [`open`](Self::open).
     pub fn open_or_create(path: &Path) -> Result<Keys, KeysError> {
         match Self::open(path) {
             Err(error) if matches!(error.why, KeysProblem::Missing) => {
@@ -110,6 +134,10 @@ impl Keys {
 
     /// Reads the key file. When this returns, the file is on the disk, also if another program wrote it: a key
     /// that sealed something must not vanish in a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`]: the file is missing, can be read by other users, or has a line that is no key. The text names the cure.
     pub fn open(path: &Path) -> Result<Keys, KeysError> {
         let keys = at(path, read_and_flush(path))?;
         let path = path.to_owned();
@@ -118,6 +146,10 @@ impl Keys {
 
     /// Adds a fresh key to the file and returns its id. A process that opens the file from now on seals with it; older keys
     /// still open. `Keys` that are already open go on as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] as [`open`](Self::open); the file is then as it was.
     pub fn rotate(path: &Path) -> Result<String, KeysError> {
         at(path, rotate(path))
     }

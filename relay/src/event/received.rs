@@ -10,12 +10,15 @@ use crate::error::ApplyError;
 
 /// An event as a consumer's function sees it.
 pub struct Received<E> {
+    /// Its sequence in the stream.
     pub seq: u64,
+    /// The same in every log; it tells two events at one sequence apart after a fork.
     pub id: EventId,
     /// The aggregate's id.
     pub aggregate: String,
     /// RFC 3339, UTC.
     pub time: String,
+    /// The event, decoded by its type.
     pub event: E,
     /// What [`Tx::emit_sealed`](crate::Tx::emit_sealed) sealed, as JSON. Only the owner of the stream receives it, in its
     /// [`Fold`](crate::Fold).
@@ -24,6 +27,10 @@ pub struct Received<E> {
 
 impl<E> Received<E> {
     /// The sealed part as the type that was sealed. The error quotes nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Fatal`] when the JSON is not of that type: every event would fail alike, so none becomes a dead letter.
     pub fn unseal<S: DeserializeOwned>(&self) -> Result<Option<S>, ApplyError> {
         let sealed = self.sealed.as_deref().map(serde_json::from_slice);
         sealed.transpose().map_err(|_| {

@@ -43,16 +43,27 @@ pub(crate) struct Open<'a> {
 /// Why a sealed part stays closed. Trying again cannot help: a person must look.
 #[derive(Debug, thiserror::Error)]
 pub enum SealedError {
+    /// The key file lacks the key.
     #[error(
         "sealed with key {}, which is not in {path}: put the old key file back",
         .key.escape_debug()
     )]
-    UnknownKey { key: String, path: PathBuf },
+    UnknownKey {
+        /// Its id.
+        key: String,
+        /// The key file.
+        path: PathBuf,
+    },
     /// Which of these it is, the cipher cannot tell.
     #[error(
         "event {event_id}'s sealed part does not open: it or its event was changed, or it was sealed for another event or with another key that had the id {key}; restore the event and the key file from copies of one time"
     )]
-    Closed { event_id: EventId, key: String },
+    Closed {
+        /// The event's id.
+        event_id: EventId,
+        /// The id of the key.
+        key: String,
+    },
 }
 
 impl Open<'_> {

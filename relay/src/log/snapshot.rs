@@ -14,6 +14,7 @@ use crate::error::LogError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Holds {
+    /// The very event.
     Yes,
     /// Another event is there, or none yet: the caller has read another log.
     No,
@@ -25,16 +26,22 @@ pub enum Holds {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
+    /// The first line: what the rows are as of.
     Position {
+        /// The stream of the producer.
         stream: String,
+        /// The epoch of the producer.
         epoch: u32,
         /// The last event that is in it; `None` when there is none.
         at: Option<Position>,
         /// Whether the log holds the position that the caller sent.
         holds: Option<Holds>,
     },
+    /// One row, as the producer shares it.
     Row(Box<RawValue>),
+    /// The last line.
     End {
+        /// How many rows there were.
         rows: u64,
     },
 }

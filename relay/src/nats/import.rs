@@ -14,6 +14,7 @@ pub enum Import {
 }
 
 impl Import {
+    /// What a reader imports for each stream that it follows.
     pub const ALL: [Self; 3] = [Self::Info, Self::DirectGet, Self::Live];
 
     /// The subject in the reader's own account: `from_users.API.STREAM.INFO.USERS`, `live.users.>`.

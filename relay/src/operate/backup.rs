@@ -19,22 +19,30 @@ use crate::outbox;
 /// What a backup holds: written next to it as `<backup>.manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The service that owns the database.
     pub service: String,
+    /// Its stream.
     pub stream: String,
+    /// Which database it is a copy of: a UUID.
     pub database_id: String,
+    /// The epoch it was taken in.
     pub epoch: u32,
     /// The last event that is in it; 0 when there is none.
     pub seq: u64,
+    /// The id of that event.
     pub event_id: Option<String>,
     /// RFC 3339, UTC.
     pub taken_at: String,
+    /// The size of the backup file.
     pub bytes: u64,
+    /// Of the backup file, in lower-case hexadecimal digits.
     pub sha256: String,
 }
 
 /// What a restore did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
+    /// What was restored.
     pub manifest: Manifest,
     /// The path of the file that was replaced.
     pub previous: Option<PathBuf>,
@@ -46,25 +54,46 @@ pub struct Restored {
 /// Why there is no backup, or why one was not restored. The database is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
+    /// A backup is never overwritten.
     #[error("{0} exists: choose a new name, a backup is never overwritten")]
     Exists(PathBuf),
+    /// There is nothing to copy at this path.
     #[error("there is no database {0} to take a backup of")]
     NoDatabase(PathBuf),
+    /// There is no file at this path.
     #[error("there is no backup {0}")]
     NoBackup(PathBuf),
+    /// The file has no bytes: a copy that was interrupted, perhaps.
     #[error("{0} is empty: it is no backup")]
     Empty(PathBuf),
+    /// The backup belongs to another service, or needs a newer program.
     #[error("{} is no backup of this service's that can be restored", .0.path.display())]
     Unfit(#[source] OpenError),
+    /// The database itself cannot be opened; most often because its service runs.
     #[error(transparent)]
     Refused(#[from] OpenError),
+    /// Its pages are not whole.
     #[error("the backup {path} is damaged ({detail}): use another one")]
-    Damaged { path: PathBuf, detail: String },
+    Damaged {
+        /// The backup.
+        path: PathBuf,
+        /// What SQLite found.
+        detail: String,
+    },
+    /// Its size, sum or content is not what the manifest says.
     #[error("the backup {path} is not the file its manifest describes ({detail}): use another one")]
-    Altered { path: PathBuf, detail: String },
+    Altered {
+        /// The backup.
+        path: PathBuf,
+        /// What differs.
+        detail: String,
+    },
+    /// A step failed; the source says why.
     #[error("{what}")]
     Failed {
+        /// The step.
         what: &'static str,
+        /// Why.
         #[source]
         cause: Cause,
     },
@@ -86,6 +115,11 @@ impl<T, E: Into<Cause>> OrFailed<T> for Result<T, E> {
 
 /// Takes a copy of `database` as of one moment, whether its service runs or not, checks it, and marks it: a service that
 /// opens it, or a plain copy of it, imports from the stream before it writes. Blocks; give it a thread.
+///
+/// # Errors
+///
+/// [`BackupError`], and no file is left at `to`: it exists already, there is no database, the copy does not pass its check, or
+/// the disk is full.
 pub fn backup(database: &Path, options: &Options, to: &Path) -> Result<Manifest, BackupError> {
     refuse_existing(to)?;
     if !database.is_file() {
@@ -162,6 +196,10 @@ fn taken(path: &Path, error: io::Error) -> BackupError {
 }
 
 /// Reads a backup and its manifest, if it has one, and checks everything that can be checked.
+///
+/// # Errors
+///
+/// [`BackupError`]: there is no backup, it is empty, damaged, not what its manifest describes, or another service's.
 pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, BackupError> {
     let path = backup.to_owned();
     match fs::metadata(backup) {
@@ -195,6 +233,11 @@ pub fn check_backup(backup: &Path, options: &Options) -> Result<Manifest, Backup
 
 /// Puts a backup in the place of `database`, which no process may have open. The file that was there is kept under another
 /// name; the next start imports the stream's later events. Blocks; give it a thread.
+///
+/// # Errors
+///
+/// [`BackupError`] as from [`check_backup`]; also when the database is in use or the disk has no room for both. The database is
+/// then as it was.
 pub fn restore(backup: &Path, options: &Options, database: &Path) -> Result<Restored, BackupError> {
     let manifest = check_backup(backup, options)?;
     let now = options.environment.now();

@@ -23,9 +23,11 @@ pub struct Plan {
     pub common: u64,
     /// What each holds right after it, if anything.
     pub ours: Option<EventId>,
+    /// What the stream holds there.
     pub theirs: Option<EventId>,
     /// Where each ends.
     pub outbox_head: u64,
+    /// The last sequence of the stream.
     pub stream_head: u64,
     /// Events to quarantine: this file's for adopt-stream, the stream's for new-epoch.
     pub quarantined: u64,
@@ -38,43 +40,64 @@ pub struct Plan {
 /// Why a decision cannot be carried out. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionError {
+    /// The stream of this name does not exist.
     #[error(
         "there is no stream {0}: start the service, which creates it and fills it from the outbox"
     )]
     NoStream(String),
+    /// The kept parts of the two logs do not touch.
     #[error(
         "nothing joins the two: this file keeps events {}, the stream {}; restore a newer backup, or decide with new-epoch",
         range(.ours), range(.theirs)
     )]
     Unjoinable {
+        /// The first and last sequence of the outbox.
         ours: (u64, u64),
+        /// The first and last sequence of the stream.
         theirs: (u64, u64),
     },
+    /// The events needed to compute the tables as of the last common event are not kept.
     #[error(
         "this file's tables cannot be taken back to event {common}: its outbox begins at {first}; restore a backup from before the fork instead"
     )]
-    NoWayBack { common: u64, first: u64 },
+    NoWayBack {
+        /// The last common sequence.
+        common: u64,
+        /// The first one kept.
+        first: u64,
+    },
+    /// The stream has lost this many events.
     #[error(
         "the stream has lost {0} of its events, so this file cannot import them; repair the broker's copy, or decide with new-epoch"
     )]
     Holed(u64),
+    /// This epoch of the same database has closed the stream to replace it.
     #[error(
         "epoch {0} of this database closed the stream and did not finish replacing it: start that one, or decide with new-epoch"
     )]
     Closed(u32),
+    /// The message at this sequence is not an event of Freehold's.
     #[error(
         "the stream's message {0} is no event of ours, so this file cannot import it; decide with new-epoch"
     )]
     NoEvent(u64),
+    /// There is nothing to decide, and why.
     #[error("nothing is forked: {0}")]
     NothingForked(&'static str),
+    /// The stream could not be read.
     #[error("this file and the stream cannot be compared")]
     Log(#[from] LogError),
+    /// The decision could not be stored.
     #[error("nothing was changed")]
     Write(#[from] WriteError<ApplyError>),
 }
 
 /// What following the stream would mean for this file.
+///
+/// # Errors
+///
+/// [`DecisionError`]: nothing is forked, the stream cannot be read or has lost events, or this file's tables cannot be taken
+/// back to the last common event.
 pub async fn plan_adoption(db: &Database, to: &impl Connect) -> Result<Plan, DecisionError> {
     let compared = compare(db, to).await?;
     let Compared { own, head, .. } = &compared;
@@ -104,6 +127,10 @@ pub async fn plan_adoption(db: &Database, to: &impl Connect) -> Result<Plan, Dec
 
 /// Follows the stream: quarantines what only this file holds, rebuilds its tables from what is left, and marks the file, so
 /// that the relay imports the stream's events before the service writes again.
+///
+/// # Errors
+///
+/// As [`plan_adoption`]; or [`DecisionError::Write`], and nothing is changed.
 pub async fn adopt_stream(db: &Database, to: &impl Connect) -> Result<Plan, DecisionError> {
     let (plan, open) = (plan_adoption(db, to).await?, db.clone());
     let adopted = db.write_past_gate(move |tx| {
@@ -115,6 +142,10 @@ pub async fn adopt_stream(db: &Database, to: &impl Connect) -> Result<Plan, Deci
 }
 
 /// What keeping this file would mean for the stream.
+///
+/// # Errors
+///
+/// [`DecisionError`]: nothing is forked, or the stream is missing or cannot be read.
 pub async fn plan_new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, DecisionError> {
     let compared = compare(db, to).await?;
     let Compared { own, head, .. } = &compared;
@@ -144,6 +175,10 @@ pub async fn plan_new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, De
 }
 
 /// Keeps this file, as a new epoch: the relay's next contact quarantines what only the stream holds, and recreates it.
+///
+/// # Errors
+///
+/// As [`plan_new_epoch`]; or [`DecisionError::Write`], and nothing is changed.
 pub async fn new_epoch(db: &Database, to: &impl Connect) -> Result<Plan, DecisionError> {
     let plan = plan_new_epoch(db, to).await?;
     let done = db.write_past_gate(move |tx| {

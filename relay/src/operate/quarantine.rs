@@ -15,25 +15,36 @@ const PAGE: usize = 200;
 pub struct Quarantined {
     /// When it was quarantined, in Unix milliseconds.
     pub at_ms: u64,
+    /// Which log held it.
     pub found_in: FoundIn,
     /// The stream's name.
     pub log: String,
+    /// The sequence that it had there.
     pub seq: u64,
     /// `none` when it was no event of Freehold's.
     pub event_id: String,
     /// The event, byte for byte. `None` from a consumer: it keeps ids, not bytes.
     pub envelope: Option<Vec<u8>>,
+    /// Why it is in no log any more.
     pub reason: String,
 }
 
 impl Database {
     /// The events quarantined in this file, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: the database is closed, or SQLite cannot read it.
     pub async fn quarantined(&self) -> Result<Vec<Quarantined>, ReadError<rusqlite::Error>> {
         let all = |rows: &Connection| Ok(page(rows, 0, usize::MAX)?.events);
         self.read(all).await
     }
 
     /// How many there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`quarantined`](Self::quarantined).
     pub async fn count_quarantined(&self) -> Result<u64, ReadError<rusqlite::Error>> {
         let count = |rows: &Connection| {
             rows.query_row("select count(*) from relay_set_aside", [], |row| row.get(0))
@@ -46,6 +57,10 @@ impl ReadOnly {
     /// Hands out the quarantined events, oldest first, one by one: there may be as many as a stream holds. `work` answers
     /// whether it wants the next. Answers how many it was given. Nothing is read while `work` runs: a pager that waits for a
     /// person would make the WAL grow.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when a page cannot be read; the events before it have been handed out.
     pub async fn each_quarantined(
         &self,
         mut work: impl FnMut(Quarantined) -> bool,

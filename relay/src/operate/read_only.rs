@@ -20,17 +20,21 @@ pub struct ReadOnly {
 /// The state of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// Which database and epoch it is.
     pub origin: Origin,
     /// Why it may be an older copy of itself, if there is a sign of that.
     pub must_import: Option<String>,
     /// The oldest event kept, and the last.
     pub first: u64,
+    /// The last event; `None` while the log is empty.
     pub last: Option<Position>,
+    /// Every consumer with an offset here.
     pub consumers: Vec<Offset>,
     /// Readers of its log that report to it how far they have come.
     pub readers: Vec<ReportedReader>,
     /// Dead and parked events, of all consumers.
     pub dead_letters: u64,
+    /// Events that are in no log any more.
     pub quarantined: u64,
     /// What was done to it other than by its service, newest first; at most twenty.
     pub audit: Vec<Audited>,
@@ -39,32 +43,49 @@ pub struct Report {
 /// How far a consumer is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Offset {
+    /// Its name.
     pub consumer: String,
+    /// The stream that it follows.
     pub stream: String,
+    /// The last event that it has applied.
     pub at: Position,
+    /// The epoch of the producer in which that event was emitted.
     pub epoch: u32,
 }
 
+/// Something done to a database other than by its service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audited {
     /// Unix milliseconds.
     pub at_ms: u64,
+    /// What was done: `new epoch`, `reader dropped`.
     pub action: String,
+    /// With which values, or the note of the operator.
     pub detail: String,
 }
 
 impl ReadOnly {
     /// Opens a file that its service has opened before. Refuses what [`Database::open`](crate::Database::open) refuses.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: there is no such file, it is another service's, or its schema is older than this program needs.
     pub async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let (rows, path) = open::open_read_only(path.to_owned(), options.clone()).await?;
         let rows = rows.into();
         Ok(Self { rows, path })
     }
 
+    /// The file, with every link followed.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Runs `work` on the file as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Work`] with the error of `work`; [`ReadError::Closed`] when `work` has panicked before.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -75,6 +96,10 @@ impl ReadOnly {
     }
 
     /// The id of an event in the outbox; `None` when it is not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     pub async fn event_id(&self, seq: u64) -> Result<Option<EventId>, ReadError<rusqlite::Error>> {
         self.read(move |rows| outbox::event_id(rows, seq)).await
     }
@@ -86,6 +111,11 @@ impl ReadOnly {
         }
     }
 
+    /// The state of the database: what `status` prints.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
     pub async fn report(&self) -> Result<Report, ReadError<rusqlite::Error>> {
         self.read(report).await
     }

@@ -15,7 +15,10 @@ use crate::outbox;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
     /// All events or rows are the same on both sides.
-    Equal { compared: u64 },
+    Equal {
+        /// How many.
+        compared: u64,
+    },
     /// The first difference.
     Differs(String),
     /// Nothing was compared, and why: one side has not come as far as the other.
@@ -25,6 +28,10 @@ pub enum Verified {
 const BATCH: usize = 1000;
 
 /// Compares the outbox with the stream: subject and bytes of every sequence that both keep.
+///
+/// # Errors
+///
+/// [`LogError`] when the broker cannot be reached or refuses the read. A difference is no error.
 pub async fn verify_stream(db: &ReadOnly, to: &impl Connect) -> Result<Verified, LogError> {
     let name = to.stream();
     let mut stream = to.connect().await?;
@@ -110,6 +117,10 @@ fn compare(seq: u64, ours: &Records, theirs: &Records) -> Option<String> {
 
 /// Compares a cache with a snapshot of its producer, row by row as they arrive: both have the same order. Both must be as of
 /// the same event: a cache that moves on meanwhile is not compared, and the caller may try again.
+///
+/// # Errors
+///
+/// [`LogError`] when the producer does not answer, or the database cannot be read.
 pub async fn verify_cache(db: &ReadOnly, consumer: &Consumer) -> Result<Verified, LogError> {
     let (Some(share), Some(producer)) = (consumer.share(), consumer.producer()) else {
         let why = "it has no producer to compare with";

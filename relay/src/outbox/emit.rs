@@ -24,12 +24,21 @@ struct NewEvent<'a> {
 impl Tx<'_> {
     /// Appends an event to the service's outbox: it leaves the service if and only if this transaction commits.
     /// Answers the event's sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`]: the event belongs on another stream, its type is no subject, it is too large, or its own schema cannot
+    /// read it back. Nothing is appended, and the transaction can go on.
     pub fn emit(&self, event: &impl Event) -> Result<u64, EmitError> {
         self.emit_sealed(event, None::<&()>)
     }
 
     /// The same, with a part that only this service can read, such as an e-mail address. It travels sealed with the newest of
     /// the service's [keys](crate::Keys), so that the service can restore its tables from the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit); also [`EmitError::NoKeys`] when there is a part to seal and no key.
     pub fn emit_sealed(
         &self,
         event: &impl Event,

@@ -19,6 +19,7 @@ pub enum FoundIn {
 }
 
 impl FoundIn {
+    /// The word that the file and the commands use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Outbox => "outbox",

@@ -20,11 +20,19 @@ pub(crate) struct Ends {
 }
 
 /// The last event's sequence and id, as `rows` sees it; 0 and none while the log is empty.
+///
+/// # Errors
+///
+/// An SQLite error; a file that [`Database::open`](crate::Database::open) has never opened has no such table.
 pub fn head(rows: &Connection) -> rusqlite::Result<(u64, Option<EventId>)> {
     head::row(rows).map(|(seq, id, _)| (seq, id))
 }
 
 /// The event with this sequence, as the log stores it, if it is kept.
+///
+/// # Errors
+///
+/// As [`head`].
 pub fn event_at(rows: &Connection, seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
     rows.prepare_cached("select envelope from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))
@@ -86,6 +94,10 @@ pub(crate) fn prune(rows: &Connection, first: u64, limit: usize) -> rusqlite::Re
 }
 
 /// The id of the event with this sequence, if it is kept.
+///
+/// # Errors
+///
+/// As [`head`].
 pub fn event_id(rows: &Connection, seq: u64) -> rusqlite::Result<Option<EventId>> {
     rows.prepare_cached("select event_id from relay_outbox where seq = ?1")?
         .query_row([seq], |row| row.get(0))

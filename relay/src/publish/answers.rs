@@ -21,6 +21,7 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// Answers from this database, with the rows that `share` hands out.
     pub fn new(db: &Database, share: Share) -> Self {
         let db = db.clone();
         Self { db, share }

@@ -33,6 +33,10 @@ impl<C: Connect<Session: Stream>> Relay<C> {
     }
 
     /// Does everything that is left, even if rows wait, so that a test need not publish them first.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] as from [`step`](Self::step).
     #[cfg(feature = "testing")]
     pub async fn finish_chores(&mut self) -> Result<(), LogError> {
         let is_left = |relay: &Self| relay.session.as_ref().is_some_and(|s| !s.chores.is_empty());

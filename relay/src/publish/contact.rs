@@ -30,11 +30,15 @@ macro_rules! cases {
     ($($case:ident, $name:literal => $action:expr;)+) => {
         /// How the stream and this file compare. Each is a row of docs/reconciliation.md and a test of that name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Case { $($case),+ }
+        pub enum Case {
+            $(#[doc = concat!("`", $name, "`.")] $case),+
+        }
 
         impl Case {
+            /// Every case, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$case),+];
 
+            /// The name in docs/reconciliation.md, in logs and in `status`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$case => $name),+ }
             }

@@ -10,6 +10,7 @@ use crate::log::{Holds, Position};
 /// A reader, as it last reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedReader {
+    /// The name of the consumer.
     pub reader: String,
     /// The last sequence that it has applied; 0 before the first.
     pub seq: u64,
@@ -23,6 +24,10 @@ const MAX_NAME_BYTES: usize = 100;
 
 impl Database {
     /// The readers that report to this service.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: the database is closed, or SQLite cannot read it.
     pub async fn readers(&self) -> Result<Vec<ReportedReader>, ReadError<rusqlite::Error>> {
         self.read(all).await
     }

@@ -12,6 +12,7 @@ pub struct AnyEvent {
 }
 
 impl AnyEvent {
+    /// An event of this type, of any stream.
     pub fn new(event_type: &str, aggregate: &str, data: &impl Serialize) -> Self {
         Self {
             event_type: event_type.to_owned(),

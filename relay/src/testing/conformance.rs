@@ -12,8 +12,11 @@ use crate::log::{AppendLog, Head, Log, Record, Stream};
 
 /// Three sessions on the same log. It begins at sequence 1 and is empty.
 pub struct Logs<W, R> {
+    /// Appends.
     pub writer: W,
+    /// Appends too, as a second process would.
     pub rival: W,
+    /// Reads.
     pub reader: R,
 }
 
@@ -41,6 +44,10 @@ macro_rules! run {
 }
 
 /// The rules of every log. Answers their number, or which one the log breaks first, and how.
+///
+/// # Errors
+///
+/// The rule that is broken, and what was seen instead.
 pub async fn suite<W, R>(fresh: impl AsyncFn() -> Logs<W, R>) -> Result<usize, String>
 where
     W: AppendLog,
@@ -62,6 +69,10 @@ where
 }
 
 /// The further rules of a log that can be created, trimmed and deleted. Answers as [`suite`] does.
+///
+/// # Errors
+///
+/// As [`suite`].
 pub async fn stream_suite<W, R>(fresh: impl AsyncFn() -> Logs<W, R>) -> Result<usize, String>
 where
     W: Stream,

@@ -66,11 +66,17 @@ pub enum PlantedBug {
 /// How many faults of each kind have fired: a test without any proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fired {
+    /// A connection was refused.
     pub not_connected: u64,
+    /// The connection was cut before an append was stored.
     pub cut_before_store: u64,
+    /// It was cut after a part of the records was stored.
     pub cut_amid_store: u64,
+    /// It was cut after all were stored, before the answer.
     pub cut_after_store: u64,
+    /// It was cut during a read.
     pub cut_read: u64,
+    /// A read answered fewer events than there were.
     pub short_read: u64,
     /// A live copy did not arrive.
     pub live_skipped: u64,
@@ -131,10 +137,12 @@ impl MemoryBroker {
         self.lock().misleading_rate = rate;
     }
 
+    /// From now on the log has this fault of its own, which a check must find.
     pub fn plant(&self, bug: PlantedBug) {
         self.lock().bug = Some(bug);
     }
 
+    /// The faults so far.
     pub fn fired(&self) -> Fired {
         self.lock().fired
     }

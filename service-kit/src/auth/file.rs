@@ -41,11 +41,16 @@ pub(crate) struct Listed {
     damage: Option<String>,
 }
 
+/// A line of the access file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// Operator or service.
     pub kind: &'static Kind,
+    /// Of the caller, for audits.
     pub name: String,
+    /// Of its token; the token itself is in no file.
     pub hash: TokenHash,
+    /// From this moment on the token is refused. `None`: it does not expire.
     pub expires: Option<Timestamp>,
 }
 
@@ -150,13 +155,21 @@ fn whole(path: &Path, text: Option<&str>) -> anyhow::Result<Vec<Entry>> {
     }
 }
 
-/// For a command.
+/// Its entries, for a command. Without a file there are none.
+///
+/// # Errors
+///
+/// The file cannot be read, others may write it, or a line is no entry; the text names the line.
 pub fn look(path: &Path) -> anyhow::Result<Vec<Entry>> {
     whole(path, read(path)?.as_deref())
 }
 
 /// Changes the file by a new one that is renamed over it, so that a service never reads half of it. Lines that are not
 /// changed stay as they are, comments too. Of two commands at the same time one waits for the other.
+///
+/// # Errors
+///
+/// As [`look`]; or the error of `change`, or the new file cannot be written. The file is then as it was.
 pub fn change<T>(
     path: &Path,
     change: impl FnOnce(&[Entry], &mut Vec<String>) -> anyhow::Result<T>,
@@ -234,15 +247,21 @@ impl Listed {
 }
 
 impl Entry {
+    /// Whether it is the entry of this caller.
     pub fn is(&self, kind: &Kind, name: &str) -> bool {
         self.kind == kind && self.name == name
     }
 
+    /// Whether its token is accepted at this moment.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
     /// `None`: a comment, or an empty line.
+    ///
+    /// # Errors
+    ///
+    /// What the line should be like.
     pub fn parse_line(line: &str) -> Result<Option<Self>, String> {
         let entry = line.split('#').next().unwrap_or_default();
         let words: Vec<_> = entry.split_whitespace().collect();
@@ -271,12 +290,21 @@ impl Entry {
 }
 
 /// The kinds of callers that the file can list.
+///
+/// # Errors
+///
+/// The file does not list callers of this kind.
 pub fn listed_kind(name: &str) -> Result<&'static Kind, String> {
     let mut kinds = [OPERATOR, SERVICE].into_iter();
     let found = kinds.find(|kind| kind.name == name);
     found.ok_or_else(|| format!("expected `operator` or `service`, found `{name}`"))
 }
 
+/// The name, if it can stand in the file: 1 to 64 letters, digits, dots, dashes and underscores.
+///
+/// # Errors
+///
+/// It cannot.
 pub fn checked_name(name: &str) -> Result<String, String> {
     let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     match (1..=64).contains(&name.len()) && name.bytes().all(sign) {

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 /// takes this when its answer depends on the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal {
+    /// What kind of caller it is.
     pub kind: &'static Kind,
     /// Its name in the access file, or its id in the service's own database.
     pub id: String,
@@ -21,6 +22,7 @@ pub struct Principal {
 /// file. A service with tokens of its own declares their kind.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Kind {
+    /// `operator`.
     pub name: &'static str,
     /// For the documentation.
     pub description: &'static str,
@@ -34,6 +36,7 @@ pub struct Kind {
     pub max_under_way: Option<usize>,
 }
 
+/// The people who look after the system.
 pub const OPERATOR: &Kind = &Kind {
     name: "operator",
     description: "A person who looks after the system: `token new operator NAME`.",
@@ -42,6 +45,7 @@ pub const OPERATOR: &Kind = &Kind {
     burst_s: 2,
     max_under_way: None,
 };
+/// Other services, which read snapshots.
 pub const SERVICE: &Kind = &Kind {
     name: "service",
     description: "Another service: its read token, or `token new service NAME`.",
@@ -58,6 +62,7 @@ pub const ANONYMOUS: &Kind = &Kind {
 };
 
 impl Principal {
+    /// A caller that acts for itself.
     pub fn new(kind: &'static Kind, id: impl Into<String>) -> Self {
         Self {
             kind,
@@ -66,6 +71,7 @@ impl Principal {
         }
     }
 
+    /// Whether it is a caller of this kind.
     pub fn is(&self, kind: &Kind) -> bool {
         self.kind == kind
     }

@@ -22,6 +22,7 @@ pub struct Token(Arc<str>);
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
+/// The text is not the hash of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a hash is 64 hexadecimal digits, lower case")]
 pub struct InvalidHash;
@@ -40,6 +41,10 @@ const MIN_CHARACTERS: usize = 16;
 impl Token {
     /// From the environment and from nowhere else: flags are visible to every user of the machine. The refusal says what
     /// to set.
+    ///
+    /// # Errors
+    ///
+    /// The variable is not set, or its value is too short to be a secret or cannot be a header.
     pub fn from_env(variable: &str) -> Result<Self, String> {
         match std::env::var(variable).unwrap_or_default().as_str() {
             "" => Err(format!(
@@ -59,6 +64,7 @@ impl Token {
         request.bearer_auth(self.reveal())
     }
 
+    /// What the access file stores of it.
     pub fn hash(&self) -> TokenHash {
         TokenHash::of(self.reveal())
     }
@@ -103,6 +109,7 @@ impl fmt::Debug for Token {
 }
 
 impl TokenHash {
+    /// Hashes a token.
     pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token.as_ref()).into())
     }

@@ -42,6 +42,7 @@ struct Problem {
     detail: String,
 }
 
+/// Reads an answer that is no success; at most 64 KiB of its body.
 pub async fn refusal(mut response: Response) -> Refusal {
     let (status, mut body) = (response.status(), Vec::new());
     while let Ok(Some(chunk)) = response.chunk().await {

@@ -77,6 +77,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// For an optional field that may be left out but not be `null`: with
 /// `#[serde(default, deserialize_with = "service_kit::present")]`.
+///
+/// # Errors
+///
+/// The value is `null` or of another type; serde names the field.
 pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 /// Some items, and where the next ones begin.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
+    /// In the order of the collection.
     pub items: Vec<T>,
     /// To be sent back as `cursor`; null on the last page.
     #[schema(required = true, example = "c1.1042")]
@@ -44,6 +45,7 @@ impl<T> Page<T> {
         }
     }
 
+    /// The same page of other items.
     pub fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
         Page {
             items: self.items.into_iter().map(each).collect(),
@@ -55,6 +57,7 @@ impl<T> Page<T> {
 impl Limit {
     const MAX: u32 = 200;
 
+    /// The number: 1 to 200.
     pub fn get(self) -> u32 {
         self.0
     }

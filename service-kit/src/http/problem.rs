@@ -44,6 +44,8 @@ pub struct Code {
 macro_rules! problem_codes {
     ($($(#[$doc:meta])* $code:ident = $status:ident, $name:literal, $title:literal;)+) => {
         $(
+            #[doc = concat!($title, ".")]
+            #[doc = ""]
             $(#[$doc])*
             pub const $code: $crate::Code =
                 $crate::Code::__listed($crate::__StatusCode::$status, $name, $title);
@@ -97,6 +99,7 @@ impl Code {
         }
     }
 
+    /// The HTTP status it is answered with.
     pub const fn status(self) -> StatusCode {
         self.status
     }
@@ -168,12 +171,14 @@ impl Problem {
         self.with_header(RETRY_AFTER, RETRY_AFTER_S.into())
     }
 
+    /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
+    /// The code that programs compare.
     pub fn code(&self) -> Code {
         self.code
     }

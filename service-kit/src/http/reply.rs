@@ -44,6 +44,7 @@ impl Reply {
         reply.with(CONTENT_TYPE, json)
     }
 
+    /// Sets a header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);

@@ -60,6 +60,11 @@ impl<T: Display> IntoResponseParts for ETag<T> {
 
 impl IfMatch {
     /// Call it inside the transaction that changes the thing: outside it the answer may be old.
+    ///
+    /// # Errors
+    ///
+    /// `version_mismatch` (412): the thing has another version than the client has read. `version_matches` (412): it has a
+    /// version that `If-None-Match` names.
     pub fn check(&self, current: impl Display) -> Result<(), Problem> {
         self.hold(&ETag(current).header())
     }
@@ -189,6 +194,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
 impl MustMatch {
     /// Call it inside the transaction that changes the thing.
+    ///
+    /// # Errors
+    ///
+    /// As [`IfMatch::check`].
     pub fn check(&self, current: impl Display) -> Result<(), Problem> {
         self.0.check(current)
     }

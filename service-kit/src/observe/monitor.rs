@@ -101,6 +101,7 @@ freehold_http_request_seconds: Time from a request's last header to its answer.
 ";
 
 impl Monitor {
+    /// Observes this database; relay and consumers are added with the two methods below.
     pub fn new(db: &Database) -> Self {
         let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_S);
         let recorder = builder.expect("there are buckets").build_recorder();
@@ -116,6 +117,7 @@ impl Monitor {
         }
     }
 
+    /// Adds the relay, whose state readiness and metrics show.
     pub fn watch_relay(&mut self, status: watch::Receiver<RelayStatus>) {
         self.relay = Some(status);
     }
@@ -135,6 +137,7 @@ impl Monitor {
         &self.consumers
     }
 
+    /// The state of the relay; `None` in a program without one.
     pub fn relay(&self) -> Option<RelayStatus> {
         self.relay.as_ref().map(|status| status.borrow().clone())
     }
@@ -145,6 +148,7 @@ impl Monitor {
         relay.is_some_and(|relay| matches!(relay.state, RelayState::Stuck(_)))
     }
 
+    /// The database that it observes.
     pub fn db(&self) -> &Database {
         &self.db
     }
@@ -208,6 +212,7 @@ impl Monitor {
         self.readable.get(read).await
     }
 
+    /// Keeps the histograms small, until stopped. Spawn it once.
     pub async fn upkeep(self, stop: Stop) {
         let mut tick = tokio::time::interval(UPKEEP_EVERY);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {

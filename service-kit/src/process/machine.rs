@@ -19,6 +19,10 @@ const MIN_ROOM_BYTES: u64 = 1 << 20;
 const MIN_CLOCK_S: i64 = 1_577_836_800;
 
 /// For every program, before its runtime, which panics without descriptors.
+///
+/// # Errors
+///
+/// The limit of open files is too low for any program of ours.
 pub fn raise_descriptors() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -30,6 +34,10 @@ pub fn raise_descriptors() -> anyhow::Result<()> {
 }
 
 /// For a program that serves: enough descriptors, and a disk with room for a new database.
+///
+/// # Errors
+///
+/// Too few descriptors to serve, or less than 1 MiB of room on the disk of the database.
 pub fn check_machine(database: &Path) -> anyhow::Result<()> {
     check_descriptors(descriptors(), OWN_DESCRIPTORS + MIN_CONNECTIONS)?;
     warn_of_few_connections(descriptors());
@@ -44,6 +52,10 @@ pub fn check_machine(database: &Path) -> anyhow::Result<()> {
 }
 
 /// Every event has a time, so a clock that was never set is refused.
+///
+/// # Errors
+///
+/// The clock shows a time before 2020.
 pub fn check_clock() -> anyhow::Result<()> {
     check_clock_at(Timestamp::now())
 }

@@ -24,6 +24,10 @@ static STDERR: LazyLock<Queue> =
     LazyLock::new(|| Queue::start(|bytes| Ok(rustix::io::write(io::stderr(), bytes)?)));
 
 /// Prints all of a command's answer. `false`: the reader has closed the pipe.
+///
+/// # Errors
+///
+/// Stdout cannot be written for another reason, such as a full disk behind a redirection.
 pub fn print(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout

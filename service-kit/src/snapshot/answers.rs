@@ -78,6 +78,8 @@ struct Applied {
     id: EventId,
 }
 
+/// The routes by which other services read what this one shares: the snapshot, `holds`, and the reports of readers. Callers are
+/// services.
 pub fn snapshot_routes(answers: Arc<dyn Producer>) -> Routes {
     let places = Arc::new(Semaphore::new(MAX_SNAPSHOTS));
     Routes::default()

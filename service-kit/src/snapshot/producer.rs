@@ -34,6 +34,12 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 const LINES: usize = 256;
 
 impl HttpProducer {
+    /// Asks the service at this address, with this read token; `token_env` is the variable that holds it, for the message when
+    /// it is refused.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be built: TLS or the resolver of the system fails.
     pub fn new(
         url: BaseUrl,
         token: Token,

@@ -21,6 +21,7 @@ use service_kit::process::output::{flush_stderr, note};
 /// The result of work that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
+    /// It is done, equal or healthy.
     Done,
     /// A dependency did not respond.
     Unknown,

@@ -12,6 +12,10 @@ use service_kit::process::output::Stderr;
 pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=off,rusqlite_migration=warn";
 
 /// Call it once, first. It logs panics too: they are caught, so otherwise only their effect would show.
+///
+/// # Errors
+///
+/// `RUST_LOG` is not a filter.
 pub fn start_logs() -> anyhow::Result<()> {
     let filter = filter(std::env::var("RUST_LOG").ok())?;
     let logs = tracing_subscriber::fmt()

@@ -31,6 +31,7 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The parts around this database, and nothing that runs yet.
     pub fn new(db: &Database) -> Self {
         Self {
             db: db.clone(),
@@ -97,6 +98,11 @@ impl Parts {
 
     /// Serves requests until `stop`, or until a task ends, which is an error. Then it stops in order: HTTP finishes the
     /// requests under way, the relay and the consumers stop, the file is closed.
+    ///
+    /// # Errors
+    ///
+    /// A task ended with an error or panicked; everything has stopped in
+    /// order before.
     pub async fn serve(
         mut self,
         routes: Routes,

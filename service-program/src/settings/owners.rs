@@ -19,6 +19,7 @@ pub(crate) struct Followed(BTreeMap<&'static str, Option<u16>>);
 /// The service that owns a stream.
 #[derive(Clone, Debug)]
 pub struct Owner {
+    /// Where it answers.
     pub url: BaseUrl,
     /// What it requires of services that read its state. The refusal says what to set.
     pub token: Result<Token, String>,

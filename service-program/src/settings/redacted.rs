@@ -14,6 +14,10 @@ pub struct Redacted(String);
 impl Redacted {
     /// Parses it. The error names the flag and what is expected, and never prints the value; the type's own error must not
     /// either.
+    ///
+    /// # Errors
+    ///
+    /// The value does not parse; the text names the flag and not the value.
     pub fn read<T: FromStr<Err: fmt::Display>>(&self, flag: &str) -> anyhow::Result<T> {
         let read = self.0.parse();
         read.map_err(|error| anyhow!("{flag} is not valid: {error}"))
