@@ -33,6 +33,7 @@ pub struct InProcess {
 pub struct Started {
     /// Its whole API, called by an operator unless a test sends another token.
     pub api: TestApi,
+    /// Its database, to look into.
     pub db: Database,
 }
 
@@ -64,6 +65,7 @@ const BEGINNING_MS: u64 = 1_767_225_600_000;
 const MAX_ROUNDS: usize = 1_000;
 
 impl InProcess {
+    /// A world without a service. Its files are in memory, where the system has a folder for that, and go with it.
     #[expect(clippy::new_without_default, reason = "it makes a folder")]
     pub fn new() -> Self {
         let memory = Path::new("/dev/shm");
