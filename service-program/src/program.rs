@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use relay::log::{Share, Sink};
 use relay::rusqlite::{self, Connection};
-use relay::{Consumer, Database, Event, Fold, Keys, Options};
+use relay::{Consumer, Database, Event, Fold, Options};
 use service_kit::process::machine::{check_clock, check_machine};
 use service_kit::{Access, Limits, Routes, Token, TokenStore};
 
@@ -257,36 +257,34 @@ impl<S: Args + 'static> Service<S> {
         let (stop, setup) = (stop_on_signal(), self.setup(common, keys, &owners)?);
         let (common, nats) = (&setup.common, setup.nats()?);
         let access = Access::from_file(common.access())?;
-        let limits = Limits::of(common.max_requests_per_second);
         let listener = common.listen.bind().await?;
-        setup.refuse_lost_keys()?;
-        let options = Options {
-            open_without_stream: common.open_without_stream,
-            ..setup.with_keys(Keys::open_or_create)?
-        };
-        let db = Database::open(setup.database(), options).await?;
         let app = App {
-            db,
+            db: setup.open().await?,
             settings,
             consumers: setup.consumers.clone(),
             owners,
         };
         let routes = self.checked_routes(&app).await?;
-        let read_token = Token::from_env(&self.about.read_token_variable());
-        app.warn_of_missing_tokens(&read_token);
-        let access = access.limits(limits).read_token(read_token);
-        let access = match self.tokens {
-            Some(tokens) => access.store(tokens(&app.db)),
-            None => access,
-        };
+        let limits = Limits::of(common.max_requests_per_second);
         let mut parts = Parts::new(&app.db)
             .publish(setup.stream(&nats), common.retention())
             .share(self.share)
-            .access(access);
+            .access(self.admitting(&app, access.limits(limits)));
         for consumer in &setup.consumers {
             parts = parts.apply(consumer.clone(), nats.reader(consumer.stream()));
         }
         parts.serve(routes, listener, stop).await
+    }
+
+    /// Besides those of the access file, callers with the read token or a token of the service's own.
+    fn admitting(&self, app: &App<S>, access: Access) -> Access {
+        let read_token = Token::from_env(&self.about.read_token_variable());
+        app.warn_of_missing_tokens(&read_token);
+        let access = access.read_token(read_token);
+        match self.tokens {
+            Some(tokens) => access.store(tokens(&app.db)),
+            None => access,
+        }
     }
 
     /// Its routes, unless a part of the service lacks its tables.

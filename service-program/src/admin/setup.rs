@@ -46,8 +46,18 @@ impl Setup {
         Ok(self.nats()?.reader(consumer.stream()))
     }
 
+    /// Opens the database to serve, and makes it and its key file if there is none.
+    pub(crate) async fn open(&self) -> anyhow::Result<Database> {
+        self.refuse_lost_keys()?;
+        let options = Options {
+            open_without_stream: self.common.open_without_stream,
+            ..self.with_keys(Keys::open_or_create)?
+        };
+        Ok(Database::open(self.database(), options).await?)
+    }
+
     /// Fails if the key file is missing although events are sealed with its keys: a new file could not open them.
-    pub(crate) fn refuse_lost_keys(&self) -> anyhow::Result<()> {
+    fn refuse_lost_keys(&self) -> anyhow::Result<()> {
         if let Some(keys) = &self.keys
             && !keys.exists()
             && let Some(key) = relay::database::key_in_use(self.database(), &self.options)?
