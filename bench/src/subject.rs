@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use freehold_tests::{Broker, Credentials, Part, Port, broker};
+use freehold_tests::{Broker, Credentials, Part, Port, broker, services};
 use relay::nats::NatsReader;
 use relay::{
     ApplyError, Consumer, Database, EmitError, Nats, Options, Received, Relay, Rows, Stop, Tx,
@@ -56,8 +56,9 @@ impl Bench {
             Port::any()?,
             folder.path().join("broker"),
             folder.path().join("logs"),
-            Credentials::generate(),
-        );
+            Credentials::generate(&["USERS", "ORDERS"]),
+            &services::accounts(),
+        )?;
         Ok(Self {
             folder,
             broker,
@@ -131,18 +132,11 @@ impl Bench {
     }
 
     fn owner(&self) -> Nats {
-        let password = self.broker.credentials().users.reveal();
-        Nats::new(&self.broker.url(), "user-service", password, "_INBOX_users")
+        self.broker.nats("USERS").expect("it has an owner")
     }
 
     fn reader(&self) -> Nats {
-        let password = self.broker.credentials().orders.reveal();
-        Nats::new(
-            &self.broker.url(),
-            "orders-service",
-            password,
-            "_INBOX_orders",
-        )
+        self.broker.nats("ORDERS").expect("it has an owner")
     }
 }
 

@@ -21,9 +21,10 @@ pub(crate) struct DataDir {
 }
 
 /// Everything that we create in it. Reset deletes these and nothing else.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "databases",
     "broker",
+    "broker.conf",
     "logs",
     "credentials.env",
     "user-service",

@@ -61,8 +61,9 @@ impl System {
     /// Ports and passwords first: a mistake there should show before minutes of building.
     async fn assemble(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
         let ports = up.ports()?;
-        let credentials = Credentials::load_or_create(&data.at("credentials.env"))?
-            .or_from(|name| std::env::var(name).ok())?;
+        let credentials =
+            Credentials::load_or_create(&data.at("credentials.env"), &["USERS", "ORDERS"])?
+                .or_from(|name| std::env::var(name).ok())?;
         data.rotate_logs()?;
         let server = find_broker(console).await?;
         let binaries = build(up.release, console).await?;
@@ -73,7 +74,8 @@ impl System {
             data.at("broker"),
             data.at("logs"),
             credentials.clone(),
-        );
+            &services::accounts(),
+        )?;
         let home = Home {
             binaries,
             databases: data.at("databases"),

@@ -9,22 +9,26 @@ use crate::cargo::cargo;
 /// Names a folder that holds the binaries; nothing is built then.
 pub const BINARIES_VARIABLE: &str = "FREEHOLD_BIN_DIR";
 
-/// The folder with these programs, built with our own profile.
-pub fn built(programs: &[&str]) -> Result<PathBuf> {
-    named_folder(programs).unwrap_or_else(|| build(programs, &own_folder()?))
+/// The folder with these programs of a workspace, built with our own profile.
+pub fn built(workspace: &Path, programs: &[&str]) -> Result<PathBuf> {
+    named_folder(programs).unwrap_or_else(|| build(workspace, programs, &own_folder()?))
 }
 
 /// The same, built with optimisations, however we were built.
-pub fn optimised(programs: &[&str]) -> Result<PathBuf> {
-    named_folder(programs)
-        .unwrap_or_else(|| build(programs, &own_folder()?.with_file_name("release")))
+pub fn optimised(workspace: &Path, programs: &[&str]) -> Result<PathBuf> {
+    let build = || {
+        let folder = own_folder()?.with_file_name("release");
+        build(workspace, programs, &folder)
+    };
+    named_folder(programs).unwrap_or_else(build)
 }
 
 fn named_folder(programs: &[&str]) -> Option<Result<PathBuf>> {
     std::env::var_os(BINARIES_VARIABLE).map(|folder| complete(programs, PathBuf::from(folder)))
 }
 
-fn own_folder() -> Result<PathBuf> {
+/// Where cargo put us: `target/debug`.
+pub(crate) fn own_folder() -> Result<PathBuf> {
     let us = std::env::current_exe().context("cannot determine the path of this program")?;
     let folder =
         profile_folder(&us).with_context(|| format!("{} is in no target folder", us.display()))?;
@@ -57,11 +61,11 @@ fn profile_name(folder: &Path) -> Option<&str> {
 }
 
 /// cargo takes its own lock, so parallel test processes wait for one another. Its progress goes to our stderr.
-fn build(programs: &[&str], folder: &Path) -> Result<PathBuf> {
+fn build(workspace: &Path, programs: &[&str], folder: &Path) -> Result<PathBuf> {
     let (Some(profile), Some(target)) = (profile_name(folder), folder.parent()) else {
         bail!("{} is no profile folder", folder.display());
     };
-    let status = cargo()
+    let status = cargo(workspace)
         .args(["build", "--profile", profile])
         .args(programs.iter().flat_map(|program| ["--package", program]))
         .arg("--target-dir")

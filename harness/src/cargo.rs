@@ -6,14 +6,13 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
-use crate::paths;
-
-/// A cargo command in the root of the workspace.
-pub fn cargo() -> Command {
+/// A cargo command in this folder.
+pub fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.current_dir(paths::workspace());
+    command.current_dir(folder);
     for (name, _) in
         env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_our_package))
     {
@@ -41,7 +40,7 @@ mod tests {
 
     #[test]
     fn settings_stay_and_variables_of_our_package_are_removed() {
-        let set: Vec<_> = cargo()
+        let set: Vec<_> = cargo(Path::new("."))
             .get_envs()
             .map(|(name, value)| (name.to_owned(), value.is_some()))
             .collect();

@@ -1,9 +1,10 @@
-//! The three passwords of the broker and the three tokens of the services: generated once, kept in a file that only its owner
-//! can read, and checked before each start.
+//! The broker's passwords and the services' tokens: two for each stream, generated once, kept in a file that only its owner can
+//! read, and checked before each start.
 //!
 //! The check is needed: nats-server takes an empty variable as an empty password that admits every client, and stops with an
 //! obscure error at a password that looks like a number. So check here before you start the broker.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -11,20 +12,17 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::chance;
+use crate::declared::variable;
 
-/// The password of each user of nats.conf, the tokens that services require of each other, and the operator's token. `Debug`
-/// shows no secret.
+/// For each stream the password of its owner's user of nats.conf and the token that its owner requires of readers; the
+/// observer's password and the operator's token. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    pub users: Password,
-    pub orders: Password,
-    pub observer: Password,
-    pub users_read: Password,
-    pub orders_read: Password,
-    pub operator: Password,
+    /// By the environment variable of each.
+    known: BTreeMap<String, Password>,
 }
 
 /// A password that nats.conf can hold: a letter, then at least 15 letters or digits.
@@ -52,47 +50,38 @@ pub enum BadPassword {
 const LEAST_LENGTH: usize = 16;
 const DRAWN_LENGTH: usize = 32;
 
+const OBSERVER: &str = "FREEHOLD_OBSERVER_PASSWORD";
+const OPERATOR: &str = "FREEHOLD_OPERATOR_TOKEN";
+
 impl Credentials {
-    pub fn generate() -> Credentials {
-        Credentials {
-            users: Password::generate(),
-            orders: Password::generate(),
-            observer: Password::generate(),
-            users_read: Password::generate(),
-            orders_read: Password::generate(),
-            operator: Password::generate(),
-        }
-    }
-
-    /// The variable of each: what nats.conf reads, then the tokens.
-    fn named(&mut self) -> [(&'static str, &mut Password); 6] {
-        [
-            ("FREEHOLD_USERS_PASSWORD", &mut self.users),
-            ("FREEHOLD_ORDERS_PASSWORD", &mut self.orders),
-            ("FREEHOLD_OBSERVER_PASSWORD", &mut self.observer),
-            ("FREEHOLD_USERS_READ_TOKEN", &mut self.users_read),
-            ("FREEHOLD_ORDERS_READ_TOKEN", &mut self.orders_read),
-            ("FREEHOLD_OPERATOR_TOKEN", &mut self.operator),
-        ]
-    }
-
-    /// Reads the file, or creates it with new passwords. The caller ensures that only one process does this.
-    pub fn load_or_create(file: &Path) -> Result<Credentials> {
-        let text = match fs::read_to_string(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            read => Some(read.with_context(|| format!("cannot read {}", file.display()))?),
+    /// New ones for these streams.
+    pub fn generate(streams: &[&str]) -> Credentials {
+        let mut made = Credentials {
+            known: BTreeMap::new(),
         };
-        let kept = text.as_deref().map(Credentials::read).transpose();
-        let kept = kept.with_context(|| {
+        made.complete(streams);
+        made
+    }
+
+    /// Those of the file. What it lacks for these streams is generated and added to it; its other lines stay. The caller ensures
+    /// that only one process does this.
+    pub fn load_or_create(file: &Path, streams: &[&str]) -> Result<Credentials> {
+        let mut text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("cannot read {}", file.display()))?,
+        };
+        let mut kept = Credentials::read(&text).with_context(|| {
             format!(
                 "{} is damaged: correct it, or delete it to have new passwords generated",
                 file.display()
             )
         })?;
-        let kept = kept.unwrap_or_else(Credentials::generate);
-        // Also when a file of a version without tokens gets them.
-        if text.is_none_or(|text| text != kept.text()) {
-            kept.write(file)
+        let added = kept.complete(streams);
+        if !added.is_empty() {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            write(file, &(text + &added))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(kept)
@@ -100,7 +89,7 @@ impl Credentials {
 
     /// The environment wins, and is checked: an empty variable is a mistake, not a request for no password.
     pub fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Credentials> {
-        for (name, password) in self.named() {
+        for (name, password) in &mut self.known {
             if let Some(text) = environment(name) {
                 let set = || format!("{name} is set, but");
                 *password = text.parse().with_context(set)?;
@@ -109,47 +98,82 @@ impl Credentials {
         Ok(self)
     }
 
-    /// The variables that nats.conf reads.
-    pub fn environment(&self) -> [(&'static str, &str); 3] {
-        [
-            ("FREEHOLD_USERS_PASSWORD", self.users.reveal()),
-            ("FREEHOLD_ORDERS_PASSWORD", self.orders.reveal()),
-            ("FREEHOLD_OBSERVER_PASSWORD", self.observer.reveal()),
-        ]
+    /// The broker's password of this stream's owner.
+    ///
+    /// Panics if none was made for this stream.
+    #[track_caller]
+    pub fn password(&self, stream: &str) -> &Password {
+        self.known(&variable(stream, "PASSWORD"))
     }
 
-    /// Written to another file and renamed: a crash in between must not leave half a password.
-    fn write(&self, file: &Path) -> io::Result<()> {
-        let aside = file.with_extension("new");
-        let mut out = open_private(&aside)?;
-        out.write_all(self.text().as_bytes())?;
-        out.sync_all()?;
-        fs::rename(aside, file)
+    /// What the owner of this stream requires of services that read its state.
+    ///
+    /// Panics if none was made for this stream.
+    #[track_caller]
+    pub fn read_token(&self, stream: &str) -> &Password {
+        self.known(&variable(stream, "READ_TOKEN"))
     }
 
-    /// Lines that a shell can read, too: `set -a; . .freehold/credentials.env`.
-    fn text(&self) -> String {
-        let mut copy = self.clone();
-        let lines = copy.named();
-        let lines = lines
-            .iter()
-            .map(|(name, password)| format!("{name}={}\n", password.reveal()));
-        lines.collect()
+    pub fn observer(&self) -> &Password {
+        self.known(OBSERVER)
     }
 
-    /// A file of a version without tokens gets generated ones.
+    pub fn operator(&self) -> &Password {
+        self.known(OPERATOR)
+    }
+
+    /// The variables that nats.conf reads, with their values.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.known.iter();
+        let read = all.filter(|(name, _)| name.ends_with("_PASSWORD"));
+        read.map(|(name, password)| (&**name, password.reveal()))
+    }
+
+    #[track_caller]
+    fn known(&self, name: &str) -> &Password {
+        let known = self.known.get(name);
+        known.unwrap_or_else(|| panic!("no {name} was made: these are {:?}", self.known.keys()))
+    }
+
+    /// Generates what is missing. Returns the new lines of the file, which a shell can read, too:
+    /// `set -a; . .freehold/credentials.env`.
+    fn complete(&mut self, streams: &[&str]) -> String {
+        let of_stream = |stream| ["PASSWORD", "READ_TOKEN"].map(|what| variable(stream, what));
+        let names = streams.iter().copied().flat_map(of_stream);
+        let mut added = String::new();
+        for name in names.chain([OBSERVER, OPERATOR].map(str::to_owned)) {
+            self.known.entry(name).or_insert_with_key(|name| {
+                let password = Password::generate();
+                added += &format!("{name}={}\n", password.reveal());
+                password
+            });
+        }
+        added
+    }
+
+    /// Lines that are no password and no token of ours are the user's own.
     fn read(text: &str) -> Result<Credentials> {
-        let mut read = Credentials::generate();
-        for (name, password) in read.named() {
-            let value = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::parse);
-            match text.lines().find_map(value) {
-                Some(value) => *password = value.with_context(|| format!("{name} is invalid"))?,
-                None if name.ends_with("_TOKEN") => {}
-                None => bail!("{name} is missing"),
+        let mut known = BTreeMap::new();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let ours = name.ends_with("_PASSWORD") || name.ends_with("_TOKEN");
+            if ours && name.starts_with("FREEHOLD_") {
+                let value = value
+                    .parse()
+                    .with_context(|| format!("{name} is invalid"))?;
+                known.insert(name.to_owned(), value);
             }
         }
-        Ok(read)
+        Ok(Credentials { known })
     }
+}
+
+/// Written to another file and renamed: a crash in between must not leave half a password.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let aside = file.with_extension("new");
+    let mut out = open_private(&aside)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(aside, file)
 }
 
 impl Password {
@@ -235,29 +259,48 @@ mod tests {
         assert_eq!(format!("{:?}", drawn[0]), "Password(…)");
     }
 
+    const STREAMS: [&str; 2] = ["ORDERS", "USERS"];
+
     #[test]
     fn credentials_are_generated_once_and_only_the_owner_may_read_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
-        let made = Credentials::load_or_create(&file).expect("made");
-        assert_eq!(Credentials::load_or_create(&file).expect("read"), made);
+        let made = Credentials::load_or_create(&file, &STREAMS).expect("made");
+        let again = Credentials::load_or_create(&file, &STREAMS).expect("read");
+        assert_eq!(again, made);
         let mode = fs::metadata(&file).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_new_stream_gets_its_own_and_every_other_line_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("credentials.env");
+        let made = Credentials::load_or_create(&file, &STREAMS).expect("made");
+        let text = fs::read_to_string(&file).expect("there") + "# mine\nPATH=/bin";
+        fs::write(&file, &text).expect("written");
+        let grown = Credentials::load_or_create(&file, &["PAYMENTS"]).expect("read");
+        assert_eq!(grown.password("USERS"), made.password("USERS"));
+        let now = fs::read_to_string(&file).expect("there");
+        let payments = grown.password("PAYMENTS").reveal();
+        let added = format!("\nFREEHOLD_PAYMENTS_PASSWORD={payments}\n");
+        assert!(now.starts_with(&text) && now.contains(&added), "{now}");
     }
 
     #[test]
     fn a_file_of_a_version_without_tokens_gets_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
-        let made = Credentials::generate();
+        let made = Credentials::generate(&STREAMS);
         let old: String = made
             .environment()
             .map(|(name, value)| format!("{name}={value}\n"))
-            .concat();
+            .collect();
         fs::write(&file, old).expect("written");
-        let grown = Credentials::load_or_create(&file).expect("read");
-        assert_eq!(grown.users, made.users);
-        assert_eq!(Credentials::load_or_create(&file).expect("read"), grown);
+        let grown = Credentials::load_or_create(&file, &STREAMS).expect("read");
+        assert_eq!(grown.password("USERS"), made.password("USERS"));
+        let again = Credentials::load_or_create(&file, &STREAMS).expect("read");
+        assert_eq!(again, grown);
     }
 
     #[test]
@@ -265,14 +308,14 @@ mod tests {
         let set = |value: &'static str| {
             move |name: &str| (name == "FREEHOLD_ORDERS_PASSWORD").then(|| value.to_owned())
         };
-        let made = Credentials::generate();
+        let made = Credentials::generate(&STREAMS);
         let kept = made
             .clone()
             .or_from(set("pABCDEFGHIJKLMNO"))
             .expect("a valid one");
         assert_eq!(
-            (kept.orders.reveal(), &kept.users),
-            ("pABCDEFGHIJKLMNO", &made.users)
+            (kept.password("ORDERS").reveal(), kept.password("USERS")),
+            ("pABCDEFGHIJKLMNO", made.password("USERS"))
         );
         let refusal = format!("{:#}", made.or_from(set("")).expect_err("empty"));
         assert!(
@@ -286,10 +329,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("credentials.env");
         fs::write(&file, "FREEHOLD_USERS_PASSWORD=\n").expect("written");
-        let refusal = format!(
-            "{:#}",
-            Credentials::load_or_create(&file).expect_err("damaged")
-        );
+        let refused = Credentials::load_or_create(&file, &STREAMS);
+        let refusal = format!("{:#}", refused.expect_err("damaged"));
         assert!(
             refusal.contains("FREEHOLD_USERS_PASSWORD is invalid: the password is empty"),
             "{refusal}"

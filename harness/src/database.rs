@@ -173,7 +173,6 @@ fn pages_in_wal(wal: &[u8], page_size: u64) -> BTreeSet<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::Credentials;
     use crate::ports::Port;
     use crate::services::Home;
     use std::os::unix::fs::MetadataExt;
@@ -187,14 +186,7 @@ mod tests {
             broker_url: String::new(),
         };
         let port = Port::any().unwrap();
-        let service = Service::new(
-            "some-service",
-            "SOME",
-            &home,
-            port,
-            &Credentials::generate(),
-        )
-        .unwrap();
+        let service = Service::without_operator("some", folder.join("none"), &home, port);
         let made = open(&service.database);
         made.execute_batch("pragma journal_mode = wal; create table t (n integer); insert into t values (1), (2), (3);")
             .unwrap();

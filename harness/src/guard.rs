@@ -1,13 +1,14 @@
-//! Children never outlive us, not even when we are killed with SIGKILL.
+//! Children and temporary folders never outlive us, not even when we are killed with SIGKILL.
 //!
 //! One tiny shell per process of ours, the guard, runs in a process group of its own. Over a pipe it learns of each child that
 //! starts (`+PID`) and ends (`-PID`). When the pipe closes, which the kernel does however we end, it kills the remaining process
-//! groups. It ignores Ctrl-C, SIGTERM and SIGHUP: they are for us, and we end first. If the guard is killed, we notice at the
+//! groups, then deletes the folders it was given. It ignores Ctrl-C, SIGTERM and SIGHUP: they are for us, and we end first. If the guard is killed, we notice at the
 //! next child that starts or ends, and a new guard learns of all living children.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -22,6 +23,7 @@ pub struct Guard {
 struct Post {
     shell: Child,
     alive: BTreeSet<u32>,
+    folders: BTreeSet<PathBuf>,
 }
 
 const SCRIPT: &str = r#"
@@ -31,10 +33,13 @@ while read -r line; do
   pid=${line#?}
   case $line in
     +*) alive="$alive$pid " ;;
+    /*) set -- "$@" "$line" ;;
+    '~'*) for each; do shift; [ "$each" = "$pid" ] || set -- "$@" "$each"; done ;;
     -*) case $alive in *" $pid "*) alive="${alive%%" $pid "*} ${alive#*" $pid "}" ;; esac ;;
   esac
 done
 for pid in $alive; do kill -s KILL -- "-$pid"; done
+for folder; do rm -rf -- "$folder"; done
 "#;
 
 impl Guard {
@@ -63,10 +68,25 @@ impl Guard {
         post.tell(&format!("-{pid}\n"))
     }
 
+    /// From now on this folder, of an absolute path, is deleted when we end.
+    pub fn delete(&self, folder: &Path) -> io::Result<()> {
+        let mut post = self.post();
+        post.folders.insert(folder.to_owned());
+        post.tell(&format!("{}\n", folder.display()))
+    }
+
+    /// The folder is gone, or is to stay.
+    pub fn keep(&self, folder: &Path) -> io::Result<()> {
+        let mut post = self.post();
+        post.folders.remove(folder);
+        post.tell(&format!("~{}\n", folder.display()))
+    }
+
     fn start() -> io::Result<Guard> {
         let post = Post {
             shell: shell()?,
             alive: BTreeSet::new(),
+            folders: BTreeSet::new(),
         };
         Ok(Guard {
             post: Mutex::new(post),
@@ -93,7 +113,11 @@ impl Post {
         self.shell.wait()?;
         self.shell = shell()?;
         let living: String = self.alive.iter().map(|pid| format!("+{pid}\n")).collect();
-        self.write(&living)
+        let folders = self.folders.iter();
+        let folders: String = folders
+            .map(|path| format!("{}\n", path.display()))
+            .collect();
+        self.write(&(living + &folders))
     }
 
     fn write(&mut self, lines: &str) -> io::Result<()> {
@@ -151,6 +175,24 @@ mod tests {
             "a forgotten child was killed"
         );
         end(&mut forgotten);
+    }
+
+    #[tokio::test]
+    async fn when_the_pipe_closes_it_deletes_the_folders_that_are_not_to_stay() {
+        let guard = Guard::start().expect("the guard starts");
+        let root = tempfile::tempdir().expect("a folder");
+        let [gone, kept] = ["is gone", "is kept"].map(|name| root.path().join(name));
+        for folder in [&kept, &gone] {
+            std::fs::create_dir(folder).expect("made");
+            guard.delete(folder).expect("written");
+        }
+        guard.keep(&kept).expect("written");
+        drop(guard);
+        eventually("deleted", seconds(10), async || {
+            (!gone.exists()).then_some(()).ok_or("it is there")
+        })
+        .await;
+        assert!(kept.exists());
     }
 
     #[tokio::test]

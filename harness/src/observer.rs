@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
+use relay::nats::Import;
 use serde_json::{Value, json};
 
 use crate::credentials::Password;
@@ -68,7 +69,7 @@ impl Observer {
     }
 
     pub async fn stream_info(&self, stream: &str) -> Result<StreamInfo> {
-        let subject = format!("{}.STREAM.INFO.{stream}", prefix(stream)?);
+        let subject = Import::Info.subject(stream);
         StreamInfo::read(
             self.connect()
                 .await?
@@ -115,17 +116,8 @@ impl StreamInfo {
     }
 }
 
-/// The prefix that nats.conf gives the imports of each stream's account.
-fn prefix(stream: &str) -> Result<&'static str> {
-    match stream {
-        "USERS" => Ok("from_users.API"),
-        "ORDERS" => Ok("from_orders.API"),
-        other => bail!("nats.conf shows the observer no stream {other}"),
-    }
-}
-
 async fn read_batch(wire: &mut Wire, stream: &str, first: u64) -> Result<Vec<StoredEvent>> {
-    let subject = format!("{}.DIRECT.GET.{stream}", prefix(stream)?);
+    let subject = Import::DirectGet.subject(stream);
     let question = json!({"seq": first, "batch": BATCH}).to_string();
     // 204 ends a batch, 404 means that no event has this sequence or a later one.
     let is_last = |message: &Message| matches!(message.status, Some(204 | 404));

@@ -1,19 +1,7 @@
-//! Paths on this machine: the workspace, its binaries, and the cache that all processes of a user share.
+//! The cache on this machine that all processes of a user share.
 
 use std::env;
-use std::path::{Path, PathBuf};
-
-/// The root of the workspace this harness was compiled in.
-pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("harness/ is inside the workspace")
-}
-
-/// The configuration of every broker that we start.
-pub fn nats_conf() -> PathBuf {
-    workspace().join("nats.conf")
-}
+use std::path::PathBuf;
 
 /// `$XDG_CACHE_HOME/freehold`, else `~/.cache/freehold`, else a folder in the temporary directory.
 pub fn cache() -> PathBuf {
@@ -35,6 +23,7 @@ fn cache_below(xdg: Option<PathBuf>, home: Option<PathBuf>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_cache_follows_xdg_then_home_and_ignores_relative_paths() {
@@ -45,10 +34,5 @@ mod tests {
         assert_eq!(at(Some("x"), Some("/h")), Path::new("/h/.cache/freehold"));
         assert_eq!(at(Some(""), Some("/h")), Path::new("/h/.cache/freehold"));
         assert!(at(None, None).starts_with(env::temp_dir()));
-    }
-
-    #[test]
-    fn the_workspace_holds_the_broker_configuration() {
-        assert!(nats_conf().is_file());
     }
 }

@@ -1,7 +1,6 @@
 //! Schemathesis, which generates requests of all kinds from an OpenAPI document. `cargo xtask test` installs it below `target/`;
 //! without it the tests that need it are skipped.
 
-use std::env;
 use std::fs;
 use std::future::ready;
 use std::path::{Path, PathBuf};
@@ -9,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::binaries::own_folder;
 use crate::broker::Say;
 use crate::eventually::{seconds, within};
-use crate::paths;
 use crate::process::{Launch, Process};
 use crate::tool::Found;
 
@@ -32,6 +31,7 @@ pub struct Run<'a> {
 
 /// `required`: a missing schemathesis is a failure, not a skip.
 pub const FUZZ_TESTS: &str = "FREEHOLD_FUZZ_TESTS";
+const SETTINGS: &str = include_str!("../schemathesis.toml");
 const REQUIREMENTS: &str = include_str!("../schemathesis.requirements.txt");
 const INSTALL_LIMIT: Duration = seconds(240);
 
@@ -76,7 +76,8 @@ impl Run<'_> {
             .env("HOME", &self.folder.to_string_lossy());
         fs::create_dir_all(self.folder)?; // it keeps a cache in the folder it runs in
         launch.folder = Some(self.folder.to_owned());
-        let settings = paths::workspace().join("harness/schemathesis.toml");
+        let settings = self.folder.join("schemathesis.toml");
+        fs::write(&settings, SETTINGS)?;
         launch = launch.arg("--config-file").arg(settings);
         launch = launch.arg("run").arg(format!("{}/openapi.json", self.url));
         for header in &self.headers {
@@ -137,12 +138,10 @@ fn program() -> PathBuf {
     }
 }
 
+/// Below the target folder that cargo put us in.
 fn home() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| "target".into());
-    paths::workspace()
-        .join(target)
-        .join(format!("schemathesis-{}", version()))
+    let profile = own_folder().unwrap_or_else(|_| "target/debug".into());
+    profile.with_file_name(format!("schemathesis-{}", version()))
 }
 
 fn version() -> &'static str {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::access;
 use crate::chance;
 use crate::credentials::{Credentials, Password};
+use crate::declared::{Declared, variable};
 use crate::eventually::within;
 use crate::http::Api;
 use crate::part::Part;
@@ -40,6 +41,7 @@ pub struct Service {
 /// The folders and the broker of one system's services.
 #[derive(Clone, Debug)]
 pub struct Home {
+    /// Where programs are that were built together.
     pub binaries: PathBuf,
     pub databases: PathBuf,
     pub logs: PathBuf,
@@ -53,28 +55,33 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_LINE: &str = "listening on http://";
 
 impl Service {
-    /// A service whose operator is the harness. `stream` is the stream it owns.
+    /// A service with its own password and token, whose operator is the harness.
     ///
     /// The access file is at its default path; it is set anyway, because a test may point the service at another database.
     pub fn new(
-        name: &str,
-        stream: &str,
+        declared: &Declared,
+        program: PathBuf,
         home: &Home,
         port: Port,
         credentials: &Credentials,
     ) -> io::Result<Service> {
-        let mut service = Service::without_operator(name, name, home, port);
+        let Declared { name, stream, .. } = declared;
+        let mut service = Service::without_operator(name, program, home, port);
         let access = service.database.with_added_extension("access");
-        access::let_in(&access, OPERATOR, &credentials.operator)?;
-        service.operator = credentials.operator.clone();
+        access::let_in(&access, OPERATOR, credentials.operator())?;
+        service.operator = credentials.operator().clone();
         service.broker_url.clone_from(&home.broker_url);
         stream.clone_into(&mut service.stream);
-        Ok(service.with("FREEHOLD_ACCESS", &access.to_string_lossy()))
+        let (password, token) = (credentials.password(stream), credentials.read_token(stream));
+        Ok(service
+            .with("FREEHOLD_ACCESS", &access.to_string_lossy())
+            .with(&variable(stream, "PASSWORD"), password.reveal())
+            .with(&variable(stream, "READ_TOKEN"), token.reveal()))
     }
 
     /// A program that has no broker and accepts no token. There may be many of one program, so each has a name, and so have
     /// its file and its logs.
-    pub fn without_operator(name: &str, program: &str, home: &Home, port: Port) -> Service {
+    pub fn without_operator(name: &str, program: PathBuf, home: &Home, port: Port) -> Service {
         Service {
             args: vec![],
             env: vec![],
@@ -84,7 +91,7 @@ impl Service {
             name: name.to_owned(),
             stream: String::new(),
             follows: vec![],
-            program: home.binaries.join(program),
+            program,
             port,
             logs: home.logs.clone(),
             process: None,
@@ -125,9 +132,8 @@ impl Service {
     #[must_use]
     pub fn following(mut self, stream: &str, url: &str, token: &Password) -> Service {
         self.follows.push(stream.to_owned());
-        let variable = |what| format!("FREEHOLD_{stream}_{what}");
-        self.with(&variable("URL"), url)
-            .with(&variable("READ_TOKEN"), token.reveal())
+        self.with(&variable(stream, "URL"), url)
+            .with(&variable(stream, "READ_TOKEN"), token.reveal())
     }
 
     pub fn follows(&self, stream: &str) -> bool {

@@ -3,6 +3,7 @@
 //! A session is one connection. It is never repaired: the client's own reconnect would send commands that were queued
 //! before the cut, behind the relay's back. So a cut ends the session, and its user opens the next.
 
+mod account;
 mod direct;
 mod import;
 mod link;
@@ -30,6 +31,7 @@ use crate::error::LogError;
 use crate::log::{Head, Origin};
 use link::{Link, Refusal};
 
+pub use account::account_file;
 pub use import::Import;
 pub use reader::{NatsReader, ReaderSession};
 pub use stream::{DEFAULT_STREAM_BYTES, NatsStream, StreamSession};

@@ -1,8 +1,6 @@
 //! An account file that lacks a line: the service that needs it names that line, at its start.
 
-use std::fs;
-
-use freehold_tests::{Part, World, broker, eventually, paths, seconds};
+use freehold_tests::{Part, World, broker, eventually, paths, seconds, services};
 use relay::error::LogError;
 use relay::log::{AppendLog, Connect, Log, Origin, Stream};
 use relay::nats::{Import, StreamSession};
@@ -22,11 +20,8 @@ async fn broker_with(text: &str, instead: &str) -> World {
 }
 
 async fn lacks(world: &mut World, text: &str, instead: &str) {
-    let whole = broker::whole_config().expect("nats.conf and the files it includes");
-    let lacking = whole.replacen(text, instead, 1);
-    assert_ne!(lacking, whole, "{text} is there");
-    world.broker.config = world.folder().join("lacking.conf");
-    fs::write(&world.broker.config, lacking).expect("written");
+    let changed = world.broker.change(|it| it.replace(text, instead));
+    changed.expect("written");
     world.broker.start().await.expect("it starts");
 }
 
@@ -58,6 +53,14 @@ async fn first_look(world: &World) -> LogError {
     let looked = tokio::time::timeout(seconds(4), session.head()).await;
     let looked = looked.expect("it does not wait for an answer that never comes");
     looked.expect_err("a line is missing")
+}
+
+#[test]
+fn accounts_conf_is_what_the_manifest_asks_for() {
+    let file = paths::workspace().join("accounts.conf");
+    let written = std::fs::read_to_string(file).expect("it is there");
+    let asked = broker::accounts_file(services::manifest().services());
+    assert_eq!(written, asked, "`cargo xtask accounts` writes it");
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ async fn what_is_told(world: &World, seen: &Path) {
         let ready = api.get("/readyz").await.expect_status(200);
         write(seen, &format!("{name}.readyz"), &ready);
     }
-    let reader = world.broker.credentials().users_read.clone();
+    let reader = world.broker.credentials().read_token("USERS").clone();
     let users = Api::of(&world.user_service).sending(Some(reader));
     let snapshot = users.get("/snapshot").await.expect_status(200);
     assert!(

@@ -94,13 +94,11 @@ async fn empty(broker: &mut Broker) {
 }
 
 pub(crate) fn owner(broker: &Broker) -> Nats {
-    let password = broker.credentials().users.reveal();
-    Nats::new(&broker.url(), "user-service", password, "_INBOX_users")
+    broker.nats("USERS").expect("it has an owner")
 }
 
 pub(crate) fn reader(broker: &Broker) -> Nats {
-    let password = broker.credentials().orders.reveal();
-    Nats::new(&broker.url(), "orders-service", password, "_INBOX_orders")
+    broker.nats("ORDERS").expect("it has an owner")
 }
 
 fn origin() -> Origin {

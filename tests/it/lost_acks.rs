@@ -1,12 +1,12 @@
 //! The connection is cut between publish and acknowledgement: the event is stored, but its owner gets no answer.
 
-use freehold_tests::broker::User;
 use freehold_tests::wire::Wire;
 use freehold_tests::{Part, Proxy, World, eventually, seconds};
 use serde_json::Value;
 
 use crate::applied::{count_every_application, everything_arrived_once, register};
 use crate::owner::Owner;
+use crate::owner::User;
 
 /// The proxy's own promise.
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn an_armed_proxy_lets_one_event_in_and_cuts_before_its_acknowledgement() 
         .without_orders_service();
     let world = world.start().await;
     let proxy = Proxy::start(world.broker.address(), "USERS").expect("a free port");
-    let login = world.broker.login(User::Users);
+    let login = User::Users.login(&world.broker);
     let connect = || Wire::connect(proxy.address(), &login);
     let mut owner = Owner::of_users(&world.broker).await;
     owner.wire = connect().await.expect("through the proxy");

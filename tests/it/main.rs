@@ -7,6 +7,7 @@
 
 mod access;
 mod account_files;
+mod any_services;
 mod applied;
 mod broker;
 mod canaries;

@@ -1,9 +1,28 @@
 //! The owner of a stream, simulated on the wire: creates the stream as the relay does and publishes into it.
 
-use freehold_tests::broker::{Broker, User};
+use freehold_tests::Broker;
 use freehold_tests::observer::StreamInfo;
-use freehold_tests::wire::{Message, Outgoing, Wire};
+use freehold_tests::wire::{Login, Message, Outgoing, Wire};
 use serde_json::{Value, json};
+
+/// The users of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    Users,
+    Orders,
+    Observer,
+}
+
+impl User {
+    pub(crate) fn login(self, broker: &Broker) -> Login {
+        let owner = |stream| broker.login(stream).expect("it has an owner");
+        match self {
+            User::Users => owner("USERS"),
+            User::Orders => owner("ORDERS"),
+            User::Observer => broker.observer().login().clone(),
+        }
+    }
+}
 
 /// A connection as the owner, and the token of its stream.
 pub(crate) struct Owner {
@@ -115,7 +134,7 @@ impl Owner {
 }
 
 pub(crate) async fn connect(broker: &Broker, user: User) -> Wire {
-    Wire::connect(broker.address(), &broker.login(user))
+    Wire::connect(broker.address(), &user.login(broker))
         .await
         .expect("the user may log in")
 }

@@ -22,12 +22,11 @@
 //! | `equal` | every restart; `verifies::a_healthy_world_is_equal` |
 
 use freehold_tests::UserApi;
-use freehold_tests::broker::User;
 use freehold_tests::{Part, World, eventually, outbox, seconds};
 
 use crate::applied::{count_every_application, everything_arrived_once, register};
 use crate::older::until_published;
-use crate::owner::connect;
+use crate::owner::{User, connect};
 use crate::states::{
     cache_is_its_owners, is_halted, is_publishing, is_ready, logged, rebuilt, says, set_aside,
 };

@@ -1,13 +1,12 @@
 //! `verify` reports that everything is equal, or names the first event or row that differs.
 
-use freehold_tests::broker::User;
 use freehold_tests::observer::StoredEvent;
 use freehold_tests::{Part, Service, World, eventually, outbox, seconds};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::applied::register;
-use crate::owner::connect;
+use crate::owner::{User, connect};
 
 const EQUAL: i32 = 0;
 const DIFFERS: i32 = 3;

@@ -27,8 +27,10 @@
 //! It is [`freehold_harness`] with the platform's own pieces. Whatever knows a user, an order or a driver is here; the rest is there,
 //! for services of your own.
 
+pub mod cargo;
 pub mod drivers;
 pub mod orders;
+pub mod paths;
 pub mod services;
 pub mod users;
 pub mod world;

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
-use freehold_harness::binaries;
-use freehold_harness::{Credentials, Port};
+use freehold_harness::declared::Account;
+use freehold_harness::{Credentials, Manifest, Port, binaries, broker, manifest};
+
+use crate::paths;
 
 pub use freehold_harness::services::{Home, Service};
 
@@ -18,22 +20,38 @@ const PROGRAMS: [&str; 3] = [USER_SERVICE, ORDERS_SERVICE, DRIVER_APP];
 /// The folder with the programs, built once per process.
 pub fn binaries() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built =
-        BUILT.get_or_init(|| binaries::built(&PROGRAMS).map_err(|error| format!("{error:#}")));
+    let build = || binaries::built(paths::workspace(), &PROGRAMS);
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error))
 }
 
 /// The same, built with optimisations, however we were built.
 pub fn optimised_binaries() -> Result<PathBuf> {
-    binaries::optimised(&PROGRAMS)
+    binaries::optimised(paths::workspace(), &PROGRAMS)
+}
+
+/// What `freehold.toml` of this workspace says.
+///
+/// Panics with the reason if it is not sound.
+pub fn manifest() -> Manifest {
+    let read = Manifest::read(&paths::workspace().join(manifest::NAME));
+    read.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The accounts of its services, without running their programs.
+pub fn accounts() -> Vec<Account> {
+    let services = manifest();
+    let services = services.services().iter();
+    services.map(|entry| entry.declared.account()).collect()
+}
+
+/// The broker's whole configuration with these accounts, in one text.
+pub fn whole_config() -> String {
+    broker::whole_config(&accounts())
 }
 
 pub fn users(home: &Home, port: Port, credentials: &Credentials) -> io::Result<Service> {
-    Ok(
-        Service::new(USER_SERVICE, "USERS", home, port, credentials)?
-            .with("FREEHOLD_USERS_PASSWORD", credentials.users.reveal())
-            .with("FREEHOLD_USERS_READ_TOKEN", credentials.users_read.reveal()),
-    )
+    service(USER_SERVICE, home, port, credentials)
 }
 
 pub fn orders(
@@ -42,20 +60,22 @@ pub fn orders(
     credentials: &Credentials,
     users_url: &str,
 ) -> io::Result<Service> {
-    Ok(
-        Service::new(ORDERS_SERVICE, "ORDERS", home, port, credentials)?
-            .with("FREEHOLD_ORDERS_PASSWORD", credentials.orders.reveal())
-            .with(
-                "FREEHOLD_ORDERS_READ_TOKEN",
-                credentials.orders_read.reveal(),
-            )
-            .following("USERS", users_url, &credentials.users_read),
-    )
+    let orders = service(ORDERS_SERVICE, home, port, credentials)?;
+    Ok(orders.following("USERS", users_url, credentials.read_token("USERS")))
+}
+
+fn service(name: &str, home: &Home, port: Port, credentials: &Credentials) -> io::Result<Service> {
+    let services = manifest();
+    let mut declared = services.services().iter().map(|entry| &entry.declared);
+    let declared = declared.find(|declared| declared.name == name);
+    let declared = declared.unwrap_or_else(|| panic!("{} has no {name}", manifest::NAME));
+    Service::new(declared, home.binaries.join(name), home, port, credentials)
 }
 
 /// A driver's device.
 pub fn device(name: &str, home: &Home, port: Port, orders_url: &str) -> Service {
-    let mut device = Service::without_operator(name, DRIVER_APP, home, port);
+    let program = home.binaries.join(DRIVER_APP);
+    let mut device = Service::without_operator(name, program, home, port);
     device.args = vec!["--orders-url".to_owned(), orders_url.to_owned()];
     device
 }

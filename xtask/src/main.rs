@@ -10,8 +10,10 @@ mod tool;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use freehold_tests::Manifest;
+use freehold_tests::broker::accounts_file;
 
 /// Freehold's own tasks.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ enum Task {
     Deny(deny::Deny),
     /// Write the list of all components as CycloneDX
     Sbom(sbom::Sbom),
+    /// Write accounts.conf, the accounts of the broker, from freehold.toml
+    Accounts,
     /// Pack every crate that may be published, build it from its package, and check its documentation
     Package(package::Package),
     /// Find changes that break programs which use these crates, with cargo-semver-checks
@@ -64,9 +68,19 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(bench) => bench.run(),
         Task::Deny(deny) => deny.run(),
         Task::Sbom(sbom) => sbom.run(),
+        Task::Accounts => accounts(),
         Task::Package(package) => package.run(),
         Task::Semver(semver) => semver.run(),
     }
+}
+
+fn accounts() -> Result<ExitCode> {
+    let manifest = Manifest::nearest()?;
+    let file = manifest.folder().join("accounts.conf");
+    std::fs::write(&file, accounts_file(manifest.services()))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    say(&format!("{} is written", file.display()));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a line. A closed stdout is no reason to stop.

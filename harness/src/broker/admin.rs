@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Broker, User};
+use super::Broker;
 use crate::wire::Wire;
 
 impl Broker {
@@ -30,7 +30,7 @@ impl Broker {
     }
 
     async fn command(&self, verb: &str, stream: &str, question: &Value) -> Result<Value> {
-        let login = self.login(User::owner_of(stream)?);
+        let login = self.login(stream)?;
         let mut wire = Wire::connect(self.address(), &login).await?;
         let subject = format!("$JS.API.STREAM.{verb}.{stream}");
         wire.request_json(&subject, question).await

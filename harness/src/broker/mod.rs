@@ -1,4 +1,4 @@
-//! A private nats-server, run with the workspace's nats.conf: started, stopped, killed, restarted, and damaged.
+//! A private nats-server with nats.conf and the accounts of its services: started, stopped, killed, restarted, and damaged.
 
 mod admin;
 mod config;
@@ -7,26 +7,28 @@ mod locate;
 mod store;
 mod version;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use relay::Nats;
 
-pub use config::whole_config;
+pub use config::{Settings, accounts_file, whole_config};
 pub use fetch::python_packages;
 pub use locate::{NatsServer, Refusal, Say, VARIABLE, inspect, nats_server};
 pub use store::Block;
 pub use version::{OLDEST, PINNED, Version};
 
-use crate::credentials::{Credentials, Password};
+use crate::credentials::Credentials;
+use crate::declared::{Account, inbox};
 use crate::eventually::within;
 use crate::image::{self, Image};
 use crate::observer::Observer;
 use crate::part::Part;
-use crate::paths;
 use crate::ports::Port;
 use crate::process::{Launch, Process, StartError};
 use crate::wire::Login;
@@ -34,13 +36,15 @@ use crate::wire::Login;
 /// The broker of a world or of `cargo xtask up`, running or not. Its port and its store stay the same for its life.
 #[derive(Debug)]
 pub struct Broker {
-    /// The workspace's nats.conf, unless a test sets another one.
+    /// Its own, beside the store, unless a test sets another one.
     pub config: PathBuf,
     server: NatsServer,
     port: Port,
     store: PathBuf,
     logs: PathBuf,
     credentials: Credentials,
+    /// The user that owns each stream.
+    owners: BTreeMap<String, String>,
     /// The disk of the store, if it has one of its own.
     image: Option<Image>,
     process: Option<Process>,
@@ -51,23 +55,29 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const NAME: &str = "nats-server";
 
 impl Broker {
+    /// For the owners of these accounts, whose passwords the credentials must hold. Writes its configuration beside the store.
     pub fn new(
         server: NatsServer,
         port: Port,
         store: PathBuf,
         logs: PathBuf,
         credentials: Credentials,
-    ) -> Broker {
-        Broker {
-            config: paths::nats_conf(),
+        accounts: &[Account],
+    ) -> io::Result<Broker> {
+        let config = store.with_extension("conf");
+        fs::write(&config, whole_config(accounts))?;
+        let owner = |it: &Account| (it.stream.clone(), it.user.clone());
+        Ok(Broker {
+            config,
             server,
             port,
             store,
             logs,
             credentials,
+            owners: accounts.iter().map(owner).collect(),
             image: None,
             process: None,
-        }
+        })
     }
 
     pub fn url(&self) -> String {
@@ -92,28 +102,37 @@ impl Broker {
 
     /// Reads streams as the user `observer`.
     pub fn observer(&self) -> Observer {
-        Observer::new(self.address(), self.credentials.observer.clone())
+        Observer::new(self.address(), self.credentials.observer().clone())
     }
 
-    /// How each user of nats.conf logs in.
-    pub fn login(&self, user: User) -> Login {
-        let (name, password, inbox) = user.parts(&self.credentials);
-        Login {
-            user: name.to_owned(),
-            password: password.reveal().to_owned(),
-            inbox: inbox.to_owned(),
-        }
+    /// How the owner of this stream logs in.
+    pub fn login(&self, stream: &str) -> Result<Login> {
+        Ok(Login {
+            user: self.owner_of(stream)?.to_owned(),
+            password: self.credentials.password(stream).reveal().to_owned(),
+            inbox: inbox(stream),
+        })
     }
 
-    /// From its next start on it flushes only at this interval ("2m"), as nats-server does by default. It runs on an edited
-    /// copy of its configuration.
-    pub fn flush_only_every(&mut self, interval: &str) -> io::Result<()> {
-        const ALWAYS: &str = "sync_interval: always";
-        let text = whole_config()?;
-        assert_eq!(text.matches(ALWAYS).count(), 1, "one line says {ALWAYS:?}");
+    /// The same for relay: publish and read as the owner of this stream.
+    pub fn nats(&self, stream: &str) -> Result<Nats> {
+        let user = self.owner_of(stream)?;
+        let password = self.credentials.password(stream).reveal();
+        Ok(Nats::new(&self.url(), user, password, &inbox(stream)))
+    }
+
+    fn owner_of(&self, stream: &str) -> Result<&str> {
+        let owner = self.owners.get(stream);
+        let owner = owner.with_context(|| format!("no account here owns stream {stream}"))?;
+        Ok(owner)
+    }
+
+    /// From its next start on its configuration is changed so.
+    pub fn change(&mut self, change: impl FnOnce(&mut Settings)) -> io::Result<()> {
+        let mut settings = Settings::of(fs::read_to_string(&self.config)?);
+        change(&mut settings);
         self.config = self.store.with_extension("conf");
-        let edited = text.replace(ALWAYS, &format!("sync_interval: {interval:?}"));
-        fs::write(&self.config, edited)
+        fs::write(&self.config, settings.text())
     }
 
     /// From its next start on its store is on a disk of its own, empty at first, and [`Broker::power_cut`] can cut that disk's
@@ -166,7 +185,6 @@ impl Part for Broker {
         let launch = self
             .credentials
             .environment()
-            .into_iter()
             .fold(launch, |launch, (name, value)| launch.env(name, value));
         match &self.image {
             Some(image) => image.mounted(launch, &self.store),
@@ -208,33 +226,5 @@ impl Part for Broker {
 
     fn slot(&mut self) -> &mut Option<Process> {
         &mut self.process
-    }
-}
-
-/// The users of nats.conf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum User {
-    Users,
-    Orders,
-    Observer,
-}
-
-impl User {
-    /// The only writer of this stream.
-    pub fn owner_of(stream: &str) -> Result<User> {
-        match stream {
-            "USERS" => Ok(User::Users),
-            "ORDERS" => Ok(User::Orders),
-            other => bail!("nats.conf knows no owner of {other}"),
-        }
-    }
-
-    /// Name, password, and the only inbox this user may listen to.
-    fn parts(self, credentials: &Credentials) -> (&'static str, &Password, &'static str) {
-        match self {
-            User::Users => ("user-service", &credentials.users, "_INBOX_users"),
-            User::Orders => ("orders-service", &credentials.orders, "_INBOX_orders"),
-            User::Observer => ("observer", &credentials.observer, "_INBOX_observer"),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The final check: each outbox and its stream are the same log, every consumer has applied it, and there are no dead letters.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
@@ -27,16 +27,26 @@ impl World {
     ) -> Result<(), Disorder> {
         self.start_what_is_down(services).await?;
         if self.has_broker {
-            for owner in services.iter().filter(|it| !it.stream().is_empty()) {
-                self.agree(owner.stream(), &owner.database).await?;
+            let owners = self.owners(services);
+            for (stream, outbox) in &owners {
+                self.agree(stream, outbox).await?;
             }
-            let caught_up = within(CATCH_UP, async || consumers_caught_up(services));
+            let caught_up = within(CATCH_UP, async || consumers_caught_up(services, &owners));
             caught_up.await.map_err(Disorder)?;
         }
         match self.dead_letters_expected {
             true => Ok(()),
             false => services.iter().try_for_each(|it| no_dead_letters(it)),
         }
+    }
+
+    /// Each stream with the file of its outbox.
+    fn owners(&self, services: &[&mut Service]) -> Vec<(String, PathBuf)> {
+        let services = services.iter().filter(|it| !it.stream().is_empty());
+        let services = services.map(|it| (it.stream().to_owned(), it.database.clone()));
+        let played = self.played.iter();
+        let played = played.map(|it| (it.stream().to_owned(), it.database().to_owned()));
+        services.chain(played).collect()
     }
 
     /// A paused part counts as running; resuming one that is not paused changes nothing.
@@ -83,29 +93,30 @@ fn no_dead_letters(service: &Service) -> Result<(), Disorder> {
 }
 
 /// An event that is still to be applied could become a dead letter.
-fn consumers_caught_up(services: &[&mut Service]) -> Result<(), String> {
-    for owner in services {
-        let readers = services.iter().filter(|it| it.follows(owner.stream()));
+fn consumers_caught_up(
+    services: &[&mut Service],
+    owners: &[(String, PathBuf)],
+) -> Result<(), String> {
+    for (stream, outbox) in owners {
+        let readers = services.iter().filter(|it| it.follows(stream));
         for reader in readers {
-            caught_up_with(reader, owner).map_err(|error| format!("{error:#}"))?;
+            applied_all(reader, stream, outbox).map_err(|error| format!("{error:#}"))?;
         }
     }
     Ok(())
 }
 
 /// A consumer has no offset before its first event.
-fn caught_up_with(reader: &Service, owner: &Service) -> anyhow::Result<()> {
-    let head = outbox::head(&owner.database)?;
-    let offsets = outbox::offsets(&reader.database, owner.stream())?;
-    let behind = offsets.iter().find(|(_, applied)| *applied != head);
-    let (stream, reader) = (owner.stream(), reader.name());
-    match behind {
+fn applied_all(reader: &Service, stream: &str, outbox: &Path) -> anyhow::Result<()> {
+    let (head, name) = (outbox::head(outbox)?, reader.name());
+    let offsets = outbox::offsets(&reader.database, stream)?;
+    match offsets.iter().find(|(_, applied)| *applied != head) {
         None if offsets.is_empty() && head > 0 => {
-            bail!("{stream} has {head} events and {reader} has applied none")
+            bail!("{stream} has {head} events and {name} has applied none")
         }
         None => Ok(()),
         Some((consumer, applied)) => {
-            bail!("{stream} has {head} events and {consumer} of {reader} has applied {applied}")
+            bail!("{stream} has {head} events and {consumer} of {name} has applied {applied}")
         }
     }
 }

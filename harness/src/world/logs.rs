@@ -5,6 +5,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::guard::Guard;
+
 /// Shown per log when a test fails.
 const LOG_LINES: usize = 40;
 /// If it is set, the files of a failed world are kept and their path is printed.
@@ -27,10 +29,12 @@ pub(super) fn print(folder: &Path) {
     }
 }
 
+/// The guard would delete them, too.
 pub(super) fn keep_files_if_asked(folder: &mut TempDir) {
     if std::env::var_os(KEEP_VARIABLE).is_some() {
         folder.disable_cleanup(true);
+        let told = Guard::of_this_process().and_then(|guard| guard.keep(folder.path()));
         let path = folder.path().display();
-        eprintln!("── the files of this world are kept in {path} ──");
+        eprintln!("── the files of this world are kept in {path} ({told:?}) ──");
     }
 }

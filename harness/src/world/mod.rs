@@ -1,24 +1,30 @@
 //! A private Freehold for one test: a broker, services and files of its own, and a final check that it ends in order.
 
+mod builder;
 mod check;
 mod logs;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+use relay::Event;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
 
+pub use builder::WorldBuilder;
 pub use check::Disorder;
 
-use crate::broker::{self, Broker};
-use crate::credentials::Credentials;
+use crate::broker::Broker;
+use crate::declared::Account;
+use crate::guard::Guard;
 use crate::http::Api;
 use crate::observer::Observer;
 use crate::part::Part;
-use crate::ports::Port;
+use crate::played::Played;
 use crate::services::{Home, Service};
 
+/// A broker, services, and services that the test plays.
+///
 /// Each part is started, stopped, killed and paused through [`Part`](crate::Part); ports and files survive that. Everything is
 /// removed when the world is dropped. That also runs [`World::check`] unless it ran before, and prints all logs when the test
 /// failed.
@@ -26,6 +32,7 @@ use crate::services::{Home, Service};
 pub struct World {
     // Before the broker: they are dropped, and so killed, in this order.
     services: Vec<Service>,
+    played: Vec<Played>,
     pub broker: Broker,
     has_broker: bool,
     final_check: FinalCheck,
@@ -46,42 +53,54 @@ enum FinalCheck {
 }
 
 impl World {
-    /// A broker that is not started yet, and no services; the final check covers the broker only if it is a member.
+    /// For a world of the services that a test names.
+    pub fn builder() -> WorldBuilder {
+        WorldBuilder::default()
+    }
+
+    /// A broker with these accounts that is not started yet, and no services: for a harness that holds its services itself.
     ///
     /// Panics with the reason when there is no nats-server, no free port or no place for files.
-    pub async fn empty(has_broker: bool) -> World {
-        let folder = TempDir::with_prefix("freehold-").expect("a temporary folder");
-        let server = spawn_blocking(|| broker::nats_server(&|line| eprintln!("broker: {line}")))
-            .await
-            .expect("the search does not panic")
-            .unwrap_or_else(|error| panic!("{error:#}"));
-        let logs = folder.path().join("logs");
-        let broker = Broker::new(
-            server,
-            Port::any().expect("a free port"),
-            folder.path().join("broker"),
-            logs.clone(),
-            Credentials::generate(),
-        );
-        let home = Home {
-            binaries: folder.path().join("no-services-built"),
-            databases: folder.path().to_owned(),
-            logs,
-            broker_url: broker.url(),
-        };
-        World {
+    pub async fn empty(accounts: &[Account]) -> World {
+        let made = builder::empty(accounts).await;
+        made.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Its folder is deleted however we end.
+    fn of(broker: Broker, home: Home, folder: TempDir) -> Result<World> {
+        Guard::of_this_process()?.delete(folder.path())?;
+        Ok(World {
             services: vec![],
+            played: vec![],
             broker,
-            has_broker,
+            has_broker: true,
             final_check: FinalCheck::Due,
             dead_letters_expected: false,
             trimmed_streams_expected: false,
             home,
             folder,
-        }
+        })
     }
 
-    /// For [`WorldBuilder::manifest`] and the services that a test adds itself.
+    /// The final check covers no broker, and the world may never start it.
+    pub fn leave_broker_out(&mut self) {
+        self.has_broker = false;
+    }
+
+    /// As the owner of the event's stream, which [`WorldBuilder::plays`] made this test: stores the event in an outbox, from which
+    /// it is published. Returns its sequence.
+    ///
+    /// Panics if the test does not play that stream.
+    pub async fn emit<E: Event>(&self, event: &E) -> u64 {
+        let stream = E::STREAM;
+        let played = self.played.iter().find(|it| it.stream() == stream);
+        let played = played
+            .unwrap_or_else(|| panic!("this test does not play {stream}: .plays::<…>() does it"));
+        let emitted = played.emit(event).await;
+        emitted.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// In the order in which they were added.
     pub fn services(&self) -> &[Service] {
         &self.services
     }

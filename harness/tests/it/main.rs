@@ -1,3 +1,3 @@
 //! The harness alone, without services.
 
-mod guard;
+mod ends;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use freehold_tests::broker::User;
 use freehold_tests::wire::Outgoing;
 use serde_json::{Value, json};
 
 use crate::owner::TOKEN;
+use crate::owner::User;
 
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {

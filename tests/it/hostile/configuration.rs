@@ -1,9 +1,10 @@
 //! Why the passwords are checked before the broker starts: what nats-server itself does with bad ones.
 
-use freehold_tests::broker::User;
 use freehold_tests::process::{Launch, Process};
 use freehold_tests::wire::{Login, Wire};
 use freehold_tests::{Password, World, eventually, paths, seconds};
+
+use crate::owner::User;
 
 /// nats-server with our nats.conf and this password for user-service, without our starter and its check.
 struct Raw {
@@ -30,11 +31,11 @@ impl Raw {
             )
             .env(
                 "FREEHOLD_ORDERS_PASSWORD",
-                world.broker.credentials().orders.reveal(),
+                world.broker.credentials().password("ORDERS").reveal(),
             )
             .env(
                 "FREEHOLD_OBSERVER_PASSWORD",
-                world.broker.credentials().observer.reveal(),
+                world.broker.credentials().observer().reveal(),
             );
         let launch = users_password.into_iter().fold(launch, |launch, text| {
             launch.env("FREEHOLD_USERS_PASSWORD", text)
@@ -83,7 +84,7 @@ async fn an_empty_password_admits_every_client_so_our_starter_cannot_set_one() {
     let raw = Raw::start(Some("")).await;
     let login = Login {
         password: String::new(),
-        ..raw.world.broker.login(User::Users)
+        ..User::Users.login(&raw.world.broker)
     };
     let address = raw.world.broker.address();
     eventually("anybody is let in", seconds(10), async || {
@@ -103,7 +104,7 @@ async fn a_wrong_password_is_refused_at_the_door() {
         .await;
     let wrong = Login {
         password: "p00000000000000000".to_owned(),
-        ..world.broker.login(User::Users)
+        ..User::Users.login(&world.broker)
     };
     let refusal = Wire::connect(world.broker.address(), &wrong)
         .await

@@ -4,8 +4,9 @@
 
 use std::fs;
 
-use freehold_tests::broker::{Broker, whole_config};
+use freehold_tests::Broker;
 use freehold_tests::observer::StreamInfo;
+use freehold_tests::services::whole_config;
 use freehold_tests::wire::{Login, Message, Wire};
 use freehold_tests::{Part, World, seconds};
 
@@ -284,7 +285,7 @@ pub(super) async fn connect_reader(broker: &Broker) -> Wire {
 
 /// Our nats.conf and the reader's account.
 fn nats_conf() -> String {
-    let text = whole_config().expect("nats.conf is there");
+    let text = whole_config();
     let (accounts, end) = text.rsplit_once('}').expect("the accounts end");
     [accounts, READER, "}", end].concat()
 }

@@ -1,12 +1,11 @@
 //! Legitimate work: the permissions of nats.conf block no user's own work.
 
-use freehold_tests::broker::User;
 use freehold_tests::seconds;
 use freehold_tests::wire::{Message, Outgoing, Wire};
 use serde_json::{Value, json};
 
 use super::lab::{Lab, connect_reader};
-use crate::owner::connect;
+use crate::owner::{User, connect};
 
 #[tokio::test]
 async fn the_owner_creates_twice_publishes_and_batches() {

@@ -9,11 +9,11 @@ mod configuration;
 mod lab;
 mod legitimate;
 
-use freehold_tests::broker::User;
 use freehold_tests::wire::{Outgoing, Wire};
 use serde_json::{Value, json};
 
 use crate::owner;
+use crate::owner::User;
 use attempts::{Attempt, Expect};
 use lab::Lab;
 
@@ -189,7 +189,7 @@ async fn the_resources_of_an_account_are_limited() {
         "{refusal}"
     );
 
-    let login = lab.broker().login(User::Orders);
+    let login = User::Orders.login(lab.broker());
     let mut connected = Vec::new();
     let refusal = loop {
         match Wire::connect(lab.broker().address(), &login).await {

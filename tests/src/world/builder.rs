@@ -2,8 +2,7 @@
 
 use std::io;
 
-use freehold_harness::broker::{self, Broker};
-use freehold_harness::{Part, Port, Proxy, World as Base};
+use freehold_harness::{Broker, Part, Port, Proxy, World as Base};
 use tokio::task::spawn_blocking;
 
 use super::{Members, World};
@@ -134,7 +133,10 @@ impl WorldBuilder {
     }
 
     async fn build(self) -> World {
-        let mut base = Base::empty(self.members.broker).await;
+        let mut base = Base::empty(&services::accounts()).await;
+        if !self.members.broker {
+            base.leave_broker_out();
+        }
         if self.members.user_service || self.members.orders_service || self.drivers > 0 {
             base.home_mut().binaries = spawn_blocking(services::binaries)
                 .await
@@ -144,10 +146,8 @@ impl WorldBuilder {
         self.prepare_disk(&mut base.broker)
             .expect("a disk for the broker");
         if let Some(account) = self.account {
-            base.broker.config = base.folder().join("nats.conf");
-            let config = broker::whole_config().expect("nats.conf and the files it includes");
-            let config = config.replacen("\naccounts {\n", &format!("\naccounts {{\n{account}"), 1);
-            std::fs::write(&base.broker.config, config).expect("a file next to the databases");
+            let added = base.broker.change(|settings| settings.account(account));
+            added.expect("a file next to the databases");
         }
         self.assemble(base)
     }
@@ -184,7 +184,9 @@ impl WorldBuilder {
             Disk::Folder => Ok(()),
             Disk::Image { flushed_every } => {
                 broker.put_store_on_image()?;
-                flushed_every.map_or(Ok(()), |interval| broker.flush_only_every(interval))
+                flushed_every.map_or(Ok(()), |interval| {
+                    broker.change(|settings| settings.sync_interval(interval))
+                })
             }
         }
     }
