@@ -1,15 +1,4 @@
-//! Runs your services on this machine: a real broker, the real services, real files, real kills.
-//!
-//! Three promises hold everywhere below. **No child outlives us**: a guard process kills each one when we end, however we end
-//! (`guard`). **No collisions**: ports are leased between processes (`ports`), files are temporary. **No sleeping for a result**:
-//! a test waits for it with a deadline and reports the last reason (`eventually`).
-//!
-//! Pages are tested in a real Chromium ([`Browser`]); on a machine without one their tests say that they are skipped.
-//!
-//! Faults, besides kills and pauses: lost acknowledgements (`proxy`), device networks that are down or lose answers (`switch`),
-//! power cuts of the broker (`image`), an older, lost or damaged store, deleted, purged and trimmed streams ([`Broker`]), older,
-//! lost, damaged and cloned databases, disks rolled back ([`Service`]). Each reports whether it happened: a fault that did not
-//! fire proves nothing.
+#![doc = include_str!("../README.md")]
 
 pub mod access;
 pub mod binaries;

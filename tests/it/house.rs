@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("user-service", OF_A_SERVICE),
     ("orders-service", OF_A_SERVICE),
     ("driver-app", OF_A_SERVICE),
-    ("harness", &[]),
+    ("harness", &["freehold-relay"]),
     ("tests", &["freehold-harness"]),
     ("bench", &["freehold-tests", "freehold-relay"]),
     ("model", &[]),
