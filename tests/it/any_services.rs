@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use event_schema::{UserCreated, UserEvent, UserId, Version};
 use freehold_harness::World;
 use freehold_tests::http::{Api, Reply};
-use freehold_tests::{Declared, Part, eventually, seconds, services};
+use freehold_tests::{Declared, Part, eventually, paths, seconds, services};
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -117,17 +117,33 @@ async fn a_follower_without_its_owner_is_refused_with_the_cure() {
 
 #[tokio::test]
 async fn the_manifest_says_what_the_programs_say() {
-    let mut names = Vec::new();
     for entry in services::manifest().services() {
         let program = program(&entry.declared.name).await;
         let said = Declared::by(&program).await.expect("it describes itself");
         assert_eq!(said, entry.declared);
         let printed = said.account_by(&program).await.expect("it prints it");
         assert_eq!(printed, entry.declared.account());
-        names.push(said.name);
     }
-    let mut world = World::builder().manifest().start().await;
-    let started: Vec<_> = world.services().iter().map(|it| it.name()).collect();
-    assert_eq!(started, names);
-    world.check().await;
+}
+
+#[tokio::test]
+async fn a_world_has_the_services_of_its_manifest_but_for_those_the_test_plays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("freehold.toml");
+    let mut text = std::fs::read_to_string(paths::workspace().join("freehold.toml")).expect("read");
+    for name in ["user-service", "orders-service"] {
+        let built = program(name).await;
+        let line = format!("name = {name:?}\n");
+        text = text.replace(&line, &format!("{line}program = {built:?}\n"));
+    }
+    std::fs::write(&file, text).expect("written");
+    for (builder, started) in [
+        (World::builder(), &["user-service", "orders-service"][..]),
+        (World::builder().plays::<UserEvent>(), &["orders-service"]),
+    ] {
+        let mut world = builder.manifest_file(&file).start().await;
+        let names: Vec<_> = world.services().iter().map(|it| it.name()).collect();
+        assert_eq!(names, started);
+        world.check().await;
+    }
 }

@@ -46,9 +46,8 @@ fn observer<'a>(streams: impl Iterator<Item = &'a str>) -> String {
     let (mut requests, mut imports) = (String::new(), String::new());
     let mut inboxes = vec![format!("{:?}", "_INBOX_observer.>")];
     for stream in streams {
-        let [info, get, live] = Import::ALL.map(|import| format!("{:?}", import.subject(stream)));
-        requests += &format!("        {info}, {get}\n");
-        inboxes.push(live);
+        requests += &format!("        \"from_{}.API.>\"\n", stream.to_lowercase());
+        inboxes.push(format!("{:?}", Import::Live.subject(stream)));
         let lines = Import::ALL.map(|import| format!("    {}\n", import.line(stream)));
         imports += &lines.concat();
     }

@@ -22,9 +22,15 @@ use crate::services::{Home, Service};
 #[derive(Default)]
 pub struct WorldBuilder {
     programs: Vec<PathBuf>,
-    manifest: bool,
+    manifest: Option<Source>,
     played: BTreeSet<&'static str>,
     changes: Vec<Box<dyn FnOnce(&mut Settings) + Send>>,
+}
+
+/// Which `freehold.toml`.
+enum Source {
+    Nearest,
+    File(PathBuf),
 }
 
 /// A service that is to be started.
@@ -43,7 +49,14 @@ impl WorldBuilder {
     /// stream the test plays.
     #[must_use]
     pub fn manifest(mut self) -> WorldBuilder {
-        self.manifest = true;
+        self.manifest = Some(Source::Nearest);
+        self
+    }
+
+    /// The same of this file.
+    #[must_use]
+    pub fn manifest_file(mut self, file: impl Into<PathBuf>) -> WorldBuilder {
+        self.manifest = Some(Source::File(file.into()));
         self
     }
 
@@ -97,21 +110,30 @@ impl WorldBuilder {
 
 async fn find_programs(
     given: &[PathBuf],
-    manifest: bool,
+    manifest: Option<Source>,
     played: &BTreeSet<&str>,
 ) -> Result<Vec<Program>> {
     let mut found = Vec::new();
     for program in given {
         found.push((Declared::by(program).await?, program.clone()));
     }
-    if manifest {
-        let all = spawn_blocking(|| Manifest::nearest()?.programs()).await??;
+    if let Some(source) = manifest {
+        let all = spawn_blocking(|| source.read()?.programs()).await??;
         let given: BTreeSet<_> = found.iter().map(|(it, _)| it.name.clone()).collect();
         found.extend(all.into_iter().filter(|(declared, _)| {
             !given.contains(&declared.name) && !played.contains(&*declared.stream)
         }));
     }
     Ok(found)
+}
+
+impl Source {
+    fn read(self) -> Result<Manifest> {
+        match self {
+            Source::Nearest => Manifest::nearest(),
+            Source::File(file) => Manifest::read(&file),
+        }
+    }
 }
 
 /// Else the declaration that is in the way, and what to do.
