@@ -24,8 +24,11 @@ pub struct WorldBuilder {
     programs: Vec<PathBuf>,
     manifest: bool,
     played: BTreeSet<&'static str>,
-    changes: Vec<Box<dyn FnOnce(&mut Settings) + Send>>,
+    changes: Vec<Change>,
 }
+
+/// A change of the broker's settings.
+type Change = Box<dyn FnOnce(&mut Settings) + Send>;
 
 /// A service that is to be started.
 type Program = (Declared, PathBuf);
