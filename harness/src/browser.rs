@@ -46,7 +46,9 @@ pub struct Browser {
 /// The value of `prefers-color-scheme`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColourScheme {
+    /// Dark on light.
     Light,
+    /// Light on dark.
     Dark,
 }
 
@@ -105,11 +107,13 @@ impl Browser {
         })
     }
 
+    /// Opens a page and waits until it is loaded.
     pub async fn goto(&self, url: &str) -> Result<()> {
         let there = self.client.goto(url).await;
         there.with_context(|| format!("cannot go to {url}"))
     }
 
+    /// Loads the page again.
     pub async fn reload(&self) -> Result<()> {
         self.client.refresh().await.context("cannot reload")
     }
@@ -197,6 +201,7 @@ impl Browser {
             .await
     }
 
+    /// What the page is told that the person prefers.
     pub async fn colour_scheme(&self, scheme: ColourScheme) -> Result<()> {
         let value = match scheme {
             ColourScheme::Light => "light",

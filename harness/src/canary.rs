@@ -9,20 +9,26 @@ use std::path::{Path, PathBuf};
 /// Where the text was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Find {
+    /// Where it was found.
     pub file: PathBuf,
+    /// Bytes from the beginning of the file.
     pub offset: usize,
+    /// How it was written there.
     pub form: Form,
 }
 
 /// Its encoding there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// As it is.
     Plain,
     /// As programs for Windows and some databases store text.
     Utf16,
+    /// In hexadecimal digits.
     Hex,
     /// Within a longer encoded text, at any of the three offsets of its first byte in a group of three.
     Base64,
+    /// In base64 for URLs.
     Base64Url,
 }
 

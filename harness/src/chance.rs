@@ -10,6 +10,7 @@ pub fn number() -> u64 {
     getrandom::u64().expect("the operating system has randomness")
 }
 
+/// True half of the time.
 pub fn coin() -> bool {
     number().is_multiple_of(2)
 }

@@ -17,7 +17,9 @@ use crate::services::Service;
 pub struct Said {
     /// `None`: a signal killed it.
     pub code: Option<i32>,
+    /// What it wrote to stdout.
     pub stdout: String,
+    /// What it wrote to stderr.
     pub stderr: String,
 }
 

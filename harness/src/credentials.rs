@@ -29,20 +29,25 @@ pub struct Credentials {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
+/// Why a text is no password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassword {
+    /// It is empty.
     #[error(
         "the password is empty: the broker would admit every client. Unset the variable to have a password generated, or set one"
     )]
     Empty,
+    /// nats-server would read it as a number or a variable.
     #[error(
         "the password must begin with a letter: the broker's configuration takes digits, `true` or `5k` for values"
     )]
     NoLetterFirst,
+    /// It has a sign that would need quotes in nats.conf.
     #[error(
         "the password may hold only letters and digits: other characters have a meaning in the broker's configuration"
     )]
     OddSign,
+    /// It has this many characters.
     #[error("the password has {0} characters, 16 is the least")]
     Short(usize),
 }
@@ -114,10 +119,12 @@ impl Credentials {
         self.known(&variable(stream, "READ_TOKEN"))
     }
 
+    /// The password of the user who reads every stream.
     pub fn observer(&self) -> &Password {
         self.known(OBSERVER)
     }
 
+    /// The token of the operator in the access file of every service.
     pub fn operator(&self) -> &Password {
         self.known(OPERATOR)
     }
@@ -187,6 +194,7 @@ impl Password {
         Password(text.to_owned())
     }
 
+    /// The password itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -13,9 +13,13 @@ use tokio::time::timeout;
 /// A service: the package and program of this name, the port it prefers, the one stream it owns and those it follows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Declared {
+    /// `payments-service`.
     pub name: String,
+    /// Its port without `--listen`.
     pub port: u16,
+    /// `PAYMENTS`.
     pub stream: String,
+    /// The streams that it reads.
     #[serde(default)]
     pub follows: Vec<String>,
 }
@@ -23,6 +27,7 @@ pub struct Declared {
 /// The account of a stream's owner at the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
+    /// The stream that it owns.
     pub stream: String,
     /// The owner's user name.
     pub user: String,

@@ -23,6 +23,7 @@ pub struct Api {
 pub struct Reply {
     /// The HTTP status; `Reply::NONE` when there was no answer.
     pub status: u16,
+    /// Its headers.
     pub headers: HeaderMap,
     /// The JSON of the answer; its text when it is no JSON; the reason when there was no answer.
     pub body: Value,
@@ -32,6 +33,7 @@ pub struct Reply {
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Api {
+    /// Calls an address, with a token or without.
     pub fn new(base: impl Into<String>, token: Option<Password>) -> Api {
         let client = Client::builder()
             .timeout(DEADLINE)
@@ -45,6 +47,7 @@ impl Api {
         }
     }
 
+    /// `http://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -66,10 +69,12 @@ impl Api {
         }
     }
 
+    /// Sends a GET.
     pub async fn get(&self, path: &str) -> Reply {
         Reply::of(self.request(Method::GET, path)).await
     }
 
+    /// Sends a JSON body.
     pub async fn send(&self, method: Method, path: &str, body: &Value) -> Reply {
         Reply::of(self.request(method, path).json(body)).await
     }
@@ -83,6 +88,7 @@ impl Api {
         })?))
     }
 
+    /// Asks `/readyz`. The error says what is not ready.
     pub async fn is_ready(&self) -> Result<(), String> {
         let reply = self.get("/readyz").await;
         if reply.status == 200 {
@@ -97,6 +103,7 @@ impl Reply {
     /// The status of an answer that did not come.
     pub const NONE: u16 = 0;
 
+    /// Sends a request and reads the whole answer.
     pub async fn of(request: RequestBuilder) -> Reply {
         Reply::read(request).await.unwrap_or_else(|error| Reply {
             status: Reply::NONE,
@@ -117,6 +124,7 @@ impl Reply {
         })
     }
 
+    /// Whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -136,6 +144,7 @@ impl Reply {
             .unwrap_or_else(|| panic!("no id in {} {}", self.status, self.body))
     }
 
+    /// The `version` of the JSON body. Panics when it has none.
     #[track_caller]
     pub fn version(&self) -> u64 {
         self.body["version"]
@@ -150,6 +159,7 @@ impl Reply {
             .or_else(|| self.body["type"].as_str())
     }
 
+    /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }

@@ -43,6 +43,7 @@ pub fn available() -> Result<(), String> {
 }
 
 impl Image {
+    /// Makes the file, with an empty file system in it.
     pub fn create(file: PathBuf) -> io::Result<Image> {
         File::create_new(&file)?.set_len(SIZE)?;
         run(Command::new("mkfs.ext4").arg("-q").arg(&file))?;

@@ -22,6 +22,7 @@ pub struct Manifest {
 /// One `[[service]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// What it says of the service.
     pub declared: Declared,
     /// Where its program is; without it, cargo builds the package of its name.
     pub program: Option<PathBuf>,
@@ -45,6 +46,7 @@ struct Table {
     program: Option<PathBuf>,
 }
 
+/// Its file name.
 pub const NAME: &str = "freehold.toml";
 /// Accounts of nats.conf that belong to no service.
 const RESERVED: [&str; 2] = ["SYS", "OBSERVER"];
@@ -63,6 +65,7 @@ impl Manifest {
         Manifest::read(&file)
     }
 
+    /// Reads a manifest. The error names the entry and the cure.
     pub fn read(file: &Path) -> Result<Manifest> {
         let shown = file.display();
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
@@ -76,6 +79,7 @@ impl Manifest {
         &self.folder
     }
 
+    /// Every service, in the order of the file.
     pub fn services(&self) -> &[Entry] {
         &self.services
     }

@@ -7,6 +7,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Reads the text of `/metrics`.
     pub fn parse(text: &str) -> Metrics {
         Metrics {
             samples: text.lines().filter_map(sample).collect(),

@@ -19,18 +19,26 @@ pub struct Observer {
 /// A message as the stream stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
+    /// Its sequence in the stream.
     pub seq: u64,
+    /// `payments.settled`.
     pub subject: String,
+    /// The envelope.
     pub bytes: Vec<u8>,
 }
 
 /// The sequences of a stream, and the rest of its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamInfo {
+    /// The oldest sequence kept.
     pub first_seq: u64,
+    /// The newest.
     pub last_seq: u64,
+    /// How many are kept.
     pub messages: u64,
+    /// The configuration of the stream, as the broker shows it.
     pub config: Value,
+    /// The whole answer of the broker.
     pub all: Value,
 }
 
@@ -38,6 +46,7 @@ pub struct StreamInfo {
 const BATCH: u64 = 1000;
 
 impl Observer {
+    /// Reads at this broker, as the user `observer`.
     pub fn new(address: SocketAddr, password: Password) -> Observer {
         let login = Login {
             user: "observer".to_owned(),
@@ -47,10 +56,12 @@ impl Observer {
         Observer { address, login }
     }
 
+    /// How it logs in.
     pub fn login(&self) -> &Login {
         &self.login
     }
 
+    /// A connection of its own.
     pub async fn connect(&self) -> Result<Wire> {
         Wire::connect(self.address, &self.login).await
     }
@@ -68,6 +79,7 @@ impl Observer {
         }
     }
 
+    /// Where a stream begins and ends, and how it is configured.
     pub async fn stream_info(&self, stream: &str) -> Result<StreamInfo> {
         let subject = Import::Info.subject(stream);
         StreamInfo::read(

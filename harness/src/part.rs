@@ -8,6 +8,7 @@ use crate::process::{Launch, Process, StartError};
 
 /// A program that we run as a child process; it may be stopped at the moment.
 pub trait Part: fmt::Debug + Send + Sync {
+    /// Its name in messages.
     fn name(&self) -> &str;
 
     /// How it is started.
@@ -19,6 +20,7 @@ pub trait Part: fmt::Debug + Send + Sync {
         process: &mut Process,
     ) -> impl Future<Output = Result<(), StartError>> + Send;
 
+    /// Its process; `None` while it is stopped.
     fn process(&self) -> Option<&Process>;
 
     /// Holds the child while it runs. Emptying it kills the child.
@@ -41,6 +43,7 @@ pub trait Part: fmt::Debug + Send + Sync {
         }
     }
 
+    /// As [`process`](Self::process), to kill or pause it.
     fn process_mut(&mut self) -> Option<&mut Process> {
         self.slot().as_mut()
     }
@@ -55,6 +58,7 @@ pub trait Part: fmt::Debug + Send + Sync {
         self.process().map(Process::pid)
     }
 
+    /// Whether its process lives.
     fn is_running(&mut self) -> bool {
         self.process_mut()
             .is_some_and(|process| process.exit_status().is_none())

@@ -57,10 +57,12 @@ impl Played {
         })
     }
 
+    /// The stream that the test owns.
     pub fn stream(&self) -> &str {
         &self.stream
     }
 
+    /// The file with its outbox.
     pub fn database(&self) -> &Path {
         &self.file
     }

@@ -57,10 +57,12 @@ impl Port {
         Port::exactly(number).or_else(|_| Port::any())
     }
 
+    /// The number.
     pub fn number(&self) -> u16 {
         self.number
     }
 
+    /// On this machine, for IPv4.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.number).into()
     }

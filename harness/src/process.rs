@@ -27,10 +27,15 @@ pub struct Process {
 /// What to start, with which arguments and environment, and where its output goes (`NAME.out`, `NAME.log`).
 #[derive(Clone, Debug)]
 pub struct Launch {
+    /// Its name in messages and in the names of its logs.
     pub name: String,
+    /// The program.
     pub program: PathBuf,
+    /// Its arguments.
     pub args: Vec<OsString>,
+    /// Its variables, besides ours.
     pub env: Vec<(String, String)>,
+    /// The folder for its logs.
     pub logs: PathBuf,
     /// Where the child runs; by default where we run.
     pub folder: Option<PathBuf>,
@@ -46,9 +51,13 @@ pub struct Logs {
 /// A failed start: the child's output, and how it ended if it did.
 #[derive(Debug, thiserror::Error)]
 pub struct StartError {
+    /// The name of the process.
     pub name: String,
+    /// What went wrong.
     pub reason: String,
+    /// How it ended, if it did.
     pub status: Option<ExitStatus>,
+    /// The end of what it wrote to stderr.
     pub log: String,
 }
 
@@ -61,6 +70,7 @@ const HELD: &str = r#"read -r go && exec "$0" "$@" </dev/null"#;
 pub const TAIL_LINES: usize = 20;
 
 impl Launch {
+    /// A program without arguments.
     pub fn of(name: &str, program: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Launch {
         Launch {
             name: name.to_owned(),
@@ -72,12 +82,14 @@ impl Launch {
         }
     }
 
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Launch {
         self.args.push(arg.into());
         self
     }
 
+    /// Sets a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Launch {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -120,6 +132,7 @@ impl Launch {
 }
 
 impl Process {
+    /// Starts it. It is killed with us.
     pub fn spawn(launch: Launch) -> Result<Process, StartError> {
         if !launch.program.is_file() {
             return Err(launch.failed(format_args!("there is no {}", launch.program.display())));
@@ -150,10 +163,12 @@ impl Process {
         word.write_all(b"go\n")
     }
 
+    /// Its number at the kernel.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// What it writes.
     pub fn logs(&self) -> &Logs {
         &self.logs
     }
@@ -195,6 +210,7 @@ impl Process {
         self.signal(Signal::STOP);
     }
 
+    /// Lets a paused process go on.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }

@@ -53,10 +53,12 @@ impl Proxy {
         Ok(Proxy { port, shared })
     }
 
+    /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
+    /// `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address())
     }

@@ -17,6 +17,7 @@ use crate::tool::Found;
 /// One run against one document.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
+    /// The program that `find_or_install` found.
     pub program: &'a Path,
     /// Where the API answers; its document is `/openapi.json` below it.
     pub url: &'a str,
@@ -26,6 +27,7 @@ pub struct Run<'a> {
     pub arguments: Vec<String>,
     /// Where its output and its cache go.
     pub folder: &'a Path,
+    /// How long it may take.
     pub limit: Duration,
 }
 

@@ -43,8 +43,11 @@ pub struct Service {
 pub struct Home {
     /// Where programs are that were built together.
     pub binaries: PathBuf,
+    /// Where their databases are.
     pub databases: PathBuf,
+    /// Where their logs are.
     pub logs: PathBuf,
+    /// The broker that they connect to.
     pub broker_url: String,
 }
 
@@ -136,6 +139,7 @@ impl Service {
             .with(&variable(stream, "READ_TOKEN"), token.reveal())
     }
 
+    /// Whether it reads this stream.
     pub fn follows(&self, stream: &str) -> bool {
         self.follows.iter().any(|followed| followed == stream)
     }
@@ -145,18 +149,22 @@ impl Service {
         &self.stream
     }
 
+    /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())
     }
 
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
+    /// The port where it listens.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
+    /// Its program.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -223,6 +231,7 @@ impl Part for Service {
 
 /// As the operator in the access file.
 impl Api {
+    /// Calls this service.
     pub fn of(service: &Service) -> Api {
         Api::new(service.url(), Some(service.operator.clone()))
     }

@@ -64,6 +64,7 @@ impl Switch {
         format!("http://{}", self.port.address())
     }
 
+    /// The network works from now on.
     pub fn on(&self) {
         self.turn(Network::On);
     }
@@ -78,6 +79,7 @@ impl Switch {
         self.turn(Network::Deaf);
     }
 
+    /// Whether it works.
     pub fn is_on(&self) -> bool {
         self.shared.state().network == Network::On
     }

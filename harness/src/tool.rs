@@ -5,8 +5,10 @@ use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 
+/// A program of another project, if this machine has it or can get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found<T> {
+    /// It is here.
     Here(T),
     /// Why not, and what to do about it.
     Missing(String),

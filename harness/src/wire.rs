@@ -33,28 +33,39 @@ pub struct Wire {
 /// A user, its password, and the prefix of the inbox that it may subscribe to.
 #[derive(Clone, Debug)]
 pub struct Login {
+    /// The user at the broker.
     pub user: String,
+    /// Its password.
     pub password: String,
+    /// The prefix of the subjects on which it gets answers.
     pub inbox: String,
 }
 
 /// A received message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
+    /// Where it was published.
     pub subject: String,
+    /// Where an answer is expected.
     pub reply: Option<String>,
     /// The number in the first header line: 503 is "no responders", 204 the end of a batch.
     pub status: Option<u16>,
+    /// Names and values, in their order.
     pub headers: Vec<(String, String)>,
+    /// Its bytes.
     pub payload: Vec<u8>,
 }
 
 /// What to publish; only the subject is required.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
+    /// Where it goes.
     pub subject: String,
+    /// Where an answer is expected.
     pub reply: Option<String>,
+    /// Names and values, in their order.
     pub headers: Vec<(String, String)>,
+    /// Its bytes.
     pub payload: Vec<u8>,
 }
 
@@ -290,6 +301,7 @@ enum Seen {
 }
 
 impl Message {
+    /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -297,12 +309,14 @@ impl Message {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The bytes as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 }
 
 impl Outgoing {
+    /// An empty message.
     pub fn to(subject: &str) -> Outgoing {
         Outgoing {
             subject: subject.to_owned(),
@@ -310,18 +324,21 @@ impl Outgoing {
         }
     }
 
+    /// Asks for an answer there.
     #[must_use]
     pub fn reply(mut self, subject: &str) -> Outgoing {
         self.reply = Some(subject.to_owned());
         self
     }
 
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Outgoing {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
+    /// Sets the bytes.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Outgoing {
         self.payload = payload.into();

@@ -10,6 +10,7 @@ pub(crate) mod lock;
 pub(crate) mod open;
 pub(crate) mod path;
 mod readers;
+pub(crate) mod threaded;
 mod tx;
 mod writer;
 

@@ -1,6 +1,7 @@
 //! `cargo xtask package` and `cargo xtask semver`: are the crates of this workspace fit to be published, and does a change break
 //! programs that use them?
 
+use std::fs;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
@@ -29,7 +30,7 @@ impl Package {
     /// Each crate is packed, then built from its package alone, beside the packages of the others.
     pub(crate) fn run(self) -> Result<ExitCode> {
         let crates = publishable()?;
-        let packed = passes(cargo().args(["package", "--allow-dirty"]).args(&crates))?;
+        let packed = pack(&crates)?;
         let documented = document(&crates)?;
         Ok(verdict(packed && documented))
     }
@@ -61,6 +62,17 @@ fn publishable() -> Result<Vec<String>> {
         .filter(|package| package["publish"].is_null())
         .filter_map(|package| Some(format!("-p{}", package["name"].as_str()?)))
         .collect())
+}
+
+/// In a folder of its own for each run, which takes minutes: cargo unpacks and builds a package once for each version and folder, so
+/// in the same folder a crate would be built beside the others as they were at the first run.
+fn pack(crates: &[String]) -> Result<bool> {
+    let folder = workspace().join(format!("target/package-{}", std::process::id()));
+    let mut package = cargo();
+    let package = package.args(["package", "--allow-dirty", "--target-dir"]);
+    let packed = passes(package.arg(&folder).args(crates));
+    let _none_was_made = fs::remove_dir_all(&folder);
+    packed
 }
 
 /// A warning of rustdoc (a link that leads nowhere) is an error.

@@ -62,10 +62,12 @@ fn observer<'a>(streams: impl Iterator<Item = &'a str>) -> String {
 pub struct Settings(String);
 
 impl Settings {
+    /// Settings from a whole text in the syntax of nats-server.
     pub fn of(text: String) -> Settings {
         Settings(text)
     }
 
+    /// The text that nats-server reads.
     pub fn text(&self) -> &str {
         &self.0
     }

@@ -15,7 +15,9 @@ use super::version::{OLDEST, Version};
 /// A nats-server whose version is new enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsServer {
+    /// Its path.
     pub program: PathBuf,
+    /// The version that it prints.
     pub version: Version,
 }
 
@@ -110,8 +112,11 @@ fn judge(said: &str) -> Result<Version, Refusal> {
 /// Why a program that was found is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// It does not start, and why.
     DoesNotRun(String),
+    /// Its answer names no version.
     NoVersion(String),
+    /// It lacks what Freehold needs.
     TooOld(Version),
 }
 

@@ -80,22 +80,27 @@ impl Broker {
         })
     }
 
+    /// `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address())
     }
 
+    /// Where it listens for clients.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
+    /// The folder of its JetStream store.
     pub fn store(&self) -> &Path {
         &self.store
     }
 
+    /// The program that runs.
     pub fn server(&self) -> &NatsServer {
         &self.server
     }
 
+    /// The passwords and tokens of its users.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }

@@ -11,7 +11,9 @@ use crate::part::Part;
 /// Which file of a stream's messages. A stream of less than 8 MB has one only, and then both are that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
+    /// The file of the oldest messages.
     First,
+    /// The file of the newest messages.
     Last,
 }
 

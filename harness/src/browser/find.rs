@@ -12,7 +12,9 @@ use crate::tool::Found;
 /// A Chromium and a chromedriver of the same major version; other pairs do not work together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
+    /// The browser.
     pub chromium: PathBuf,
+    /// The program that drives it, of the same version.
     pub chromedriver: PathBuf,
     /// As Chromium prints it: `Chromium 156.0.8078.79 …`.
     pub version: String,
@@ -20,6 +22,7 @@ pub struct Programs {
 
 /// These name the programs to use; the PATH is not searched then.
 pub const CHROMIUM: &str = "FREEHOLD_CHROMIUM";
+/// The variable that names another driver.
 pub const CHROMEDRIVER: &str = "FREEHOLD_CHROMEDRIVER";
 /// `required`: a missing browser is a failure, not a skip.
 pub const BROWSER_TESTS: &str = "FREEHOLD_BROWSER_TESTS";

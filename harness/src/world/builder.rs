@@ -24,7 +24,7 @@ pub struct WorldBuilder {
     programs: Vec<PathBuf>,
     manifest: Option<Source>,
     played: BTreeSet<&'static str>,
-    changes: Vec<Box<dyn FnOnce(&mut Settings) + Send>>,
+    changes: Vec<Change>,
 }
 
 /// Which `freehold.toml`.
@@ -32,6 +32,8 @@ enum Source {
     Nearest,
     File(PathBuf),
 }
+/// A change of the broker's settings.
+type Change = Box<dyn FnOnce(&mut Settings) + Send>;
 
 /// A service that is to be started.
 type Program = (Declared, PathBuf);

@@ -33,6 +33,7 @@ pub struct World {
     // Before the broker: they are dropped, and so killed, in this order.
     services: Vec<Service>,
     played: Vec<Played>,
+    /// The broker of this world.
     pub broker: Broker,
     has_broker: bool,
     final_check: FinalCheck,
@@ -112,6 +113,7 @@ impl World {
         found.unwrap_or_else(|| panic!("this world has no {name}"))
     }
 
+    /// The service of this name, to kill or stop it. Panics when the world has none.
     #[track_caller]
     pub fn service_mut(&mut self, name: &str) -> &mut Service {
         let mut services = self.services.iter_mut();
@@ -130,10 +132,12 @@ impl World {
         &self.home
     }
 
+    /// The folders of this world.
     pub fn home_mut(&mut self) -> &mut Home {
         &mut self.home
     }
 
+    /// Reads every stream.
     pub fn observer(&self) -> Observer {
         self.broker.observer()
     }
@@ -143,6 +147,7 @@ impl World {
         self.folder.path()
     }
 
+    /// The folder of all logs.
     pub fn logs(&self) -> PathBuf {
         self.folder().join("logs")
     }

@@ -9,6 +9,7 @@ use rusqlite_migration::{M, Migrations};
 use super::identity::Identity;
 use super::lock::Ownership;
 use super::path::{Found, find, in_a_name, keep_private, real_path, with_suffix};
+use super::threaded::Threaded;
 use super::{Fold, Gate, Options, connect, disk, head, identity, missing_table};
 use crate::error::{Cause, OpenError, Refusal};
 use crate::event::Envelope;
@@ -29,8 +30,8 @@ pub(super) struct Opened {
     pub(super) path: PathBuf,
     pub(super) gate: Gate,
     pub(super) head: u64,
-    pub(super) writer: tokio_rusqlite::Connection,
-    pub(super) readers: Vec<tokio_rusqlite::Connection>,
+    pub(super) writer: Threaded,
+    pub(super) readers: Vec<Threaded>,
     pub(super) index: File,
     pub(super) ownership: Ownership,
 }
@@ -132,12 +133,12 @@ fn own(path: &Path, options: &Options) -> Result<Opened, Refusal> {
     disk::free_room(path);
     let (writer, gate, head) = prepare(path, options, &mut ownership)?;
     let index = disk::reserve_index(path)?;
-    let reader = |_| connect::to_read(path).map(Into::into);
+    let reader = |_| connect::to_read(path).map(Threaded::new);
     Ok(Opened {
         path: path.to_owned(),
         gate,
         head,
-        writer: writer.into(),
+        writer: Threaded::new(writer),
         readers: (0..options.readers.max(1))
             .map(reader)
             .collect::<Result<_, _>>()?,

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::connect;
 use super::lock::Ownership;
+use super::threaded::Threaded;
 use crate::error::ReadError;
 use crate::panics::message;
 
@@ -26,7 +27,7 @@ const MAX_CLOSE: Duration = Duration::from_secs(5);
 const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 impl Readers {
-    pub(super) fn new(ownership: Arc<Ownership>, shared: Vec<tokio_rusqlite::Connection>) -> Self {
+    pub(super) fn new(ownership: Arc<Ownership>, shared: Vec<Threaded>) -> Self {
         Self {
             ownership,
             shared: Arc::new(Pool::new(shared, None)),
@@ -51,7 +52,7 @@ impl Readers {
         match self.open() {
             Ok(rows) => {
                 let interrupt = rows.get_interrupt_handle();
-                let reader = Arc::new(Pool::new(vec![rows.into()], Some(interrupt)));
+                let reader = Arc::new(Pool::new(vec![Threaded::new(rows)], Some(interrupt)));
                 own.push(reader.clone());
                 reader
             }
@@ -97,7 +98,7 @@ impl Readers {
 
 /// Connections that any caller may use, one at a time.
 pub(super) struct Pool {
-    idle: Mutex<Vec<tokio_rusqlite::Connection>>,
+    idle: Mutex<Vec<Threaded>>,
     /// One permit per idle connection.
     permits: Semaphore,
     count: u32,
@@ -106,10 +107,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn new(
-        connections: Vec<tokio_rusqlite::Connection>,
-        interrupt: Option<InterruptHandle>,
-    ) -> Self {
+    fn new(connections: Vec<Threaded>, interrupt: Option<InterruptHandle>) -> Self {
         Self {
             count: u32::try_from(connections.len()).expect("a pool is small"),
             permits: Semaphore::new(connections.len()),
@@ -131,7 +129,7 @@ impl Pool {
             drop(lent);
             result
         };
-        match connection.call_raw(call).await {
+        match connection.call(call).await {
             Ok(Ok(result)) => result.map_err(ReadError::Work),
             Ok(Err(panic)) => Err(ReadError::Panicked(message(&*panic))),
             Err(_) => Err(ReadError::Closed),
@@ -189,7 +187,7 @@ fn end(rows: &Connection) {
 /// A connection at work. It returns to its pool when the work is done, not when the caller is gone: a connection that still
 /// works for a caller that gave up is not idle.
 struct Lent {
-    connection: tokio_rusqlite::Connection,
+    connection: Threaded,
     pool: Arc<Pool>,
 }
 

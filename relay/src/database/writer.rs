@@ -19,6 +19,7 @@ use super::disk::{self, Disk};
 use super::head;
 use super::lock::Ownership;
 use super::readers::Readers;
+use super::threaded::Threaded;
 use super::{Context, DiskHealth, Gate, OnDiskFailure, Options, Tx};
 use crate::error::WriteError;
 use crate::panics::message;
@@ -83,7 +84,7 @@ impl Writer {
 
 /// What the loop owns, until the file is closed.
 pub(super) struct Owned {
-    pub(super) connection: tokio_rusqlite::Connection,
+    pub(super) connection: Threaded,
     /// Closed before the connection: the last one to close takes the WAL in and deletes it.
     pub(super) readers: Arc<Readers>,
     /// Closed after the connection: see [`disk::reserve_index`].
@@ -148,7 +149,7 @@ impl Owned {
     ) -> ControlFlow<()> {
         let thread = self.thread.clone();
         let work = move |rows: &mut Connection| work(&thread, rows);
-        match self.connection.call_raw(work).await {
+        match self.connection.call(work).await {
             Ok(went) => went,
             Err(error) => {
                 let why = "the writer's thread is gone";

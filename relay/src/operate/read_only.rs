@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::database::threaded::Threaded;
 use crate::database::{Options, open};
 use crate::error::{OpenError, ReadError};
 use crate::event::EventId;
@@ -13,7 +14,7 @@ use crate::publish::readers::{self, ReportedReader};
 
 /// An open file that is never written through this handle.
 pub struct ReadOnly {
-    rows: tokio_rusqlite::Connection,
+    rows: Threaded,
     path: PathBuf,
 }
 
@@ -72,7 +73,7 @@ impl ReadOnly {
     /// [`OpenError`]: there is no such file, it is another service's, or its schema is older than this program needs.
     pub async fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let (rows, path) = open::open_read_only(path.to_owned(), options.clone()).await?;
-        let rows = rows.into();
+        let rows = Threaded::new(rows);
         Ok(Self { rows, path })
     }
 
@@ -81,7 +82,7 @@ impl ReadOnly {
         &self.path
     }
 
-    /// Runs `work` on the file as of one moment.
+    /// Runs `work` on a connection that cannot write.
     ///
     /// # Errors
     ///
@@ -90,7 +91,7 @@ impl ReadOnly {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError<rusqlite::Error>> {
-        let read = self.rows.call_raw(move |rows| work(rows)).await;
+        let read = self.rows.call(move |rows| work(rows)).await;
         read.map_err(|_| ReadError::Closed)?
             .map_err(ReadError::Work)
     }
