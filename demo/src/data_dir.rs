@@ -27,6 +27,7 @@ const OURS: [&str; 12] = [
     "broker.conf",
     "logs",
     "credentials.env",
+    "commands.sh",
     "user-service",
     "orders-service",
     "driver-1",

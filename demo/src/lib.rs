@@ -1,6 +1,7 @@
 //! The whole system on one machine: broker, services and two drivers' devices, with simulated customers, a dispatcher and
 //! drivers. `cargo xtask up` runs [`Up`], `cargo xtask reset` runs [`Reset`].
 
+mod commands;
 mod console;
 mod data_dir;
 mod describe;

@@ -1,7 +1,6 @@
 //! Broker, services and drivers' devices, assembled and started in this order.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use freehold_tests::UserApi;
@@ -14,7 +13,7 @@ use tokio::task::spawn_blocking;
 use crate::console::Console;
 use crate::data_dir::DataDir;
 use crate::driver::{Device, Driver, driver_id, name_of};
-use crate::enrol::{Enrolled, enrol};
+use crate::enrol::enrol;
 use crate::network::Network;
 use crate::options::Up;
 use crate::scripts;
@@ -152,30 +151,20 @@ fn leaves_out(left_out: &[String], name: &str) -> bool {
 async fn find_broker(console: &Console) -> Result<NatsServer> {
     let printer = console.clone();
     let search = spawn_blocking(move || nats_server(&|line| printer.about("broker", line)));
-    let server = console
+    console
         .while_waiting("looking for nats-server", search)
-        .await??;
-    let found = format!(
-        "nats-server {} at {}",
-        server.version,
-        server.program.display()
-    );
-    console.about("broker", &found);
-    Ok(server)
+        .await?
 }
 
 /// cargo shows its own progress on stderr, so this only says what is built.
 async fn build(release: bool, console: &Console) -> Result<PathBuf> {
-    let start = Instant::now();
     let what = "user-service, orders-service and driver-app (the first time takes minutes)";
     console.about("build", what);
     let find = match release {
         true => services::optimised_binaries,
         false => services::binaries,
     };
-    let folder = spawn_blocking(find).await??;
-    console.about("build", &format!("done after {:.1?}", start.elapsed()));
-    Ok(folder)
+    spawn_blocking(find).await?
 }
 
 /// The device has a driver afterwards, unless orders-service cannot be reached: that is printed and harms nothing else.
@@ -197,8 +186,7 @@ async fn start_device(
             .while_waiting(&format!("enrolling {name}"), enrolled)
             .await
         {
-            Ok(Enrolled::Before) => {}
-            Ok(Enrolled::Now) => console.about(name, &format!("enrolled for {person}")),
+            Ok(_) => {}
             Err(error) => console.about(name, &format!("is not enrolled for {person}: {error:#}")),
         }
     }
@@ -207,14 +195,9 @@ async fn start_device(
 }
 
 async fn start(part: &mut impl Part, console: &Console) -> Result<()> {
-    let start = Instant::now();
-    let name = part.name().to_owned();
-    let started = console
-        .while_waiting(&format!("starting {name}"), part.start())
-        .await;
-    started.map_err(|error| anyhow!("{error}"))?;
-    console.about(&name, &format!("up after {:.1?}", start.elapsed()));
-    Ok(())
+    let what = format!("starting {}", part.name());
+    let started = console.while_waiting(&what, part.start()).await;
+    started.map_err(|error| anyhow!("{error}"))
 }
 
 async fn until_ready(service: &Service, console: &Console) -> Result<()> {

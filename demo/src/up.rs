@@ -14,7 +14,7 @@ use crate::options::Up;
 use crate::signals::Signals;
 use crate::simulation::{self, Scene};
 use crate::system::System;
-use crate::{describe, status};
+use crate::{commands, describe, status};
 
 /// What shells report for a program that Ctrl-C ended.
 const KILLED: u8 = 130;
@@ -62,11 +62,12 @@ impl Up {
         self.keep_running(system, data, console, signals).await
     }
 
-    /// One line for scripts, or a table and lines to copy for people. A failed write ends the run, because the script would
+    /// One line for scripts, or the first screen for people. A failed write ends the run, because the script would
     /// wait for its line for ever; a closed pipe does not, because its reader has read enough.
     fn announce(&self, system: &System, data: &DataDir, console: &Console) -> Result<()> {
+        commands::write(system, data, self.no_traffic)?;
         if !self.json {
-            console.line(&describe::for_people(system, data, self));
+            console.line(&describe::for_people(system, data, self.no_traffic));
             return Ok(());
         }
         // Not through the console, which writes to stderr here.
