@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result};
 use freehold_tests::Part;
+use freehold_tests::services::USER_SERVICE;
 
-use crate::data_dir::{DataDir, quoted};
+use crate::data_dir::DataDir;
 use crate::driver::Device;
+use crate::scripts::quoted;
 use crate::system::System;
 
 pub(crate) const FILE: &str = "commands.sh";
@@ -28,14 +30,15 @@ pub(crate) fn write(system: &System, data: &DataDir, no_traffic: bool) -> Result
 
 /// What the lines below need: addresses, the operator's token, `api`.
 fn helpers(system: &System) -> String {
+    let services = system.services.iter();
+    let addresses: String = services
+        .map(|service| format!("{}={}\n", service.stream().to_lowercase(), service.url()))
+        .collect();
     format!(
         "# `. commands.sh` in sh, bash or zsh defines what the lines below need. `cargo xtask up` writes this file at each start.
-users={} orders={}
-export FREEHOLD_OPERATOR_TOKEN={}
+{addresses}export FREEHOLD_OPERATOR_TOKEN={}
 {API}",
-        system.user_service.url(),
-        system.orders_service.url(),
-        system.user_service.operator.reveal(),
+        system.operator.reveal(),
     )
 }
 
@@ -139,7 +142,7 @@ fn operating(system: &System, data: &DataDir) -> String {
 # Delete all data, after Ctrl-C in the terminal of `cargo xtask up`:
 #   {}
 ",
-        quoted(&data.at(system.user_service.name())),
+        quoted(&data.at(USER_SERVICE)),
         broker.server().version,
         broker.server().program.display(),
         data.at("logs").display(),

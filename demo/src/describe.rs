@@ -2,31 +2,33 @@
 
 use std::path::PathBuf;
 
-use freehold_tests::services::Service;
+use freehold_tests::services::{ORDERS_SERVICE, Service};
 use freehold_tests::{Part, paths};
 use serde_json::{Map, Value, json};
 
 use crate::commands::{self, ORDER, REGISTER};
-use crate::data_dir::{DataDir, quoted};
+use crate::data_dir::DataDir;
 use crate::driver::Device;
+use crate::scripts::quoted;
 use crate::system::System;
 
 /// The line of `--json`. Scripts rely on these names.
 pub(crate) fn json(system: &System, data: &DataDir) -> Value {
     let observer = system.broker.observer();
     let devices = system.devices.iter();
+    let services = system.services.iter();
+    let services: Map<_, _> = services
+        .map(|service| (service.name().to_owned(), service_json(service)))
+        .collect();
     let drivers: Map<_, _> = devices
         .map(|device| (device.app.name().to_owned(), device_json(device)))
         .collect();
     json!({
-        "services": {
-            "user-service": service_json(&system.user_service),
-            "orders-service": service_json(&system.orders_service),
-        },
+        "services": services,
         "drivers": drivers,
         "broker": {"url": system.broker.url(), "pid": system.broker.pid(), "store": system.broker.store()},
         "observer": {"user": observer.login().user, "password": observer.login().password},
-        "operator": {"token": system.user_service.operator.reveal()},
+        "operator": {"token": system.operator.reveal()},
         "data_dir": data.path(),
         "credentials": data.at("credentials.env"),
         "commands": data.at(commands::FILE),
@@ -70,7 +72,7 @@ pub(crate) fn for_people(system: &System, data: &DataDir, no_traffic: bool) -> S
 }
 
 fn table(system: &System, no_traffic: bool) -> String {
-    let services = [&system.user_service, &system.orders_service].map(|service| {
+    let services = system.services.iter().map(|service| {
         let docs = format!(
             "{:<16} its API: {}/docs",
             process(service.pid()),
@@ -89,7 +91,7 @@ fn table(system: &System, no_traffic: bool) -> String {
     let (pid, version) = (process(system.broker.pid()), system.broker.server().version);
     let broker = format!("{pid:<16} nats-server {version}");
     let broker = row("broker", &system.broker.url(), &broker);
-    let rows = services.into_iter().chain(devices).chain([broker]);
+    let rows = services.chain(devices).chain([broker]);
     rows.collect()
 }
 
@@ -134,7 +136,7 @@ fn first_page(system: &System, no_traffic: bool) -> String {
         ),
         None => format!(
             "  Open {}/docs, the API of orders-service.",
-            system.orders_service.url()
+            system.service(ORDERS_SERVICE).url()
         ),
     }
 }

@@ -7,7 +7,7 @@ use freehold_tests::UserApi;
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
 use freehold_tests::http::Api;
 use freehold_tests::services::{self, Home, Service};
-use freehold_tests::{Credentials, OrderApi, Part, seconds, within};
+use freehold_tests::{Credentials, OrderApi, Part, Password, seconds, within};
 use tokio::task::spawn_blocking;
 
 use crate::console::Console;
@@ -22,10 +22,12 @@ use crate::supervise::{Supervised, supervise};
 /// Everything, ready.
 pub(crate) struct System {
     pub(crate) broker: Broker,
-    pub(crate) user_service: Service,
-    pub(crate) orders_service: Service,
+    /// In the order of their declaration.
+    pub(crate) services: Vec<Service>,
     /// None at all with `--no-drivers`.
     pub(crate) devices: Vec<Device>,
+    /// What people and the simulation send to every service.
+    pub(crate) operator: Password,
     /// Names of services and devices that are not started.
     left_out: Vec<String>,
 }
@@ -40,8 +42,8 @@ impl System {
     pub(crate) async fn start(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
         let mut system = System::assemble(up, data, console).await?;
         start(&mut system.broker, console).await?;
-        for service in [&mut system.user_service, &mut system.orders_service] {
-            scripts::write(service, Some(&data.at("credentials.env")), data)?;
+        for service in &mut system.services {
+            scripts::write(service, &data.at(service.name()))?;
             if !leaves_out(&system.left_out, service.name()) {
                 start(service, console).await?;
                 until_ready(service, console).await?;
@@ -49,7 +51,7 @@ impl System {
         }
         let orders = (!system.leaves_out(services::ORDERS_SERVICE)).then(|| system.orders());
         for device in &mut system.devices {
-            scripts::write(&device.app, None, data)?;
+            scripts::write(&device.app, &data.at(device.app.name()))?;
             if !leaves_out(&system.left_out, device.app.name()) {
                 start_device(device, orders.as_ref(), console).await?;
             }
@@ -93,9 +95,9 @@ impl System {
         }
         Ok(System {
             broker,
-            user_service,
-            orders_service,
+            services: vec![user_service, orders_service],
             devices,
+            operator: credentials.operator,
             left_out: up.without.clone(),
         })
     }
@@ -104,12 +106,18 @@ impl System {
         leaves_out(&self.left_out, name)
     }
 
+    /// Panics when none has this name.
+    pub(crate) fn service(&self, name: &str) -> &Service {
+        let named = self.services.iter().find(|service| service.name() == name);
+        named.unwrap_or_else(|| panic!("this system has no {name}"))
+    }
+
     pub(crate) fn orders(&self) -> OrderApi {
-        OrderApi::of(&self.orders_service)
+        OrderApi::of(self.service(services::ORDERS_SERVICE))
     }
 
     pub(crate) fn users(&self) -> UserApi {
-        UserApi::of(&self.user_service)
+        UserApi::of(self.service(services::USER_SERVICE))
     }
 
     /// The drivers whose device was started.
@@ -121,9 +129,7 @@ impl System {
 
     pub(crate) fn supervise(self, console: &Console) -> SupervisedSystem {
         let devices = self.devices.into_iter().map(|device| device.app);
-        let services = [self.user_service, self.orders_service]
-            .into_iter()
-            .chain(devices);
+        let services = self.services.into_iter().chain(devices);
         SupervisedSystem {
             services_and_devices: services
                 .filter(|service| !leaves_out(&self.left_out, service.name()))

@@ -13,6 +13,7 @@ use crate::driver::Driver;
 use crate::options::Up;
 use crate::signals::Signals;
 use crate::simulation::{self, Scene};
+use crate::status::Observed;
 use crate::system::System;
 use crate::{commands, describe, status};
 
@@ -129,7 +130,8 @@ impl Up {
         if whole && !self.no_traffic {
             simulation::start(&scene, self.rate, &mut tasks);
         }
-        tasks.spawn(status::show(scene, console.clone()));
+        let observed = system.services.iter().map(Observed::of).collect();
+        tasks.spawn(status::show(scene, observed, console.clone()));
         tasks
     }
 }
