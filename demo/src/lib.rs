@@ -17,6 +17,7 @@ mod status;
 mod supervise;
 mod system;
 mod up;
+mod with;
 
 pub use options::Up;
 pub use reset::Reset;

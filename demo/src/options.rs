@@ -6,15 +6,17 @@ use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum, value_parser};
 use freehold_tests::Port;
 
+use crate::with::With;
+
 /// Every variable that `up` reads; the services inherit none of the caller's.
 const ENVIRONMENT: &str = "\
 Environment:
   FREEHOLD_NATS_SERVER  The nats-server to run [default: one on this machine, else fetched]
   XDG_CACHE_HOME        A fetched nats-server is kept in freehold/ below it [default: ~/.cache]
-  FREEHOLD_BIN_DIR      A folder with the three programs in it; then nothing is built
-  FREEHOLD_USERS_PASSWORD, FREEHOLD_ORDERS_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
+  FREEHOLD_BIN_DIR      A folder with the programs of freehold.toml and driver-app in it; then nothing is built
+  FREEHOLD_<STREAM>_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
                         Broker passwords, in place of the generated ones in credentials.env
-  FREEHOLD_USERS_READ_TOKEN, FREEHOLD_ORDERS_READ_TOKEN
+  FREEHOLD_<STREAM>_READ_TOKEN
                         The tokens that services send each other, in place of the generated ones
   FREEHOLD_OPERATOR_TOKEN
                         The token that people send to the services, in place of the generated one";
@@ -60,9 +62,14 @@ pub struct Up {
     #[arg(long, value_name = "DRIVER", value_enum, default_value = "2")]
     pub(crate) manual_driver: Played,
 
-    /// Do not start this service or device: for the commands that need it stopped while the broker runs. Without a service
-    /// there is no sample traffic
-    #[arg(long, value_name = "NAME", value_parser = ["user-service", "orders-service", "driver-1", "driver-2"])]
+    /// Run this service, too, whose program is elsewhere; repeatable. Its port, its stream and what it follows are what PROGRAM
+    /// declares
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    pub(crate) with: Vec<With>,
+
+    /// Do not start this service or device; repeatable. For the commands that need it stopped while the broker runs. Without
+    /// user-service or orders-service there is no sample traffic
+    #[arg(long, value_name = "NAME")]
     pub(crate) without: Vec<String>,
 
     /// Keep nothing: the data is in a temporary folder, deleted at the end
