@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::commands::{self, ORDER, REGISTER};
 use crate::data_dir::DataDir;
 use crate::driver::Device;
+use crate::options::Up;
 use crate::scripts::quoted;
 use crate::system::System;
 
@@ -54,7 +55,13 @@ fn device_json(device: &Device) -> Value {
 
 /// The first screen. With all that `up` has printed before and the status line it fits a terminal of 24 rows and 100 columns,
 /// so everything else is in [`commands::FILE`].
-pub(crate) fn for_people(system: &System, data: &DataDir, no_traffic: bool) -> String {
+pub(crate) fn for_people(system: &System, data: &DataDir, up: &Up) -> String {
+    let kept = if up.ephemeral {
+        "deleted at the end"
+    } else {
+        ""
+    };
+    let no_traffic = up.no_traffic;
     let folder = short(data);
     let commands = quoted(&folder.join(commands::FILE));
     format!(
@@ -66,7 +73,7 @@ pub(crate) fn for_people(system: &System, data: &DataDir, no_traffic: bool) -> S
   More lines to copy are in that file: a driver without a network, conflicts, status, streams.
   Ctrl-C stops everything.",
         table(system, no_traffic),
-        row("data", &folder.display().to_string(), ""),
+        row("data", &folder.display().to_string(), kept),
         first_page(system, no_traffic),
     )
 }

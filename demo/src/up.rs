@@ -68,7 +68,7 @@ impl Up {
     fn announce(&self, system: &System, data: &DataDir, console: &Console) -> Result<()> {
         commands::write(system, data, self.no_traffic)?;
         if !self.json {
-            console.line(&describe::for_people(system, data, self.no_traffic));
+            console.line(&describe::for_people(system, data, self));
             return Ok(());
         }
         // Not through the console, which writes to stderr here.

@@ -53,7 +53,7 @@ const PAGE: &str = include_str!("docs.html");
 const TEXTS: &str = "<template id=\"texts\">";
 
 /// `default-src 'none'`; the page's only style and its only script, known by their hashes; and it may ask its own service only.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-gmfsVmpeng9EUSBL3ioMpMAqfnKiS1G1PW8E43k2iZo='; script-src 'sha256-tKk8zQFV13/PZ9caY5a5lcsIEW570hjssenh369fbWA='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'sha256-RtD411FTWHylS77wNwbgPhBLFMNlqisbWjEPEPkhfNg='; script-src 'sha256-tKk8zQFV13/PZ9caY5a5lcsIEW570hjssenh369fbWA='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The routes and these three among them, and who may call what.
 pub(crate) fn documented(
