@@ -6,6 +6,7 @@ use std::process::Command;
 use freehold_tests::broker::nats_server;
 use freehold_tests::cargo::cargo;
 use freehold_tests::process::{Launch, Process};
+use freehold_tests::binaries::BINARIES_VARIABLE;
 use freehold_tests::{eventually, paths, seconds, services};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,7 +35,7 @@ impl Up {
             .arg("up")
             .arg("--data-dir")
             .arg(folder.path().join(LONG_NAME))
-            .env(services::BINARIES_VARIABLE, &binaries.to_string_lossy())
+            .env(BINARIES_VARIABLE, &binaries.to_string_lossy())
             .env("FREEHOLD_NATS_SERVER", &broker.to_string_lossy());
         let launch = arguments.iter().fold(launch, Launch::arg);
         let process = Process::spawn(launch).expect("it starts");
