@@ -23,7 +23,7 @@ pub(crate) struct DataDir {
 }
 
 /// What we create in it, and the scripts of services and devices. Reset deletes these and nothing else.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "databases",
     "broker",
     "broker.conf",
@@ -267,7 +267,7 @@ mod tests {
             broker_url: String::new(),
         };
         let port = Port::any().unwrap();
-        let hosted = Service::without_operator("payments-service", "true", &home, port);
+        let hosted = Service::without_operator("payments-service", "/bin/true".into(), &home, port);
         scripts::write(&hosted, &data.join("payments-service")).unwrap();
         fs::write(data.join("notes.txt"), "mine").unwrap();
         assert!(delete(&data).unwrap());

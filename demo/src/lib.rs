@@ -9,6 +9,7 @@ mod driver;
 mod enrol;
 mod network;
 mod options;
+mod plan;
 mod reset;
 mod scripts;
 mod signals;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum, value_parser};
 use freehold_tests::Port;
+use freehold_tests::declared::Declared;
+use freehold_tests::services::{ORDERS_SERVICE, USER_SERVICE};
 
 use crate::with::With;
 
@@ -25,11 +27,11 @@ Environment:
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]
 pub struct Up {
-    /// Port of user-service [default: 7101 when free, else any free one]
+    /// Port of user-service [default: the declared one when free, else any free one]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
     users_port: Option<u16>,
 
-    /// Port of orders-service [default: 7102 when free, else any free one]
+    /// Port of orders-service [default: the declared one when free, else any free one]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
     orders_port: Option<u16>,
 
@@ -101,10 +103,8 @@ pub(crate) enum Played {
     None,
 }
 
-/// The chosen ports; `drivers` is empty or has one for each.
+/// The chosen ports, besides those of the services; `drivers` is empty or has one for each.
 pub(crate) struct Ports {
-    pub(crate) users: Port,
-    pub(crate) orders: Port,
     pub(crate) broker: Port,
     pub(crate) drivers: Vec<Port>,
 }
@@ -114,8 +114,6 @@ impl Up {
         let first = choose("--driver-1-port", self.driver_1_port, 7103)?;
         let second = choose("--driver-2-port", self.driver_2_port, 7104)?;
         Ok(Ports {
-            users: choose("--users-port", self.users_port, 7101)?,
-            orders: choose("--orders-port", self.orders_port, 7102)?,
             broker: choose("--broker-port", self.broker_port, 4222)?,
             drivers: if self.no_drivers {
                 vec![]
@@ -123,6 +121,16 @@ impl Up {
                 vec![first, second]
             },
         })
+    }
+
+    /// One for each, in their order.
+    pub(crate) fn service_ports(&self, services: &[Declared]) -> Result<Vec<Port>> {
+        let port = |service: &Declared| match service.name.as_str() {
+            USER_SERVICE => choose("--users-port", self.users_port, service.port),
+            ORDERS_SERVICE => choose("--orders-port", self.orders_port, service.port),
+            _ => Ok(Port::preferably(service.port)?),
+        };
+        services.iter().map(port).collect()
     }
 }
 

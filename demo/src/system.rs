@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use freehold_tests::UserApi;
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
+use freehold_tests::declared::Declared;
 use freehold_tests::http::Api;
-use freehold_tests::services::{self, Home, Service};
-use freehold_tests::{Credentials, OrderApi, Part, Password, seconds, within};
+use freehold_tests::services::{Home, ORDERS_SERVICE, Service, USER_SERVICE};
+use freehold_tests::{Credentials, OrderApi, Part, Password, Port, seconds, within};
 use tokio::task::spawn_blocking;
 
 use crate::console::Console;
@@ -16,6 +17,7 @@ use crate::driver::{Device, Driver, driver_id, name_of};
 use crate::enrol::enrol;
 use crate::network::Network;
 use crate::options::Up;
+use crate::plan::Plan;
 use crate::scripts;
 use crate::supervise::{Supervised, supervise};
 
@@ -49,7 +51,7 @@ impl System {
                 until_ready(service, console).await?;
             }
         }
-        let orders = (!system.leaves_out(services::ORDERS_SERVICE)).then(|| system.orders());
+        let orders = (!system.leaves_out(ORDERS_SERVICE)).then(|| system.orders());
         for device in &mut system.devices {
             scripts::write(&device.app, &data.at(device.app.name()))?;
             if !leaves_out(&system.left_out, device.app.name()) {
@@ -59,47 +61,58 @@ impl System {
         Ok(system)
     }
 
-    /// Ports and passwords first: a mistake there should show before minutes of building.
+    /// Names, ports and passwords first: a mistake there should show before minutes of building.
     async fn assemble(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
-        let ports = up.ports()?;
+        let plan = Plan::of(up).await?;
+        let (ports, service_ports) = (up.ports()?, up.service_ports(&plan.services)?);
         let credentials =
-            Credentials::load_or_create(&data.at("credentials.env"), &["USERS", "ORDERS"])?
+            Credentials::load_or_create(&data.at("credentials.env"), &plan.streams())?
                 .or_from(|name| std::env::var(name).ok())?;
         data.rotate_logs()?;
         let server = find_broker(console).await?;
-        let binaries = build(up.release, console).await?;
-
+        let programs = plan.build(up.release, console).await?;
         let broker = Broker::new(
             server,
             ports.broker,
             data.at("broker"),
             data.at("logs"),
             credentials.clone(),
-            &services::accounts(),
+            &plan.accounts(&programs).await?,
         )?;
         let home = Home {
-            binaries,
+            binaries: programs.built,
             databases: data.at("databases"),
             logs: data.at("logs"),
             broker_url: broker.url(),
         };
-        let user_service = services::users(&home, ports.users, &credentials)?;
-        let orders_service =
-            services::orders(&home, ports.orders, &credentials, &user_service.url())?;
-        let mut devices = Vec::new();
-        for (number, port) in (1..).zip(ports.drivers) {
-            let file = data.at(&format!("{}.offline", name_of(number)));
-            let network = Network::before(orders_service.address(), file)?;
-            let played = up.manual_driver.includes(number);
-            devices.push(Device::new(number, &home, port, network, played));
-        }
-        Ok(System {
+        let services = service_ports.into_iter().zip(programs.services);
+        let mut system = System {
+            services: introduced(&plan.services, services, &home, &credentials)?,
+            devices: vec![],
             broker,
-            services: vec![user_service, orders_service],
-            devices,
-            operator: credentials.operator,
+            operator: credentials.operator().clone(),
             left_out: up.without.clone(),
-        })
+        };
+        system.add_devices(up, ports.drivers, &home, data)?;
+        Ok(system)
+    }
+
+    fn add_devices(
+        &mut self,
+        up: &Up,
+        ports: Vec<Port>,
+        home: &Home,
+        data: &DataDir,
+    ) -> Result<()> {
+        let orders = self.service(ORDERS_SERVICE).address();
+        for (number, port) in (1..).zip(ports) {
+            let file = data.at(&format!("{}.offline", name_of(number)));
+            let network = Network::before(orders, file)?;
+            let played = up.manual_driver.includes(number);
+            let device = Device::new(number, home, port, network, played);
+            self.devices.push(device);
+        }
+        Ok(())
     }
 
     pub(crate) fn leaves_out(&self, name: &str) -> bool {
@@ -113,11 +126,11 @@ impl System {
     }
 
     pub(crate) fn orders(&self) -> OrderApi {
-        OrderApi::of(self.service(services::ORDERS_SERVICE))
+        OrderApi::of(self.service(ORDERS_SERVICE))
     }
 
     pub(crate) fn users(&self) -> UserApi {
-        UserApi::of(self.service(services::USER_SERVICE))
+        UserApi::of(self.service(USER_SERVICE))
     }
 
     /// The drivers whose device was started.
@@ -150,6 +163,32 @@ impl SupervisedSystem {
     }
 }
 
+/// Each service with the address and the token of the owners that it follows.
+fn introduced(
+    declared: &[Declared],
+    parts: impl Iterator<Item = (Port, PathBuf)>,
+    home: &Home,
+    credentials: &Credentials,
+) -> Result<Vec<Service>> {
+    let mut services = Vec::new();
+    for (declared, (port, program)) in declared.iter().zip(parts) {
+        services.push(Service::new(declared, program, home, port, credentials)?);
+    }
+    let owners = services
+        .iter()
+        .map(|owner| (owner.stream().to_owned(), owner.url()));
+    let owners: Vec<_> = owners.collect();
+    let introduce = |(service, declared): (Service, &Declared)| {
+        let owners = owners
+            .iter()
+            .filter(|(stream, _)| declared.follows.contains(stream));
+        owners.fold(service, |service, (stream, url)| {
+            service.following(stream, url, credentials.read_token(stream))
+        })
+    };
+    Ok(services.into_iter().zip(declared).map(introduce).collect())
+}
+
 fn leaves_out(left_out: &[String], name: &str) -> bool {
     left_out.iter().any(|left_out| left_out == name)
 }
@@ -160,17 +199,6 @@ async fn find_broker(console: &Console) -> Result<NatsServer> {
     console
         .while_waiting("looking for nats-server", search)
         .await?
-}
-
-/// cargo shows its own progress on stderr, so this only says what is built.
-async fn build(release: bool, console: &Console) -> Result<PathBuf> {
-    let what = "user-service, orders-service and driver-app (the first time takes minutes)";
-    console.about("build", what);
-    let find = match release {
-        true => services::optimised_binaries,
-        false => services::binaries,
-    };
-    spawn_blocking(find).await?
 }
 
 /// The device has a driver afterwards, unless orders-service cannot be reached: that is printed and harms nothing else.

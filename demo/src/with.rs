@@ -1,14 +1,11 @@
-//! `--with NAME=PROGRAM`: a service whose program is elsewhere. What it needs it says itself, by `describe` and `broker-config`.
+//! `--with NAME=PROGRAM`: a service whose program is elsewhere. What it needs it says itself.
 
-use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::Deserialize;
-use tokio::process::Command;
-use tokio::time::timeout;
+use anyhow::{Context, Result, bail, ensure};
+use freehold_tests::declared::Declared;
 
 /// As it was typed. The path is absolute, because a service may be started from another folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,28 +14,25 @@ pub(crate) struct With {
     pub(crate) program: PathBuf,
 }
 
-/// What a program prints for `describe`.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Description {
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) stream: String,
-    pub(crate) follows: Vec<String>,
-}
-
-/// Both commands only print what the program declares.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// How much of what a program wrote a refusal shows.
-const LINES: usize = 5;
+/// What `up` itself writes in the data folder or to the logs under these names.
+const RESERVED: [&str; 7] = [
+    "broker",
+    "databases",
+    "logs",
+    "nats-server",
+    "driver-1",
+    "driver-2",
+    "driver-app",
+];
 
 impl FromStr for With {
     type Err = String;
 
     fn from_str(text: &str) -> Result<With, String> {
-        let shape = || "it is NAME=PROGRAM, such as payments-service=target/debug/payments-service";
         let parts = text.split_once('=');
         let parts = parts.filter(|(name, program)| !name.is_empty() && !program.is_empty());
-        let (name, program) = parts.ok_or_else(shape)?;
+        let (name, program) = parts
+            .ok_or("write NAME=PROGRAM, such as payments-service=target/debug/payments-service")?;
         let program = std::path::absolute(program).map_err(|error| error.to_string())?;
         Ok(With {
             name: name.to_owned(),
@@ -47,161 +41,130 @@ impl FromStr for With {
     }
 }
 
-impl With {
-    /// The program's own words, if it is there and is the service that was named.
-    pub(crate) async fn describe(&self) -> Result<Description> {
-        let printed = self.ask("describe").await?;
-        let described: Description = serde_json::from_str(&printed).map_err(|error| {
-            anyhow!("{self} describes itself by no line of JSON that is understood here ({error}). Is it a service on service-program, built lately?")
-        })?;
-        ensure!(
-            described.name == self.name,
-            "{self} calls itself {0}: write --with {0}={1}",
-            described.name,
-            self.program.display()
-        );
-        Ok(described)
-    }
-
-    /// Its account at the broker.
-    pub(crate) async fn account(&self) -> Result<String> {
-        self.ask("broker-config").await
-    }
-
-    async fn ask(&self, command: &str) -> Result<String> {
-        ensure!(
-            self.program.is_file(),
-            "{self}: there is no such program. Build it first, or correct the path"
-        );
-        let output = timeout(DEADLINE, output(&self.program, command)).await;
-        let output = output
-            .map_err(|_| anyhow!("{self} was asked to `{command}` and did not end within {DEADLINE:?}. Is it a service on service-program?"))?
-            .with_context(|| format!("{self} cannot be run. It must be an executable file, built for this machine"))?;
-        if !output.status.success() {
-            bail!(
-                "{self} was asked to `{command}` and failed ({}). Is it a service on service-program? Its last lines:{}",
-                output.status,
-                last_lines(&output.stderr)
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-}
-
-impl std::fmt::Display for With {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for With {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--with {}={}", self.name, self.program.display())
     }
 }
 
-/// Without our settings, as a service is started.
-async fn output(program: &Path, command: &str) -> std::io::Result<Output> {
-    let mut asked = Command::new(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FREEHOLD_")) {
-        asked.env_remove(name);
+impl With {
+    /// What the program says of itself, if it can be one of a system with these services.
+    pub(crate) async fn declared(&self, others: &[Declared]) -> Result<Declared> {
+        let declared = Declared::by(&self.program).await;
+        let declared = declared.with_context(|| self.to_string())?;
+        self.fits(&declared, others)
+            .with_context(|| self.to_string())?;
+        Ok(declared)
     }
-    asked
-        .arg(command)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
+
+    fn fits(&self, declared: &Declared, others: &[Declared]) -> Result<()> {
+        let Declared { name, stream, .. } = declared;
+        ensure!(
+            *name == self.name,
+            "the program calls itself {name}: write --with {name}={}",
+            self.program.display()
+        );
+        let taken = RESERVED.contains(&name.as_str()) || others.iter().any(|it| it.name == *name);
+        ensure!(
+            !taken,
+            "the name {name} is taken: give the service another one"
+        );
+        if let Some(owner) = others.iter().find(|it| it.stream == *stream) {
+            bail!(
+                "stream {stream} has an owner, {}: let the service emit another stream",
+                owner.name
+            );
+        }
+        Ok(())
+    }
 }
 
-fn last_lines(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let lines: Vec<&str> = text.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| format!("\n  | {line}")).collect()
+/// Whether each stream that a service follows has an owner among them.
+pub(crate) fn check_owners(services: &[Declared]) -> Result<()> {
+    for service in services {
+        let mut follows = service.follows.iter();
+        let unowned = follows.find(|stream| services.iter().all(|it| it.stream != **stream));
+        if let Some(stream) = unowned {
+            bail!(
+                "{} follows {stream}, and no service here owns it: run its owner, too, with --with NAME=PROGRAM",
+                service.name
+            );
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
-
-    use tempfile::TempDir;
+    use std::path::Path;
 
     use super::*;
 
-    /// A program that runs these lines of shell, and the option that names it.
-    fn program(lines: &str) -> (With, TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("payments");
-        fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
-        let with = format!("payments-service={}", path.display());
-        (with.parse().unwrap(), folder)
+    fn declared(name: &str, stream: &str, follows: &[&str]) -> Declared {
+        Declared {
+            name: name.to_owned(),
+            port: 7105,
+            stream: stream.to_owned(),
+            follows: follows.iter().map(|&stream| stream.to_owned()).collect(),
+        }
     }
 
-    async fn refusal(with: &With) -> String {
-        let refused = with.describe().await.expect_err("refused");
-        let text = format!("{refused:#}");
-        let option = format!("--with payments-service={}", with.program.display());
-        text.strip_prefix(&option)
-            .unwrap_or_else(|| panic!("{text}"))
-            .to_owned()
+    /// A program that is called with this name and says that it is this service.
+    fn refusal(name: &str, says: &Declared) -> String {
+        let with: With = format!("{name}=/bin/payments").parse().unwrap();
+        let orders = declared("orders-service", "ORDERS", &[]);
+        with.fits(says, &[orders]).expect_err("refused").to_string()
     }
 
-    #[tokio::test]
-    async fn a_program_describes_itself_and_prints_its_account() {
-        let (with, _folder) = program(
-            r#"case $1 in
-  describe) echo '{"name":"payments-service","port":7105,"stream":"PAYMENTS","follows":["ORDERS"],"version":"0.1.0"}' ;;
-  broker-config) echo 'PAYMENTS { }' ;;
-esac"#,
-        );
-        let described = with.describe().await.unwrap();
-        assert_eq!(
-            (described.port, described.stream.as_str()),
-            (7105, "PAYMENTS")
-        );
-        assert_eq!(described.follows, ["ORDERS"]);
-        assert_eq!(with.account().await.unwrap(), "PAYMENTS { }\n");
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_not_there_or_cannot_be_run_is_refused_with_the_cure() {
-        let (with, _folder) = program("");
-        fs::set_permissions(&with.program, Permissions::from_mode(0o600)).unwrap();
-        let refused = refusal(&with).await;
-        assert!(
-            refused.starts_with(" cannot be run. It must be an executable file"),
-            "{refused}"
-        );
-        fs::remove_file(&with.program).unwrap();
-        let refused = refusal(&with).await;
+    #[test]
+    fn a_service_that_cannot_join_the_others_is_refused_with_the_cure() {
+        let payments = declared("payments-service", "PAYMENTS", &["ORDERS"]);
+        let refused = refusal("payment", &payments);
         assert_eq!(
             refused,
-            ": there is no such program. Build it first, or correct the path"
+            "the program calls itself payments-service: write --with payments-service=/bin/payments"
+        );
+        for name in ["orders-service", "driver-1", "logs"] {
+            let refused = refusal(name, &declared(name, "PAYMENTS", &[]));
+            assert_eq!(
+                refused,
+                format!("the name {name} is taken: give the service another one")
+            );
+        }
+        let refused = refusal("mine", &declared("mine", "ORDERS", &[]));
+        assert!(
+            refused.starts_with("stream ORDERS has an owner, orders-service:"),
+            "{refused}"
         );
     }
 
-    #[tokio::test]
-    async fn a_program_that_fails_shows_its_last_lines() {
-        let (with, _folder) =
-            program("for line in 1 2 3 4 5 6; do echo line $line >&2; done; exit 3");
-        let refused = refusal(&with).await;
-        assert!(refused.contains("failed (exit status: 3)"), "{refused}");
+    #[test]
+    fn every_followed_stream_needs_an_owner() {
+        let payments = declared("payments-service", "PAYMENTS", &["ORDERS"]);
+        let orders = declared("orders-service", "ORDERS", &[]);
+        check_owners(&[payments.clone(), orders]).unwrap();
+        let refused = check_owners(&[payments]).expect_err("no owner").to_string();
         assert!(
-            !refused.contains("line 1\n") && refused.ends_with("\n  | line 5\n  | line 6"),
+            refused
+                .starts_with("payments-service follows ORDERS, and no service here owns it: run"),
             "{refused}"
         );
     }
 
     #[tokio::test]
-    async fn another_name_and_no_description_at_all_are_refused() {
-        let (other, _folder) =
-            program(r#"echo '{"name":"refunds","port":1,"stream":"REFUNDS","follows":[]}'"#);
-        let refused = refusal(&other).await;
+    async fn a_program_that_is_not_there_or_is_no_service_is_refused_in_the_words_of_the_option() {
+        let with: With = "payments-service=/nowhere/payments".parse().unwrap();
+        let refused = format!("{:#}", with.declared(&[]).await.expect_err("not there"));
         assert!(
-            refused.starts_with(" calls itself refunds: write --with refunds=/"),
+            refused.starts_with(
+                "--with payments-service=/nowhere/payments: there is no /nowhere/payments"
+            ),
             "{refused}"
         );
-        let (silent, _folder) = program("echo hello");
-        let refused = refusal(&silent).await;
+        let with: With = "payments-service=/bin/false".parse().unwrap();
+        let refused = format!("{:#}", with.declared(&[]).await.expect_err("no service"));
         assert!(
-            refused.starts_with(" describes itself by no line of JSON"),
+            refused.starts_with("--with payments-service=/bin/false: "),
             "{refused}"
         );
     }
@@ -210,9 +173,12 @@ esac"#,
     fn an_option_that_names_no_program_is_refused_with_an_example() {
         for text in ["payments", "=payments", "payments="] {
             let refused = text.parse::<With>().unwrap_err();
-            assert!(refused.contains("NAME=PROGRAM, such as"), "{refused}");
+            assert!(
+                refused.starts_with("write NAME=PROGRAM, such as"),
+                "{refused}"
+            );
         }
         let with: With = "a=target/b".parse().unwrap();
-        assert!(with.program.is_absolute());
+        assert!(with.program.is_absolute() && with.program.ends_with(Path::new("target/b")));
     }
 }

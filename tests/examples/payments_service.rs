@@ -6,7 +6,8 @@ use event_schema::OrderEvent;
 use relay::{ApplyError, Consumer, Received, Rows};
 use service_program::Service;
 
-const DUE: &str = "create table due (order_id text primary key, amount_minor integer not null) strict";
+const DUE: &str =
+    "create table due (order_id text primary key, amount_minor integer not null) strict";
 
 fn main() -> ExitCode {
     Service::new("payments-service", 7105)

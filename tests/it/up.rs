@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use freehold_tests::binaries::BINARIES_VARIABLE;
 use freehold_tests::broker::nats_server;
 use freehold_tests::cargo::cargo;
 use freehold_tests::process::{Launch, Process};
-use freehold_tests::binaries::BINARIES_VARIABLE;
 use freehold_tests::{eventually, paths, seconds, services};
 use serde_json::Value;
 use tempfile::TempDir;
