@@ -47,8 +47,8 @@ impl System {
         for service in &mut system.services {
             scripts::write(service, &data.at(service.name()))?;
             if !leaves_out(&system.left_out, service.name()) {
-                start(service, console).await?;
-                until_ready(service, console).await?;
+                let started = start_service(service, console).await;
+                started.map_err(|error| with_cure(&error, service.name(), data))?;
             }
         }
         let orders = (!system.leaves_out(ORDERS_SERVICE)).then(|| system.orders());
@@ -226,6 +226,20 @@ async fn start_device(
     }
     device.driver.id = driver_id(&api.state().await?);
     Ok(())
+}
+
+async fn start_service(service: &mut Service, console: &Console) -> Result<()> {
+    start(service, console).await?;
+    until_ready(service, console).await
+}
+
+/// Below the last lines of its log, which the error may show.
+fn with_cure(error: &anyhow::Error, name: &str, data: &DataDir) -> anyhow::Error {
+    let log = data.at("logs").join(format!("{name}.log"));
+    anyhow!(
+        "{error}\nIts whole log is {}. Correct its program, or start the others alone: --without {name}",
+        log.display()
+    )
 }
 
 async fn start(part: &mut impl Part, console: &Console) -> Result<()> {

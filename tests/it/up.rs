@@ -1,5 +1,7 @@
-//! `cargo xtask up` as a newcomer meets it: what the first screen shows, and that its lines to copy do what they say.
+//! `cargo xtask up` as a newcomer meets it: the first screen, its lines to copy, and a service from elsewhere.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,7 +9,9 @@ use freehold_tests::binaries::BINARIES_VARIABLE;
 use freehold_tests::broker::nats_server;
 use freehold_tests::cargo::cargo;
 use freehold_tests::process::{Launch, Process};
-use freehold_tests::{eventually, paths, seconds, services};
+use freehold_tests::{
+    OrderApi, Password, UserApi, chance, eventually, outbox, paths, seconds, services, within,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,6 +19,15 @@ use tempfile::TempDir;
 struct Up {
     process: Process,
     folder: TempDir,
+}
+
+/// What it runs.
+struct Programs {
+    xtask: PathBuf,
+    /// The service of `tests/examples/payments_service.rs`.
+    payments: PathBuf,
+    services: PathBuf,
+    broker: PathBuf,
 }
 
 /// A small terminal.
@@ -25,41 +38,69 @@ const LAST: &str = "Ctrl-C stops everything.";
 /// Longer than a row, and a shell must see it quoted.
 const LONG_NAME: &str = "Ada's own folder for everything that she wants to keep, so that its name does not fit a row of a terminal";
 
+impl Programs {
+    async fn find() -> Programs {
+        let found = tokio::task::spawn_blocking(Programs::build).await;
+        found.expect("it does not panic")
+    }
+
+    fn build() -> Programs {
+        let ours = ["--bin", "xtask", "--example", "payments_service"];
+        let build = cargo().args(["build", "--workspace"]).args(ours).status();
+        assert!(build.expect("cargo runs").success());
+        let us = std::env::current_exe().expect("this test is a file");
+        let folder = us.ancestors().nth(2).expect("a profile's folder");
+        let broker = nats_server(&|line| println!("{line}")).expect("a broker");
+        Programs {
+            xtask: folder.join("xtask"),
+            payments: folder.join("examples/payments_service"),
+            services: services::binaries().expect("they build"),
+            broker: broker.program,
+        }
+    }
+}
+
 impl Up {
-    async fn start(arguments: &[&str]) -> Up {
+    fn start(programs: &Programs, arguments: &[&str]) -> Up {
         let folder = tempfile::tempdir().expect("a folder");
-        let (xtask, binaries, broker) = tokio::task::spawn_blocking(programs)
-            .await
-            .expect("it does not panic");
-        let launch = Launch::of("xtask", xtask, folder.path())
+        let launch = Launch::of("xtask", &programs.xtask, folder.path())
             .arg("up")
             .arg("--data-dir")
             .arg(folder.path().join(LONG_NAME))
-            .env(BINARIES_VARIABLE, &binaries.to_string_lossy())
-            .env("FREEHOLD_NATS_SERVER", &broker.to_string_lossy());
+            .env(BINARIES_VARIABLE, &programs.services.to_string_lossy())
+            .env("FREEHOLD_NATS_SERVER", &programs.broker.to_string_lossy());
         let launch = arguments.iter().fold(launch, Launch::arg);
         let process = Process::spawn(launch).expect("it starts");
         Up { process, folder }
     }
 
-    /// All that it prints until the first screen is complete.
-    async fn first_screen(&mut self) -> String {
-        let process = &mut self.process;
-        eventually("the first screen", seconds(120), async || {
-            let shown = process.logs().stdout();
-            match shown.split_once(LAST) {
-                Some((before, _)) => Ok(format!("{before}{LAST}")),
-                None => Err(format!("{shown}{}", process.logs().stderr())),
+    /// Its stdout up to and including this text.
+    async fn shown(&self, end: &str) -> String {
+        let logs = self.process.logs();
+        eventually("its output", seconds(120), async || {
+            let shown = logs.stdout();
+            match shown.split_once(end) {
+                Some((before, _)) => Ok(format!("{before}{end}")),
+                None => Err(format!("{shown}{}", logs.stderr())),
             }
         })
         .await
+    }
+
+    /// What it says when it refuses to start.
+    async fn refusal(mut self) -> String {
+        let process = &mut self.process;
+        let ended = || std::future::ready(process.exit_status().ok_or("it runs"));
+        let status = within(seconds(120), ended).await.expect("it ends");
+        assert_eq!(status.code(), Some(1));
+        self.process.logs().stderr()
     }
 }
 
 #[tokio::test]
 async fn the_first_screen_fits_a_small_terminal_and_its_lines_to_copy_work() {
-    let mut up = Up::start(&[]).await;
-    let screen = up.first_screen().await;
+    let mut up = Up::start(&Programs::find().await, &[]);
+    let screen = up.shown(LAST).await;
     println!("{screen}");
     // On a terminal the status line holds this, and is gone afterwards.
     let shown = screen.lines().filter(|line| !line.ends_with(" s so far"));
@@ -91,6 +132,124 @@ async fn the_first_screen_fits_a_small_terminal_and_its_lines_to_copy_work() {
     );
 }
 
+#[tokio::test]
+async fn a_service_whose_program_is_elsewhere_is_hosted_like_any_other() {
+    let programs = Programs::find().await;
+    let with = format!("payments-service={}", programs.payments.display());
+    let mut up = Up::start(
+        &programs,
+        &["--json", "--no-traffic", "--no-drivers", "--with", &with],
+    );
+    let system: Value = serde_json::from_str(&up.shown("\n").await).expect("JSON");
+    let payments = &system["services"]["payments-service"];
+    let due = PathBuf::from(payments["database"].as_str().expect("a path"));
+
+    place_an_order(&system).await;
+    until_noted(&due, 1).await;
+    let pid = payments["pid"].to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
+    place_an_order(&system).await;
+    until_noted(&due, 2).await;
+    let restarted = "payments-service runs again";
+    assert!(
+        up.process.logs().stderr().contains(restarted),
+        "{}",
+        up.process.logs().stderr()
+    );
+
+    let data = up.folder.path().join(LONG_NAME);
+    let status = Command::new(data.join("payments-service"))
+        .arg("status")
+        .output()
+        .expect("it runs");
+    assert!(status.status.success(), "{status:?}");
+    assert!(up.process.stop().await.expect("it stops").success());
+    let mut reset = Command::new(&programs.xtask);
+    assert!(
+        reset
+            .args(["reset", "--data-dir"])
+            .arg(&data)
+            .status()
+            .expect("it runs")
+            .success()
+    );
+    assert!(!data.exists(), "its files are deleted, too");
+}
+
+#[tokio::test]
+async fn a_hosted_program_that_ends_at_once_or_is_another_service_is_refused_with_the_cure() {
+    let programs = Programs::find().await;
+    let other = format!("refunds-service={}", programs.payments.display());
+    let refused = Up::start(&programs, &["--with", &other]).refusal().await;
+    let cure = format!(
+        "error: --with {other}: the program calls itself payments-service: write --with payments-service="
+    );
+    assert!(refused.contains(&cure), "{refused}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = folder.path().join("broken");
+    let text = format!(
+        "#!/bin/sh\ncase $1 in describe|broker-config) exec '{}' $1 ;; esac\necho no road >&2; exit 7\n",
+        programs.payments.display()
+    );
+    fs::write(&broken, text)
+        .and_then(|()| fs::set_permissions(&broken, Permissions::from_mode(0o700)))
+        .expect("a script");
+    let with = format!("payments-service={}", broken.display());
+    let refused = Up::start(&programs, &["--with", &with]).refusal().await;
+    for part in [
+        "payments-service ended at its start (exit status: 7)",
+        "  | no road\n",
+        "--without payments-service",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
+
+/// For a new user.
+async fn place_an_order(system: &Value) {
+    let url = |name: &str| {
+        system["services"][name]["url"]
+            .as_str()
+            .expect("a URL")
+            .to_owned()
+    };
+    let token = || {
+        Some(Password::known(
+            system["operator"]["token"].as_str().expect("a token"),
+        ))
+    };
+    let users = UserApi::new(url("user-service"), token());
+    let orders = OrderApi::new(url("orders-service"), token());
+    let email = format!("ada{:x}@example.org", chance::number());
+    let user = users.register("Ada", &email).await.expect_status(201);
+    orders
+        .place(user.id(), 1250, "EUR")
+        .await
+        .expect_status(201);
+}
+
+async fn until_noted(database: &Path, orders: usize) {
+    eventually(
+        "payments-service notes the order",
+        seconds(60),
+        async || {
+            let due = outbox::rows(database, "select amount_minor from due")
+                .map_err(|error| error.to_string())?;
+            (due.len() == orders)
+                .then_some(())
+                .ok_or_else(|| format!("{due:?}"))
+        },
+    )
+    .await;
+}
+
 /// In a fresh shell, as a person would: nothing is set but the path.
 fn shell(lines: &str) -> String {
     let output = Command::new("sh")
@@ -105,22 +264,4 @@ fn shell(lines: &str) -> String {
         "{output:?}"
     );
     String::from_utf8(output.stdout).expect("text")
-}
-
-/// xtask, the folder of the services, and the broker.
-fn programs() -> (PathBuf, PathBuf, PathBuf) {
-    let build = cargo().args(["build", "--package", "xtask"]).status();
-    assert!(build.expect("cargo runs").success());
-    let us = std::env::current_exe().expect("this test is a file");
-    let folder = us
-        .ancestors()
-        .nth(2)
-        .map(Path::to_owned)
-        .expect("a profile's folder");
-    let broker = nats_server(&|line| println!("{line}")).expect("a broker");
-    (
-        folder.join("xtask"),
-        services::binaries().expect("they build"),
-        broker.program,
-    )
 }
