@@ -8,11 +8,11 @@ use std::process::Command;
 use freehold_tests::binaries::BINARIES_VARIABLE;
 use freehold_tests::broker::nats_server;
 use freehold_tests::cargo::cargo;
+use freehold_tests::http::Api;
 use freehold_tests::process::{Launch, Process};
-use freehold_tests::{
-    OrderApi, Password, UserApi, chance, eventually, outbox, paths, seconds, services, within,
-};
-use serde_json::Value;
+use freehold_tests::{Password, chance, eventually, outbox, paths, seconds, services, within};
+use reqwest::Method;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A running `up`; its own output and its data are in the folder.
@@ -214,25 +214,22 @@ async fn a_hosted_program_that_ends_at_once_or_is_another_service_is_refused_wit
 
 /// For a new user.
 async fn place_an_order(system: &Value) {
-    let url = |name: &str| {
-        system["services"][name]["url"]
-            .as_str()
-            .expect("a URL")
-            .to_owned()
+    let token = system["operator"]["token"].as_str().expect("a token");
+    let api = |name: &str| {
+        let url = system["services"][name]["url"].as_str().expect("a URL");
+        Api::new(url, Some(Password::known(token)))
     };
-    let token = || {
-        Some(Password::known(
-            system["operator"]["token"].as_str().expect("a token"),
-        ))
-    };
-    let users = UserApi::new(url("user-service"), token());
-    let orders = OrderApi::new(url("orders-service"), token());
     let email = format!("ada{:x}@example.org", chance::number());
-    let user = users.register("Ada", &email).await.expect_status(201);
-    orders
-        .place(user.id(), 1250, "EUR")
+    let user = json!({"name": "Ada", "email": email});
+    let user = api("user-service")
+        .send(Method::POST, "/users", &user)
         .await
         .expect_status(201);
+    let order = json!({"user_id": user.id(), "amount_minor": 1250, "currency": "EUR"});
+    let placed = api("orders-service")
+        .send(Method::POST, "/orders", &order)
+        .await;
+    placed.expect_status(201);
 }
 
 async fn until_noted(database: &Path, orders: usize) {
