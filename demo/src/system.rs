@@ -71,13 +71,15 @@ impl System {
         data.rotate_logs()?;
         let server = find_broker(console).await?;
         let programs = plan.build(up.release, console).await?;
+        let accounts = plan.accounts(&programs).await?;
+        let (store, logs) = (data.at("broker"), data.at("logs"));
         let broker = Broker::new(
             server,
             ports.broker,
-            data.at("broker"),
-            data.at("logs"),
+            store,
+            logs,
             credentials.clone(),
-            &plan.accounts(&programs).await?,
+            &accounts,
         )?;
         let home = Home {
             binaries: programs.built,

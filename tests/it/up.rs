@@ -192,24 +192,42 @@ async fn a_hosted_program_that_ends_at_once_or_is_another_service_is_refused_wit
     );
     assert!(refused.contains(&cure), "{refused}");
 
-    let folder = tempfile::tempdir().expect("a folder");
-    let broken = folder.path().join("broken");
-    let text = format!(
-        "#!/bin/sh\ncase $1 in describe|broker-config) exec '{}' $1 ;; esac\necho no road >&2; exit 7\n",
-        programs.payments.display()
-    );
-    fs::write(&broken, text)
-        .and_then(|()| fs::set_permissions(&broken, Permissions::from_mode(0o700)))
-        .expect("a script");
-    let with = format!("payments-service={}", broken.display());
+    let (with, _folder) = pretender(&programs, "echo no road >&2; exit 7");
     let refused = Up::start(&programs, &["--with", &with]).refusal().await;
-    for part in [
+    let parts = [
         "payments-service ended at its start (exit status: 7)",
         "  | no road\n",
         "--without payments-service",
-    ] {
+    ];
+    for part in parts {
         assert!(refused.contains(part), "{part}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn a_hosted_program_that_never_listens_is_refused_after_a_minute() {
+    let programs = Programs::find().await;
+    let (with, _folder) = pretender(&programs, "exec sleep 600");
+    let refused = Up::start(&programs, &["--with", &with]).refusal().await;
+    let said = "payments-service was not ready within 60s: it does not listen yet";
+    assert!(
+        refused.contains(said) && refused.contains("--without payments-service"),
+        "{refused}"
+    );
+}
+
+/// A program that declares what payments-service declares, and does this instead of serving; with the folder that it is in.
+fn pretender(programs: &Programs, instead: &str) -> (String, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("pretender");
+    let real = programs.payments.display();
+    let text = format!(
+        "#!/bin/sh\ncase $1 in describe|broker-config) exec '{real}' $1 ;; esac\n{instead}\n"
+    );
+    fs::write(&program, text)
+        .and_then(|()| fs::set_permissions(&program, Permissions::from_mode(0o700)))
+        .expect("a script");
+    (format!("payments-service={}", program.display()), folder)
 }
 
 /// For a new user.
