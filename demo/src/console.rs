@@ -93,7 +93,8 @@ impl Console {
         }
     }
 
-    /// Waits for the work and says every two seconds that it is still under way.
+    /// Waits for the work and says every two seconds that it is still under way: on a terminal in the status line, which is gone
+    /// afterwards, so that a slow start does not push the first screen out of sight.
     pub(crate) async fn while_waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let start = Instant::now();
         let mut work = pin!(work);
@@ -101,9 +102,19 @@ impl Console {
         ticks.tick().await; // the first tick comes at once
         loop {
             tokio::select! {
-                result = &mut work => return result,
-                _ = ticks.tick() => self.about("", &format!("{what}, {} s so far", start.elapsed().as_secs())),
+                result = &mut work => {
+                    self.end_live();
+                    return result;
+                }
+                _ = ticks.tick() => self.progress(&format!("{what}, {} s so far", start.elapsed().as_secs())),
             }
+        }
+    }
+
+    fn progress(&self, text: &str) {
+        match self.is_terminal {
+            true => self.live(&format!("  {text}")),
+            false => self.about("", text),
         }
     }
 

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use freehold_tests::paths;
 use tempfile::TempDir;
 
+use crate::scripts::{self, quoted};
+
 /// An open data folder. No other process can open it until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -20,17 +22,14 @@ pub(crate) struct DataDir {
     _temporary: Option<TempDir>,
 }
 
-/// Everything that we create in it. Reset deletes these and nothing else.
-const OURS: [&str; 12] = [
+/// What we create in it, and the scripts of services and devices. Reset deletes these and nothing else.
+const OURS: [&str; 9] = [
     "databases",
     "broker",
     "broker.conf",
     "logs",
     "credentials.env",
-    "user-service",
-    "orders-service",
-    "driver-1",
-    "driver-2",
+    "commands.sh",
     "driver-1.offline",
     "driver-2.offline",
     LOCK,
@@ -135,18 +134,12 @@ fn close_to_others(folder: &Path) -> Result<()> {
 
 /// A home folder or `/tmp` is not ours to close; the folders that we create in it are.
 fn holds_only_ours(folder: &Path) -> bool {
-    let ours = |entry: fs::DirEntry| OURS.iter().any(|name| entry.file_name() == *name);
+    let ours = |entry: fs::DirEntry| is_ours(&entry);
     fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(ours)))
 }
 
-/// As a shell reads it.
-pub(crate) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+@".contains(c);
-    match text.chars().all(plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+fn is_ours(entry: &fs::DirEntry) -> bool {
+    OURS.iter().any(|name| entry.file_name() == *name) || scripts::is_ours(&entry.path())
 }
 
 /// Deletes the temporary folders of runs that were killed. A folder that cannot be deleted now is tried at the next start.
@@ -179,7 +172,14 @@ pub(crate) fn delete(path: &Path) -> Result<bool> {
         return Ok(false);
     }
     let _unused = lock(path)?;
-    for path in OURS.map(|name| path.join(name)) {
+    let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    let mut ours: Vec<_> = entries
+        .flatten()
+        .filter(is_ours)
+        .map(|entry| entry.path())
+        .collect();
+    ours.sort_by_key(|path| path.ends_with(LOCK)); // last, so that a reset that was cut off can be repeated
+    for path in ours {
         remove(&path).with_context(|| format!("cannot delete {}", path.display()))?;
     }
     // It stays when it holds a file that is not ours.
@@ -229,6 +229,9 @@ fn sign(lock: &mut File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use freehold_tests::services::Home;
+    use freehold_tests::{Port, Service};
+
     use super::*;
 
     #[test]
@@ -256,14 +259,16 @@ mod tests {
         let data = folder.path().join("data");
         drop(DataDir::open(&data).unwrap());
         fs::write(data.join("databases/user-service.db"), "x").unwrap();
-        for ours in [
-            "driver-1",
-            "driver-2",
-            "driver-1.offline",
-            "driver-2.offline",
-        ] {
-            fs::write(data.join(ours), "").unwrap();
-        }
+        fs::write(data.join("driver-1.offline"), "").unwrap();
+        let home = Home {
+            binaries: "/bin".into(),
+            databases: data.join("databases"),
+            logs: data.join("logs"),
+            broker_url: String::new(),
+        };
+        let port = Port::any().unwrap();
+        let hosted = Service::without_operator("payments-service", "/bin/true".into(), &home, port);
+        scripts::write(&hosted, &data.join("payments-service")).unwrap();
         fs::write(data.join("notes.txt"), "mine").unwrap();
         assert!(delete(&data).unwrap());
         let left: Vec<_> = fs::read_dir(&data).unwrap().flatten().collect();

@@ -5,16 +5,20 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum, value_parser};
 use freehold_tests::Port;
+use freehold_tests::declared::Declared;
+use freehold_tests::services::{ORDERS_SERVICE, USER_SERVICE};
+
+use crate::with::With;
 
 /// Every variable that `up` reads; the services inherit none of the caller's.
 const ENVIRONMENT: &str = "\
 Environment:
   FREEHOLD_NATS_SERVER  The nats-server to run [default: one on this machine, else fetched]
   XDG_CACHE_HOME        A fetched nats-server is kept in freehold/ below it [default: ~/.cache]
-  FREEHOLD_BIN_DIR      A folder with the three programs in it; then nothing is built
-  FREEHOLD_USERS_PASSWORD, FREEHOLD_ORDERS_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
+  FREEHOLD_BIN_DIR      A folder with the programs of freehold.toml and driver-app in it; then nothing is built
+  FREEHOLD_<STREAM>_PASSWORD, FREEHOLD_OBSERVER_PASSWORD
                         Broker passwords, in place of the generated ones in credentials.env
-  FREEHOLD_USERS_READ_TOKEN, FREEHOLD_ORDERS_READ_TOKEN
+  FREEHOLD_<STREAM>_READ_TOKEN
                         The tokens that services send each other, in place of the generated ones
   FREEHOLD_OPERATOR_TOKEN
                         The token that people send to the services, in place of the generated one";
@@ -23,11 +27,11 @@ Environment:
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]
 pub struct Up {
-    /// Port of user-service [default: 7101 when free, else any free one]
+    /// Port of user-service [default: the declared one when free, else any free one]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
     users_port: Option<u16>,
 
-    /// Port of orders-service [default: 7102 when free, else any free one]
+    /// Port of orders-service [default: the declared one when free, else any free one]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..))]
     orders_port: Option<u16>,
 
@@ -60,9 +64,14 @@ pub struct Up {
     #[arg(long, value_name = "DRIVER", value_enum, default_value = "2")]
     pub(crate) manual_driver: Played,
 
-    /// Do not start this service or device: for the commands that need it stopped while the broker runs. Without a service
-    /// there is no sample traffic
-    #[arg(long, value_name = "NAME", value_parser = ["user-service", "orders-service", "driver-1", "driver-2"])]
+    /// Run this service, too, whose program is elsewhere; repeatable. Its port, its stream and what it follows are what PROGRAM
+    /// declares
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    pub(crate) with: Vec<With>,
+
+    /// Do not start this service or device; repeatable. For the commands that need it stopped while the broker runs. Without
+    /// user-service or orders-service there is no sample traffic
+    #[arg(long, value_name = "NAME")]
     pub(crate) without: Vec<String>,
 
     /// Keep nothing: the data is in a temporary folder, deleted at the end
@@ -94,10 +103,8 @@ pub(crate) enum Played {
     None,
 }
 
-/// The chosen ports; `drivers` is empty or has one for each.
+/// The chosen ports, besides those of the services; `drivers` is empty or has one for each.
 pub(crate) struct Ports {
-    pub(crate) users: Port,
-    pub(crate) orders: Port,
     pub(crate) broker: Port,
     pub(crate) drivers: Vec<Port>,
 }
@@ -107,8 +114,6 @@ impl Up {
         let first = choose("--driver-1-port", self.driver_1_port, 7103)?;
         let second = choose("--driver-2-port", self.driver_2_port, 7104)?;
         Ok(Ports {
-            users: choose("--users-port", self.users_port, 7101)?,
-            orders: choose("--orders-port", self.orders_port, 7102)?,
             broker: choose("--broker-port", self.broker_port, 4222)?,
             drivers: if self.no_drivers {
                 vec![]
@@ -116,6 +121,16 @@ impl Up {
                 vec![first, second]
             },
         })
+    }
+
+    /// One for each, in their order.
+    pub(crate) fn service_ports(&self, services: &[Declared]) -> Result<Vec<Port>> {
+        let port = |service: &Declared| match service.name.as_str() {
+            USER_SERVICE => choose("--users-port", self.users_port, service.port),
+            ORDERS_SERVICE => choose("--orders-port", self.orders_port, service.port),
+            _ => Ok(Port::preferably(service.port)?),
+        };
+        services.iter().map(port).collect()
     }
 }
 

@@ -1,11 +1,12 @@
-//! One line of status: rate, deliveries, drivers, conflicts, heads, lag, dead letters. Live on a terminal, every ten seconds
-//! elsewhere.
+//! One line of status: rate, troubles, deliveries, drivers, conflicts, and the log of each service. Live on a terminal, which cuts
+//! off what does not fit it; every ten seconds elsewhere.
 
 use std::time::{Duration, Instant};
 
-use freehold_tests::Shown;
 use freehold_tests::http::Api;
 use freehold_tests::metrics::Metrics;
+use freehold_tests::{Service, Shown};
+use futures::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::console::Console;
@@ -18,15 +19,15 @@ const PLAIN: Duration = Duration::from_secs(10);
 const COUNTED: usize = 50;
 
 /// Runs until dropped.
-pub(crate) async fn show(scene: Scene, console: Console) {
+pub(crate) async fn show(scene: Scene, services: Vec<Observed>, console: Console) {
     let mut ticks = interval(if console.is_terminal { LIVE } else { PLAIN });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rate = Rate::default();
     ticks.tick().await; // the first tick comes at once, when there is no rate yet
-    rate.of(heads(&metrics(&scene).await), Instant::now());
+    rate.of(heads(&metrics(&services).await), Instant::now());
     loop {
         ticks.tick().await;
-        let (now, deliveries) = tokio::join!(metrics(&scene), Deliveries::of(&scene));
+        let (now, deliveries) = tokio::join!(metrics(&services), Deliveries::of(&scene));
         let rate = rate.of(heads(&now), Instant::now());
         let line = line(&now, rate, &deliveries, scene.failed_requests());
         match console.is_terminal {
@@ -36,8 +37,24 @@ pub(crate) async fn show(scene: Scene, console: Console) {
     }
 }
 
-/// Metrics of user-service and orders-service, if they answered.
-type Reading = [Option<Metrics>; 2];
+/// A service whose log is shown.
+pub(crate) struct Observed {
+    /// The name of its log.
+    log: String,
+    api: Api,
+}
+
+/// The name of each log, and the metrics of its service if it answered.
+type Reading = Vec<(String, Option<Metrics>)>;
+
+impl Observed {
+    pub(crate) fn of(service: &Service) -> Observed {
+        Observed {
+            log: service.stream().to_lowercase(),
+            api: Api::of(service),
+        }
+    }
+}
 
 /// The state of the deliveries, by the lists of orders-service and by the devices.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +74,12 @@ struct AtWork {
     shown: Option<Shown>,
 }
 
-async fn metrics(scene: &Scene) -> Reading {
-    let (users, orders) = tokio::join!(
-        timeout(PATIENCE, scene.users.metrics()),
-        timeout(PATIENCE, scene.orders.metrics())
-    );
-    [users, orders].map(|answer| answer.ok()?.ok())
+async fn metrics(services: &[Observed]) -> Reading {
+    let readings = services.iter().map(async |service| {
+        let answer = timeout(PATIENCE, service.api.metrics()).await;
+        (service.log.clone(), answer.ok().and_then(Result::ok))
+    });
+    join_all(readings).await
 }
 
 async fn count(api: &Api, list: &str) -> Option<usize> {
@@ -140,11 +157,11 @@ fn counted(count: Option<usize>) -> String {
     }
 }
 
-/// Events emitted so far by both services, if both answered.
+/// Events emitted so far by all services, if all answered.
 fn heads(reading: &Reading) -> Option<f64> {
     let heads = reading
         .iter()
-        .map(|metrics| metrics.as_ref()?.get("freehold_outbox_head"));
+        .map(|(_, metrics)| metrics.as_ref()?.get("freehold_outbox_head"));
     heads.sum()
 }
 
@@ -164,41 +181,42 @@ impl Rate {
 }
 
 fn line(reading: &Reading, rate: Option<f64>, deliveries: &Deliveries, failed: u64) -> String {
-    let [users, orders] = reading;
     let rate = rate.map_or("?".to_owned(), |rate| format!("{rate:.1}"));
-    let dead = reading
-        .iter()
-        .flatten()
-        .filter_map(|metrics| metrics.get("freehold_dead_letters"));
+    let answered = reading.iter().filter_map(|(_, metrics)| metrics.as_ref());
+    let dead = answered.filter_map(|metrics| metrics.get("freehold_dead_letters"));
     let failed = match failed {
         0 => String::new(),
         failed => format!(" │ {failed} requests failed"),
     };
+    let logs: String = reading.iter().map(log).collect();
     format!(
-        "  {rate} events/s{} │ {} │ {} │ cache lag {} │ dead letters {}{failed}",
-        deliveries.line(),
-        log("users", users.as_ref()),
-        log("orders", orders.as_ref()),
-        number(orders.as_ref(), "freehold_consumer_lag"),
+        "  {rate} events/s │ dead letters {}{failed}{}{logs}",
         dead.sum::<f64>(),
+        deliveries.line(),
     )
 }
 
-fn log(name: &str, metrics: Option<&Metrics>) -> String {
-    if metrics.is_none() {
-        return format!("{name}: no answer");
-    }
-    let of = |gauge| number(metrics, gauge);
-    let (outbox, stream) = (of("freehold_outbox_head"), of("freehold_stream_head"));
+/// A service without consumers has no cache that could lag.
+fn log((name, metrics): &(String, Option<Metrics>)) -> String {
+    let Some(metrics) = metrics else {
+        return format!(" │ {name}: no answer");
+    };
+    let of = |gauge| number(metrics.get(gauge));
+    let cache = metrics.get("freehold_consumer_lag");
     format!(
-        "{name}: outbox {outbox}, stream {stream}, lag {}",
-        of("freehold_relay_lag")
+        " │ {name}: outbox {}, stream {}, lag {}{}",
+        of("freehold_outbox_head"),
+        of("freehold_stream_head"),
+        of("freehold_relay_lag"),
+        cache.map_or(String::new(), |lag| format!(
+            ", cache lag {}",
+            number(Some(lag))
+        ))
     )
 }
 
 /// An unknown value has no sample, or is NaN.
-fn number(metrics: Option<&Metrics>, gauge: &str) -> String {
-    let value = metrics.and_then(|metrics| metrics.get(gauge));
+fn number(value: Option<f64>) -> String {
     let known = value.filter(|value| !value.is_nan());
     known.map_or("?".to_owned(), |value| format!("{value:.0}"))
 }
@@ -216,17 +234,20 @@ mod tests {
         let orders = Metrics::parse(
             "freehold_consumer_lag{consumer=\"c\"} 3\nfreehold_dead_letters{consumer=\"c\"} 1\n",
         );
+        let reading =
+            |users, orders| vec![("users".to_owned(), users), ("orders".to_owned(), orders)];
+        let deliveries = Deliveries::default();
         assert_eq!(
             line(
-                &[Some(users), Some(orders)],
+                &reading(Some(users), Some(orders)),
                 Some(4.96),
-                &Deliveries::default(),
+                &deliveries,
                 0
             ),
-            "  5.0 events/s │ users: outbox 12, stream 10, lag 2 │ orders: outbox ?, stream ?, lag ? │ cache lag 3 │ dead letters 1"
+            "  5.0 events/s │ dead letters 1 │ users: outbox 12, stream 10, lag 2 │ orders: outbox ?, stream ?, lag ?, cache lag 3"
         );
-        let silent = line(&[None, None], None, &Deliveries::default(), 7);
-        assert!(silent.contains("users: no answer") && silent.ends_with("7 requests failed"));
+        let silent = line(&reading(None, None), None, &deliveries, 7);
+        assert!(silent.contains("│ 7 requests failed │ users: no answer │"));
     }
 
     #[test]

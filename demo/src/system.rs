@@ -1,32 +1,35 @@
 //! Broker, services and drivers' devices, assembled and started in this order.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use freehold_tests::UserApi;
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
+use freehold_tests::declared::Declared;
 use freehold_tests::http::Api;
-use freehold_tests::services::{self, Home, Service};
-use freehold_tests::{Credentials, OrderApi, Part, seconds, within};
+use freehold_tests::services::{Home, ORDERS_SERVICE, Service, USER_SERVICE};
+use freehold_tests::{Credentials, OrderApi, Part, Password, Port, seconds, within};
 use tokio::task::spawn_blocking;
 
 use crate::console::Console;
 use crate::data_dir::DataDir;
 use crate::driver::{Device, Driver, driver_id, name_of};
-use crate::enrol::{Enrolled, enrol};
+use crate::enrol::enrol;
 use crate::network::Network;
 use crate::options::Up;
+use crate::plan::Plan;
 use crate::scripts;
 use crate::supervise::{Supervised, supervise};
 
 /// Everything, ready.
 pub(crate) struct System {
     pub(crate) broker: Broker,
-    pub(crate) user_service: Service,
-    pub(crate) orders_service: Service,
+    /// In the order of their declaration.
+    pub(crate) services: Vec<Service>,
     /// None at all with `--no-drivers`.
     pub(crate) devices: Vec<Device>,
+    /// What people and the simulation send to every service.
+    pub(crate) operator: Password,
     /// Names of services and devices that are not started.
     left_out: Vec<String>,
 }
@@ -41,16 +44,16 @@ impl System {
     pub(crate) async fn start(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
         let mut system = System::assemble(up, data, console).await?;
         start(&mut system.broker, console).await?;
-        for service in [&mut system.user_service, &mut system.orders_service] {
-            scripts::write(service, Some(&data.at("credentials.env")), data)?;
+        for service in &mut system.services {
+            scripts::write(service, &data.at(service.name()))?;
             if !leaves_out(&system.left_out, service.name()) {
-                start(service, console).await?;
-                until_ready(service, console).await?;
+                let started = start_service(service, console).await;
+                started.map_err(|error| with_cure(&error, service.name(), data))?;
             }
         }
-        let orders = (!system.leaves_out(services::ORDERS_SERVICE)).then(|| system.orders());
+        let orders = (!system.leaves_out(ORDERS_SERVICE)).then(|| system.orders());
         for device in &mut system.devices {
-            scripts::write(&device.app, None, data)?;
+            scripts::write(&device.app, &data.at(device.app.name()))?;
             if !leaves_out(&system.left_out, device.app.name()) {
                 start_device(device, orders.as_ref(), console).await?;
             }
@@ -58,59 +61,78 @@ impl System {
         Ok(system)
     }
 
-    /// Ports and passwords first: a mistake there should show before minutes of building.
+    /// Names, ports and passwords first: a mistake there should show before minutes of building.
     async fn assemble(up: &Up, data: &DataDir, console: &Console) -> Result<System> {
-        let ports = up.ports()?;
+        let plan = Plan::of(up).await?;
+        let (ports, service_ports) = (up.ports()?, up.service_ports(&plan.services)?);
         let credentials =
-            Credentials::load_or_create(&data.at("credentials.env"), &["USERS", "ORDERS"])?
+            Credentials::load_or_create(&data.at("credentials.env"), &plan.streams())?
                 .or_from(|name| std::env::var(name).ok())?;
         data.rotate_logs()?;
         let server = find_broker(console).await?;
-        let binaries = build(up.release, console).await?;
-
+        let programs = plan.build(up.release, console).await?;
+        let accounts = plan.accounts(&programs).await?;
+        let (store, logs) = (data.at("broker"), data.at("logs"));
         let broker = Broker::new(
             server,
             ports.broker,
-            data.at("broker"),
-            data.at("logs"),
+            store,
+            logs,
             credentials.clone(),
-            &services::accounts(),
+            &accounts,
         )?;
         let home = Home {
-            binaries,
+            binaries: programs.built,
             databases: data.at("databases"),
             logs: data.at("logs"),
             broker_url: broker.url(),
         };
-        let user_service = services::users(&home, ports.users, &credentials)?;
-        let orders_service =
-            services::orders(&home, ports.orders, &credentials, &user_service.url())?;
-        let mut devices = Vec::new();
-        for (number, port) in (1..).zip(ports.drivers) {
-            let file = data.at(&format!("{}.offline", name_of(number)));
-            let network = Network::before(orders_service.address(), file)?;
-            let played = up.manual_driver.includes(number);
-            devices.push(Device::new(number, &home, port, network, played));
-        }
-        Ok(System {
+        let services = service_ports.into_iter().zip(programs.services);
+        let mut system = System {
+            services: introduced(&plan.services, services, &home, &credentials)?,
+            devices: vec![],
             broker,
-            user_service,
-            orders_service,
-            devices,
+            operator: credentials.operator().clone(),
             left_out: up.without.clone(),
-        })
+        };
+        system.add_devices(up, ports.drivers, &home, data)?;
+        Ok(system)
+    }
+
+    fn add_devices(
+        &mut self,
+        up: &Up,
+        ports: Vec<Port>,
+        home: &Home,
+        data: &DataDir,
+    ) -> Result<()> {
+        let orders = self.service(ORDERS_SERVICE).address();
+        for (number, port) in (1..).zip(ports) {
+            let file = data.at(&format!("{}.offline", name_of(number)));
+            let network = Network::before(orders, file)?;
+            let played = up.manual_driver.includes(number);
+            let device = Device::new(number, home, port, network, played);
+            self.devices.push(device);
+        }
+        Ok(())
     }
 
     pub(crate) fn leaves_out(&self, name: &str) -> bool {
         leaves_out(&self.left_out, name)
     }
 
+    /// Panics when none has this name.
+    pub(crate) fn service(&self, name: &str) -> &Service {
+        let named = self.services.iter().find(|service| service.name() == name);
+        named.unwrap_or_else(|| panic!("this system has no {name}"))
+    }
+
     pub(crate) fn orders(&self) -> OrderApi {
-        OrderApi::of(&self.orders_service)
+        OrderApi::of(self.service(ORDERS_SERVICE))
     }
 
     pub(crate) fn users(&self) -> UserApi {
-        UserApi::of(&self.user_service)
+        UserApi::of(self.service(USER_SERVICE))
     }
 
     /// The drivers whose device was started.
@@ -122,9 +144,7 @@ impl System {
 
     pub(crate) fn supervise(self, console: &Console) -> SupervisedSystem {
         let devices = self.devices.into_iter().map(|device| device.app);
-        let services = [self.user_service, self.orders_service]
-            .into_iter()
-            .chain(devices);
+        let services = self.services.into_iter().chain(devices);
         SupervisedSystem {
             services_and_devices: services
                 .filter(|service| !leaves_out(&self.left_out, service.name()))
@@ -145,6 +165,32 @@ impl SupervisedSystem {
     }
 }
 
+/// Each service with the address and the token of the owners that it follows.
+fn introduced(
+    declared: &[Declared],
+    parts: impl Iterator<Item = (Port, PathBuf)>,
+    home: &Home,
+    credentials: &Credentials,
+) -> Result<Vec<Service>> {
+    let mut services = Vec::new();
+    for (declared, (port, program)) in declared.iter().zip(parts) {
+        services.push(Service::new(declared, program, home, port, credentials)?);
+    }
+    let owners = services
+        .iter()
+        .map(|owner| (owner.stream().to_owned(), owner.url()));
+    let owners: Vec<_> = owners.collect();
+    let introduce = |(service, declared): (Service, &Declared)| {
+        let owners = owners
+            .iter()
+            .filter(|(stream, _)| declared.follows.contains(stream));
+        owners.fold(service, |service, (stream, url)| {
+            service.following(stream, url, credentials.read_token(stream))
+        })
+    };
+    Ok(services.into_iter().zip(declared).map(introduce).collect())
+}
+
 fn leaves_out(left_out: &[String], name: &str) -> bool {
     left_out.iter().any(|left_out| left_out == name)
 }
@@ -152,30 +198,9 @@ fn leaves_out(left_out: &[String], name: &str) -> bool {
 async fn find_broker(console: &Console) -> Result<NatsServer> {
     let printer = console.clone();
     let search = spawn_blocking(move || nats_server(&|line| printer.about("broker", line)));
-    let server = console
+    console
         .while_waiting("looking for nats-server", search)
-        .await??;
-    let found = format!(
-        "nats-server {} at {}",
-        server.version,
-        server.program.display()
-    );
-    console.about("broker", &found);
-    Ok(server)
-}
-
-/// cargo shows its own progress on stderr, so this only says what is built.
-async fn build(release: bool, console: &Console) -> Result<PathBuf> {
-    let start = Instant::now();
-    let what = "user-service, orders-service and driver-app (the first time takes minutes)";
-    console.about("build", what);
-    let find = match release {
-        true => services::optimised_binaries,
-        false => services::binaries,
-    };
-    let folder = spawn_blocking(find).await??;
-    console.about("build", &format!("done after {:.1?}", start.elapsed()));
-    Ok(folder)
+        .await?
 }
 
 /// The device has a driver afterwards, unless orders-service cannot be reached: that is printed and harms nothing else.
@@ -197,8 +222,7 @@ async fn start_device(
             .while_waiting(&format!("enrolling {name}"), enrolled)
             .await
         {
-            Ok(Enrolled::Before) => {}
-            Ok(Enrolled::Now) => console.about(name, &format!("enrolled for {person}")),
+            Ok(_) => {}
             Err(error) => console.about(name, &format!("is not enrolled for {person}: {error:#}")),
         }
     }
@@ -206,15 +230,24 @@ async fn start_device(
     Ok(())
 }
 
+async fn start_service(service: &mut Service, console: &Console) -> Result<()> {
+    start(service, console).await?;
+    until_ready(service, console).await
+}
+
+/// Below the last lines of its log, which the error may show.
+fn with_cure(error: &anyhow::Error, name: &str, data: &DataDir) -> anyhow::Error {
+    let log = data.at("logs").join(format!("{name}.log"));
+    anyhow!(
+        "{error}\nIts whole log is {}. Correct its program, or start the others alone: --without {name}",
+        log.display()
+    )
+}
+
 async fn start(part: &mut impl Part, console: &Console) -> Result<()> {
-    let start = Instant::now();
-    let name = part.name().to_owned();
-    let started = console
-        .while_waiting(&format!("starting {name}"), part.start())
-        .await;
-    started.map_err(|error| anyhow!("{error}"))?;
-    console.about(&name, &format!("up after {:.1?}", start.elapsed()));
-    Ok(())
+    let what = format!("starting {}", part.name());
+    let started = console.while_waiting(&what, part.start()).await;
+    started.map_err(|error| anyhow!("{error}"))
 }
 
 async fn until_ready(service: &Service, console: &Console) -> Result<()> {

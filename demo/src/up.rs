@@ -13,8 +13,9 @@ use crate::driver::Driver;
 use crate::options::Up;
 use crate::signals::Signals;
 use crate::simulation::{self, Scene};
+use crate::status::Observed;
 use crate::system::System;
-use crate::{describe, status};
+use crate::{commands, describe, status};
 
 /// What shells report for a program that Ctrl-C ended.
 const KILLED: u8 = 130;
@@ -62,9 +63,10 @@ impl Up {
         self.keep_running(system, data, console, signals).await
     }
 
-    /// One line for scripts, or a table and lines to copy for people. A failed write ends the run, because the script would
+    /// One line for scripts, or the first screen for people. A failed write ends the run, because the script would
     /// wait for its line for ever; a closed pipe does not, because its reader has read enough.
     fn announce(&self, system: &System, data: &DataDir, console: &Console) -> Result<()> {
+        commands::write(system, data, self.no_traffic)?;
         if !self.json {
             console.line(&describe::for_people(system, data, self));
             return Ok(());
@@ -128,7 +130,8 @@ impl Up {
         if whole && !self.no_traffic {
             simulation::start(&scene, self.rate, &mut tasks);
         }
-        tasks.spawn(status::show(scene, console.clone()));
+        let observed = system.services.iter().map(Observed::of).collect();
+        tasks.spawn(status::show(scene, observed, console.clone()));
         tasks
     }
 }

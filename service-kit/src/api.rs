@@ -3,6 +3,7 @@
 mod docs;
 mod health;
 mod openapi;
+mod texts;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::api::openapi::complete;
+use crate::api::texts;
 use crate::auth::{Guards, Kind};
 use crate::http::{Code, Json, Routes};
 
@@ -20,6 +21,7 @@ use crate::http::{Code, Json, Routes};
 #[derive(Clone)]
 struct Pages {
     openapi: Bytes,
+    page: Bytes,
     problems: Arc<[Code]>,
 }
 
@@ -47,9 +49,11 @@ struct ProblemCode {
 
 /// One file with its style and its script.
 const PAGE: &str = include_str!("docs.html");
+/// Where the page keeps the texts that are Markdown, rendered.
+const TEXTS: &str = "<template id=\"texts\">";
 
 /// `default-src 'none'`; the page's only style and its only script, known by their hashes; and it may ask its own service only.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-LxVmAg+DiZ9Q9npF1Y/2sA85rn/UnxTuQetkTEbvkmc='; script-src 'sha256-pnOcjBnJ8DsmU/EZwo+w3FUTIltpqADM6llZ5qPScuw='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'sha256-RtD411FTWHylS77wNwbgPhBLFMNlqisbWjEPEPkhfNg='; script-src 'sha256-tKk8zQFV13/PZ9caY5a5lcsIEW570hjssenh369fbWA='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The routes and these three among them, and who may call what.
 pub(crate) fn documented(
@@ -72,10 +76,14 @@ pub(crate) fn documented(
     declared
         .codes
         .sort_by_key(|code| (code.status(), code.name()));
-    let problems = declared.codes.clone().into();
+    let problems: Arc<[Code]> = declared.codes.clone().into();
     let (json, guards) = complete(declared, &whole, kinds);
-    let openapi = json.to_string().into();
-    let pages = Pages { openapi, problems };
+    let texts = texts::rendered(&json, problems.iter().map(|code| code.title()));
+    let pages = Pages {
+        openapi: json.to_string().into(),
+        page: PAGE.replace(TEXTS, &format!("{TEXTS}\n{texts}")).into(),
+        problems,
+    };
     let router = router.merge(own.with_state(pages).router);
     (router.split_for_parts().0, guards)
 }
@@ -94,13 +102,13 @@ async fn openapi(State(pages): State<Pages>) -> impl IntoResponse {
     get, path = "/docs", tag = "about",
     responses((status = 200, description = "One page that loads from this service alone", body = String, content_type = "text/html"))
 )]
-async fn page() -> impl IntoResponse {
+async fn page(State(pages): State<Pages>) -> impl IntoResponse {
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, POLICY),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    (headers, PAGE)
+    (headers, pages.page)
 }
 
 /// Every code with which this service refuses
@@ -145,6 +153,7 @@ mod tests {
         ] {
             assert!(!PAGE.contains(outside), "{outside}");
         }
+        assert_eq!(PAGE.matches(TEXTS).count(), 1);
         assert!(!between("style").contains("url("));
         for dangerous in [
             "innerHTML",
