@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::new_service::followed::Declared;
 use crate::new_service::names::Name;
-use crate::new_service::template::{Values, render};
+use crate::new_service::template::{Values, format, render};
 use crate::new_service::workspace::{MANIFEST, Service, Workspace};
 use crate::say;
 
@@ -99,6 +99,7 @@ impl NewService {
                 .join(folder.replace("{{project-name}}", plan.name.kebab()));
             render(&template().join(folder), &to, &plan.values())?;
         }
+        format(made.path())?;
         workspace.add(&plan.service, made.path(), &plan.folders)?;
         Ok(plan)
     }
@@ -118,6 +119,7 @@ impl NewService {
             .context("a workspace needs a folder of its own")?;
         let made = temporary(parent)?;
         render(&template(), made.path(), &plan.values())?;
+        format(made.path())?;
         fs::copy(
             checkout.root().join("Cargo.lock"),
             made.path().join("Cargo.lock"),

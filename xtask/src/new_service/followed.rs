@@ -120,7 +120,7 @@ mod tests {
                 (item, "event-schema")
             );
             assert!(
-                found.data.starts_with(&format!("{{\"{item}_id\":")),
+                found.data.contains(&format!("\"{item}_id\":\"")),
                 "{}",
                 found.data
             );

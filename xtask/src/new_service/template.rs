@@ -1,7 +1,7 @@
 //! The template: files with `{{placeholders}}`, filled in as `cargo generate` would.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -40,43 +40,49 @@ impl Values {
     }
 }
 
-/// Every file of `from`, filled in, and formatted where it is Rust. The names of files have placeholders, too.
+/// Every file of `from`, filled in. The names of files have placeholders, too.
 pub(crate) fn render(from: &Path, to: &Path, values: &Values) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let from = entry?.path();
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let to = to.join(values.fill_in(&name)?);
-        match () {
-            () if name == "cargo-generate.toml" => {}
-            () if from.is_dir() => render(&from, &to, values)?,
-            () => {
-                let text = values.fill_in(&fs::read_to_string(&from)?);
-                fs::write(&to, text.with_context(|| from.display().to_string())?)?;
-                format(&to)?;
-            }
+        if from.is_dir() {
+            render(&from, &to, values)?;
+        } else if name != "cargo-generate.toml" {
+            let text = values.fill_in(&fs::read_to_string(&from)?);
+            fs::write(&to, text.with_context(|| from.display().to_string())?)?;
         }
     }
     Ok(())
 }
 
-fn format(file: &Path) -> Result<()> {
-    if file.extension().is_none_or(|end| end != "rs") {
-        return Ok(());
-    }
-    let formatted = Command::new("rustfmt")
-        .args(["--edition", "2024"])
-        .arg(file)
-        .output();
+/// The lines of a template have other lengths once they are filled in.
+pub(crate) fn format(folder: &Path) -> Result<()> {
+    let mut rustfmt = Command::new("rustfmt");
+    let rustfmt = rustfmt.args(["--edition", "2024"]).args(programs(folder)?);
+    let formatted = rustfmt.output();
     let formatted =
         formatted.context("rustfmt does not run: `rustup component add rustfmt` installs it")?;
     let said = String::from_utf8_lossy(&formatted.stderr);
     ensure!(
         formatted.status.success(),
-        "rustfmt refuses {}: {said}",
-        file.display()
+        "rustfmt refuses the template: {said}"
     );
     Ok(())
+}
+
+fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(programs(&path)?);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
