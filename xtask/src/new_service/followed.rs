@@ -10,7 +10,7 @@ use crate::new_service::names::Name;
 
 /// A declared stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Declared {
+pub(crate) struct Stream {
     /// The crate that declares it, as its folder is called.
     pub(crate) of_crate: String,
     /// The enum of its events.
@@ -25,7 +25,7 @@ pub(crate) struct Declared {
 }
 
 /// Looks through the crates of events in this folder.
-pub(crate) fn find(stream: &str, root: &Path) -> Result<Declared> {
+pub(crate) fn find(stream: &str, root: &Path) -> Result<Stream> {
     for folder in crates(root)? {
         for file in fs::read_dir(folder.join("src"))? {
             let text = fs::read_to_string(file?.path()).unwrap_or_default(); // a folder
@@ -51,14 +51,14 @@ fn crates(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// `None`: the text declares another stream, or none.
-fn read(text: &str, stream: &str, folder: &Path) -> Option<Result<Declared>> {
+fn read(text: &str, stream: &str, folder: &Path) -> Option<Result<Stream>> {
     let (before, after) = text.split_once(&format!(" on {stream:?} {{"))?;
     let events = before.rsplit(' ').next()?;
     Some(first(events, after, folder))
 }
 
 /// `"orders.placed.v1" => Placed(OrderPlaced) about order_id,`
-fn first(events: &str, after: &str, folder: &Path) -> Result<Declared> {
+fn first(events: &str, after: &str, folder: &Path) -> Result<Stream> {
     let unclear = "its first event is not declared as `\"type\" => Variant(Data) about id`";
     let between = |from, to| Some(after.split_once(from)?.1.split_once(to)?.0.trim());
     let event_type = between("\"", "\"").context(unclear)?;
@@ -66,7 +66,7 @@ fn first(events: &str, after: &str, folder: &Path) -> Result<Declared> {
     let id = between(" about ", ",").context(unclear)?;
     let item = id.strip_suffix("_id").unwrap_or(id).replace('_', "-");
     let name = folder.file_name().unwrap_or_default();
-    Ok(Declared {
+    Ok(Stream {
         of_crate: name.to_string_lossy().into_owned(),
         events: events.to_owned(),
         event_type: event_type.to_owned(),

@@ -5,23 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, value};
+use freehold_tests::broker::accounts_file;
+use freehold_tests::declared::Declared;
+use freehold_tests::manifest::{Manifest, NAME as MANIFEST};
+use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
 
 /// A workspace with services.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
+    services: Vec<Declared>,
     cargo: DocumentMut,
     manifest: DocumentMut,
-}
-
-/// A `[[service]]` of its freehold.toml.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Service {
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) stream: String,
-    pub(crate) follows: Vec<String>,
 }
 
 /// What was changed, until it is kept: dropped, it changes everything back.
@@ -31,15 +26,22 @@ struct Edits {
     replaced: Vec<(PathBuf, String)>,
 }
 
-pub(crate) const MANIFEST: &str = "freehold.toml";
 const CARGO: &str = "Cargo.toml";
+/// The accounts of the broker, where a workspace has the file: a broker that runs without `up` reads it.
+const ACCOUNTS: &str = "accounts.conf";
 
 impl Workspace {
     pub(crate) fn open(root: &Path) -> Result<Self> {
+        let manifest = Manifest::read(&root.join(MANIFEST))?;
+        let services = manifest
+            .services()
+            .iter()
+            .map(|entry| entry.declared.clone());
         Ok(Self {
+            root: root.to_owned(),
+            services: services.collect(),
             cargo: read(&root.join(CARGO))?,
             manifest: read(&root.join(MANIFEST))?,
-            root: root.to_owned(),
         })
     }
 
@@ -47,38 +49,34 @@ impl Workspace {
         &self.root
     }
 
-    pub(crate) fn services(&self) -> Vec<Service> {
-        let tables = self
-            .manifest
-            .get("service")
-            .and_then(Item::as_array_of_tables);
-        tables
-            .into_iter()
-            .flatten()
-            .filter_map(Service::read)
-            .collect()
+    pub(crate) fn services(&self) -> &[Declared] {
+        &self.services
     }
 
     /// Refuses to mix our edits with those of a person.
     pub(crate) fn refuse_uncommitted(&self) -> Result<()> {
         let mut git = Command::new("git");
-        let git =
-            git.arg("-C")
-                .arg(&self.root)
-                .args(["status", "--porcelain", "--", CARGO, MANIFEST]);
+        let git = git.arg("-C").arg(&self.root).args([
+            "status",
+            "--porcelain",
+            "--",
+            CARGO,
+            MANIFEST,
+            ACCOUNTS,
+        ]);
         let changed = git.output().map_or_else(|_| vec![], |output| output.stdout); // no git, no changes
         let changed = String::from_utf8_lossy(&changed);
         let files: Vec<_> = changed.lines().filter_map(|line| line.get(3..)).collect();
         ensure!(
             files.is_empty(),
-            "{} has uncommitted changes, and a line is added to it: commit them, or say --allow-dirty",
+            "there are uncommitted changes in {}, which gets new lines: commit them, or say --allow-dirty",
             files.join(" and ")
         );
         Ok(())
     }
 
     /// Refuses a service that is here already, or a part of it.
-    pub(crate) fn refuse_taken(&self, new: &Service, folders: &[String; 2]) -> Result<()> {
+    pub(crate) fn refuse_taken(&self, new: &Declared, folders: &[String; 2]) -> Result<()> {
         for known in self.services() {
             ensure!(
                 known.name != new.name,
@@ -110,29 +108,40 @@ impl Workspace {
     }
 
     /// Moves the folders of the service here from where they were made, and adds it to the workspace's files.
-    pub(crate) fn add(mut self, new: &Service, made: &Path, folders: &[String; 2]) -> Result<()> {
+    pub(crate) fn add(mut self, new: &Declared, made: &Path, folders: &[String; 2]) -> Result<()> {
         let mut edits = Edits::default();
         for folder in folders {
             self.add_member(folder)?;
             edits.make(&made.join(folder), self.root.join(folder))?;
         }
         self.add_dependency(&folders[0])?;
-        edits.replace(self.root.join(CARGO), &self.cargo)?;
+        edits.replace(self.root.join(CARGO), &self.cargo.to_string())?;
         self.add_service(new);
-        edits.replace(self.root.join(MANIFEST), &self.manifest)?;
+        let manifest = self.root.join(MANIFEST);
+        edits.replace(manifest.clone(), &self.manifest.to_string())?;
+        let accounts = self.root.join(ACCOUNTS);
+        if accounts.is_file() {
+            edits.replace(
+                accounts,
+                &accounts_file(Manifest::read(&manifest)?.services()),
+            )?;
+        }
         edits.keep();
         Ok(())
     }
 
+    /// Unless a pattern among the members finds it.
     fn add_member(&mut self, folder: &str) -> Result<()> {
         let members = self
             .cargo
             .get_mut("workspace")
             .and_then(|it| it.get_mut("members"));
         let members = members.and_then(Item::as_array_mut);
-        members
-            .with_context(|| format!("{CARGO} has no list `members`"))?
-            .push(folder);
+        let members = members.with_context(|| format!("{CARGO} has no list `members`"))?;
+        let is_pattern = |member: &Value| member.as_str().is_some_and(|it| it.contains('*'));
+        if !members.iter().any(is_pattern) {
+            members.push(folder);
+        }
         Ok(())
     }
 
@@ -148,7 +157,7 @@ impl Workspace {
         Ok(())
     }
 
-    fn add_service(&mut self, new: &Service) {
+    fn add_service(&mut self, new: &Declared) {
         let mut table = Table::new();
         table.insert("name", value(&new.name));
         table.insert("port", value(i64::from(new.port)));
@@ -164,23 +173,11 @@ impl Workspace {
     }
 }
 
-impl Service {
-    fn read(table: &Table) -> Option<Self> {
-        let text = |key| table.get(key).and_then(Item::as_str).map(str::to_owned);
-        let port = table.get("port").and_then(Item::as_integer)?;
-        Some(Self {
-            name: text("name")?,
-            port: port.try_into().ok()?,
-            stream: text("stream")?,
-            follows: vec![],
-        })
-    }
-
-    /// Called by its name, with or without `-service`, or by its stream.
-    pub(crate) fn is_called(&self, name: &str) -> bool {
-        let stream = self.stream.to_lowercase().replace('_', "-");
-        self.name == name || self.name.strip_suffix("-service") == Some(name) || stream == name
-    }
+/// Called by its name, with or without `-service`, or by its stream.
+pub(crate) fn is_called(service: &Declared, name: &str) -> bool {
+    let stream = service.stream.to_lowercase().replace('_', "-");
+    let short = service.name.strip_suffix("-service");
+    service.name == name || short == Some(name) || stream == name
 }
 
 impl Edits {
@@ -190,10 +187,10 @@ impl Edits {
         Ok(())
     }
 
-    fn replace(&mut self, path: PathBuf, text: &DocumentMut) -> Result<()> {
+    fn replace(&mut self, path: PathBuf, text: &str) -> Result<()> {
         let cannot = || format!("cannot write {}", path.display());
         let before = fs::read_to_string(&path).with_context(cannot)?;
-        let written = fs::write(&path, text.to_string()).with_context(cannot);
+        let written = fs::write(&path, text).with_context(cannot);
         self.replaced.push((path, before));
         written
     }
@@ -249,8 +246,8 @@ stream = \"ORDERS\"
         ["payments-events", "payments-service"].map(str::to_owned)
     }
 
-    fn payments() -> Service {
-        Service {
+    fn payments() -> Declared {
+        Declared {
             name: "payments-service".to_owned(),
             port: 7105,
             stream: "PAYMENTS".to_owned(),
@@ -319,21 +316,21 @@ stream = \"ORDERS\"
         for (new, cure) in [
             (payments(), "payments-service exists already: remove it"),
             (
-                Service {
+                Declared {
                     name: "order-service".to_owned(),
                     ..payments()
                 },
                 "choose another name",
             ),
             (
-                Service {
+                Declared {
                     stream: "ORDERS".to_owned(),
                     ..payments()
                 },
                 "order-service owns the stream ORDERS already",
             ),
             (
-                Service {
+                Declared {
                     port: 7102,
                     ..payments()
                 },
@@ -351,7 +348,8 @@ stream = \"ORDERS\"
     #[test]
     fn an_owner_is_called_by_its_name_or_its_stream() {
         let root = workspace();
-        let services = Workspace::open(root.path()).unwrap().services();
+        let workspace = Workspace::open(root.path()).unwrap();
+        let services = workspace.services();
         for (name, is) in [
             ("orders", true),
             ("order", true),
@@ -359,7 +357,7 @@ stream = \"ORDERS\"
             ("ORDERS", false),
             ("users", false),
         ] {
-            assert_eq!(services[0].is_called(name), is, "{name}");
+            assert_eq!(is_called(&services[0], name), is, "{name}");
         }
     }
 
@@ -376,7 +374,7 @@ stream = \"ORDERS\"
         };
         let uncommitted = || Workspace::open(root.path()).unwrap().refuse_uncommitted();
         git(&["init", "-q"]);
-        git(&["add", CARGO, MANIFEST]);
+        git(&["add", CARGO, MANIFEST, ACCOUNTS]);
         let refusal = uncommitted().unwrap_err().to_string();
         assert!(
             refusal.starts_with("Cargo.toml and freehold.toml has"),
