@@ -69,7 +69,7 @@ impl Workspace {
         let files: Vec<_> = changed.lines().filter_map(|line| line.get(3..)).collect();
         ensure!(
             files.is_empty(),
-            "there are uncommitted changes in {}, which gets new lines: commit them, or say --allow-dirty",
+            "there are uncommitted changes in {}, and lines are added there: commit them, or say --allow-dirty",
             files.join(" and ")
         );
         Ok(())
@@ -259,6 +259,7 @@ stream = \"ORDERS\"
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join(CARGO), CARGO_TEXT).unwrap();
         fs::write(root.path().join(MANIFEST), MANIFEST_TEXT).unwrap();
+        fs::write(root.path().join(ACCOUNTS), "of before").unwrap();
         for folder in folders() {
             fs::create_dir_all(root.path().join("made").join(folder)).unwrap();
         }
@@ -289,6 +290,7 @@ stream = \"ORDERS\"
         assert_eq!(text(root, CARGO), cargo);
         let service = "\n[[service]]\nname = \"payments-service\"\nport = 7105\nstream = \"PAYMENTS\"\nfollows = [\"ORDERS\"]\n";
         assert_eq!(text(root, MANIFEST), format!("{MANIFEST_TEXT}{service}"));
+        assert!(text(root, ACCOUNTS).contains("include \"payments-service/nats-account.conf\""));
         assert!(folders().iter().all(|folder| root.join(folder).is_dir()));
     }
 
@@ -377,7 +379,7 @@ stream = \"ORDERS\"
         git(&["add", CARGO, MANIFEST, ACCOUNTS]);
         let refusal = uncommitted().unwrap_err().to_string();
         assert!(
-            refusal.starts_with("Cargo.toml and freehold.toml has"),
+            refusal.contains("in Cargo.toml and accounts.conf and freehold.toml, and lines"),
             "{refusal}"
         );
         git(&[
