@@ -2,6 +2,7 @@
 
 mod bench;
 mod deny;
+mod new_service;
 mod package;
 mod sbom;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     Up(demo::Up),
     /// Delete what `up` keeps: databases, broker store, logs, passwords
     Reset(demo::Reset),
+    /// Make a service of your own from the template: two crates that compile, pass their test and run beside the others
+    NewService(new_service::NewService),
     /// Check everything: formatting, lints, every test, with one summary at the end
     Test,
     /// Measure, with optimisations
@@ -64,6 +67,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Up(up) => up.run(),
         Task::Reset(reset) => reset.run(),
+        Task::NewService(new) => new.run(),
         Task::Test => test::run(),
         Task::Bench(bench) => bench.run(),
         Task::Deny(deny) => deny.run(),
