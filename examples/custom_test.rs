@@ -1,0 +1,1 @@
+//! A test of your own with the harness.
