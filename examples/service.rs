@@ -59,7 +59,7 @@ fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn main() -> std::process::ExitCode {
+pub fn service() -> Service {
     let fold = Fold::new(&["visits"], |rows, received: &Received<VisitEvent>| {
         let VisitEvent::Visited(visited) = &received.event;
         Ok(apply(rows, visited)?)
@@ -70,5 +70,8 @@ fn main() -> std::process::ExitCode {
         .emits::<VisitEvent>(fold)
         .shares(share)
         .routes(|app| Ok(Routes::default().routes(routes!(visit)).routes(routes!(read)).with_state(app.db.clone())))
-        .main()
+}
+
+fn main() -> std::process::ExitCode {
+    service().main()
 }

@@ -31,13 +31,13 @@ fn share(rows: &Connection, to: &mut Sink<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn main() -> std::process::ExitCode {
+pub fn service() -> Service {
     let cache = Consumer::projection("reports-popular", apply)
         .loads(&["popular"], load, share) // also when it cannot follow the stream any more
         .starts(Start::Snapshot); // without this line it begins with the first event
-    Service::new("reports-service", 7113)
-        .about("Keeps the visits of every page.")
-        .tables(&[TABLE])
-        .follows(cache)
-        .main()
+    Service::new("reports-service", 7113).about("Keeps the visits of every page.").tables(&[TABLE]).follows(cache)
+}
+
+fn main() -> std::process::ExitCode {
+    service().main()
 }
