@@ -23,6 +23,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("orders-service", OF_A_SERVICE),
     ("driver-app", OF_A_SERVICE),
     ("harness", &["freehold-relay"]),
+    (
+        "examples",
+        &[
+            "freehold-relay",
+            "freehold-service-kit",
+            "freehold-service-program",
+        ],
+    ),
     ("tests", &["freehold-harness"]),
     ("bench", &["freehold-tests", "freehold-relay"]),
     ("model", &[]),

@@ -38,6 +38,7 @@ mod old_streams;
 mod older;
 mod operators;
 mod output;
+mod own_service;
 mod owner;
 mod page;
 mod page_states;

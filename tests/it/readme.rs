@@ -1,13 +1,16 @@
-//! The smallest service and the smallest consumer of relay's README run as they stand there: the event arrives.
+//! relay's README shows the smallest service and the smallest consumer of `examples/`, and they run: the event arrives.
 
 use std::path::{Path, PathBuf};
 
 use freehold_tests::cargo::cargo;
+use freehold_tests::paths::workspace;
 use freehold_tests::process::{Launch, Process};
 use freehold_tests::{World, eventually, seconds};
 use rusqlite::{Connection, OpenFlags};
 
-const ACCOUNTS: &str = include_str!("readme/accounts.conf");
+use crate::house::read;
+
+const ACCOUNTS: &str = include_str!("../../examples/accounts.conf");
 
 #[tokio::test]
 async fn the_smallest_service_publishes_an_event_and_the_smallest_consumer_applies_it() {
@@ -37,38 +40,42 @@ async fn the_smallest_service_publishes_an_event_and_the_smallest_consumer_appli
 }
 
 #[test]
-fn the_programs_are_as_small_as_the_readme_claims() {
-    let [visits, service, consumer] = ["visits", "service", "consumer"].map(lines);
-    assert!(visits + service <= 25, "{visits} + {service}");
+fn the_readme_shows_the_examples_as_they_are_and_they_are_as_small_as_it_claims() {
+    let readme = read(&workspace().join("relay/README.md"));
+    let shown = readme.split("```rust,ignore\n").skip(1);
+    let shown: Vec<&str> = shown.filter_map(|rest| rest.split("```").next()).collect();
+    let files = ["visits", "producer", "consumer"].map(program);
+    assert_eq!(shown, files);
+    let [visits, producer, consumer] = files.map(|text| lines(&text));
+    assert!(visits + producer <= 25, "{visits} + {producer}");
     assert!(consumer <= 12, "{consumer}");
 }
 
-/// Lines of code in a block of the README, without blanks and comments.
-fn lines(program: &str) -> usize {
-    let code = match program {
-        "visits" => include_str!(concat!(env!("OUT_DIR"), "/visits.rs")),
-        "service" => include_str!(concat!(env!("OUT_DIR"), "/service.rs")),
-        _ => include_str!(concat!(env!("OUT_DIR"), "/consumer.rs")),
-    };
-    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
-    code.lines().filter(is_code).count()
+/// An example without its first sentence and the command that runs it.
+fn program(name: &str) -> String {
+    let text = read(&workspace().join(format!("examples/{name}.rs")));
+    let (_, program) = text
+        .split_once("\n\n")
+        .expect("a program after its first sentence");
+    program.to_owned()
 }
 
-/// Where cargo puts the examples that `build.rs` takes out of the README.
+/// Lines of code, without blanks and comments.
+fn lines(program: &str) -> usize {
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    program.lines().filter(is_code).count()
+}
+
 fn built() -> [PathBuf; 2] {
-    let names = ["smallest_service", "smallest_consumer"];
-    let examples = names.map(|name| ["--example", name]).concat();
+    let names = ["producer", "consumer"];
+    let programs = names.map(|name| ["--bin", name]).concat();
     let build = cargo()
         .args(["build", "--workspace"])
-        .args(examples)
+        .args(programs)
         .status();
     assert!(build.expect("cargo runs").success());
     let folder = std::env::current_exe().expect("this test is a file");
-    let folder = folder
-        .ancestors()
-        .nth(2)
-        .expect("a profile's folder")
-        .join("examples");
+    let folder = folder.ancestors().nth(2).expect("a profile's folder");
     names.map(|name| folder.join(name))
 }
 

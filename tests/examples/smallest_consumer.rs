@@ -1,7 +1,0 @@
-//! The smallest consumer of relay's README, from its text.
-
-mod visits {
-    include!(concat!(env!("OUT_DIR"), "/visits.rs"));
-}
-
-include!(concat!(env!("OUT_DIR"), "/consumer.rs"));
