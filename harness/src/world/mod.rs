@@ -25,7 +25,7 @@ use crate::services::{Home, Service};
 
 /// A broker, services, and services that the test plays.
 ///
-/// Each part is started, stopped, killed and paused through [`Part`](crate::Part); ports and files survive that. Everything is
+/// Each part is started, stopped, killed and paused through [`Part`]; ports and files survive that. Everything is
 /// removed when the world is dropped. That also runs [`World::check`] unless it ran before, and prints all logs when the test
 /// failed.
 #[derive(Debug)]
