@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use freehold_tests::declared::Declared;
+use freehold_tests::manifest::sound;
 
 /// As it was typed. The path is absolute, because a service may be started from another folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,7 @@ impl With {
     }
 
     fn fits(&self, declared: &Declared, others: &[Declared]) -> Result<()> {
+        sound(declared)?;
         let Declared { name, stream, .. } = declared;
         ensure!(
             *name == self.name,
@@ -131,6 +133,11 @@ mod tests {
                 format!("the name {name} is taken: give the service another one")
             );
         }
+        let refused = refusal("mine", &declared("mine", "OBSERVER", &[]));
+        assert!(
+            refused.starts_with("OBSERVER is an account of the broker"),
+            "{refused}"
+        );
         let refused = refusal("mine", &declared("mine", "ORDERS", &[]));
         assert!(
             refused.starts_with("stream ORDERS has an owner, orders-service:"),

@@ -39,13 +39,18 @@ pub struct Account {
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The last lines of a program that failed.
 const SHOWN: usize = 5;
+/// The cure when a program does not answer.
+const ITS_KIND: &str = "Is it a service that service-program runs?";
 
 impl Declared {
     /// As the program itself says: `PROGRAM describe`.
     pub async fn by(program: &Path) -> Result<Declared> {
         let said = ask(program, "describe").await?;
         serde_json::from_str(&said).with_context(|| {
-            format!("{} describe prints no description of a service, but {said:?}: is it a service that service-program runs?", program.display())
+            format!(
+                "{} describe prints no description of a service, but {said:?}. {ITS_KIND}",
+                program.display()
+            )
         })
     }
 
@@ -95,9 +100,12 @@ async fn ask(program: &Path, word: &str) -> Result<String> {
         }
     }
     let output = timeout(DEADLINE, command.output()).await;
-    let output = output.with_context(|| format!("{shown} {word} did not end in {DEADLINE:?}"))?;
-    printed(output.with_context(|| format!("{shown} cannot be run"))?)
-        .with_context(|| format!("{shown} {word} fails"))
+    let output = output
+        .with_context(|| format!("{shown} {word} did not end in {DEADLINE:?}. {ITS_KIND}"))?
+        .with_context(|| {
+            format!("{shown} cannot be run. It must be an executable file, built for this machine")
+        })?;
+    printed(output).with_context(|| format!("{shown} {word} fails. {ITS_KIND}"))
 }
 
 fn printed(output: Output) -> Result<String> {
@@ -137,7 +145,8 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_no_service_is_refused_with_the_cure() {
         for (script, said) in [
-            ("echo hello", "is it a service that service-program runs?"),
+            ("echo hello", ITS_KIND),
+            ("exit 2", ITS_KIND),
             ("echo no such command >&2; exit 2", "no such command"),
         ] {
             let refusal = format!("{:#}", of(script).await.expect_err("refused"));

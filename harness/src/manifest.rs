@@ -162,8 +162,12 @@ fn check(services: &[&Declared]) -> Result<()> {
     services.iter().try_for_each(|it| follows(it, &owned))
 }
 
-/// The names go into environment variables, subjects and the broker's configuration.
-fn sound(
+/// Whether its names can be part of environment variables, subjects and the broker's configuration.
+///
+/// # Errors
+///
+/// What is wrong with which name, and how it should look.
+pub fn sound(
     Declared {
         name, port, stream, ..
     }: &Declared,
