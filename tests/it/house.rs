@@ -46,12 +46,10 @@ const OF_A_SERVICE: &[&str] = &[
     "freehold-service-program",
 ];
 
-/// Where SQL is allowed. The harness inspects databases from outside.
+/// Where SQL is allowed, besides the store of every service. The harness inspects databases from outside.
 const SQL_ROOMS: &[&str] = &[
     "relay/src",
     "service-kit/src/idempotency/store",
-    "user-service/src/store",
-    "orders-service/src/store",
     "orders-service/src/cache",
     "driver-app/src/store",
     "harness/src/database",
@@ -68,22 +66,36 @@ fn every_crate_depends_only_on_what_its_arrows_allow() {
         .map(|package| package.name.as_str())
         .collect();
     for package in &packages {
-        let allowed = ARROWS.iter().find(|(folder, _)| *folder == package.folder);
-        let (folder, allowed) =
-            allowed.unwrap_or_else(|| panic!("{} is missing here", package.folder));
+        let folder = &package.folder;
         for name in package
             .depends_on
             .iter()
             .filter(|name| ours.contains(&name.as_str()))
         {
-            let known = allowed.contains(&name.as_str());
             assert!(
-                known,
+                may_depend(folder, name),
                 "{folder} depends on {name}: a new arrow needs a line in ARCHITECTURE.md and here"
             );
         }
     }
-    assert_eq!(packages.len(), ARROWS.len());
+    for (folder, _) in ARROWS {
+        assert!(
+            packages.iter().any(|package| package.folder == *folder),
+            "there is no {folder}"
+        );
+    }
+}
+
+/// The services that `cargo xtask new-service` makes need no line here: they follow a rule.
+fn may_depend(folder: &str, on: &str) -> bool {
+    match ARROWS.iter().find(|(of, _)| *of == folder) {
+        Some((_, allowed)) => allowed.contains(&on),
+        None if folder.ends_with("-service") => {
+            OF_A_SERVICE.contains(&on) || on.ends_with("-events")
+        }
+        None if folder.ends_with("-events") => on == "freehold-event",
+        None => panic!("{folder} is missing here"),
+    }
 }
 
 #[test]
@@ -98,7 +110,8 @@ fn only_one_module_speaks_nats() {
 #[test]
 fn sql_is_only_in_the_library_the_stores_and_the_caches() {
     for (name, text) in sources() {
-        let may = SQL_ROOMS.iter().any(|room| name.starts_with(room));
+        let is_store = name.contains("-service/src/store");
+        let may = is_store || SQL_ROOMS.iter().any(|room| name.starts_with(room));
         let quotes_sql = code(&text).any(|line| {
             let line = line.to_lowercase();
             let verbs = [

@@ -34,6 +34,7 @@ mod logs;
 mod lost_acks;
 mod lost_databases;
 mod machines;
+mod new_service;
 mod old_streams;
 mod older;
 mod operators;
