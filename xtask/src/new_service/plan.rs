@@ -103,6 +103,7 @@ impl Plan {
             .with_name("project-name", &self.name)
             .with_name("item", &self.item)
             .with_name("followed", &followed.item)
+            .with("follows", self.owner.stream.to_lowercase())
             .with("follows | shouty_snake_case", &self.owner.stream)
             .with("follows | snake_case", self.owner.stream.to_lowercase())
             .with("followed_port", self.owner.port)
@@ -232,6 +233,29 @@ mod tests {
         ] {
             let refusal = format!("{:#}", plan(arguments, true).unwrap_err());
             assert!(refusal.contains(cure), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn cargo_generate_asks_for_the_same_placeholders_and_proposes_the_same_values() {
+        let questions = paths::workspace().join("template/cargo-generate.toml");
+        let questions: toml_edit::DocumentMut =
+            std::fs::read_to_string(questions).unwrap().parse().unwrap();
+        let questions = questions["placeholders"].as_table().unwrap();
+        let values = plan(&["payments"], true).unwrap().values();
+        for (name, question) in questions {
+            let value = values.get(name).expect(name);
+            let proposed = question.get("default").and_then(|default| default.as_str());
+            assert!(
+                name == "port" || proposed.is_none_or(|it| it == value),
+                "{name}: {value}"
+            );
+        }
+        for name in values.names().filter(|name| !name.contains(" | ")) {
+            assert!(
+                name == "project-name" || questions.contains_key(name),
+                "{name}"
+            );
         }
     }
 }
