@@ -64,7 +64,9 @@ impl Plan {
             .item
             .as_deref()
             .map_or_else(|| name.one(), Name::parse)?;
-        let workspaces: Vec<_> = target.into_iter().chain([checkout]).collect();
+        let elsewhere = target.is_none_or(|it| it.root() != checkout.root());
+        let ours = elsewhere.then_some(checkout);
+        let workspaces: Vec<_> = target.into_iter().chain(ours).collect();
         let (home, owner) = find_owner(&name, &asked.follows, &workspaces)?;
         let followed = followed::find(&owner.stream, home.root())?;
         let is_here = target.is_some_and(|it| it.root() == home.root());
@@ -137,8 +139,7 @@ fn find_owner<'a>(
         .filter(|(_, service)| is_called(service, follows));
     let owner = called.next().map(|(home, service)| (home, service.clone()));
     owner.with_context(|| {
-        let mut names: Vec<_> = services.map(|(_, service)| service.name.as_str()).collect();
-        names.dedup();
+        let names: Vec<_> = services.map(|(_, service)| service.name.as_str()).collect();
         format!(
             "no service is called {follows}: --follows takes one of {}",
             names.join(", ")
