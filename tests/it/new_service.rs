@@ -1,31 +1,19 @@
-//! `cargo xtask new-service` outside of this workspace: what it makes compiles, its own tests pass, and one new service has the data
-//! of another.
+//! What `cargo xtask new-service` refuses. tests/it/own_service.rs builds and runs what it makes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use event_schema::OrderEvent;
-use freehold_harness::cargo::cargo;
-use freehold_harness::{Manifest, World};
-use freehold_tests::http::Reply;
-use freehold_tests::{binaries, eventually, paths, seconds};
-use serde_json::json;
-use tokio::task::spawn_blocking;
+use freehold_tests::{binaries, paths};
 
-/// Always the same folder, so that what cargo has built for it serves the next run.
-fn shop() -> PathBuf {
-    paths::workspace().join("target/tmp/new-service/shop")
-}
-
-fn new_service(arguments: &[&str]) -> Output {
+fn new_service(arguments: &[&str], into: &Path) -> Output {
     let programs = binaries::built(paths::workspace(), &["xtask"]).expect("xtask builds");
     let mut xtask = Command::new(programs.join("xtask"));
     let xtask = xtask
         .arg("new-service")
         .args(arguments)
         .arg("--into")
-        .arg(shop());
+        .arg(into);
     xtask.output().expect("it runs")
 }
 
@@ -48,23 +36,6 @@ fn refused(output: Output) -> String {
     said
 }
 
-/// Builds both programs, and runs the tests of all four crates. Offline, so with the versions of this workspace.
-fn test_all(folder: &Path) -> Output {
-    let mut test = cargo(folder);
-    let test = test.args([
-        "test",
-        "--quiet",
-        "--offline",
-        "--workspace",
-        "--target-dir",
-    ]);
-    test.arg(target()).output().expect("cargo runs")
-}
-
-fn target() -> PathBuf {
-    paths::workspace().join("target")
-}
-
 /// Every file with its bytes, to see that nothing has changed.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
@@ -81,62 +52,48 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-fn make() {
-    let _none_before = fs::remove_dir_all(shop());
-    fs::create_dir_all(target().join("tmp/new-service")).expect("a folder");
-    let said = succeeds(new_service(&["payments"]));
+#[test]
+fn a_service_that_cannot_be_made_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shop = folder.path().join("shop");
+    let said = succeeds(new_service(&["payments"], &shop));
     assert!(said.lines().count() <= 10, "{said}");
-    assert!(said.contains(", follows ORDERS"), "{said}");
-    succeeds(new_service(&["receipts", "--follows", "payments"]));
-    let manifest = Manifest::read(&shop().join("freehold.toml")).expect("it is sound");
-    let receipts_port = manifest.services()[1].declared.port.to_string();
+    assert!(
+        said.contains("payments-service  port 7105, follows ORDERS"),
+        "{said}"
+    );
+    succeeds(new_service(&["receipts", "--follows", "payments"], &shop));
 
-    let before = files(&shop());
+    let before = files(folder.path());
     for (arguments, cure) in [
         (
             &["payments"][..],
             "payments-service already: choose another name",
         ),
         (
-            &["invoices", "--port", &receipts_port],
+            &["invoices", "--port", "7106"],
             "that of receipts-service: choose another one with --port",
         ),
         (
             &["invoices", "--follows", "invoices"],
             "name another one with --follows",
         ),
+        (
+            &["invoices", "--follows", "receipt"],
+            "takes one of payments-service, receipts-service, user-service",
+        ),
+        (&["Invoices"], "small letters"),
     ] {
-        let said = refused(new_service(arguments));
+        let said = refused(new_service(arguments, &shop));
         assert!(said.contains(cure), "{said}");
     }
-    assert!(files(&shop()) == before, "a refusal has changed something");
-    succeeds(test_all(&shop()));
-}
-
-#[tokio::test]
-async fn two_new_services_pass_their_tests_and_one_has_the_data_of_the_other() {
-    spawn_blocking(make).await.expect("both are made");
-    let program = |name: &str| target().join("debug").join(name);
-    let world = World::builder().plays::<OrderEvent>();
-    let world = world
-        .service(program("payments-service"))
-        .service(program("receipts-service"));
-    let mut world = world.start().await;
-    let (payments, receipts) = (world.api("payments-service"), world.api("receipts-service"));
-
-    let new = json!({"order_id": "01985b3e-90aa-7c31-b0aa-11d05e7fc0de", "reason": "by hand"});
-    let payment = payments
-        .send("POST".parse().expect("a method"), "/payments", &new)
-        .await;
-    let of_payment = format!("/receipts?payment_id={}", payment.expect_status(201).id());
-    let receipt = eventually("a receipt", seconds(20), async || {
-        first(receipts.get(&of_payment).await)
-    });
-    assert_eq!(receipt.await["payment"]["reason"], "by hand");
-    world.check().await;
-}
-
-fn first(found: Reply) -> Result<serde_json::Value, String> {
-    let receipt = found.body.get(0).cloned();
-    receipt.ok_or_else(|| format!("{} {}", found.status, found.body))
+    let said = refused(new_service(
+        &["payments"],
+        &folder.path().join("shop/payments-events"),
+    ));
+    assert!(said.contains("choose another folder"), "{said}");
+    assert!(
+        files(folder.path()) == before,
+        "a refusal has changed something"
+    );
 }

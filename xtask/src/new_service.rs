@@ -106,8 +106,8 @@ fn temporary(parent: &Path) -> Result<TempDir> {
 
 fn report(plan: &Plan, into: Option<&Path>) {
     let [events, service] = &plan.folders;
-    let (port, path, stream) = (plan.service.port, plan.name.kebab(), &plan.service.stream);
-    let (id, root) = (plan.followed.item.snake(), plan.name.snake());
+    let (port, stream) = (plan.service.port, &plan.service.stream);
+    let (root, id) = (plan.name.snake(), plan.followed.item.snake());
     say(&format!(
         "made  {events}   what travels on {stream}: {root}.recorded.v1"
     ));
@@ -116,15 +116,29 @@ fn report(plan: &Plan, into: Option<&Path>) {
         plan.owner.stream
     ));
     match into {
-        None => say(&format!(
-            "they are in {MANIFEST}, Cargo.toml and accounts.conf, too"
-        )),
-        Some(folder) => say(&format!("they are in {}", folder.display())),
+        None => {
+            say(&format!(
+                "they are in {MANIFEST}, Cargo.toml and accounts.conf, too\n"
+            ));
+            say(&format!("test  cargo test -p {events} -p {service}"));
+            say("run   cargo xtask up");
+        }
+        Some(folder) => {
+            let folder = folder.display();
+            say(&format!(
+                "they are in {folder}, which uses {}\n",
+                paths::workspace().display()
+            ));
+            say(&format!(
+                "test  (cd {folder} && cargo test -p {events} -p {service})"
+            ));
+            say(&format!(
+                "run   cargo xtask up --with {service}={folder}/target/debug/{service}"
+            ));
+        }
     }
-    say("");
-    say(&format!("test  cargo test -p {events} -p {service}"));
-    say("run   cargo xtask up");
+    let path = plan.name.kebab();
     say(&format!(
-        "call  curl 'http://127.0.0.1:{port}/{path}?{id}_id=ID' -H \"authorization: Bearer $FREEHOLD_OPERATOR_TOKEN\""
+        "call  . .freehold/commands.sh && api \"${root}/{path}?{id}_id=$(cat /proc/sys/kernel/random/uuid)\""
     ));
 }

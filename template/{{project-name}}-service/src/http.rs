@@ -75,7 +75,7 @@ async fn record(Idempotent(new, once): Idempotent<New{{item | pascal_case}}>) ->
     get, path = "/{{project-name}}/{id}", tag = "{{project-name}}", security(("operator" = []), ("service" = [])),
     params(("id" = String, Path, format = Uuid, description = "Its id")),
     responses((
-        status = 200, description = "With what is known of its {{followed}}", body = {{item | pascal_case}},
+        status = 200, description = "What was recorded, and what is known of its {{followed}}", body = {{item | pascal_case}},
         headers(("ETag" = String, description = "Its version, in quotes")),
     )),
     extensions(("x-problems" = json!([codes::NOT_FOUND.name()])))

@@ -64,7 +64,9 @@ impl Plan {
             .item
             .as_deref()
             .map_or_else(|| name.one(), Name::parse)?;
-        let workspaces: Vec<_> = target.into_iter().chain([checkout]).collect();
+        let elsewhere = target.is_none_or(|it| it.root() != checkout.root());
+        let ours = elsewhere.then_some(checkout);
+        let workspaces: Vec<_> = target.into_iter().chain(ours).collect();
         let (home, owner) = find_owner(&name, &asked.follows, &workspaces)?;
         let followed = followed::find(&owner.stream, home.root())?;
         let is_here = target.is_some_and(|it| it.root() == home.root());
@@ -103,6 +105,7 @@ impl Plan {
             .with_name("project-name", &self.name)
             .with_name("item", &self.item)
             .with_name("followed", &followed.item)
+            .with("follows", self.owner.stream.to_lowercase())
             .with("follows | shouty_snake_case", &self.owner.stream)
             .with("follows | snake_case", self.owner.stream.to_lowercase())
             .with("followed_port", self.owner.port)
@@ -136,8 +139,7 @@ fn find_owner<'a>(
         .filter(|(_, service)| is_called(service, follows));
     let owner = called.next().map(|(home, service)| (home, service.clone()));
     owner.with_context(|| {
-        let mut names: Vec<_> = services.map(|(_, service)| service.name.as_str()).collect();
-        names.dedup();
+        let names: Vec<_> = services.map(|(_, service)| service.name.as_str()).collect();
         format!(
             "no service is called {follows}: --follows takes one of {}",
             names.join(", ")
@@ -234,6 +236,29 @@ mod tests {
         ] {
             let refusal = format!("{:#}", plan(arguments, true).unwrap_err());
             assert!(refusal.contains(cure), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn cargo_generate_asks_for_the_same_placeholders_and_proposes_the_same_values() {
+        let questions = paths::workspace().join("template/cargo-generate.toml");
+        let questions: toml_edit::DocumentMut =
+            std::fs::read_to_string(questions).unwrap().parse().unwrap();
+        let questions = questions["placeholders"].as_table().unwrap();
+        let values = plan(&["payments"], true).unwrap().values();
+        for (name, question) in questions {
+            let value = values.get(name).expect(name);
+            let proposed = question.get("default").and_then(|default| default.as_str());
+            assert!(
+                name == "port" || proposed.is_none_or(|it| it == value),
+                "{name}: {value}"
+            );
+        }
+        for name in values.names().filter(|name| !name.contains(" | ")) {
+            assert!(
+                name == "project-name" || questions.contains_key(name),
+                "{name}"
+            );
         }
     }
 }

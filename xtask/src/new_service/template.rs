@@ -28,6 +28,19 @@ impl Values {
             .with(&format!("{name} | pascal_case"), value.pascal())
     }
 
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.0.iter().map(|(placeholder, _)| placeholder);
+        names.filter_map(|it| it.strip_prefix("{{")?.strip_suffix("}}"))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut all = self.names().zip(&self.0);
+        all.find(|(known, _)| *known == name)
+            .map(|(_, (_, value))| &**value)
+    }
+
     pub(crate) fn fill_in(&self, text: &str) -> Result<String> {
         let filled = |text: String, (from, to): &(String, String)| text.replace(from, to);
         let text = self.0.iter().fold(text.to_owned(), filled);
