@@ -60,14 +60,15 @@ fn profile_name(folder: &Path) -> Option<&str> {
     Some(if name == "debug" { "dev" } else { name })
 }
 
-/// cargo takes its own lock, so parallel test processes wait for one another. Its progress goes to our stderr.
+/// cargo takes its own lock, so parallel test processes wait for one another. Its progress goes to our stderr. Features are those of
+/// the whole workspace, so that whatever is asked for next builds no dependency again.
 fn build(workspace: &Path, programs: &[&str], folder: &Path) -> Result<PathBuf> {
     let (Some(profile), Some(target)) = (profile_name(folder), folder.parent()) else {
         bail!("{} is no profile folder", folder.display());
     };
     let status = cargo(workspace)
-        .args(["build", "--profile", profile])
-        .args(programs.iter().flat_map(|program| ["--package", program]))
+        .args(["build", "--workspace", "--profile", profile])
+        .args(programs.iter().flat_map(|program| ["--bin", program]))
         .arg("--target-dir")
         .arg(target)
         .stdin(std::process::Stdio::null())
