@@ -34,7 +34,8 @@ async fn every_command_of_the_page_works_in_a_clean_clone() {
             &broker.expect("a broker").program.to_string_lossy(),
         )
         // What was compiled here is not compiled again, and the programs themselves do not replace ours.
-        .env("CARGO_BUILD_BUILD_DIR", &target().to_string_lossy());
+        .env("CARGO_BUILD_BUILD_DIR", &target().to_string_lossy())
+        .env("CARGO_INCREMENTAL", "0");
     for who in ["AUTHOR", "COMMITTER"] {
         launch = launch
             .env(&format!("GIT_{who}_NAME"), "Ada")
