@@ -17,6 +17,8 @@ const PAGE: &str = "docs/your-own-service.md";
 const FEWEST_LINES: usize = 40;
 /// Compiling included, on a slow machine.
 const DEADLINE: u64 = 1_200;
+/// Lines of a failure.
+const TAIL: usize = 60;
 /// What cargo sets for this test must not reach the page's own cargo: see `freehold_harness::cargo`.
 const FORGET_CARGO: &str = r"unset $(env | sed -nE 's/^(CARGO_(PKG|MANIFEST|BIN|CRATE|PRIMARY)_[A-Z_]*)=.*/\1/p') CARGO_TARGET_DIR OUT_DIR";
 
@@ -44,15 +46,10 @@ async fn every_command_of_the_page_works_in_a_clean_clone() {
     launch.folder = Some(clone);
     let mut page = Process::spawn(launch).expect("sh starts");
     let ended = eventually("the end of the page", seconds(DEADLINE), async || {
-        page.exit_status().ok_or("it still runs")
+        page.exit_status().ok_or_else(|| page.logs().tail(TAIL))
     });
     let ended = ended.await;
-    assert!(
-        ended.success(),
-        "{ended}\n{}\n{}",
-        page.logs().stdout(),
-        page.logs().stderr()
-    );
+    assert!(ended.success(), "{ended}\n{}", page.logs().tail(TAIL));
 }
 
 /// The blocks that say `sh`, as one script.
