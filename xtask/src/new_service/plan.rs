@@ -152,8 +152,9 @@ fn free_port(asked: Option<u16>, workspaces: &[&Workspace]) -> Result<u16> {
     let port = asked
         .or(free)
         .context("no port is left: choose one with --port")?;
+    // Of a port that the caller did not state `up` takes another one while it is in use.
     ensure!(
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
+        asked.is_none() || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
         "port {port} is in use on this machine: choose another one with --port"
     );
     Ok(port)
