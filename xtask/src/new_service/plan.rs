@@ -25,7 +25,7 @@ pub(crate) struct NewService {
     /// The service whose stream it follows
     #[arg(long, value_name = "OWNER", default_value = "orders")]
     follows: String,
-    /// Its port [default: the first from 7105 on that no service has and no program listens on]
+    /// Its port [default: the first from 7105 on that no service has]
     #[arg(long, value_parser = value_parser!(u16).range(1024..))]
     port: Option<u16>,
     /// Make it in another workspace. One that does not exist is made, too, and depends on this checkout
@@ -150,17 +150,16 @@ fn find_owner<'a>(
 fn free_port(asked: Option<u16>, workspaces: &[&Workspace]) -> Result<u16> {
     let services = workspaces.iter().flat_map(|it| it.services());
     let taken: Vec<u16> = services.map(|it| it.port).collect();
-    let is_idle = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    if let Some(port) = asked {
-        ensure!(
-            is_idle(port),
-            "port {port} is in use on this machine: choose another one with --port"
-        );
-        return Ok(port);
-    }
-    let mut ports = (FIRST_PORT..).filter(|port| !taken.contains(port));
-    let idle = ports.find(|port| is_idle(*port));
-    idle.context("no port is left: choose one with --port")
+    let free = (FIRST_PORT..).find(|port| !taken.contains(port));
+    let port = asked
+        .or(free)
+        .context("no port is left: choose one with --port")?;
+    // Of a port that the caller did not state `up` takes another one while it is in use.
+    ensure!(
+        asked.is_none() || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
+        "port {port} is in use on this machine: choose another one with --port"
+    );
+    Ok(port)
 }
 
 #[cfg(test)]
