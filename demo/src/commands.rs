@@ -51,7 +51,7 @@ api() {
   body=$(printf '%s\n' "$answer" | sed '1,/^$/d')
   new_id=$(printf '%s\n' "$body" | sed -n 's/^{"id":"\([^"]*\)".*/\1/p')
   new_after=$(printf '%s\n' "$answer" | sed -n 's/^freehold-position:/Freehold-Wait-For:/p')
-  id=${new_id:-$id} after=${new_after:-$after}
+  id=${new_id:-${id-}} after=${new_after:-${after-}}
   printf '%s\n' "$body"
 }
 "#;

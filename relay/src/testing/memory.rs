@@ -199,6 +199,11 @@ impl MemoryBroker {
         self.wake();
     }
 
+    /// The last sequence taken, whether its event is still there or not; 0 without a stream.
+    pub fn last(&self) -> u64 {
+        self.lock().store.as_ref().map_or(0, |store| store.last)
+    }
+
     /// Every event in the stream.
     pub fn records(&self) -> Vec<Record> {
         self.store().map_or(Vec::new(), |store| store.records)

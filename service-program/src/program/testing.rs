@@ -211,8 +211,7 @@ impl InProcess {
 impl Member {
     /// Publishes and applies once, and adds what there was to do.
     async fn step(&mut self, left: &mut Vec<String>) {
-        let head = |broker: &MemoryBroker| broker.records().last().map_or(0, |last| last.seq);
-        if self.db.outbox().committed() > head(&self.broker) {
+        if self.db.outbox().committed() > self.broker.last() {
             let done = self.relay.step().await;
             left.push(format!("{} publishes: {done:?}", self.name));
         }
@@ -222,7 +221,7 @@ impl Member {
             follower,
         } in &mut self.readers
         {
-            if consumer.status().borrow().offset < head(broker) {
+            if consumer.status().borrow().offset < broker.last() {
                 let done = follower.step().await;
                 left.push(format!("{} applies: {done:?}", consumer.name()));
             }
