@@ -293,3 +293,23 @@ fn uses(text: &str, krate: &str) -> bool {
 pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
+
+/// What only allows a service to exist: its program, its declaration, its codes.
+#[test]
+fn the_frame_of_a_service_is_at_most_forty_lines() {
+    for service in ["user-service", "template/{{project-name}}-service"] {
+        let frame = ["src/main.rs", "src/lib.rs", "src/http/codes.rs"];
+        let files = frame.map(|file| workspace().join(service).join(file));
+        let lines: usize = files
+            .iter()
+            .filter(|it| it.exists())
+            .map(|it| code(it))
+            .sum();
+        assert!((20..=40).contains(&lines), "{service}: {lines}");
+    }
+}
+
+fn code(file: &Path) -> usize {
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    read(file).lines().filter(is_code).count()
+}

@@ -1,6 +1,6 @@
 //! Runs a whole Freehold on this machine: a real broker, the real services, real files, real kills.
 //!
-//! The end-to-end tests and `cargo xtask up` use it, and it is a library so that your tests can, too:
+//! The end-to-end tests and `cargo xtask up` use it. For tests of your own services take [`freehold_harness`].
 //!
 //! ```no_run
 //! use freehold_tests::{Part, World, eventually, seconds};
@@ -24,8 +24,7 @@
 //! # }
 //! ```
 //!
-//! It is [`freehold_harness`] with the platform's own pieces. Whatever knows a user, an order or a driver is here; the rest is there,
-//! for services of your own.
+//! Code about users, orders and drivers is here; the rest is in the harness.
 
 pub mod cargo;
 pub mod drivers;
