@@ -6,6 +6,7 @@
 //! socket through which they reach the running service), `program`.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admin;
 mod process;
