@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use event_schema::{UserCreated, UserEvent, UserId, Version};
 use freehold_harness::World;
 use freehold_tests::http::{Api, Reply};
-use freehold_tests::{Declared, Part, eventually, paths, seconds, services};
+use freehold_tests::{Declared, Part, eventually, seconds, services};
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -117,12 +117,12 @@ async fn a_follower_without_its_owner_is_refused_with_the_cure() {
 
 #[tokio::test]
 async fn the_manifest_says_what_the_programs_say() {
-    for entry in services::manifest().services() {
-        let program = program(&entry.declared.name).await;
+    let built = spawn_blocking(|| services::manifest().programs()).await;
+    for (declared, program) in built.expect("no panic").expect("they are built") {
         let said = Declared::by(&program).await.expect("it describes itself");
-        assert_eq!(said, entry.declared);
+        assert_eq!(said, declared);
         let printed = said.account_by(&program).await.expect("it prints it");
-        assert_eq!(printed, entry.declared.account());
+        assert_eq!(printed, declared.account());
     }
 }
 
@@ -130,11 +130,19 @@ async fn the_manifest_says_what_the_programs_say() {
 async fn a_world_has_the_services_of_its_manifest_but_for_those_the_test_plays() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("freehold.toml");
-    let mut text = std::fs::read_to_string(paths::workspace().join("freehold.toml")).expect("read");
+    let mut text = String::new();
     for name in ["user-service", "orders-service"] {
         let built = program(name).await;
-        let line = format!("name = {name:?}\n");
-        text = text.replace(&line, &format!("{line}program = {built:?}\n"));
+        let said = Declared::by(&built).await.expect("it describes itself");
+        let Declared {
+            port,
+            stream,
+            follows,
+            ..
+        } = said;
+        text += &format!(
+            "[[service]]\nname = {name:?}\nprogram = {built:?}\nport = {port}\nstream = {stream:?}\nfollows = {follows:?}\n"
+        );
     }
     std::fs::write(&file, text).expect("written");
     for (builder, started) in [

@@ -24,8 +24,8 @@ struct Up {
 /// What it runs.
 struct Programs {
     xtask: PathBuf,
-    /// The service of `tests/examples/payments_service.rs`.
-    payments: PathBuf,
+    /// The service of `tests/examples/dues_service.rs`.
+    dues: PathBuf,
     services: PathBuf,
     broker: PathBuf,
 }
@@ -45,7 +45,7 @@ impl Programs {
     }
 
     fn build() -> Programs {
-        let ours = ["--bin", "xtask", "--example", "payments_service"];
+        let ours = ["--bin", "xtask", "--example", "dues_service"];
         let build = cargo().args(["build", "--workspace"]).args(ours).status();
         assert!(build.expect("cargo runs").success());
         let us = std::env::current_exe().expect("this test is a file");
@@ -53,7 +53,7 @@ impl Programs {
         let broker = nats_server(&|line| println!("{line}")).expect("a broker");
         Programs {
             xtask: folder.join("xtask"),
-            payments: folder.join("examples/payments_service"),
+            dues: folder.join("examples/dues_service"),
             services: services::binaries().expect("they build"),
             broker: broker.program,
         }
@@ -135,18 +135,18 @@ async fn the_first_screen_fits_a_small_terminal_and_its_lines_to_copy_work() {
 #[tokio::test]
 async fn a_service_whose_program_is_elsewhere_is_hosted_like_any_other() {
     let programs = Programs::find().await;
-    let with = format!("payments-service={}", programs.payments.display());
+    let with = format!("dues-service={}", programs.dues.display());
     let mut up = Up::start(
         &programs,
         &["--json", "--no-traffic", "--no-drivers", "--with", &with],
     );
     let system: Value = serde_json::from_str(&up.shown("\n").await).expect("JSON");
-    let payments = &system["services"]["payments-service"];
-    let due = PathBuf::from(payments["database"].as_str().expect("a path"));
+    let dues = &system["services"]["dues-service"];
+    let due = PathBuf::from(dues["database"].as_str().expect("a path"));
 
     place_an_order(&system).await;
     until_noted(&due, 1).await;
-    let pid = payments["pid"].to_string();
+    let pid = dues["pid"].to_string();
     assert!(
         Command::new("kill")
             .args(["-9", &pid])
@@ -156,7 +156,7 @@ async fn a_service_whose_program_is_elsewhere_is_hosted_like_any_other() {
     );
     place_an_order(&system).await;
     until_noted(&due, 2).await;
-    let restarted = "payments-service runs again";
+    let restarted = "dues-service runs again";
     assert!(
         up.process.logs().stderr().contains(restarted),
         "{}",
@@ -164,7 +164,7 @@ async fn a_service_whose_program_is_elsewhere_is_hosted_like_any_other() {
     );
 
     let data = up.folder.path().join(LONG_NAME);
-    let status = Command::new(data.join("payments-service"))
+    let status = Command::new(data.join("dues-service"))
         .arg("status")
         .output()
         .expect("it runs");
@@ -185,19 +185,19 @@ async fn a_service_whose_program_is_elsewhere_is_hosted_like_any_other() {
 #[tokio::test]
 async fn a_hosted_program_that_ends_at_once_or_is_another_service_is_refused_with_the_cure() {
     let programs = Programs::find().await;
-    let other = format!("refunds-service={}", programs.payments.display());
+    let other = format!("refunds-service={}", programs.dues.display());
     let refused = Up::start(&programs, &["--with", &other]).refusal().await;
     let cure = format!(
-        "error: --with {other}: the program calls itself payments-service: write --with payments-service="
+        "error: --with {other}: the program calls itself dues-service: write --with dues-service="
     );
     assert!(refused.contains(&cure), "{refused}");
 
     let (with, _folder) = pretender(&programs, "echo no road >&2; exit 7");
     let refused = Up::start(&programs, &["--with", &with]).refusal().await;
     let parts = [
-        "payments-service ended at its start (exit status: 7)",
+        "dues-service ended at its start (exit status: 7)",
         "  | no road\n",
-        "--without payments-service",
+        "--without dues-service",
     ];
     for part in parts {
         assert!(refused.contains(part), "{part}: {refused}");
@@ -209,25 +209,25 @@ async fn a_hosted_program_that_never_listens_is_refused_after_a_minute() {
     let programs = Programs::find().await;
     let (with, _folder) = pretender(&programs, "exec sleep 600");
     let refused = Up::start(&programs, &["--with", &with]).refusal().await;
-    let said = "payments-service was not ready within 60s: it does not listen yet";
+    let said = "dues-service was not ready within 60s: it does not listen yet";
     assert!(
-        refused.contains(said) && refused.contains("--without payments-service"),
+        refused.contains(said) && refused.contains("--without dues-service"),
         "{refused}"
     );
 }
 
-/// A program that declares what payments-service declares, and does this instead of serving; with the folder that it is in.
+/// A program that declares what dues-service declares, and does this instead of serving; with the folder that it is in.
 fn pretender(programs: &Programs, instead: &str) -> (String, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("pretender");
-    let real = programs.payments.display();
+    let real = programs.dues.display();
     let text = format!(
         "#!/bin/sh\ncase $1 in describe|broker-config) exec '{real}' $1 ;; esac\n{instead}\n"
     );
     fs::write(&program, text)
         .and_then(|()| fs::set_permissions(&program, Permissions::from_mode(0o700)))
         .expect("a script");
-    (format!("payments-service={}", program.display()), folder)
+    (format!("dues-service={}", program.display()), folder)
 }
 
 /// For a new user.
@@ -251,17 +251,13 @@ async fn place_an_order(system: &Value) {
 }
 
 async fn until_noted(database: &Path, orders: usize) {
-    eventually(
-        "payments-service notes the order",
-        seconds(60),
-        async || {
-            let due = outbox::rows(database, "select amount_minor from due")
-                .map_err(|error| error.to_string())?;
-            (due.len() == orders)
-                .then_some(())
-                .ok_or_else(|| format!("{due:?}"))
-        },
-    )
+    eventually("dues-service notes the order", seconds(60), async || {
+        let due = outbox::rows(database, "select amount_minor from due")
+            .map_err(|error| error.to_string())?;
+        (due.len() == orders)
+            .then_some(())
+            .ok_or_else(|| format!("{due:?}"))
+    })
     .await;
 }
 

@@ -1,4 +1,4 @@
-//! A third service, for `cargo xtask up --with payments-service=…`: it notes what each order costs.
+//! A third service, for `cargo xtask up --with dues-service=…`: it notes what each order costs.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ const DUE: &str =
     "create table due (order_id text primary key, amount_minor integer not null) strict";
 
 fn main() -> ExitCode {
-    Service::new("payments-service", 7105)
+    Service::new("dues-service", 7190)
         .about("Notes what each order costs.")
         .tables(&[DUE])
-        .follows(Consumer::projection("payments-orders", note))
+        .follows(Consumer::projection("dues-orders", note))
         .main()
 }
 
