@@ -18,6 +18,31 @@ const KEYWORDS: &[&str] = &[
     "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
     "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
+/// What the template's files call by these names already: a type of the same name would hide them.
+const TYPES: &[&str] = &[
+    "connection",
+    "database",
+    "event",
+    "idempotency-key",
+    "idempotent",
+    "json",
+    "of",
+    "option",
+    "path",
+    "problem",
+    "query",
+    "reply",
+    "result",
+    "routes",
+    "row",
+    "state",
+    "string",
+    "uuid",
+    "value",
+    "vec",
+];
+/// Tables of SQLite and of Freehold's libraries begin so.
+const TABLES: [&str; 3] = ["relay-", "sqlite-", "kit-"];
 /// Words that SQLite does not take as the name of a table or a column.
 const SQL: &[&str] = &[
     "add",
@@ -118,6 +143,21 @@ impl Name {
             !SQL.contains(&text),
             "{text} is a word of SQL, and a table gets this name: choose another"
         );
+        let taken = TABLES.iter().find(|start| text.starts_with(**start));
+        ensure!(
+            taken.is_none(),
+            "{text} begins as the tables of SQLite and of Freehold do, and a table gets this name: choose another"
+        );
+        Ok(name)
+    }
+
+    /// A name of one thing is the name of a type, too.
+    pub(crate) fn of_one(text: &str) -> Result<Self> {
+        let name = Self::parse(text)?;
+        ensure!(
+            !TYPES.contains(&text),
+            "{text} is a type that the template uses: take another name, such as --item lab-{text}"
+        );
         Ok(name)
     }
 
@@ -128,7 +168,7 @@ impl Name {
             Some(stem) => format!("{stem}y"),
             None => text.strip_suffix('s').unwrap_or(text).to_owned(),
         };
-        Self::parse(&one).map_err(|error| {
+        Self::of_one(&one).map_err(|error| {
             error.context(format!(
                 "one of {text} needs a name of its own, with --item"
             ))
@@ -180,7 +220,7 @@ mod tests {
         ] {
             assert_eq!(Name::of_many(many).unwrap().one().unwrap().kebab(), one);
         }
-        for many in ["types", "s"] {
+        for many in ["types", "s", "queries", "paths"] {
             let refusal = format!("{:#}", Name::of_many(many).unwrap().one().unwrap_err());
             assert!(refusal.contains("with --item: "), "{refusal}");
         }
@@ -202,6 +242,9 @@ mod tests {
             ("../payments", "begin with a small letter"),
             ("type", "a keyword of Rust: choose another"),
             ("values", "a word of SQL"),
+            ("relay-heads", "begins as the tables of SQLite"),
+            ("sqlite-files", "choose another"),
+            ("kit-replies", "choose another"),
             ("observer", "an account of the broker itself"),
             ("payments-service", "write payments"),
             ("payments-events", "write payments"),

@@ -63,7 +63,7 @@ impl Plan {
         let item = asked
             .item
             .as_deref()
-            .map_or_else(|| name.one(), Name::parse)?;
+            .map_or_else(|| name.one(), Name::of_one)?;
         let elsewhere = target.is_none_or(|it| it.root() != checkout.root());
         let ours = elsewhere.then_some(checkout);
         let workspaces: Vec<_> = target.into_iter().chain(ours).collect();
@@ -154,7 +154,7 @@ fn free_port(asked: Option<u16>, workspaces: &[&Workspace]) -> Result<u16> {
     let port = asked
         .or(free)
         .context("no port is left: choose one with --port")?;
-    // Of a port that the caller did not state `up` takes another one while it is in use.
+    // Without --port a busy port does no harm: `up` takes a free one instead.
     ensure!(
         asked.is_none() || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
         "port {port} is in use on this machine: choose another one with --port"
@@ -215,6 +215,10 @@ mod tests {
             (&["Payments"][..], "small letters"),
             (&["types"], "with --item: type is a keyword"),
             (&["payments", "--item", "Payment"], "small letters"),
+            (&["results"], "with --item: result is a type"),
+            (&["events"], "such as --item lab-event"),
+            (&["rows"], "such as --item lab-row"),
+            (&["parcels", "--item", "vec"], "such as --item lab-vec"),
             (
                 &["payments", "--follows", "payments"],
                 "cannot follow itself: name another one",
