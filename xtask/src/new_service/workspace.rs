@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use freehold_tests::broker::accounts_file;
 use freehold_tests::declared::Declared;
 use freehold_tests::manifest::{Manifest, NAME as MANIFEST};
-use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
+use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table, value};
 
 /// A workspace with services.
 #[derive(Debug)]
@@ -130,7 +130,6 @@ impl Workspace {
         Ok(())
     }
 
-    /// Unless a pattern among the members finds it.
     fn add_member(&mut self, folder: &str) -> Result<()> {
         let members = self
             .cargo
@@ -138,10 +137,7 @@ impl Workspace {
             .and_then(|it| it.get_mut("members"));
         let members = members.and_then(Item::as_array_mut);
         let members = members.with_context(|| format!("{CARGO} has no list `members`"))?;
-        let is_pattern = |member: &Value| member.as_str().is_some_and(|it| it.contains('*'));
-        if !members.iter().any(is_pattern) {
-            members.push(folder);
-        }
+        members.push(folder);
         Ok(())
     }
 
