@@ -138,7 +138,8 @@ fn report(plan: &Plan, into: Option<&Path>) {
         }
     }
     let path = plan.name.kebab();
+    let new = format!(r#"{{"{id}_id":"01985b3e-90aa-7c31-b0aa-11d05e7fc0de","reason":"by hand"}}"#);
     say(&format!(
-        "call  . .freehold/commands.sh && api \"${root}/{path}?{id}_id=$(cat /proc/sys/kernel/random/uuid)\""
+        "call  . .freehold/commands.sh && api ${root}/{path} -H 'Idempotency-Key: 1' -d '{new}'"
     ));
 }
