@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::new_service::names::Name;
 
@@ -44,11 +44,10 @@ impl Values {
     pub(crate) fn fill_in(&self, text: &str) -> Result<String> {
         let filled = |text: String, (from, to): &(String, String)| text.replace(from, to);
         let text = self.0.iter().fold(text.to_owned(), filled);
-        let left = text.split_once("{{").map(|(_, left)| left.lines().next());
-        ensure!(
-            left.is_none(),
-            "the template has an unknown placeholder: {left:?}"
-        );
+        if let Some((_, left)) = text.split_once("{{") {
+            let line = left.lines().next().unwrap_or_default();
+            bail!("the template has an unknown placeholder: {{{{{line}");
+        }
         Ok(text)
     }
 }
@@ -114,6 +113,6 @@ mod tests {
             "parcel-labels ParcelLabels: {port} 7105"
         );
         let refusal = values.fill_in("{{prot}}").unwrap_err().to_string();
-        assert!(refusal.contains("prot"), "{refusal}");
+        assert!(refusal.ends_with("placeholder: {{prot}}"), "{refusal}");
     }
 }
