@@ -25,11 +25,6 @@ pub fn binaries() -> Result<PathBuf> {
     built.clone().map_err(|error| anyhow!(error))
 }
 
-/// The same, built with optimisations, however we were built.
-pub fn optimised_binaries() -> Result<PathBuf> {
-    binaries::optimised(paths::workspace(), &PROGRAMS)
-}
-
 /// What `freehold.toml` of this workspace says.
 ///
 /// Panics with the reason if it is not sound.
