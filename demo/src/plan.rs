@@ -1,5 +1,6 @@
 //! Which services a system has: those of `freehold.toml`, and those of `--with`. Where their programs are.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -80,7 +81,10 @@ impl Plan {
             let own = || built.join(&entry.declared.name);
             entry.program.clone().unwrap_or_else(own)
         };
-        let services = self.entries.iter().map(program).collect();
+        let services: Vec<_> = self.entries.iter().map(program).collect();
+        for (declared, program) in self.services.iter().zip(&services) {
+            check_follows(declared, &declared.confirmed_by(program).await?)?;
+        }
         Ok(Programs { built, services })
     }
 
@@ -104,6 +108,19 @@ async fn account(declared: &Declared, program: &Path) -> Result<Account> {
     account.with_context(|| format!("the broker needs the account of {}", declared.name))
 }
 
+/// The system gives a service the addresses of the owners that freehold.toml names, so it would lack the others.
+fn check_follows(declared: &Declared, said: &Declared) -> Result<()> {
+    let sorted = |it: &Declared| it.follows.iter().cloned().collect::<BTreeSet<_>>();
+    let (declares, says) = (sorted(declared), sorted(said));
+    ensure!(
+        declares == says,
+        "{} says that {} follows {declares:?}, its program says {says:?}: correct {0}",
+        manifest::NAME,
+        declared.name
+    );
+    Ok(())
+}
+
 /// A name that was misspelt would leave nothing out.
 fn check_left_out(services: &[Declared], left_out: &[String]) -> Result<()> {
     let devices = (1..=PEOPLE.len()).map(name_of);
@@ -122,6 +139,22 @@ fn check_left_out(services: &[Declared], left_out: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_follows_other_streams_than_freehold_toml_says_is_refused() {
+        let follows = |streams: &[&str]| Declared {
+            name: "orders-service".to_owned(),
+            port: 7102,
+            stream: "ORDERS".to_owned(),
+            follows: streams.iter().map(|&stream| stream.to_owned()).collect(),
+        };
+        check_follows(&follows(&["A", "B"]), &follows(&["B", "A"])).unwrap();
+        let refused = check_follows(&follows(&[]), &follows(&["USERS"])).expect_err("another");
+        assert_eq!(
+            refused.to_string(),
+            r#"freehold.toml says that orders-service follows {}, its program says {"USERS"}: correct freehold.toml"#
+        );
+    }
 
     #[test]
     fn a_misspelt_name_is_refused_and_the_right_ones_are_listed() {

@@ -54,6 +54,21 @@ impl Declared {
         })
     }
 
+    /// What the program says of itself, if it is this service. It may follow other streams than declared here.
+    pub async fn confirmed_by(&self, program: &Path) -> Result<Declared> {
+        let said = Declared::by(program).await?;
+        ensure!(
+            (&said.name, &said.stream) == (&self.name, &self.stream),
+            "freehold.toml says that {} is {} with stream {}, the program says {} with stream {}: correct freehold.toml",
+            program.display(),
+            self.name,
+            self.stream,
+            said.name,
+            said.stream
+        );
+        Ok(said)
+    }
+
     /// The account that follows from the declaration.
     pub fn account(&self) -> Account {
         let follows: BTreeSet<_> = self.follows.iter().map(String::as_str).collect();

@@ -122,9 +122,13 @@ async fn find_programs(
     if let Some(source) = manifest {
         let all = spawn_blocking(|| source.read()?.programs()).await??;
         let given: BTreeSet<_> = found.iter().map(|(it, _)| it.name.clone()).collect();
-        found.extend(all.into_iter().filter(|(declared, _)| {
+        let wanted = all.into_iter().filter(|(declared, _)| {
             !given.contains(&declared.name) && !played.contains(&*declared.stream)
-        }));
+        });
+        for (declared, program) in wanted {
+            // The program says what it follows: the final check covers that, and freehold.toml may be out of date.
+            found.push((declared.confirmed_by(&program).await?, program));
+        }
     }
     Ok(found)
 }
@@ -219,6 +223,37 @@ fn assemble(world: &World, programs: Vec<Program>) -> Result<Vec<Service>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Of a freehold.toml that says that x-service owns X and follows no stream, and a program that says this.
+    async fn found(stream: &str, follows: &str) -> Result<Vec<Program>> {
+        let folder = TempDir::new().expect("a folder");
+        let (program, file) = (
+            folder.path().join("x-service"),
+            folder.path().join("freehold.toml"),
+        );
+        let says =
+            format!(r#"{{"name":"x-service","port":1,"stream":"{stream}","follows":[{follows}]}}"#);
+        fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).expect("written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+        let entry = "[[service]]\nname = \"x-service\"\nport = 1\nstream = \"X\"\nprogram = \"x-service\"\n";
+        fs::write(&file, entry).expect("written");
+        find_programs(&[], Some(Source::File(file)), &BTreeSet::new()).await
+    }
+
+    #[tokio::test]
+    async fn the_program_says_what_it_follows_and_freehold_toml_which_service_it_is() {
+        let programs = found("X", r#""Y""#).await.expect("it is x-service");
+        assert_eq!(programs[0].0.follows, ["Y"]);
+        let refused = found("Z", "").await.expect_err("another stream");
+        assert!(
+            refused
+                .to_string()
+                .contains("the program says x-service with stream Z: correct freehold.toml"),
+            "{refused}"
+        );
+    }
 
     fn program(name: &str, stream: &str, follows: &[&str]) -> Program {
         let declared = Declared {
