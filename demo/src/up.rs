@@ -127,7 +127,9 @@ impl Up {
         }
         let drivers: Vec<Driver> = system.running_drivers();
         let scene = Scene::new(system.users(), system.orders(), drivers, console);
-        let whole = ![USER_SERVICE, ORDERS_SERVICE].iter().any(|it| system.leaves_out(it));
+        let whole = ![USER_SERVICE, ORDERS_SERVICE]
+            .iter()
+            .any(|it| system.leaves_out(it));
         if whole && !self.no_traffic {
             simulation::start(&scene, self.rate, &mut tasks);
         }

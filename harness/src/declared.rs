@@ -127,8 +127,10 @@ fn printed(output: Output) -> Result<String> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<_> = said.lines().collect();
-        let last = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-        bail!("{}; its last lines:\n{last}", output.status);
+        match &lines[lines.len().saturating_sub(SHOWN)..] {
+            [] => bail!("{}; it says nothing", output.status),
+            last => bail!("{}; its last lines:\n{}", output.status, last.join("\n")),
+        }
     }
     String::from_utf8(output.stdout).context("it prints no text")
 }

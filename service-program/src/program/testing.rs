@@ -143,7 +143,8 @@ impl InProcess {
         &self.clock
     }
 
-    /// The broker of a stream, for faults: it can fail, lose events and be replaced by an older copy.
+    /// The broker of a stream, for faults: it can fail, lose events and be replaced by an older copy. A reader that such a broker
+    /// misleads waits up to 2 s, by the real clock, for the event at its offset.
     pub fn broker(&self, stream: &str) -> &MemoryBroker {
         let owner = self.members.iter().find(|member| member.stream == stream);
         &owner

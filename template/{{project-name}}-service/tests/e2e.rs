@@ -1,4 +1,4 @@
-//! The real program and a real broker, killed in between. The test plays the owner of {{follows | shouty_snake_case}}.
+//! The real program and a real broker, killed in between; then without its database. The test plays the owner of {{follows | shouty_snake_case}}.
 
 use freehold_harness::http::{Api, Reply};
 use freehold_harness::{Part, World, eventually, seconds};
@@ -27,7 +27,15 @@ async fn kills_lose_nothing_and_repeat_nothing() {
     assert_eq!(both[1]["reason"], "because of {{followed_type}}");
     assert_eq!(both[0]["{{followed | snake_case}}"], json!({{followed | snake_case}}), "from the cache");
     world.check().await;
-    assert_eq!(two(&api, &{{followed | snake_case}}).await, Ok(both), "the reaction has answered once");
+    assert_eq!(two(&api, &{{followed | snake_case}}).await, Ok(both.clone()), "the reaction has answered once");
+
+    let service = world.service_mut("{{project-name}}-service");
+    service.kill();
+    service.delete_database().expect("it is deleted");
+    service.start().await.expect("the service starts on its stream alone");
+    let again = eventually("all of it again", seconds(20), async || two(&api, &{{followed | snake_case}}).await).await;
+    assert_eq!(again, both, "the fold makes what the writes had made");
+    world.check().await;
     api.get("/{{project-name}}/01985b3e-0000-7000-8000-000000000000").await.expect_status(404);
 }
 

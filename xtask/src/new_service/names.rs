@@ -166,7 +166,10 @@ impl Name {
         let text = &self.0;
         let one = match text.strip_suffix("ies") {
             Some(stem) => format!("{stem}y"),
-            None => text.strip_suffix('s').unwrap_or(text).to_owned(),
+            None => {
+                let stem = text.strip_suffix('s').filter(|stem| !stem.is_empty());
+                stem.unwrap_or(text).to_owned()
+            }
         };
         Self::of_one(&one).map_err(|error| {
             error.context(format!(

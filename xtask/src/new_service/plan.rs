@@ -1,5 +1,6 @@
 //! What is asked for, and what is made of it: checked before anything is made.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
@@ -127,19 +128,21 @@ fn find_owner<'a>(
     workspaces: &[&'a Workspace],
 ) -> Result<(&'a Workspace, Declared)> {
     let own = [name.kebab().to_owned(), format!("{}-service", name.kebab())];
-    ensure!(
-        !own.contains(&follows.to_owned()),
-        "a service cannot follow itself: name another one with --follows"
-    );
     let services = workspaces
         .iter()
         .flat_map(|home| home.services().iter().map(|it| (*home, it)));
+    let is_taken = services.clone().any(|(_, known)| own.contains(&known.name));
+    ensure!(
+        is_taken || !own.contains(&follows.to_owned()), // what is taken is refused as such
+        "a service cannot follow itself: name another one with --follows"
+    );
     let mut called = services
         .clone()
         .filter(|(_, service)| is_called(service, follows));
     let owner = called.next().map(|(home, service)| (home, service.clone()));
     owner.with_context(|| {
-        let names: Vec<_> = services.map(|(_, service)| service.name.as_str()).collect();
+        let names: BTreeSet<_> = services.map(|(_, service)| &*service.name).collect();
+        let names: Vec<_> = names.into_iter().collect();
         format!(
             "no service is called {follows}: --follows takes one of {}",
             names.join(", ")
@@ -225,7 +228,7 @@ mod tests {
             ),
             (
                 &["payments", "--follows", "payment"],
-                "--follows takes one of user-service, orders-service",
+                "--follows takes one of orders-service, user-service",
             ),
             (
                 &["subscriptions", "--item", "order"],
