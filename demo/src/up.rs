@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use freehold_tests::services::{ORDERS_SERVICE, USER_SERVICE};
 use tokio::task::JoinSet;
 
 use crate::console::Console;
@@ -126,7 +127,9 @@ impl Up {
         }
         let drivers: Vec<Driver> = system.running_drivers();
         let scene = Scene::new(system.users(), system.orders(), drivers, console);
-        let whole = !system.leaves_out("user-service") && !system.leaves_out("orders-service");
+        let whole = ![USER_SERVICE, ORDERS_SERVICE]
+            .iter()
+            .any(|it| system.leaves_out(it));
         if whole && !self.no_traffic {
             simulation::start(&scene, self.rate, &mut tasks);
         }

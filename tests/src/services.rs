@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
-use freehold_harness::declared::Account;
+use freehold_harness::declared::{Account, Declared};
 use freehold_harness::{Credentials, Manifest, Port, binaries, broker, manifest};
 
 use crate::paths;
@@ -56,15 +56,22 @@ pub fn orders(
     users_url: &str,
 ) -> io::Result<Service> {
     let orders = service(ORDERS_SERVICE, home, port, credentials)?;
-    Ok(orders.following("USERS", users_url, credentials.read_token("USERS")))
+    let follows = declared(ORDERS_SERVICE).follows;
+    Ok(follows.iter().fold(orders, |orders, stream| {
+        orders.following(stream, users_url, credentials.read_token(stream))
+    }))
 }
 
 fn service(name: &str, home: &Home, port: Port, credentials: &Credentials) -> io::Result<Service> {
+    let program = home.binaries.join(name);
+    Service::new(&declared(name), program, home, port, credentials)
+}
+
+fn declared(name: &str) -> Declared {
     let services = manifest();
-    let mut declared = services.services().iter().map(|entry| &entry.declared);
-    let declared = declared.find(|declared| declared.name == name);
-    let declared = declared.unwrap_or_else(|| panic!("{} has no {name}", manifest::NAME));
-    Service::new(declared, home.binaries.join(name), home, port, credentials)
+    let mut all = services.services().iter().map(|entry| &entry.declared);
+    let declared = all.find(|declared| declared.name == name).cloned();
+    declared.unwrap_or_else(|| panic!("{} has no {name}", manifest::NAME))
 }
 
 /// A driver's device.
