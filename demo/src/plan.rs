@@ -1,9 +1,9 @@
 //! Which services a system has: those of `freehold.toml`, and those of `--with`. Where their programs are.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use freehold_tests::declared::{Account, Declared};
 use freehold_tests::manifest::{self, Entry, Manifest};
 use freehold_tests::services::{DRIVER_APP, ORDERS_SERVICE, USER_SERVICE};
@@ -92,7 +92,7 @@ impl Plan {
     pub(crate) async fn accounts(&self, programs: &Programs) -> Result<Vec<Account>> {
         let mut accounts = Vec::new();
         for (declared, program) in self.services.iter().zip(&programs.services) {
-            accounts.push(account(declared, program).await?);
+            accounts.push(declared.account_by(program).await?);
         }
         Ok(accounts)
     }
@@ -101,11 +101,6 @@ impl Plan {
         let services = self.services.iter();
         services.map(|service| service.stream.as_str()).collect()
     }
-}
-
-async fn account(declared: &Declared, program: &Path) -> Result<Account> {
-    let account = declared.account_by(program).await;
-    account.with_context(|| format!("the broker needs the account of {}", declared.name))
 }
 
 /// The system gives a service the addresses of the owners that freehold.toml names, so it would lack the others.
