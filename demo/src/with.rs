@@ -1,4 +1,4 @@
-//! `--with NAME=PROGRAM`: a service whose program is elsewhere. What it needs it says itself.
+//! `--with NAME=PROGRAM`: a service whose program is elsewhere. `up` asks the program for the rest (`describe`).
 
 use std::fmt;
 use std::path::PathBuf;
