@@ -42,6 +42,7 @@ pub struct Service {
 #[derive(Clone, Debug)]
 pub struct Home {
     /// Where programs are that were built together.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub binaries: PathBuf,
     /// Where their databases are.
     pub databases: PathBuf,
