@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use freehold_tests::declared::{Account, Declared};
 use freehold_tests::manifest::{self, Entry, Manifest};
 use freehold_tests::services::{DRIVER_APP, ORDERS_SERVICE, USER_SERVICE};
@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use crate::console::Console;
 use crate::driver::{PEOPLE, name_of};
 use crate::options::Up;
-use crate::with::check_owners;
+use crate::with::{check_free, check_owners};
 
 /// The services, in the order in which they start.
 pub(crate) struct Plan {
@@ -30,14 +30,7 @@ pub(crate) struct Programs {
 impl Plan {
     /// Nothing is built yet, so that a mistake shows before minutes of building.
     pub(crate) async fn of(up: &Up) -> Result<Plan> {
-        let manifest = Manifest::read(&paths::workspace().join(manifest::NAME))?;
-        let mut entries = manifest.services().to_vec();
-        for entry in &mut entries {
-            entry.program = entry
-                .program
-                .take()
-                .map(|program| manifest.folder().join(program));
-        }
+        let mut entries = manifest_entries()?;
         let mut services: Vec<_> = entries.iter().map(|entry| entry.declared.clone()).collect();
         for with in &up.with {
             let declared = with.declared(&services).await?;
@@ -101,6 +94,19 @@ impl Plan {
         let services = self.services.iter();
         services.map(|service| service.stream.as_str()).collect()
     }
+}
+
+/// Those of `freehold.toml`, with absolute programs.
+fn manifest_entries() -> Result<Vec<Entry>> {
+    let manifest = Manifest::read(&paths::workspace().join(manifest::NAME))?;
+    let mut entries = manifest.services().to_vec();
+    for Entry { declared, program } in &mut entries {
+        check_free(&declared.name, &[]).context(manifest::NAME)?;
+        *program = program
+            .take()
+            .map(|program| manifest.folder().join(program));
+    }
+    Ok(entries)
 }
 
 /// The system gives a service the addresses of the owners that freehold.toml names, so it would lack the others.
