@@ -1,7 +1,7 @@
 //! Which services a system has: those of `freehold.toml`, and those of `--with`. Where their programs are.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use freehold_tests::declared::{Account, Declared};
@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use crate::console::Console;
 use crate::driver::{PEOPLE, name_of};
 use crate::options::Up;
-use crate::with::check_owners;
+use crate::with::{check_free, check_owners};
 
 /// The services, in the order in which they start.
 pub(crate) struct Plan {
@@ -30,14 +30,7 @@ pub(crate) struct Programs {
 impl Plan {
     /// Nothing is built yet, so that a mistake shows before minutes of building.
     pub(crate) async fn of(up: &Up) -> Result<Plan> {
-        let manifest = Manifest::read(&paths::workspace().join(manifest::NAME))?;
-        let mut entries = manifest.services().to_vec();
-        for entry in &mut entries {
-            entry.program = entry
-                .program
-                .take()
-                .map(|program| manifest.folder().join(program));
-        }
+        let mut entries = manifest_entries()?;
         let mut services: Vec<_> = entries.iter().map(|entry| entry.declared.clone()).collect();
         for with in &up.with {
             let declared = with.declared(&services).await?;
@@ -92,7 +85,7 @@ impl Plan {
     pub(crate) async fn accounts(&self, programs: &Programs) -> Result<Vec<Account>> {
         let mut accounts = Vec::new();
         for (declared, program) in self.services.iter().zip(&programs.services) {
-            accounts.push(account(declared, program).await?);
+            accounts.push(declared.account_by(program).await?);
         }
         Ok(accounts)
     }
@@ -103,9 +96,17 @@ impl Plan {
     }
 }
 
-async fn account(declared: &Declared, program: &Path) -> Result<Account> {
-    let account = declared.account_by(program).await;
-    account.with_context(|| format!("the broker needs the account of {}", declared.name))
+/// Those of `freehold.toml`, with absolute programs.
+fn manifest_entries() -> Result<Vec<Entry>> {
+    let manifest = Manifest::read(&paths::workspace().join(manifest::NAME))?;
+    let mut entries = manifest.services().to_vec();
+    for Entry { declared, program } in &mut entries {
+        check_free(&declared.name, &[]).context(manifest::NAME)?;
+        *program = program
+            .take()
+            .map(|program| manifest.folder().join(program));
+    }
+    Ok(entries)
 }
 
 /// The system gives a service the addresses of the owners that freehold.toml names, so it would lack the others.

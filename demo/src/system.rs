@@ -1,13 +1,10 @@
 //! Broker, services and drivers' devices, assembled and started in this order.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, anyhow};
 use freehold_tests::UserApi;
 use freehold_tests::broker::{Broker, NatsServer, nats_server};
-use freehold_tests::declared::Declared;
 use freehold_tests::http::Api;
-use freehold_tests::services::{Home, ORDERS_SERVICE, Service, USER_SERVICE};
+use freehold_tests::services::{Home, ORDERS_SERVICE, Service, USER_SERVICE, introduced};
 use freehold_tests::{Credentials, OrderApi, Part, Password, Port, seconds, within};
 use tokio::task::spawn_blocking;
 
@@ -87,9 +84,14 @@ impl System {
             logs: data.at("logs"),
             broker_url: broker.url(),
         };
-        let services = service_ports.into_iter().zip(programs.services);
+        let mut services = Vec::new();
+        let parts = service_ports.into_iter().zip(programs.services);
+        for (declared, (port, program)) in plan.services.iter().zip(parts) {
+            let service = Service::new(declared, program, &home, port, &credentials)?;
+            services.push((service, declared.follows.clone()));
+        }
         let mut system = System {
-            services: introduced(&plan.services, services, &home, &credentials)?,
+            services: introduced(services, vec![], &credentials),
             devices: vec![],
             broker,
             operator: credentials.operator().clone(),
@@ -163,32 +165,6 @@ impl SupervisedSystem {
         let clean = futures::future::join_all(parts).await;
         self.broker.stop(console).await && clean.into_iter().all(|clean| clean)
     }
-}
-
-/// Each service with the address and the token of the owners that it follows.
-fn introduced(
-    declared: &[Declared],
-    parts: impl Iterator<Item = (Port, PathBuf)>,
-    home: &Home,
-    credentials: &Credentials,
-) -> Result<Vec<Service>> {
-    let mut services = Vec::new();
-    for (declared, (port, program)) in declared.iter().zip(parts) {
-        services.push(Service::new(declared, program, home, port, credentials)?);
-    }
-    let owners = services
-        .iter()
-        .map(|owner| (owner.stream().to_owned(), owner.url()));
-    let owners: Vec<_> = owners.collect();
-    let introduce = |(service, declared): (Service, &Declared)| {
-        let owners = owners
-            .iter()
-            .filter(|(stream, _)| declared.follows.contains(stream));
-        owners.fold(service, |service, (stream, url)| {
-            service.following(stream, url, credentials.read_token(stream))
-        })
-    };
-    Ok(services.into_iter().zip(declared).map(introduce).collect())
 }
 
 fn leaves_out(left_out: &[String], name: &str) -> bool {

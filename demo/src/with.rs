@@ -1,4 +1,4 @@
-//! `--with NAME=PROGRAM`: a service whose program is elsewhere. What it needs it says itself.
+//! `--with NAME=PROGRAM`: a service whose program is elsewhere. `up` asks the program for the rest (`describe`).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -66,11 +66,7 @@ impl With {
             "the program calls itself {name}: write --with {name}={}",
             self.program.display()
         );
-        let taken = RESERVED.contains(&name.as_str()) || others.iter().any(|it| it.name == *name);
-        ensure!(
-            !taken,
-            "the name {name} is taken: give the service another one"
-        );
+        check_free(name, others)?;
         if let Some(owner) = others.iter().find(|it| it.stream == *stream) {
             bail!(
                 "stream {stream} has an owner, {}: let the service emit another stream",
@@ -79,6 +75,16 @@ impl With {
         }
         Ok(())
     }
+}
+
+/// Whether neither these services nor `up` itself use the name.
+pub(crate) fn check_free(name: &str, others: &[Declared]) -> Result<()> {
+    let taken = RESERVED.contains(&name) || others.iter().any(|it| it.name == name);
+    ensure!(
+        !taken,
+        "the name {name} is taken: give the service another one"
+    );
+    Ok(())
 }
 
 /// Whether each stream that a service follows has an owner among them.

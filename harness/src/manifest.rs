@@ -180,7 +180,7 @@ pub fn sound(
                 .all(|c| letters(c) || c.is_ascii_digit() || c == joint)
     };
     ensure!(
-        words(name, |c| c.is_ascii_lowercase(), '-'),
+        words(name, |c| c.is_ascii_lowercase(), '-') && !name.contains("--"),
         "{name:?} is no name of a service: write small letters, digits and single hyphens, such as \"payments-service\""
     );
     ensure!(
@@ -283,6 +283,10 @@ mod tests {
                 "\"x service\" is no name of a service: write small",
             ),
             (other("x-", 1, "X", ""), "\"x-\" is no name of a service"),
+            (
+                other("x--y", 1, "X", ""),
+                "\"x--y\" is no name of a service",
+            ),
             (other("", 1, "X", ""), "\"\" is no name of a service"),
             (
                 other("x-service", 1, "x", ""),

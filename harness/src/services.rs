@@ -42,6 +42,7 @@ pub struct Service {
 #[derive(Clone, Debug)]
 pub struct Home {
     /// Where programs are that were built together.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub binaries: PathBuf,
     /// Where their databases are.
     pub databases: PathBuf,
@@ -227,6 +228,24 @@ impl Part for Service {
     fn slot(&mut self) -> &mut Option<Process> {
         &mut self.process
     }
+}
+
+/// Gives each service the address and the token of the owners that it follows. Each comes with the streams it follows; `others` are
+/// owners beside them, by stream and address.
+pub fn introduced(
+    services: Vec<(Service, Vec<String>)>,
+    others: Vec<(String, String)>,
+    credentials: &Credentials,
+) -> Vec<Service> {
+    let owners = services.iter().map(|(it, _)| (it.stream.clone(), it.url()));
+    let owners: Vec<_> = owners.chain(others).collect();
+    let introduce = |(service, follows): (Service, Vec<String>)| {
+        let followed = owners.iter().filter(|(stream, _)| follows.contains(stream));
+        followed.fold(service, |service, (stream, url)| {
+            service.following(stream, url, credentials.read_token(stream))
+        })
+    };
+    services.into_iter().map(introduce).collect()
 }
 
 /// As the operator in the access file.

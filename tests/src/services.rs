@@ -10,7 +10,7 @@ use freehold_harness::{Credentials, Manifest, Port, binaries, broker, manifest};
 
 use crate::paths;
 
-pub use freehold_harness::services::{Home, Service};
+pub use freehold_harness::services::{Home, Service, introduced};
 
 pub const USER_SERVICE: &str = "user-service";
 pub const ORDERS_SERVICE: &str = "orders-service";

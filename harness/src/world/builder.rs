@@ -16,7 +16,7 @@ use crate::manifest::Manifest;
 use crate::part::Part;
 use crate::played::Played;
 use crate::ports::Port;
-use crate::services::{Home, Service};
+use crate::services::{Home, Service, introduced};
 
 /// Which services a world has, and what differs in its broker.
 #[derive(Default)]
@@ -189,35 +189,18 @@ pub(super) async fn empty(accounts: &[Account]) -> Result<World> {
     World::of(broker, home, folder)
 }
 
-/// Each knows the address and the token of the owners that it follows.
+/// Each gets the address and the token of the owners that it follows, played ones too.
 fn assemble(world: &World, programs: Vec<Program>) -> Result<Vec<Service>> {
     let credentials = world.broker.credentials();
     let mut services = Vec::new();
-    let mut follows = Vec::new();
     for (declared, program) in programs {
         let port = Port::any()?;
-        services.push(Service::new(
-            &declared,
-            program,
-            world.home(),
-            port,
-            credentials,
-        )?);
-        follows.push(declared.follows);
+        let service = Service::new(&declared, program, world.home(), port, credentials)?;
+        services.push((service, declared.follows));
     }
     let played = world.played.iter();
-    let owners: Vec<(String, String)> = services
-        .iter()
-        .map(|service: &Service| (service.stream().to_owned(), service.url()))
-        .chain(played.map(|it| (it.stream().to_owned(), it.url())))
-        .collect();
-    let knows = |(service, follows): (Service, Vec<String>)| {
-        let owners = owners.iter().filter(|(stream, _)| follows.contains(stream));
-        owners.fold(service, |service, (stream, url)| {
-            service.following(stream, url, credentials.read_token(stream))
-        })
-    };
-    Ok(services.into_iter().zip(follows).map(knows).collect())
+    let played = played.map(|it| (it.stream().to_owned(), it.url()));
+    Ok(introduced(services, played.collect(), credentials))
 }
 
 #[cfg(test)]

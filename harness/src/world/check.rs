@@ -21,6 +21,7 @@ const CATCH_UP: std::time::Duration = seconds(60);
 
 impl World {
     /// [`World::find_disorder`] for a harness that holds its services itself.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub async fn find_disorder_among(
         &mut self,
         services: &mut [&mut Service],

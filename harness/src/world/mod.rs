@@ -62,6 +62,7 @@ impl World {
     /// A broker with these accounts that is not started yet, and no services: for a harness that holds its services itself.
     ///
     /// Panics with the reason when there is no nats-server, no free port or no place for files.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub async fn empty(accounts: &[Account]) -> World {
         let made = builder::empty(accounts).await;
         made.unwrap_or_else(|error| panic!("{error:#}"))
@@ -84,6 +85,7 @@ impl World {
     }
 
     /// The final check covers no broker, and the world may never start it.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub fn leave_broker_out(&mut self) {
         self.has_broker = false;
     }
@@ -133,6 +135,7 @@ impl World {
     }
 
     /// The folders of this world.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub fn home_mut(&mut self) -> &mut Home {
         &mut self.home
     }
@@ -188,6 +191,7 @@ impl World {
     }
 
     /// [`World::check`] for a harness that holds its services itself.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub async fn check_among(&mut self, services: &mut [&mut Service]) {
         self.final_check = FinalCheck::Done;
         if let Err(disorder) = self.find_disorder_among(services).await {
@@ -197,6 +201,7 @@ impl World {
     }
 
     /// What dropping does, for a harness that holds its services itself; a second call does nothing.
+    #[doc(hidden)] // For the platform's own World in tests/.
     pub fn end_among(&mut self, services: &mut [&mut Service]) {
         let state = std::mem::replace(&mut self.final_check, FinalCheck::Over);
         if std::thread::panicking() && state != FinalCheck::Over {
