@@ -112,7 +112,7 @@ fn a_service_that_cannot_be_made_changes_nothing() {
         ),
         (
             &["invoices", "--follows", "receipt"],
-            "takes one of payments-service, receipts-service, user-service",
+            "takes one of orders-service, payments-service, receipts-service",
         ),
         (&["Invoices"], "small letters"),
     ] {

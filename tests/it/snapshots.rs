@@ -178,7 +178,16 @@ async fn a_snapshot_that_cannot_be_loaded_says_why_at_once() {
     )
     .await;
 
-    world.orders_service.start().await.expect("it starts");
+    let refused = world.orders_service.start().await.expect_err("no table");
+    let why = "orders-user-cache keeps its cache in table user_cache, which no migration";
+    assert!(refused.to_string().contains(why), "{refused}");
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_owner_is_stopped_says_so_at_once() {
+    let mut world = World::start().await;
+    register(&world, 0..1).await;
+    world.until_applied(1).await;
     world.user_service.stop().await.expect("it stops");
     let said = world.orders_service.command(&["rebuild", CACHE]).await;
     assert_eq!(said.code, Some(1), "{said:?}");

@@ -16,6 +16,14 @@ use crate::services::Service;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disorder(String);
 
+/// A stream, with the file of its outbox.
+struct Owner {
+    stream: String,
+    outbox: PathBuf,
+    /// The first sequence that readers can still get; 0 if none may be gone.
+    first_kept: u64,
+}
+
 /// A relay that lost its broker reconnects after a pause, and a refill takes time on a busy machine.
 const CATCH_UP: std::time::Duration = seconds(60);
 
@@ -28,9 +36,9 @@ impl World {
     ) -> Result<(), Disorder> {
         self.start_what_is_down(services).await?;
         if self.has_broker {
-            let owners = self.owners(services);
-            for (stream, outbox) in &owners {
-                self.agree(stream, outbox).await?;
+            let mut owners = self.owners(services);
+            for owner in &mut owners {
+                owner.first_kept = self.agree(&owner.stream, &owner.outbox).await?;
             }
             let caught_up = within(CATCH_UP, async || consumers_caught_up(services, &owners));
             caught_up.await.map_err(Disorder)?;
@@ -41,12 +49,11 @@ impl World {
         }
     }
 
-    /// Each stream with the file of its outbox.
-    fn owners(&self, services: &[&mut Service]) -> Vec<(String, PathBuf)> {
+    fn owners(&self, services: &[&mut Service]) -> Vec<Owner> {
         let services = services.iter().filter(|it| !it.stream().is_empty());
-        let services = services.map(|it| (it.stream().to_owned(), it.database.clone()));
+        let services = services.map(|it| Owner::of(it.stream(), &it.database));
         let played = self.played.iter();
-        let played = played.map(|it| (it.stream().to_owned(), it.database().to_owned()));
+        let played = played.map(|it| Owner::of(it.stream(), it.database()));
         services.chain(played).collect()
     }
 
@@ -63,7 +70,8 @@ impl World {
         Ok(())
     }
 
-    async fn agree(&self, stream: &str, database: &Path) -> Result<(), Disorder> {
+    /// The first sequence that readers can still get, if the test expects that older ones are gone.
+    async fn agree(&self, stream: &str, database: &Path) -> Result<u64, Disorder> {
         let observer = self.observer();
         let caught_up = within(CATCH_UP, || caught_up(&observer, stream, database));
         caught_up.await.map_err(Disorder)?;
@@ -74,10 +82,21 @@ impl World {
         } else {
             observer.read_all(stream).await.map_err(Disorder::from)?
         };
-        if self.trimmed_streams_expected {
-            outbox.retain(|event| kept.first().is_none_or(|first| event.seq >= first.seq));
+        let first = kept.first().filter(|_| self.trimmed_streams_expected);
+        let first = first.map_or(0, |event| event.seq);
+        outbox.retain(|event| event.seq >= first);
+        compare(stream, &outbox, &kept)?;
+        Ok(first)
+    }
+}
+
+impl Owner {
+    fn of(stream: &str, outbox: &Path) -> Owner {
+        Owner {
+            stream: stream.to_owned(),
+            outbox: outbox.to_owned(),
+            first_kept: 0,
         }
-        compare(stream, &outbox, &kept)
     }
 }
 
@@ -94,24 +113,23 @@ fn no_dead_letters(service: &Service) -> Result<(), Disorder> {
 }
 
 /// An event that is still to be applied could become a dead letter.
-fn consumers_caught_up(
-    services: &[&mut Service],
-    owners: &[(String, PathBuf)],
-) -> Result<(), String> {
-    for (stream, outbox) in owners {
-        let readers = services.iter().filter(|it| it.follows(stream));
+fn consumers_caught_up(services: &[&mut Service], owners: &[Owner]) -> Result<(), String> {
+    for owner in owners {
+        let readers = services.iter().filter(|it| it.follows(&owner.stream));
         for reader in readers {
-            applied_all(reader, stream, outbox).map_err(|error| format!("{error:#}"))?;
+            applied_all(reader, owner).map_err(|error| format!("{error:#}"))?;
         }
     }
     Ok(())
 }
 
-/// A consumer has no offset before its first event.
-fn applied_all(reader: &Service, stream: &str, outbox: &Path) -> anyhow::Result<()> {
-    let (head, name) = (outbox::head(outbox)?, reader.name());
+/// A consumer has no offset before its first event. One whose next event is gone waits for an operator, unless it can load a
+/// snapshot.
+fn applied_all(reader: &Service, owner: &Owner) -> anyhow::Result<()> {
+    let (head, name, stream) = (outbox::head(&owner.outbox)?, reader.name(), &owner.stream);
     let offsets = outbox::offsets(&reader.database, stream)?;
-    match offsets.iter().find(|(_, applied)| *applied != head) {
+    let is_behind = |applied: u64| applied != head && applied + 1 >= owner.first_kept;
+    match offsets.iter().find(|(_, applied)| is_behind(*applied)) {
         None if offsets.is_empty() && head > 0 => {
             bail!("{stream} has {head} events and {name} has applied none")
         }
