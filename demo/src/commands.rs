@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result};
-use freehold_tests::Part;
 use freehold_tests::services::USER_SERVICE;
 
 use crate::data_dir::DataDir;
@@ -71,16 +70,9 @@ fn calls() -> String {
     )
 }
 
-/// What to do with a driver: the one that a person plays, else the first that runs.
+/// What to do with a driver.
 fn drivers(system: &System, no_traffic: bool) -> String {
-    let running = || {
-        system
-            .devices
-            .iter()
-            .filter(|device| device.app.pid().is_some())
-    };
-    let played = running().find(|device| device.driver.played);
-    let Some(device) = played.or(running().next()) else {
+    let Some(device) = system.first_device() else {
         return String::new();
     };
     let (person, file) = (device.driver.person, quoted(&device.driver.network.file));

@@ -123,14 +123,7 @@ fn who(device: &Device, no_traffic: bool) -> String {
 
 /// The page to open: a driver's, whom a person plays if there is one; else the API of orders-service.
 fn first_page(system: &System, no_traffic: bool) -> String {
-    let running = || {
-        system
-            .devices
-            .iter()
-            .filter(|device| device.app.pid().is_some())
-    };
-    let played = running().find(|device| device.driver.played);
-    match played.or(running().next()) {
+    match system.first_device() {
         Some(device) if device.driver.played && !no_traffic => format!(
             "  Open {}/ and be {}: orders arrive by themselves, the rest is yours.",
             device.app.url(),

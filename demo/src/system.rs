@@ -144,6 +144,13 @@ impl System {
         run.map(|device| device.driver.clone()).collect()
     }
 
+    /// The running device that a person plays, else the first that runs.
+    pub(crate) fn first_device(&self) -> Option<&Device> {
+        let running = || self.devices.iter().filter(|it| it.app.pid().is_some());
+        let played = running().find(|device| device.driver.played);
+        played.or(running().next())
+    }
+
     pub(crate) fn supervise(self, console: &Console) -> SupervisedSystem {
         let devices = self.devices.into_iter().map(|device| device.app);
         let services = self.services.into_iter().chain(devices);
