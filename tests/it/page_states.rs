@@ -85,7 +85,7 @@ impl Played {
 
     /// Once the page has posted so often; and not once more in the time that a second answer would take.
     async fn posts_settle_at(&self, count: usize) -> Vec<(String, Value)> {
-        eventually("the page posts", seconds(10), async || {
+        eventually("the page posts", seconds(60), async || {
             let posts = self.posts();
             (posts.len() >= count)
                 .then_some(())
@@ -272,7 +272,7 @@ async fn names_are_text_in_any_script_and_amounts_have_their_currencys_digits() 
         return;
     };
     browser
-        .wait_for("<b>Robert</b>", seconds(10))
+        .wait_for("<b>Robert</b>", seconds(60))
         .await
         .unwrap();
     let amount = async |order: &str| {
@@ -307,7 +307,7 @@ async fn typed_text_survives_updates_and_is_sent_once() {
 
     played.tell(state(&[delivery("1", "cancelled", &[])]));
     browser
-        .wait_for("This delivery has changed: cancelled", seconds(10))
+        .wait_for("This delivery has changed: cancelled", seconds(60))
         .await
         .unwrap();
     assert_eq!(
@@ -316,13 +316,13 @@ async fn typed_text_survives_updates_and_is_sent_once() {
     );
     played.tell(state(&[]));
     browser
-        .wait_for("no longer yours", seconds(10))
+        .wait_for("no longer yours", seconds(60))
         .await
         .unwrap();
     assert_eq!(typed().await, "with the neigh");
     played.tell(state(&[mine]));
     browser
-        .wait_until_gone("no longer yours", seconds(10))
+        .wait_until_gone("no longer yours", seconds(60))
         .await
         .unwrap();
     let focus = browser.evaluate("return document.activeElement.name", vec![]);
@@ -360,7 +360,7 @@ async fn an_action_whose_answer_was_lost_keeps_its_key_at_the_second_tap_and_aft
     for so_far in [1, 2] {
         played.posts_settle_at(so_far).await;
         browser
-            .wait_for("did not answer", seconds(10))
+            .wait_for("did not answer", seconds(60))
             .await
             .unwrap();
         if so_far == 2 {
@@ -379,13 +379,13 @@ async fn an_action_whose_answer_was_lost_keeps_its_key_at_the_second_tap_and_aft
     assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 
     browser
-        .wait_until_gone("What is the problem", seconds(10))
+        .wait_until_gone("What is the problem", seconds(60))
         .await
         .unwrap();
     report().await; // the same once more is another deed
     played.posts_settle_at(4).await;
     browser
-        .wait_until_gone("What is the problem", seconds(10))
+        .wait_until_gone("What is the problem", seconds(60))
         .await
         .unwrap();
     browser.tap("[data-action=pick_up]").await.unwrap();
@@ -409,7 +409,7 @@ async fn a_form_reopened_after_a_lost_answer_sends_the_same_key() {
     played.change(|now| now.loses_answers = true);
     report().await;
     played.posts_settle_at(1).await;
-    let lost = browser.wait_for("did not answer", seconds(10));
+    let lost = browser.wait_for("did not answer", seconds(60));
     lost.await.unwrap();
     played.change(|now| now.loses_answers = false);
     browser.tap("[data-action=back]").await.unwrap();
@@ -432,7 +432,7 @@ async fn offline_is_shown_with_the_unsent_actions() {
         return;
     };
     for words in ["Offline", "12 min ago", "1 change waits", "No network"] {
-        browser.wait_for(words, seconds(10)).await.unwrap();
+        browser.wait_for(words, seconds(60)).await.unwrap();
     }
     let card = "[data-list=unsent] [data-order='1']";
     let card = browser.text(card).await.unwrap();
@@ -442,7 +442,7 @@ async fn offline_is_shown_with_the_unsent_actions() {
     assert_eq!(posts, [("/api/sync".to_owned(), json!({}))]);
     played.tell(state(&[delivery("1", "delivered", &[])]));
     browser
-        .wait_for("Everything is sent", seconds(10))
+        .wait_for("Everything is sent", seconds(60))
         .await
         .unwrap();
     assert_eq!(
@@ -475,11 +475,11 @@ async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_can_be
         "The office cancelled it",
         "customer request",
     ] {
-        browser.wait_for(words, seconds(10)).await.unwrap();
+        browser.wait_for(words, seconds(60)).await.unwrap();
     }
-    browser.wait_for("no one home", seconds(10)).await.unwrap();
+    browser.wait_for("no one home", seconds(60)).await.unwrap();
     browser
-        .wait_for("It is another driver's", seconds(10))
+        .wait_for("It is another driver's", seconds(60))
         .await
         .unwrap();
     assert_eq!(
@@ -492,7 +492,7 @@ async fn a_conflict_shows_both_versions_and_a_refusal_its_reason_and_each_can_be
     played.posts_settle_at(1).await;
     let deciding = with(both, "/conflicts/0/deciding", json!(true));
     played.tell(with(deciding, "/conflicts/0/decision", json!("insisted")));
-    browser.wait_for("You insisted", seconds(10)).await.unwrap();
+    browser.wait_for("You insisted", seconds(60)).await.unwrap();
     browser.tap_words("OK, I have read it").await.unwrap();
     let posts = played.posts_settle_at(2).await;
     let insisted = json!({"decision": "insisted"});
@@ -507,7 +507,7 @@ async fn a_silent_program_is_reported_calmly_and_no_input_is_lost() {
         return;
     };
     browser
-        .wait_for("Everything is sent", seconds(10))
+        .wait_for("Everything is sent", seconds(60))
         .await
         .unwrap();
     played.change(|now| now.silent = true);
@@ -553,7 +553,7 @@ async fn a_code_is_accepted_in_any_spelling_and_a_wrong_one_is_explained() {
     browser.evaluate(pasted, vec![]).await.unwrap();
     browser.tap("[data-action=enrol]").await.unwrap();
     browser
-        .wait_for("This code does not work", seconds(10))
+        .wait_for("This code does not work", seconds(60))
         .await
         .unwrap();
     let posts = played.posts_settle_at(1).await;
@@ -569,7 +569,7 @@ async fn a_code_is_accepted_in_any_spelling_and_a_wrong_one_is_explained() {
         (true, "not enrolled any more"),
     ] {
         played.tell(refused(revoked));
-        browser.wait_for(words, seconds(10)).await.unwrap();
+        browser.wait_for(words, seconds(60)).await.unwrap();
     }
     assert_eq!(
         browser
