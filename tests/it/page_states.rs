@@ -301,6 +301,13 @@ async fn typed_text_survives_updates_and_is_sent_once() {
     };
     let (note, confirm) = ("[data-field=note][name=note]", "[data-action=confirm]");
     let typed = async || browser.attribute(note, "value").await.unwrap().unwrap();
+    eventually("its button is shown", seconds(60), async || {
+        let shown = browser.count("[data-action=deliver]").await;
+        matches!(shown, Ok(1))
+            .then_some(())
+            .ok_or(format!("{shown:?}"))
+    })
+    .await;
     let twice = "for (const tap of ['deliver', 'confirm']) document.querySelector(`[data-action=${tap}]`).click()";
     browser.evaluate(twice, vec![]).await.unwrap();
     browser.type_into(note, "with the neigh").await.unwrap();
